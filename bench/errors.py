@@ -1,0 +1,29 @@
+"""Every exception this project raises on purpose; each message is one sentence that says how to mend it."""
+
+
+class BenchError(Exception):
+    """Something the user can mend; the command line prints its message in one line and exits with 1."""
+
+
+class UsageError(BenchError):
+    """A wrong key, name, type or value in a command or preset; the command line exits with 2."""
+
+
+class DataError(BenchError):
+    """A data set, image or subset that is missing, empty, unreadable or outside [0,1]."""
+
+
+class CheckpointError(BenchError):
+    """A checkpoint that is missing, truncated, of another model, or not tensors only."""
+
+
+class RecordsError(BenchError):
+    """A records file that cannot be read, written or continued."""
+
+
+class ProtocolError(BenchError):
+    """Runs or records made under different protocols, which must not be compared or mixed."""
+
+
+class NumericalError(BenchError):
+    """A NaN or an infinity where a finite number must be: in logits, or in a training loss at a step."""

@@ -1,0 +1,220 @@
+"""Contracts between the harness and the methods: protocols, and frozen dataclasses for whatever is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ABSTAIN = -1
+"""Class returned when nothing can be certified; its radius is 0.0 and it counts as incorrect."""
+
+SCHEMA_VERSION = 1
+"""Version of the records format; raised whenever a field changes its meaning."""
+
+
+class Classifier(Protocol):
+    """A classifier of noisy images: the only thing the certifier knows of a method."""
+
+    def __call__(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B, K) for noisy images.
+
+        Args:
+            x_noisy: (B, C, H, W) float, pixel units ([0,1] plus noise, unclipped).
+            sigma: standard deviation of the noise in pixel units, > 0.
+            keys: (B,) int64, one identity per sample, for methods with randomness of their own.
+        """
+        ...
+
+
+class Denoiser(Protocol):
+    """A denoiser in model units ([-1,1], noise of standard deviation sigma_model = 2 sigma)."""
+
+    def __call__(self, x_noisy: Tensor, sigma_model: float, keys: Tensor | None = None) -> Tensor:
+        """Return x_hat (B, C, H, W) in [-1,1] for noisy images in model units."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a network must fit: the data set's name, image shape and classes."""
+
+    dataset: str
+    channels: int
+    image_size: int
+    num_classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A network by name; `make(task, sigma)` returns a module from noisy pixels (B,C,H,W) to logits (B,K)."""
+
+    name: str
+    make: Callable[[Task, float], nn.Module] = field(compare=False)
+
+
+class MethodModule(Protocol):
+    """What a method's file offers. `train` may be absent, if the method needs no training of its own.
+
+    `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`;
+    its other fields are the method's own options, all with defaults.
+    """
+
+    Config: type
+
+    def checkpoint_name(self, config: Any) -> str:
+        """Return the file name, below zoo/<dataset>/, of the checkpoint that `config` needs."""
+        ...
+
+    def build(self, config: Any, checkpoint: Path | None) -> Classifier:
+        """Return the classifier with the checkpoint's weights (random ones for None), on CPU, in eval mode."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One certificate: everything needed to recompute any bound later, without the model.
+
+    Attributes:
+        method: name in the registry.
+        sigma: noise level in pixel units.
+        index: position of the image in the data set's test split.
+        label: true class.
+        predict: certified class, or ABSTAIN.
+        radius: certified L2 radius in pixel units at full precision; 0.0 when abstaining.
+        counts_selection: ((class, count), ...) of the n0 selection samples, classes ascending, zero counts left out.
+        counts_estimation: the same for the n estimation samples.
+        n0, n: samples asked for in each stage.
+        samples: samples really used, both stages together.
+        seconds: wall time of this certificate.
+    """
+
+    method: str
+    sigma: float
+    index: int
+    label: int
+    predict: int
+    radius: float
+    counts_selection: tuple[tuple[int, int], ...]
+    counts_estimation: tuple[tuple[int, int], ...]
+    n0: int
+    n: int
+    samples: int
+    seconds: float
+
+    @property
+    def is_correct(self) -> bool:
+        """True where the certified class is the label; abstention is never correct."""
+        return self.predict == self.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRecord:
+    """Measured inference cost of one method: one raw value per interleaved repetition, never only a mean.
+
+    Attributes:
+        samples_per_repetition: noisy samples classified in one repetition.
+        repetition_seconds: wall time of each repetition after the warm-up, in order; repetition i of every
+            method of a run was made in the same round i, so that ratios can be paired.
+        samples_per_certificate: n0 + n of the run.
+        parameters: number of parameters of the whole method, denoiser and classifier included.
+        peak_memory_bytes: highest memory in use while measuring; None where the system does not tell.
+    """
+
+    method: str
+    sigma: float
+    device: str
+    batch_size: int
+    samples_per_repetition: int
+    repetition_seconds: tuple[float, ...]
+    samples_per_certificate: int
+    parameters: int
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunHeader:
+    """First line of a records file: under which protocol, by which command, on what, the records were made.
+
+    Attributes:
+        config: the resolved configuration, as JSON values.
+        checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified.
+        batch_sizes: method -> batch size chosen, used again on resume.
+        hardware: device name, cores, memory; libraries: name -> version.
+    """
+
+    schema_version: int
+    command: str
+    created: str
+    git_revision: str
+    dataset: str
+    subset: str
+    indices: tuple[int, ...]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    methods: tuple[str, ...]
+    sigmas: tuple[float, ...]
+    n0: int
+    n: int
+    alpha: float
+    seed: int
+    bound: str
+    noise_block: int
+    precision: str
+    device_type: str
+    radii: tuple[float, ...]
+    config: dict[str, Any]
+    checkpoints: dict[str, str]
+    batch_sizes: dict[str, int]
+    hardware: dict[str, Any]
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run read back from its records file."""
+
+    folder: Path
+    header: RunHeader
+    records: tuple[Record, ...]
+    costs: tuple[CostRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What the certifier returns for one image; see Record for the fields."""
+
+    predict: int
+    radius: float
+    counts_selection: tuple[tuple[int, int], ...]
+    counts_estimation: tuple[tuple[int, int], ...]
+    samples: int
+
+
+class Indexed(Protocol):
+    """Images by position, each (C, H, W) float32 in [0,1]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One split of a data set.
+
+    Attributes:
+        name: "train" or "test".
+        images: (C, H, W) float32 in [0,1] by position; a uint8-backed tensor for data sets that fit in memory.
+        labels: (N,) true classes, each in 0..num_classes-1.
+    """
+
+    task: Task
+    name: str
+    images: Indexed
+    labels: Sequence[int]
+    class_names: tuple[str, ...]
