@@ -1,0 +1,75 @@
+"""Consistency regularisation (Jeong & Shin 2020, arXiv 2006.04062): noisy copies of an image must agree."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines import noisy
+from bench.train import TrainingJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(noisy.Config):
+    """Options of consistency regularisation.
+
+    Attributes:
+        copies: noisy copies m of each image.
+        weight: lambda of Eq. 6, the weight of the agreement term; None = 10 at sigma 0.25 and 5 above (MNIST).
+        entropy_weight: eta of Eq. 6.
+    """
+
+    copies: int = 2
+    weight: float | None = None
+    entropy_weight: float = 0.5
+
+    @property
+    def agreement(self) -> float:
+        """Weight of the agreement term at this sigma."""
+        if self.weight is not None:
+            return self.weight
+        return 10.0 if self.sigma <= 0.25 else 5.0
+
+
+def regularisation(copies: list[Tensor], *, weight: float, entropy_weight: float) -> Tensor:
+    """Return weight * mean_j KL(q || p_j) + entropy_weight * H(q), the mean over the batch (arXiv 2006.04062, Eq. 6).
+
+    Args:
+        copies: m tensors of logits (B,K), one per noisy copy; p_j is the softmax of copy j, q the mean of all p_j.
+    """
+    log_p = torch.stack([F.log_softmax(logits, dim=1) for logits in copies])
+    log_q = torch.logsumexp(log_p, dim=0) - math.log(len(copies))
+    q = log_q.exp()
+    entropy = -(q * log_q).sum(dim=1)
+    divergence = (q * (log_q - log_p)).sum(dim=2).mean(dim=0)
+    return (weight * divergence + entropy_weight * entropy).mean()
+
+
+def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, entropy_weight: float) -> Tensor:
+    """Return the mean cross entropy over all copies plus the regularisation (arXiv 2006.04062, Eq. 7)."""
+    cross_entropy = torch.stack([F.cross_entropy(logits, labels) for logits in copies]).mean()
+    return cross_entropy + regularisation(copies, weight=weight, entropy_weight=entropy_weight)
+
+
+def checkpoint_name(config: Config) -> str:
+    """Return the file name of the checkpoint that `config` needs."""
+    return noisy.checkpoint_name("consistency", config)
+
+
+def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
+    """Return the classifier on CPU in eval mode; see `noisy.build`."""
+    return noisy.build(config, checkpoint)
+
+
+def train(config: Config, job: TrainingJob) -> None:
+    """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
+    loss = functools.partial(
+        consistency_loss, weight=config.agreement, entropy_weight=config.entropy_weight
+    )
+    noisy.train("consistency", config, loss, config.copies, job)

@@ -1,0 +1,38 @@
+"""Gaussian augmentation (Cohen et al. 2019, arXiv 1902.02918): cross entropy on x + noise, one network per sigma."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from baselines import noisy
+from bench.train import TrainingJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(noisy.Config):
+    """Options of Gaussian augmentation: the network and the recipe of its training."""
+
+
+def cross_entropy(copies: list[Tensor], labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of one noisy copy's logits (B,K) against labels (B,)."""
+    (logits,) = copies
+    return F.cross_entropy(logits, labels)
+
+
+def checkpoint_name(config: Config) -> str:
+    """Return the file name of the checkpoint that `config` needs."""
+    return noisy.checkpoint_name("gaussian", config)
+
+
+def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
+    """Return the classifier on CPU in eval mode; see `noisy.build`."""
+    return noisy.build(config, checkpoint)
+
+
+def train(config: Config, job: TrainingJob) -> None:
+    """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
+    noisy.train("gaussian", config, cross_entropy, 1, job)

@@ -1,0 +1,108 @@
+"""What classifiers trained on noisy images share: the network as a Classifier, its objective, its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from baselines.resnet import RESNET
+from bench.train import (
+    Batch,
+    Fitted,
+    Recipe,
+    Supervised,
+    TrainingJob,
+    augment,
+    fit,
+    load_checkpoint,
+    load_weights,
+    noisy_accuracy,
+    provenance,
+    save_checkpoint,
+    seeded_initialisation,
+    with_noise,
+)
+from bench.types import Backbone, Task
+
+Loss = Callable[[list[Tensor], Tensor], Tensor]
+"""Loss of the logits of each noisy copy, a list of (B,K), and the labels (B,)."""
+
+
+class NoisyClassifier(nn.Module):
+    """A network of noisy pixels as a Classifier: sigma plays no part, the network was trained at it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
+        return self.network(x_noisy)
+
+
+class NoisyObjective(Supervised):
+    """A loss over `copies` noisy copies of each augmented image; the score is held-out accuracy under noise."""
+
+    def __init__(
+        self, network: nn.Module, loss: Loss, *, task: Task, sigma: float, copies: int, job: TrainingJob
+    ) -> None:
+        super().__init__(network)
+        self.task, self.sigma, self.copies, self.copies_loss = task, sigma, copies, loss
+        self.images, self.labels = job.held_out()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        x = augment(batch.x, self.task, batch.generator).repeat(self.copies, 1, 1, 1)
+        logits = self.network(with_noise(x, self.sigma, batch.generator)).float()
+        return self.copies_loss(list(logits.chunk(self.copies)), batch.labels)
+
+    def score(self, average: nn.Module) -> float:
+        """Return the averaged network's accuracy on noisy held-out images."""
+        return noisy_accuracy(average, self.images, self.labels, self.sigma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Recipe):
+    """Options that every method of this kind has, beside the recipe of its training."""
+
+    task: Task
+    sigma: float
+    backbone: Backbone = RESNET
+
+
+def build(config: Config, checkpoint: Path | None) -> NoisyClassifier:
+    """Return the classifier on CPU in eval mode, with the checkpoint's weights.
+
+    Raises:
+        CheckpointError: the file is unreadable or holds another model.
+    """
+    network = config.backbone.make(config.task, config.sigma)
+    if checkpoint is not None:
+        tensors, _ = load_checkpoint(checkpoint)
+        load_weights(network, tensors, checkpoint)
+    return NoisyClassifier(network).eval()
+
+
+def checkpoint_name(method: str, config: Config) -> str:
+    """Return "<method>[-<backbone>]_sigma_<sigma>.safetensors"; the default backbone is left out."""
+    backbone = "" if config.backbone.name == RESNET.name else f"-{config.backbone.name}"
+    return f"{method}{backbone}_sigma_{config.sigma:g}.safetensors"
+
+
+def train(method: str, config: Config, loss: Loss, copies: int, job: TrainingJob) -> Fitted:
+    """Train until held-out noisy accuracy stops rising, and write the method's checkpoint."""
+    name = checkpoint_name(method, config)
+    with seeded_initialisation(job.seed):
+        network = config.backbone.make(config.task, config.sigma)
+    objective = NoisyObjective(
+        network, loss, task=config.task, sigma=config.sigma, copies=copies, job=job
+    )
+    fitted = fit(Path(name).stem, objective, config, job)
+    described = {"method": method, "backbone": config.backbone.name, "sigma": config.sigma, "copies": copies}
+    save_checkpoint(
+        job.folder / name, fitted.network.state_dict(), config=described, training=provenance(job, fitted)
+    )
+    return fitted

@@ -1,0 +1,103 @@
+"""CIFAR-form residual networks (6n+2 layers; arXiv 1512.03385, Section 4.2), normalisation included.
+
+Parameter names are those of the checkpoints that users of randomised smoothing have: `1.conv1.weight` and so on,
+the normalisation being layer 0 and having no parameters.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.errors import UsageError
+from bench.types import Backbone, Task
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """Subtracts a mean and divides by a standard deviation per channel; no parameters, nothing in checkpoints."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (x - mean) / std for x (B,C,H,W) in pixel units."""
+        shape = (1, len(self.mean), 1, 1)
+        return (x - x.new_tensor(self.mean).view(shape)) / x.new_tensor(self.std).view(shape)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut, projected by a 1x1 convolution where the shape changes."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels:
+            projection = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output for x (B,C,H,W)."""
+        h = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(h)) + self.downsample(x))
+
+
+class ResNet(nn.Module):
+    """ResNet of 6n+2 layers: stages of 16, 32 and 64 channels (times width/16), n blocks each, mean pool, linear."""
+
+    def __init__(self, *, depth: int, channels: int, num_classes: int, width: int = 16) -> None:
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            raise UsageError(f"depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, ..., 110), got {depth}.")
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _stage(width, width, blocks, stride=1)
+        self.layer2 = _stage(width, 2 * width, blocks, stride=2)
+        self.layer3 = _stage(2 * width, 4 * width, blocks, stride=2)
+        self.fc = nn.Linear(4 * width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B,K) for normalised images (B,C,H,W)."""
+        h = F.relu(self.bn1(self.conv1(x)))
+        h = self.layer3(self.layer2(self.layer1(h)))
+        return self.fc(h.mean(dim=(2, 3)))
+
+
+def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = Block(channels_in, channels, stride)
+    return nn.Sequential(first, *(Block(channels, channels, 1) for _ in range(blocks - 1)))
+
+
+def resnet(task: Task, depth: int) -> nn.Module:
+    """Return normalisation + ResNet-`depth` for the task, from pixels (B,C,H,W) to logits (B,K)."""
+    return normalised(ResNet(depth=depth, channels=task.channels, num_classes=task.num_classes), task)
+
+
+def normalised(network: nn.Module, task: Task) -> nn.Sequential:
+    """Return normalisation, then the network.
+
+    Colour images are normalised with the mean and deviation of CIFAR-10, or of ImageNet where larger than 64
+    pixels; others with 0.5 and 0.5.
+    """
+    mean: tuple[float, ...] = (0.5,) * task.channels
+    std = mean
+    if task.channels == 3:
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if task.image_size > 64 else (CIFAR_MEAN, CIFAR_STD)
+    return nn.Sequential(Normalize(mean, std), network)
+
+
+def make_resnet14(task: Task, sigma: float) -> nn.Module:
+    """Return ResNet-14 for the task; sigma plays no part in it."""
+    return resnet(task, 14)
+
+
+RESNET = Backbone(name="resnet", make=make_resnet14)
+"""The default network of the baselines on small images."""

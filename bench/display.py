@@ -1,0 +1,251 @@
+"""What the commands show with rich: progress on stderr, tables on stdout. Belongs to cli.py."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from bench import cost, markup, tables
+from bench.comparison import REFERENCE
+from bench.config import RunConfig
+from bench.runner import Observer
+from bench.train import Progress as TrainingProgress
+from bench.types import Record, Run
+
+
+class TrainingDisplay:
+    """A progress bar per stage of a training: step, loss, best held-out accuracy, time left at most."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self._progress = progress or Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TextColumn("at most"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> TrainingDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def training(self, method: str, sigma: float, progress: TrainingProgress) -> None:
+        """Show the progress of one stage."""
+        score = "" if progress.score is None else f", held-out accuracy {progress.score:.1%}"
+        if progress.stage not in self._tasks:
+            self._tasks[progress.stage] = self._progress.add_task(f"train {progress.stage}", total=None, detail="")
+        self._progress.update(
+            self._tasks[progress.stage],
+            total=progress.max_steps,
+            completed=progress.step,
+            detail=f"steps, loss {progress.loss:.3f}{score}",
+        )
+
+
+class RunDisplay(Observer):
+    """Progress of a run: images done, certified so far, samples per second and time left, per method and sigma."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._console = Console(stderr=True)
+        self._samples = config.n0 + config.n
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        total = len(config.methods) * len(config.sigmas)
+        self._console.print(
+            f"{total} curves ({', '.join(config.methods)} at sigma {', '.join(f'{s:g}' for s in config.sigmas)}) on "
+            f"{config.dataset}, {self._samples} samples an image",
+            highlight=False,
+        )
+        self._trainings = TrainingDisplay(self._progress)
+        self._all: TaskID | None = None
+        self._task: TaskID | None = None
+        self._certified = 0
+        self._seconds = 0.0
+        self._made = 0
+        self._curves = total
+
+    def __enter__(self) -> RunDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        """Print a sentence above the bars."""
+        self._progress.console.print(f"note: {text}", highlight=False)
+
+    def training(self, method: str, sigma: float, progress: TrainingProgress) -> None:
+        """Show the progress of a training."""
+        self._trainings.training(method, sigma, progress)
+
+    def begin(self, method: str, sigma: float, total: int, done: int, certified: int) -> None:
+        """Add a bar for a method at a sigma, and one for the whole run before the first."""
+        if self._all is None:
+            self._all = self._progress.add_task("[bold]all", total=total * self._curves, detail="")
+        self._progress.advance(self._all, done)
+        self._certified, self._seconds, self._made = certified, 0.0, 0
+        name = f"{method} at sigma {sigma:g}"
+        self._task = self._progress.add_task(name, total=total, completed=done, detail=self._detail(done))
+
+    def certified(self, record: Record) -> None:
+        """Advance the bars by one image."""
+        assert self._task is not None
+        assert self._all is not None
+        self._certified += record.is_correct
+        self._seconds += record.seconds
+        self._made += 1
+        done = int(self._progress.tasks[self._progress.task_ids.index(self._task)].completed) + 1
+        self._progress.update(self._task, completed=done, detail=self._detail(done))
+        self._progress.advance(self._all)
+
+    def _detail(self, done: int) -> str:
+        certified = f"{self._certified} certified"
+        if self._made == 0:
+            return certified if done else ""
+        return f"{certified}, {self._samples * self._made / self._seconds:,.0f} samples/s"
+
+    def measuring(self, methods: tuple[str, ...]) -> None:
+        """Say that the costs are being measured."""
+        self.note(f"measuring the inference cost of {', '.join(methods)}, interleaved")
+
+
+def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of names and what they are."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, header in enumerate(headers):
+        table.add_column(header, no_wrap=position == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    _stdout().print(table)
+
+
+def print_results(runs: Sequence[Run], out: Path, written: Sequence[Path]) -> None:
+    """Print the main table, the speedups relative to diffusion smoothing, and where everything lies."""
+    console = _stdout()
+    _print_table(console, tables.main_table(runs))
+    for run in runs:
+        for line in speedup_lines(run):
+            console.print(line, highlight=False)
+    console.print(f"Tables and figures: {out} ({len(written)} files)", highlight=False, soft_wrap=True)
+
+
+def speedup_lines(run: Run) -> list[str]:
+    """Return a sentence per method: how many times the throughput of the reference it has."""
+    if not any(measured.method == REFERENCE for measured in run.costs):
+        return []
+    lines = []
+    for speedup in cost.speedups(run.costs, REFERENCE):
+        if speedup.method != REFERENCE:
+            ratio = speedup.ratio
+            lines.append(
+                f"{speedup.method} is {markup.format_significant(ratio.median)} times as fast as {REFERENCE} "
+                f"(quartiles {markup.format_significant(ratio.first)} to {markup.format_significant(ratio.third)}, "
+                f"{run.costs[0].device})."
+            )
+    return lines
+
+
+def _print_table(console: Console, table: markup.Table) -> None:
+    """Print the table with one block per sigma, intervals under the numbers."""
+    shown = Table(title=table.caption, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for position, header in enumerate(table.headers):
+        shown.add_column(header, justify="left" if position == 0 else "right", no_wrap=True)
+    for block in table.blocks:
+        shown.add_row(Text(block.title, style="italic"))
+        for row in block.rows:
+            shown.add_row(*(Text(cell.text, style="bold" if cell.is_best else "") for cell in row))
+        shown.add_section()
+    console.print(shown)
+    for note in table.notes:
+        console.print(note, highlight=False, markup=False, style="dim")
+
+
+def status_table(run: Run) -> None:
+    """Print, for each method and sigma, the images done and left, and the time that is left by the records."""
+    header = run.header
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{run.folder}", title_justify="left")
+    for name in ("method", "sigma", "done", "left", "certified", "seconds per image", "time left"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    left_in_all, seconds_in_all = 0, 0.0
+    for sigma in header.sigmas:
+        for method in header.methods:
+            records = [r for r in run.records if (r.method, r.sigma) == (method, sigma)]
+            left = len(header.indices) - len(records)
+            per_image = _seconds_per_image(run, method, sigma)
+            left_in_all += left
+            seconds_in_all += left * (per_image or 0.0)
+            table.add_row(
+                method,
+                f"{sigma:g}",
+                str(len(records)),
+                str(left),
+                str(sum(record.is_correct for record in records)),
+                "unknown" if per_image is None else f"{per_image:.3g}",
+                duration(left * per_image) if per_image is not None else "unknown",
+            )
+    console = _stdout()
+    console.print(table)
+    measured = sorted({measured.method for measured in run.costs})
+    console.print(f"Costs measured: {', '.join(measured) or 'none yet'}.", highlight=False)
+    if left_in_all:
+        console.print(
+            f"{left_in_all} images left, about {duration(seconds_in_all)}; continue with: {header.command}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    else:
+        console.print("All images are certified.")
+
+
+def _seconds_per_image(run: Run, method: str, sigma: float) -> float | None:
+    """Return the median time of an image, from this sigma's records, else from the method's at any sigma."""
+    at_sigma = [r.seconds for r in run.records if (r.method, r.sigma) == (method, sigma)]
+    seconds = at_sigma or [r.seconds for r in run.records if r.method == method]
+    return statistics.median(seconds) if seconds else None
+
+
+def duration(seconds: float) -> str:
+    """Return a time for reading: "41 s", "12 min" or "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _stdout() -> Console:
+    """Return the console for results; a pipe gets lines as wide as they need to be."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)

@@ -1,0 +1,139 @@
+"""Runs -> figures for a paper, as PNG and PDF; no global matplotlib state is read or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.comparison import Comparison, compare
+from bench.cost_figures import accuracy_against_cost_figure, speedup_figure
+from bench.metrics import Curve, curve, envelope
+from bench.plot_style import (
+    COLUMN_WIDTH,
+    PAGE_WIDTH,
+    SETTINGS,
+    Style,
+    add_legend,
+    grid_shape,
+    legend_height,
+    styles,
+)
+from bench.stats import proportion_interval
+from bench.types import Run
+
+RADIUS_LABEL = r"$L_2$ radius (pixels in [0,1])"
+ACCURACY_LABEL = "certified accuracy (%)"
+
+
+def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Write certified_accuracy, envelope, accuracy_against_cost and speedup, each as PNG (200 dpi) and PDF.
+
+    Figures without data are left out: the envelope where the methods share no sigma, the two on cost where no
+    cost was measured, speedup also where `dds` is not among the methods. The same runs give the same bytes.
+
+    Args:
+        runs: runs that may be compared (see `bench.records`); lines name their run if there are several.
+        folder: made where missing; files of these names in it are replaced.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        RecordsError: the runs hold no record.
+        ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
+    """
+    comparison = compare(runs)
+    with matplotlib.style.context(["default", SETTINGS]):
+        figures = {
+            "certified_accuracy": certified_accuracy_figure(comparison),
+            "envelope": envelope_figure(comparison),
+            "accuracy_against_cost": accuracy_against_cost_figure(comparison),
+            "speedup": speedup_figure(comparison),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, figure in figures.items():
+            if figure is not None:
+                paths += _save(figure, folder / name)
+    return paths
+
+
+def certified_accuracy_figure(comparison: Comparison) -> Figure:
+    """Return certified accuracy against radius: a panel per sigma, a line per label, 95% bands."""
+    sigmas = comparison.sigmas
+    rows, columns = grid_shape(len(sigmas))
+    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
+    height = 2.2 * rows + legend_height(comparison.labels, width)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    by_label = {label: styles(comparison)[label] for label in comparison.labels}
+    for panel, sigma in zip(axes, sigmas, strict=False):
+        for entry in comparison.at_sigma(sigma):
+            _draw_curve(panel, curve(entry.records), by_label[entry.label], comparison.radii, has_band=True)
+        panel.set_title(rf"$\sigma$ = {sigma:g}")
+        panel.tick_params(labelbottom=True)
+    for panel in axes[len(sigmas) - columns : len(sigmas)]:
+        panel.set_xlabel(RADIUS_LABEL)
+    for panel in axes[::columns]:
+        panel.set_ylabel(ACCURACY_LABEL)
+    for unused in axes[len(sigmas) :]:
+        unused.remove()
+    _set_limits(axes[0], comparison, [curve(entry.records) for entry in comparison.entries])
+    add_legend(figure, by_label)
+    return figure
+
+
+def envelope_figure(comparison: Comparison) -> Figure | None:
+    """Return the upper envelope over sigma against radius, a line per label; None if no sigma is shared."""
+    if not comparison.best:
+        return None
+    height = 2.3 + legend_height(comparison.labels, COLUMN_WIDTH)
+    figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    by_label = {label: styles(comparison)[label] for label in comparison.labels}
+    envelopes = {
+        label: envelope([curve(entry.records) for entry in comparison.best_of(label)]) for label in by_label
+    }
+    for label, upper in envelopes.items():
+        _draw_curve(axes, upper, by_label[label], comparison.radii, has_band=False)
+    _set_limits(axes, comparison, list(envelopes.values()))
+    axes.set_xlabel(RADIUS_LABEL)
+    axes.set_ylabel(ACCURACY_LABEL)
+    axes.set_title(r"$\sigma$ chosen on the certified images", loc="right", fontsize=7, color="0.35")
+    add_legend(figure, by_label)
+    return figure
+
+
+def _draw_curve(axes: Axes, steps: Curve, style: Style, radii: Sequence[float], has_band: bool) -> None:
+    """Draw the exact step function, markers at the table's radii, and the pointwise exact 95% band."""
+    x = np.array([*steps.radii, steps.radii[-1]])
+    counts = np.array([*steps.counts, 0])
+    axes.step(x, 100 * counts / steps.images, where="pre", color=style.color, linestyle=style.line)
+    marked = [radius for radius in radii if radius <= steps.radii[-1]]
+    values = [100 * steps.at(radius).value for radius in marked]
+    axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)
+    if has_band:
+        low, high = proportion_interval(counts[:-1], steps.images)
+        axes.fill_between(
+            x[:-1], 100 * low, 100 * high, step="pre", color=style.color, alpha=0.12, linewidth=0
+        )
+
+
+def _set_limits(axes: Axes, comparison: Comparison, curves: Sequence[Curve]) -> None:
+    longest = max(one.radii[-1] for one in curves)
+    axes.set_xlim(0, 1.04 * (longest or max(comparison.radii) or 1.0))
+    axes.set_ylim(0, 102)
+    axes.set_yticks(range(0, 101, 20))
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    """Write one figure as PNG and, without a creation date so that repeating gives the same bytes, PDF."""
+    paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
+    figure.savefig(paths[0])
+    figure.savefig(paths[1], metadata={"CreationDate": None})
+    return paths

@@ -1,0 +1,148 @@
+"""How numbers are written, and one table structure with its renderings as Markdown and LaTeX.
+
+The command line renders the same structure with rich.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",
+    "]": "{]}",
+    "σ": r"$\sigma$",
+    "α": r"$\alpha$",
+} | {character: "\\" + character for character in "{}$&#_%"}
+_MARKDOWN = {character: "\\" + character for character in r"\`*_{}[]<>#|~&$"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell: unescaped text, for numbers perhaps with an interval around them.
+
+    Attributes:
+        text: what stands in the cell.
+        interval: (low, high) as written; None where there is none.
+        is_best: printed in bold.
+    """
+
+    text: str
+    interval: tuple[str, str] | None = None
+    is_best: bool = False
+
+    @property
+    def detail(self) -> str:
+        """The interval as "[low, high]", empty where there is none."""
+        return "" if self.interval is None else f"[{self.interval[0]}, {self.interval[1]}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Rows under one title (empty for none); the first cell of a row names it."""
+
+    title: str
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A caption, column headers, blocks of rows as wide as the headers, and footnotes; all text unescaped."""
+
+    caption: str
+    headers: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...] = ()
+
+
+def escape_markdown(text: str) -> str:
+    """Return `text` on one line, with every character that Markdown or its tables would interpret escaped."""
+    return _escape(text, _MARKDOWN)
+
+
+def escape_latex(text: str) -> str:
+    """Return `text` on one line, with every character that LaTeX would interpret escaped."""
+    return _escape(text, _LATEX)
+
+
+def format_radius(radius: float, decimals: int) -> str:
+    """Return a radius with `decimals` decimals, rounded down: it never exceeds the certified one."""
+    return str(Decimal(repr(float(radius))).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_DOWN))
+
+
+def format_percent(share: float) -> str:
+    """Return a share in [0,1] as a percentage with one decimal, rounded to nearest."""
+    return f"{100 * share:.1f}"
+
+
+def format_significant(value: float) -> str:
+    """Return a number with three significant digits, thousands separated, without an exponent."""
+    return f"{Decimal(f'{value:#.3g}'):,f}"
+
+
+def to_markdown(table: Table) -> str:
+    """Return the table as GitHub-flavoured Markdown: one pipe table per block, then a list of footnotes."""
+    parts = [f"**{escape_markdown(table.caption)}**"]
+    for block in table.blocks:
+        if block.title:
+            parts.append(escape_markdown(block.title))
+        parts.append(_pipe_table(table.headers, block.rows))
+    if table.notes:
+        parts.append("\n".join(f"- {escape_markdown(note)}" for note in table.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """Return the table as a LaTeX `table` environment for booktabs, intervals as sub- and superscript."""
+    columns = len(table.headers)
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}[t]",
+        r"\centering\small\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}",
+        r"\toprule",
+        " & ".join(map(escape_latex, table.headers)) + r" \\",
+    ]
+    for block in table.blocks:
+        lines.append(r"\midrule")
+        if block.title:
+            lines.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{escape_latex(block.title)}}}}} \\")
+        lines += [" & ".join(map(_latex_cell, row)) + r" \\" for row in block.rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if table.notes:
+        notes = " ".join(map(escape_latex, table.notes))
+        lines.append(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}")
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _escape(text: str, replacements: dict[str, str]) -> str:
+    return "".join(replacements.get(character, character) for character in " ".join(text.split()))
+
+
+def _pipe_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    rule = ["---", *["---:"] * (len(headers) - 1)]
+    lines = [[escape_markdown(header) for header in headers], rule]
+    lines += [[_markdown_cell(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return f"{f'**{text}**' if cell.is_best else text} {cell.detail}".rstrip()
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    if cell.interval is None:
+        return rf"\textbf{{{text}}}" if cell.is_best else text
+    number = rf"\mathbf{{{text}}}" if cell.is_best else text
+    low, high = map(escape_latex, cell.interval)
+    return f"${number}_{{{low}}}^{{{high}}}$"

@@ -1,0 +1,223 @@
+"""Records -> certified accuracy, ACR, clean accuracy, abstention and curves; pure, float64.
+
+Every number carries the count of images it rests on. Radii are L2 radii in pixel units.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.errors import ProtocolError, RecordsError
+from bench.stats import proportion_interval
+from bench.types import ABSTAIN, Record
+
+NORMAL_QUANTILE = 1.959963984540054
+"""Phi^-1(0.975): half-width, in standard errors, of a two-sided 95% interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share of images: `count` of `images` of them, as counts, so that an exact interval can follow.
+
+    Attributes:
+        count: images with the property, 0 <= count <= images.
+        images: images looked at, > 0.
+    """
+
+    count: int
+    images: int
+
+    @property
+    def value(self) -> float:
+        """The share, in [0,1]."""
+        return self.count / self.images
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the exact two-sided Clopper-Pearson interval (low, high), in [0,1].
+
+        It covers the share over the distribution that the images were drawn from with probability at least
+        `confidence`; it says nothing of alpha, the failure probability of each certificate.
+        """
+        low, high = proportion_interval(self.count, self.images, confidence)
+        return float(low), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over images with its standard error.
+
+    Attributes:
+        value: the mean.
+        standard_error: sample standard deviation / sqrt(images); NaN for a single image.
+        images: images averaged over, > 0.
+    """
+
+    value: float
+    standard_error: float
+    images: int
+
+    def interval(self) -> tuple[float, float]:
+        """Return the normal 95% interval, value -+ 1.96 standard errors; NaNs for a single image."""
+        half = NORMAL_QUANTILE * self.standard_error
+        return self.value - half, self.value + half
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Certified accuracy as the exact step function of the radius, without a grid.
+
+    Attributes:
+        radii: 0.0 followed by the distinct radii > 0 of the correct images, ascending.
+        counts: correct images with radius >= radii[i]; constant on (radii[i-1], radii[i]], zero beyond.
+        images: images looked at.
+    """
+
+    radii: tuple[float, ...]
+    counts: tuple[int, ...]
+    images: int
+
+    def at(self, radius: float) -> Share:
+        """Return the certified accuracy at `radius` >= 0."""
+        position = int(np.searchsorted(self.radii, radius, side="left"))
+        count = self.counts[position] if position < len(self.counts) else 0
+        return Share(count=count, images=self.images)
+
+    def area(self) -> float:
+        """Return the area under the curve, in radius units; it equals the ACR."""
+        return float(np.dot(np.diff(self.radii), self.counts[1:])) / self.images
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestSigma:
+    """The sigma with the highest certified accuracy at one radius; the smallest of them on a tie.
+
+    `share` is optimistic: sigma is chosen on the very images that are then counted, as papers do.
+    """
+
+    sigma: float
+    share: Share
+
+
+def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
+    """Return the share of ALL images that are correct with a certified radius >= `radius` (L2, pixel units).
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    return _share(records, lambda record: is_certified(record) and record.radius >= radius)
+
+
+def clean_accuracy(records: Sequence[Record]) -> Share:
+    """Return the share of images whose certified class is the label, at any radius; abstention is incorrect.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    return _share(records, is_certified)
+
+
+def abstention(records: Sequence[Record]) -> Share:
+    """Return the share of images on which the certifier abstained.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    return _share(records, lambda record: record.predict == ABSTAIN)
+
+
+def acr(records: Sequence[Record]) -> Mean:
+    """Return the average certified radius: mean over ALL images of the radius where correct, else 0.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    _require(records)
+    radii = np.array([record.radius if is_certified(record) else 0.0 for record in records], dtype=np.float64)
+    images = len(radii)
+    error = float(radii.std(ddof=1)) / math.sqrt(images) if images > 1 else math.nan
+    return Mean(value=float(radii.mean()), standard_error=error, images=images)
+
+
+def curve(records: Sequence[Record]) -> Curve:
+    """Return the certified accuracy over all radii, exactly.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    _require(records)
+    certified = np.sort([record.radius for record in records if is_certified(record)])
+    radii = np.unique(np.concatenate([[0.0], certified]))
+    counts = len(certified) - np.searchsorted(certified, radii, side="left")
+    return Curve(
+        radii=tuple(map(float, radii)), counts=tuple(int(count) for count in counts), images=len(records)
+    )
+
+
+def envelope(curves: Sequence[Curve]) -> Curve:
+    """Return the upper envelope of the curves of one method at several sigmas, all over the same images.
+
+    It is optimistic: at each radius the sigma is chosen on the certified images.
+
+    Raises:
+        ProtocolError: the curves rest on different numbers of images.
+    """
+    images = {one.images for one in curves}
+    if len(images) != 1:
+        raise ProtocolError(
+            f"an envelope needs curves over the same images, got {sorted(images)} images; restrict them first"
+        )
+    radii = np.unique(np.concatenate([one.radii for one in curves]))
+    counts = tuple(max(one.at(radius).count for one in curves) for radius in radii)
+    return Curve(radii=tuple(map(float, radii)), counts=counts, images=images.pop())
+
+
+def best_sigma(by_sigma: Mapping[float, Sequence[Record]], radius: float) -> BestSigma:
+    """Return the best sigma of one method at `radius`, and its (optimistic) certified accuracy.
+
+    Args:
+        by_sigma: sigma -> the method's records at that sigma, all of the same images.
+        radius: L2, pixel units.
+
+    Raises:
+        RecordsError: a sigma has no records.
+    """
+    shares = {sigma: certified_accuracy(records, radius) for sigma, records in by_sigma.items()}
+    sigma = min(shares, key=lambda sigma: (-shares[sigma].value, sigma))
+    return BestSigma(sigma=sigma, share=shares[sigma])
+
+
+def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ...]]:
+    """Return (method, sigma) -> its records by ascending image index.
+
+    Raises:
+        ProtocolError: one image was certified twice by the same method at the same sigma.
+    """
+    groups: dict[tuple[str, float], dict[int, Record]] = {}
+    for record in records:
+        group = groups.setdefault((record.method, record.sigma), {})
+        if record.index in group:
+            raise ProtocolError(
+                f"image {record.index} was certified twice by {record.method} at sigma {record.sigma:g}; "
+                "remove one of the two lines"
+            )
+        group[record.index] = record
+    return {key: tuple(group[index] for index in sorted(group)) for key, group in groups.items()}
+
+
+def is_certified(record: Record) -> bool:
+    """Return whether the certified class is the label; abstention never is, whatever the label."""
+    return record.is_correct and record.predict != ABSTAIN
+
+
+def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) -> Share:
+    _require(records)
+    return Share(count=sum(map(has_property, records)), images=len(records))
+
+
+def _require(records: Sequence[Record]) -> None:
+    if not records:
+        raise RecordsError("no records to count: certify at least one image first")

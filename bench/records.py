@@ -1,0 +1,371 @@
+"""Records of one run: `<folder>/records.jsonl`, a header line and then one line per certificate or cost.
+
+Each line is written at once, so that a run which is stopped at any time continues after its last whole line.
+Numbers are stored at full precision: reading gives back the same float64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from bench.errors import ProtocolError, RecordsError, UsageError
+from bench.types import SCHEMA_VERSION, CostRecord, Record, Run, RunHeader
+
+FILE_NAME = "records.jsonl"
+
+_PROTOCOL = (
+    "dataset",
+    "subset",
+    "indices",
+    "image_shape",
+    "n0",
+    "n",
+    "alpha",
+    "bound",
+    "seed",
+    "noise_block",
+)
+_RESUMED = (*_PROTOCOL, "precision", "device_type", "methods", "sigmas", "radii")
+_COMPARED = (*_PROTOCOL, "precision")
+_HINTS: dict[type, dict[str, Any]] = {cls: get_type_hints(cls) for cls in (RunHeader, Record, CostRecord)}
+
+T = TypeVar("T")
+
+
+class RecordsFile:
+    """A records file open for appending, locked against other writers; use it in a `with` statement.
+
+    Attributes:
+        run: what the file held when it was opened; its header is the one to follow, batch sizes included.
+        repaired: one sentence on the cut last line that was removed, or None.
+    """
+
+    run: Run
+    repaired: str | None
+
+    def __init__(self, path: Path, lock: int, header: RunHeader) -> None:
+        """Open `path` under the lock's file descriptor; call `create_or_resume` instead."""
+        self._path = path
+        self._lock = lock
+        if not path.exists():
+            _write_atomically(path, _encode(header))
+        self.run, self.repaired = _read_repairing(path)
+        _check_resumable(path, self.run.header, header)
+        self._seen = {_identity(record) for record in self.run.records}
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+
+    @classmethod
+    def create_or_resume(cls, folder: Path, header: RunHeader) -> RecordsFile:
+        """Return the folder's records file, begun with `header` or continued where it stopped.
+
+        Args:
+            folder: folder of the run; made if missing.
+            header: header of this command. An existing file keeps its own, which must agree in every field
+                that the records rest on.
+
+        Raises:
+            ProtocolError: the folder holds a run under another protocol; the message names the first field.
+            RecordsError: another process writes to the folder, or the file cannot be read or written.
+        """
+        path = folder / FILE_NAME
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.ExitStack() as on_failure:
+                lock = _lock(folder)
+                on_failure.callback(os.close, lock)
+                opened = cls(path, lock, header)
+                on_failure.pop_all()
+                return opened
+        except OSError as error:
+            raise RecordsError(f"{path} cannot be written ({error}): give another --out") from error
+
+    def append(self, item: Record | CostRecord) -> None:
+        """Write one line and wait until it is on the disk.
+
+        Raises:
+            RecordsError: the image was already certified by this method at this sigma, a number is NaN or
+                infinite, or the line could not be written; the lines before it are kept.
+        """
+        line = _encode(item)
+        if isinstance(item, Record) and _identity(item) in self._seen:
+            raise RecordsError(f"{self._path} already holds {_describe(item)}: certify each image once")
+        start = os.fstat(self._descriptor).st_size
+        try:
+            _write_line(self._descriptor, line)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # a cut line that stays is repaired on resume
+                os.ftruncate(self._descriptor, start)
+            raise RecordsError(
+                f"{self._path} cannot be continued ({error}): its whole lines are kept, "
+                "and repeating the command resumes after them"
+            ) from error
+        if isinstance(item, Record):
+            self._seen.add(_identity(item))
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        os.close(self._descriptor)
+        os.close(self._lock)
+
+    def __enter__(self) -> RecordsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_run(path: Path) -> Run:
+    """Return a run for reporting; a cut last line is left out and the file stays as it is.
+
+    Args:
+        path: folder of the run, or its records file.
+
+    Returns:
+        The run; of a cost measured twice, the later measurement.
+
+    Raises:
+        RecordsError: there is no such file, a newer version wrote it, or a line is not valid.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    return _parse(file, _read_bytes(file))[0]
+
+
+def check_comparable(runs: Sequence[Run], allow: Iterable[str] = ()) -> None:
+    """Return nothing for runs whose numbers may stand in one table.
+
+    Args:
+        runs: any number of runs.
+        allow: header fields in which they may differ.
+
+    Raises:
+        ProtocolError: two runs differ in another checked field; the message names it and both values.
+        UsageError: `allow` names no checked field.
+    """
+    allowed = set(allow)
+    if unknown := sorted(allowed.difference(_COMPARED)):
+        raise UsageError(f"{unknown[0]!r} is no checked field; those are {', '.join(_COMPARED)}")
+    for run in runs[1:]:
+        for name in _COMPARED:
+            old, new = getattr(runs[0].header, name), getattr(run.header, name)
+            if name not in allowed and old != new:
+                raise ProtocolError(
+                    f"{runs[0].folder} and {run.folder} differ in {name} ({_difference(old, new)}): "
+                    f"compare runs of one protocol, or allow {name} to differ"
+                )
+
+
+def _check_resumable(path: Path, old: RunHeader, new: RunHeader) -> None:
+    pairs = [(name, getattr(old, name), getattr(new, name)) for name in _RESUMED]
+    for key in sorted(old.checkpoints.keys() & new.checkpoints.keys()):
+        pairs.append((f"the checkpoint of {key}", old.checkpoints[key], new.checkpoints[key]))
+    for name, before, now in pairs:
+        if before != now:
+            raise ProtocolError(
+                f"{path} was made under another {name} (then and now: {_difference(before, now)}): "
+                "give another --out, or repeat the command that made it"
+            )
+
+
+def _difference(old: Any, new: Any) -> str:
+    """Return both values, or of long sequences the first place in which they differ."""
+    if isinstance(old, tuple) and len(old) == len(new) > 8:
+        place = next(i for i in range(len(old)) if old[i] != new[i])
+        return f"at position {place}: {old[place]!r} and {new[place]!r}"
+    if isinstance(old, tuple) and max(len(old), len(new)) > 8:
+        return f"{len(old)} values and {len(new)} values"
+    return f"{old!r} and {new!r}"
+
+
+def _identity(record: Record) -> tuple[str, float, int]:
+    return record.method, record.sigma, record.index
+
+
+def _describe(record: Record) -> str:
+    return f"image {record.index} of {record.method} at sigma {record.sigma:g}"
+
+
+def _lock(folder: Path) -> int:
+    """Return a descriptor that holds the folder's lock until it is closed, also by a crash."""
+    with contextlib.ExitStack() as on_failure:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        on_failure.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 20).decode().strip()
+            raise RecordsError(
+                f"another process (pid {holder}) writes to {folder}: wait for it, or give another --out"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        on_failure.pop_all()
+        return descriptor
+
+
+def _write_line(descriptor: int, line: bytes) -> None:
+    written = os.write(descriptor, line)
+    if written != len(line):
+        raise OSError(f"only {written} of {len(line)} bytes were written")
+    os.fsync(descriptor)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RecordsError(
+            f"no records at {path} ({error.strerror}): give the folder that a run was written to"
+        ) from error
+
+
+def _read_repairing(path: Path) -> tuple[Run, str | None]:
+    content = _read_bytes(path)
+    run, whole = _parse(path, content)
+    if whole == len(content):
+        return run, None
+    os.truncate(path, whole)
+    return run, f"removed a cut last line of {len(content) - whole} bytes from {path}; its work is done again"
+
+
+def _parse(path: Path, content: bytes) -> tuple[Run, int]:
+    """Return the run and how many bytes of the file are whole lines."""
+    lines = list(io.BytesIO(content))
+    if lines and not _is_whole(lines[-1]):
+        lines.pop()
+    if not lines:
+        raise RecordsError(f"{path} has no header line: delete it, or give another folder")
+    header = _decode_header(lines[0], f"{path}, line 1")
+    items = [_decode(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2)]
+    records = tuple(item for item in items if isinstance(item, Record))
+    _check_unique(path, records)
+    # A stop between the costs of two methods has them all measured again, in the same rounds.
+    costs = {(item.method, item.sigma): item for item in items if isinstance(item, CostRecord)}
+    run = Run(folder=path.parent, header=header, records=records, costs=tuple(costs.values()))
+    return run, sum(map(len, lines))
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        _loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
+
+
+def _check_unique(path: Path, records: Iterable[Record]) -> None:
+    seen = set()
+    for record in records:
+        if _identity(record) in seen:
+            raise RecordsError(f"{path} holds {_describe(record)} twice: delete one of the two lines")
+        seen.add(_identity(record))
+
+
+def _encode(item: RunHeader | Record | CostRecord) -> bytes:
+    kind = {RunHeader: "header", Record: "certificate", CostRecord: "cost"}[type(item)]
+    values = {"kind": kind} | _to_json(item)
+    try:
+        return (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
+    except ValueError as error:
+        raise RecordsError(f"a {kind} with NaN or infinity cannot be stored: {values}") from error
+
+
+def _decode_header(line: bytes, where: str) -> RunHeader:
+    values = _decode_object(line, where)
+    version = values.get("schema_version")
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        age = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise RecordsError(
+            f"{where}: schema version {version} was written by {age} version of bench, and this one reads "
+            f"{SCHEMA_VERSION}: install that version"
+        )
+    return _from_json(RunHeader, _without_kind(values, ("header",), where), where)
+
+
+def _decode(line: bytes, where: str) -> Record | CostRecord:
+    values = _decode_object(line, where)
+    inner = _without_kind(values, ("certificate", "cost"), where)
+    cls: type[Record | CostRecord] = Record if values["kind"] == "certificate" else CostRecord
+    return _from_json(cls, inner, where)
+
+
+def _decode_object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        values = _loads(line)
+    except ValueError as error:
+        raise RecordsError(f"{where} is not valid JSON ({error}): restore the file, or start anew") from error
+    if not isinstance(values, dict):
+        raise RecordsError(f"{where} must be a JSON object, got {values!r}")
+    return values
+
+
+def _without_kind(values: dict[str, Any], kinds: tuple[str, ...], where: str) -> dict[str, Any]:
+    if values.get("kind") not in kinds:
+        raise RecordsError(f"{where}, field kind must be {' or '.join(kinds)}, got {values.get('kind')!r}")
+    return {name: value for name, value in values.items() if name != "kind"}
+
+
+def _loads(line: bytes) -> Any:
+    return json.loads(line.decode(), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _to_json(item: Any) -> dict[str, Any]:
+    return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+
+
+def _from_json(cls: type[T], values: dict[str, Any], where: str) -> T:
+    """Return the dataclass with exactly these fields, each of its declared type."""
+    hints = _HINTS[cls]
+    for name in values.keys() - hints.keys():
+        raise RecordsError(f"{where}: unknown field {name!r}")
+    for name in hints.keys() - values.keys():
+        raise RecordsError(f"{where}: missing field {name!r}")
+    return cls(**{name: _typed(hint, values[name], f"{where}, field {name}") for name, hint in hints.items()})
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """Return a JSON value as the type of `hint`: a scalar, X | None, tuple, dict or Any."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any or (value is None and NoneType in inner):
+        return value
+    if origin is UnionType:
+        return _typed(inner[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        if len(inner) == len(value):
+            return tuple(map(_typed, inner, value, [where] * len(value)))
+    if origin is dict and isinstance(value, dict):
+        return {name: _typed(inner[1], item, where) for name, item in value.items()}
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if hint is not float and type(value) is hint:
+        return value
+    name = hint.__name__ if origin is None else hint
+    raise RecordsError(f"{where} must be {name}, got {value!r}")

@@ -1,0 +1,129 @@
+"""Method and backbone names -> modules, imported only when asked for; third parties add theirs as entry points.
+
+The one file that names baselines and rrcm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from bench.catalogue import nearest_hint
+from bench.errors import UsageError
+from bench.overrides import override
+from bench.types import Backbone, MethodModule, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ENTRY_POINT_GROUP = "bench.methods"
+"""Group of the entry points, method name -> module, through which a package adds methods."""
+
+REFERENCE = "dds"
+"""The method that speedups are relative to."""
+
+_BUILT_IN = {
+    "rrcm": ("rrcm.model", "rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass"),
+    "gaussian": ("baselines.gaussian", "Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images"),
+    "consistency": ("baselines.consistency", "consistency regularisation (arXiv 2006.04062): noisy copies must agree"),
+    "dds": ("baselines.dds", "diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodEntry:
+    """A method's name, the module that holds it, and one line about it."""
+
+    name: str
+    module: str
+    summary: str
+
+
+def methods() -> dict[str, MethodEntry]:
+    """Return the known methods by name, ours first, without importing any.
+
+    Raises:
+        UsageError: a package adds a method under a name that is taken.
+    """
+    known = {name: MethodEntry(name=name, module=m, summary=text) for name, (m, text) in _BUILT_IN.items()}
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        if point.name in known and known[point.name].module != point.value:
+            raise UsageError(
+                f"method {point.name!r} is {known[point.name].module} and also {point.value}; "
+                "uninstall one, or rename its entry point"
+            )
+        known[point.name] = MethodEntry(name=point.name, module=point.value, summary=f"from {point.value}")
+    return known
+
+
+def load(name: str) -> MethodModule:
+    """Return a method's module.
+
+    Raises:
+        UsageError: an unknown name (the nearest is named), or a module that cannot be imported or lacks a part.
+    """
+    known = methods()
+    if name not in known:
+        raise UsageError(f"unknown method {name!r}; {nearest_hint(name, known)}")
+    try:
+        module: Any = importlib.import_module(known[name].module)
+    except ImportError as error:
+        raise UsageError(f"method {name!r} cannot be imported from {known[name].module}: {error}") from error
+    for part in ("Config", "build"):
+        if not hasattr(module, part):
+            raise UsageError(f"method {name!r}: {known[name].module} offers no {part}; add it to that file")
+    return module
+
+
+def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Any:
+    """Return the method's Config for a task and sigma, with its own options changed.
+
+    Args:
+        options: option -> value, text or typed; `backbone` is a name.
+
+    Raises:
+        UsageError: an unknown method, option or backbone, or a value of a wrong type.
+    """
+    config = load(name).Config(task=task, sigma=sigma)
+    changes = dict(options)
+    if "backbone" in changes:
+        if not has_backbone(name):
+            raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
+        config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
+    return override(config, changes, where=f"method {name}")
+
+
+def has_backbone(name: str) -> bool:
+    """Return whether the method's network can be chosen."""
+    return "backbone" in {field.name for field in dataclasses.fields(load(name).Config)}
+
+
+def backbone(name: str) -> Backbone:
+    """Return a network by name: "resnet" (CIFAR form), "vit" (rRCM's encoder at a fixed sigma), or a timm name.
+
+    Raises:
+        UsageError: neither of these; the nearest name is given.
+    """
+    if name == "resnet":
+        return importlib.import_module("baselines.resnet").RESNET
+    if name == "vit":
+        return Backbone(name=name, make=importlib.import_module("rrcm.model").make_backbone)
+    timm = importlib.import_module("timm")
+    if name not in timm.list_models():
+        raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, ['resnet', 'vit', *timm.list_models()])}")
+    return Backbone(name=name, make=lambda task, sigma: _timm_model(name, task))
+
+
+def _timm_model(name: str, task: Task) -> nn.Module:
+    """Return pixels -> normalised -> timm's model with random weights, for the task's shape."""
+    timm = importlib.import_module("timm")
+    resnet = importlib.import_module("baselines.resnet")
+    sizes = {"in_chans": task.channels, "num_classes": task.num_classes}
+    try:
+        model = timm.create_model(name, **sizes, img_size=task.image_size)
+    except TypeError:  # convolutional networks take images of any size, and no img_size
+        model = timm.create_model(name, **sizes)
+    return resnet.normalised(model, task)

@@ -1,0 +1,381 @@
+"""One run: configuration -> checkpoints, header, then one record per method, sigma and image, then the costs.
+
+The runner prints nothing; it tells an Observer what happens. Repeating a run does only what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import cost, data, registry, smoothing, subsets, zoo
+from bench.config import RunConfig, run_name, to_json
+from bench.errors import NumericalError
+from bench.noise import NOISE_BLOCK
+from bench.records import RecordsFile
+from bench.smoothing import Protocol
+from bench.train import Progress
+from bench.training import resolve_device, train_method
+from bench.types import SCHEMA_VERSION, Certificate, Classifier, Record, Run, RunHeader, Split
+
+RUNS = Path("results") / "runs"
+"""Where runs lie, below the current folder, when no --out is given."""
+
+LIBRARIES = ("torch", "torchvision", "timm", "diffusers", "numpy", "scipy")
+
+
+class Observer:
+    """What a run tells while it goes on; every method may be overridden, and by default says nothing."""
+
+    def note(self, text: str) -> None:
+        """Take a sentence that the user should read."""
+
+    def training(self, method: str, sigma: float, progress: Progress) -> None:
+        """Take the progress of a training."""
+
+    def begin(self, method: str, sigma: float, total: int, done: int, certified: int) -> None:
+        """Take the start of a method at a sigma: images in all, done before, and certified among those."""
+
+    def certified(self, record: Record) -> None:
+        """Take a record that was just written."""
+
+    def measuring(self, methods: tuple[str, ...]) -> None:
+        """Take the start of the cost measurement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all certificates of a run share."""
+
+    config: RunConfig
+    split: Split
+    indices: tuple[int, ...]
+    device: torch.device
+
+
+def run_folder(config: RunConfig) -> Path:
+    """Return the folder of a validated configuration's run."""
+    return RUNS / run_name(config) if config.out is None else config.out
+
+
+def prepare(config: RunConfig) -> Setup:
+    """Return the test split, the certified indices and the device.
+
+    Raises:
+        DataError, UsageError: the data or the device is not there.
+    """
+    split = data.load(
+        config.dataset,
+        "test",
+        data_dir=config.data_dir,
+        download=config.download,
+        image_size=config.image_size,
+    )
+    indices = subsets.certified_subset(split, config.subset, config.skip, config.limit)
+    return Setup(config=config, split=split, indices=indices, device=resolve_device(config.device))
+
+
+def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHeader, Path]:
+    """Certify every image with every method at every sigma, measure the costs, and return header and folder.
+
+    Args:
+        config: a validated configuration.
+        command: the command line, kept in the header.
+
+    Raises:
+        BenchError: whatever the user can mend; all records written before are kept, and repeating continues.
+    """
+    setup = prepare(config)
+    checkpoints = find_or_train(setup, command, observer)
+    header = make_header(setup, checkpoints, command)
+    folder = run_folder(config)
+    with RecordsFile.create_or_resume(folder, header) as records:
+        if records.repaired:
+            observer.note(records.repaired)
+        for sigma in config.sigmas:
+            for method in config.methods:
+                _certify_images(setup, method, sigma, checkpoints[method, sigma], records, observer)
+        if config.cost_repetitions > 0 and not _costs_known(records.run, config):
+            observer.measuring(config.methods)
+            for measured in measure_costs(setup, checkpoints, records.run.header.batch_sizes):
+                records.append(measured)
+        return records.run.header, folder
+
+
+Checkpoints = dict[tuple[str, float], Path | None]
+"""(method, sigma) -> file; None for a method that has no checkpoints."""
+
+
+def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints:
+    """Return the checkpoint of every method and sigma, training those that no zoo holds."""
+    config, found = setup.config, {}
+    for method in config.methods:
+        module = registry.load(method)
+        for sigma in config.sigmas:
+            found[method, sigma] = None
+            if not hasattr(module, "checkpoint_name"):
+                continue
+            options = config.options.get(method, {})
+            name = module.checkpoint_name(registry.configure(method, setup.split.task, sigma, options))
+            path = zoo.find(config.zoo, config.dataset, name)
+            if path is None:
+                observer.note(
+                    f"no {name} for {config.dataset}: training {method} at sigma {sigma:g} first, "
+                    "the bar shows the time left at most (Ctrl-C keeps what is done)"
+                )
+                path = train_method(
+                    method,
+                    sigma,
+                    config,
+                    command=command,
+                    report=lambda progress, m=method, s=sigma: observer.training(m, s, progress),  # type: ignore[misc]
+                )
+            found[method, sigma] = path
+    return found
+
+
+def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> Classifier:
+    """Return the method's classifier on the device, at the run's precision.
+
+    Raises:
+        UsageError, CheckpointError: an option or the checkpoint does not fit.
+    """
+    options = setup.config.options.get(method, {})
+    config = registry.configure(method, setup.split.task, sigma, options)
+    built = registry.load(method).build(config, checkpoint)
+    if isinstance(built, nn.Module):
+        built.to(setup.device).eval()
+    return _at_precision(built, setup) if setup.config.precision == "bfloat16" else built
+
+
+def _at_precision(classifier: Classifier, setup: Setup) -> Classifier:
+    """Return the classifier under autocast: the noise stays float32, the network casts it."""
+
+    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        with torch.autocast(setup.device.type, torch.bfloat16):
+            return classifier(x_noisy, sigma, keys).float()
+
+    return classify
+
+
+def _certify_images(
+    setup: Setup, method: str, sigma: float, checkpoint: Path | None, records: RecordsFile, observer: Observer
+) -> None:
+    done = {r.index: r for r in records.run.records if (r.method, r.sigma) == (method, sigma)}
+    certified = sum(record.is_correct for record in done.values())
+    observer.begin(method, sigma, len(setup.indices), len(done), certified)
+    missing = [index for index in setup.indices if index not in done]
+    if not missing:
+        return
+    classifier = load_classifier(setup, method, sigma, checkpoint)
+    batch_size = records.run.header.batch_sizes[method]
+    for index in missing:
+        try:
+            record = certify_image(setup, classifier, method, sigma, index, batch_size)
+        except NumericalError as error:
+            raise NumericalError(f"{method}: {error}") from error
+        records.append(record)
+        observer.certified(record)
+
+
+def certify_image(
+    setup: Setup, classifier: Classifier, method: str, sigma: float, index: int, batch_size: int
+) -> Record:
+    """Return the record of one image of the test split.
+
+    Raises:
+        DataError, UsageError, NumericalError: as in `smoothing.certify`.
+    """
+    config, split = setup.config, setup.split
+    started = time.perf_counter()
+    certificate = smoothing.certify(
+        classifier,
+        split.images[index].to(setup.device),
+        sigma=sigma,
+        index=index,
+        protocol=protocol_of(config),
+        batch_size=batch_size,
+        num_classes=split.task.num_classes,
+    )
+    return Record(
+        method=method,
+        sigma=sigma,
+        index=index,
+        label=split.labels[index],
+        predict=certificate.predict,
+        radius=certificate.radius,
+        counts_selection=certificate.counts_selection,
+        counts_estimation=certificate.counts_estimation,
+        n0=config.n0,
+        n=config.n,
+        samples=certificate.samples,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def certify_file(path: Path, config: RunConfig) -> tuple[Certificate, tuple[str, ...]]:
+    """Return the certificate of an image file by the configuration's first method and sigma, and the class names.
+
+    Raises:
+        DataError: the file is no image, or not of the data set's size.
+        UsageError, CheckpointError: the method has no checkpoint for the data set, or it does not fit.
+    """
+    setup = prepare(config)
+    method, sigma = config.methods[0], config.sigmas[0]
+    checkpoints = find_or_train(setup, "bench certify", Observer())
+    certificate = smoothing.certify(
+        load_classifier(setup, method, sigma, checkpoints[method, sigma]),
+        data.read_image(path, setup.split.task).to(setup.device),
+        sigma=sigma,
+        index=0,
+        protocol=protocol_of(config),
+        batch_size=choose_batch_size(config, setup.device, (1,)),
+        num_classes=setup.split.task.num_classes,
+    )
+    return certificate, setup.split.class_names
+
+
+def protocol_of(config: RunConfig) -> Protocol:
+    """Return the certify protocol of a configuration."""
+    return Protocol(n0=config.n0, n=config.n, alpha=config.alpha, seed=config.seed)
+
+
+def _costs_known(run: Run, config: RunConfig) -> bool:
+    return {measured.method for measured in run.costs} >= set(config.methods)
+
+
+def measure_costs(
+    setup: Setup, checkpoints: Checkpoints, batch_sizes: dict[str, int]
+) -> tuple[cost.CostRecord, ...]:
+    """Return the measured cost of every method at the first sigma: cost depends on the network, not on sigma."""
+    config = setup.config
+    sigma = config.sigmas[0]
+    x = setup.split.images[setup.indices[0]].to(setup.device)
+    contenders = []
+    for method in config.methods:
+        classifier = load_classifier(setup, method, sigma, checkpoints[method, sigma])
+        contenders.append(
+            cost.Contender(
+                method=method,
+                sigma=sigma,
+                device=device_name(setup.device),
+                batch_size=batch_sizes[method],
+                work=cost.noisy_work(classifier, x, sigma, batch_sizes[method]),
+                samples_per_certificate=config.n0 + config.n,
+                parameters=_parameters(setup, method, sigma),
+            )
+        )
+    return cost.measure(
+        contenders,
+        repetitions=config.cost_repetitions,
+        synchronize=cost.synchronizer(setup.device),
+        peak_memory=cost.peak_memory_meter(setup.device),
+    )
+
+
+def _parameters(setup: Setup, method: str, sigma: float) -> int:
+    config = registry.configure(method, setup.split.task, sigma, setup.config.options.get(method, {}))
+    built = registry.load(method).build(config, None)
+    return sum(value.numel() for value in built.parameters()) if isinstance(built, nn.Module) else 0
+
+
+def make_header(setup: Setup, checkpoints: Checkpoints, command: str) -> RunHeader:
+    """Return the header of a new run."""
+    config, split = setup.config, setup.split
+    shape = tuple(split.images[setup.indices[0]].shape)
+    return RunHeader(
+        schema_version=SCHEMA_VERSION,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        git_revision=git_revision(),
+        dataset=config.dataset,
+        subset=config.subset,
+        indices=setup.indices,
+        class_names=split.class_names,
+        image_shape=(shape[0], shape[1], shape[2]),
+        methods=config.methods,
+        sigmas=config.sigmas,
+        n0=config.n0,
+        n=config.n,
+        alpha=config.alpha,
+        seed=config.seed,
+        bound="clopper-pearson",
+        noise_block=NOISE_BLOCK,
+        precision=config.precision,
+        device_type=setup.device.type,
+        radii=config.radii,
+        config=to_json(config),
+        checkpoints={f"{m}/{s:g}": zoo.sha256(path) for (m, s), path in checkpoints.items() if path},
+        batch_sizes=dict.fromkeys(config.methods, choose_batch_size(config, setup.device, shape)),
+        hardware=hardware(setup.device),
+        libraries={name: version(name) for name in LIBRARIES},
+    )
+
+
+def choose_batch_size(config: RunConfig, device: torch.device, image_shape: tuple[int, ...]) -> int:
+    """Return the samples per call: as configured, else one block of noise on a CPU, more on an accelerator.
+
+    On an accelerator the batch holds about 2^24 pixel values, between 128 and 2048 samples.
+    """
+    if config.batch_size != "auto":
+        return config.batch_size
+    if device.type == "cpu":
+        return NOISE_BLOCK
+    values = image_shape[0] * image_shape[1] * image_shape[2]
+    return max(NOISE_BLOCK, min(2048, 2 ** ((2**24 // values).bit_length() - 1)))
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's product name; for a CPU its model and the number of threads used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_model()}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Return what the header says of the machine."""
+    return {
+        "device": device_name(device),
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.exists():
+        yield from path.read_text().splitlines()
+
+
+def git_revision() -> str:
+    """Return the revision of the checkout this program runs from, "-dirty" added where it is changed, or "unknown"."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return described.stdout.strip() or "unknown"

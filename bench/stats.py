@@ -1,0 +1,129 @@
+"""Binomial bounds, intervals and tests, and the radius that a bound certifies; float64, no torch.
+
+Near p = 1 a bound p_lower loses digits in float64, so the certifier carries the tail 1 - p_lower instead.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+
+def clopper_pearson_lower(k: int, n: int, alpha: float) -> float:
+    """Return the one-sided Clopper-Pearson lower bound of a success probability.
+
+    With probability at least 1 - alpha over the n draws, the true probability is at least this bound.
+
+    Args:
+        k: successes, 0 <= k <= n.
+        n: draws, >= 1.
+        alpha: failure probability of the bound, in (0, 1).
+
+    Returns:
+        The bound in [0, 1): 0 for k = 0, alpha^(1/n) for k = n.
+
+    Raises:
+        ValueError: k, n or alpha lies outside its range.
+    """
+    _check_counts(k, n, alpha)
+    if k == 0:
+        return 0.0
+    if k == n:
+        return math.exp(math.log(alpha) / n)
+    return float(special.betaincinv(k, n - k + 1, alpha))
+
+
+def upper_tail(k: int, n: int, alpha: float) -> float:
+    """Return 1 - `clopper_pearson_lower(k, n, alpha)`, at full precision also where the bound is near 1.
+
+    Args, Raises: as in `clopper_pearson_lower`.
+
+    Returns:
+        An upper bound, at level alpha, of the failure probability, in (0, 1].
+    """
+    _check_counts(k, n, alpha)
+    if k == 0:
+        return 1.0
+    if k == n:
+        return -math.expm1(math.log(alpha) / n)
+    return float(special.betainccinv(n - k + 1, k, alpha))
+
+
+def _check_counts(k: int, n: int, alpha: float) -> None:
+    if not 0 <= k <= n or n < 1:
+        raise ValueError(f"k successes of n draws need 0 <= k <= n and n >= 1, got k = {k}, n = {n}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie between 0 and 1, got {alpha!r}")
+
+
+def radius(tail: float, sigma: float) -> float:
+    """Return the certified L2 radius sigma * Phi^-1(1 - tail) (arXiv 1902.02918, Eq. 3 with p_B = 1 - p_A).
+
+    Args:
+        tail: upper bound 1 - p_lower of the probability of any other class, in [0, 1].
+        sigma: standard deviation of the noise, > 0; the radius has its unit.
+
+    Returns:
+        The radius, >= 0; 0.0 where tail >= 1/2, which certifies nothing.
+    """
+    return -sigma * float(special.ndtri(tail)) if tail < 0.5 else 0.0
+
+
+def largest_radius(n: int, alpha: float, sigma: float) -> float:
+    """Return the radius certified when all n draws agree: no run of n draws can certify more.
+
+    Raises:
+        ValueError: n < 1, or alpha lies outside (0, 1).
+    """
+    return radius(upper_tail(n, n, alpha), sigma)
+
+
+def binomial_two_sided_p(k: int, n: int) -> float:
+    """Return the p-value of the exact two-sided binomial test of k successes in n draws against p = 1/2.
+
+    Args:
+        k: successes, 0 <= k <= n.
+        n: draws; 0 draws give 1.0, no evidence.
+
+    Raises:
+        ValueError: k lies outside 0..n.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"k successes of n draws need 0 <= k <= n, got k = {k}, n = {n}")
+    fewer = min(k, n - k)
+    if 2 * fewer == n:
+        return 1.0
+    return min(1.0, 2.0 * float(special.betainc(n - fewer, fewer + 1, 0.5)))
+
+
+def proportion_interval(
+    k: ArrayLike, n: ArrayLike, confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the exact two-sided Clopper-Pearson interval of a proportion.
+
+    Each interval covers the true proportion with probability at least `confidence`.
+
+    Args:
+        k: successes, scalar or array, 0 <= k <= n.
+        n: draws, broadcast with k; 0 draws give (0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high), float64 of the broadcast shape; numpy scalars for scalar input.
+
+    Raises:
+        ValueError: k, n or confidence lies outside its range.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
+    successes, draws = np.broadcast_arrays(np.asarray(k, np.float64), np.asarray(n, np.float64))
+    failures = draws - successes
+    if not np.all((successes >= 0) & (failures >= 0)):
+        raise ValueError(f"k successes of n draws need 0 <= k <= n, got k = {k!r}, n = {n!r}")
+    side = (1 - confidence) / 2
+    low = special.betaincinv(np.maximum(successes, 1), failures + 1, side)
+    high = special.betainccinv(successes + 1, np.maximum(failures, 1), side)
+    return np.where(successes == 0, 0.0, low)[()], np.where(failures == 0, 1.0, high)[()]

@@ -1,0 +1,477 @@
+"""Shared parts of training: one resumable loop, step seeding, EMA, learning-rate schedules, checkpoint files.
+
+The loop draws nothing from a global generator: the batch, the augmentation and the noise of step k come from
+generators seeded by (seed, k), so that a run that was killed and resumed ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import safetensors
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from bench import data
+from bench.errors import CheckpointError, NumericalError
+from bench.noise import stable_seed
+from bench.types import Split, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how fast to train.
+
+    Attributes:
+        max_steps: steps at most; the horizon of the cosine schedule.
+        evaluate_every: steps between two looks at the held-out part.
+        patience: looks without a new best after which training stops.
+        schedule: "constant" or "cosine", both after a linear warm-up of warmup_steps.
+        ema_decay: decay per step of the averaged weights, which are the ones evaluated and kept.
+        clip: largest gradient norm; 0 = no clipping.
+        precision: arithmetic of the forward pass; weights and losses stay float32.
+    """
+
+    max_steps: int = 20_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 100
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema_decay: float = 0.998
+    evaluate_every: int = 100
+    patience: int = 10
+    clip: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a training run tells while it goes on; `score` is the best held-out value so far, if one is measured."""
+
+    stage: str
+    step: int
+    max_steps: int
+    loss: float
+    seconds: float
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """Where a training run takes its images from, where it keeps its state, and whom it tells.
+
+    Attributes:
+        split: the training split; `train_indices` and `held_out_indices` part it (the test split plays no part).
+        folder: where finished checkpoints go: <zoo>/<dataset>.
+        workspace: where the state to resume from lies until the checkpoint is finished.
+        command: the command line, kept in the checkpoint.
+        max_seconds: wall time of each stage after which the best weights so far are kept; None = no limit.
+    """
+
+    split: Split
+    train_indices: Tensor
+    held_out_indices: Tensor
+    folder: Path
+    workspace: Path
+    device: torch.device
+    seed: int
+    command: str
+    max_seconds: float | None = None
+    report: Callable[[Progress], None] = field(default=lambda progress: None)
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Return the held-out images (N,C,H,W) in [0,1] and their labels (N,), on the device."""
+        return images_and_labels(self.split, self.held_out_indices, self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's images (B,C,H,W) in [0,1], labels (B,), and the generator of all else that is drawn in the step."""
+
+    x: Tensor
+    labels: Tensor
+    step: int
+    generator: torch.Generator
+
+
+class Objective(Protocol):
+    """What is trained: a network, its loss on a batch, and how good its averaged copy is on held-out images.
+
+    Attributes:
+        companions: further modules whose state belongs to the run (a target network, say).
+    """
+
+    network: nn.Module
+    companions: nn.ModuleList
+
+    def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]: ...
+
+    def loss(self, batch: Batch) -> Tensor: ...
+
+    def after_step(self, step: int) -> None: ...
+
+    def score(self, average: nn.Module) -> float | None: ...
+
+
+class Supervised:
+    """Base of the objectives that train all parameters alike and have no companions."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.companions = nn.ModuleList()
+
+    def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
+        """Return one group with all parameters at the base learning rate."""
+        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+
+    def after_step(self, step: int) -> None:
+        """Do nothing after the optimiser's step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """The averaged network with the best held-out score (the last one, where none is measured), and what it took."""
+
+    network: nn.Module
+    score: float | None
+    steps: int
+    images_seen: int
+    seconds: float
+
+
+def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> Fitted:
+    """Train until the held-out score stops rising (or for max_steps), and return the averaged network.
+
+    Repeating the call after an interruption continues from the last saved state.
+
+    Raises:
+        NumericalError: the loss is not finite; the message names the step.
+        CheckpointError: the saved state is of another network.
+    """
+    run = _Fit(stage, objective, recipe, job)
+    run.resume()
+    while not run.is_over():
+        run.advance()
+        if run.step % recipe.evaluate_every == 0 or run.is_over():
+            run.evaluate()
+            run.save()
+    return run.finish()
+
+
+class _Fit:
+    """State of one training run: what `fit` saves and resumes."""
+
+    def __init__(self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> None:
+        self.stage, self.objective, self.recipe, self.job = stage, objective, recipe, job
+        self.network = objective.network.to(job.device)
+        objective.companions.to(job.device)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.best = copy.deepcopy(self.average.state_dict())
+        groups = list(objective.parameter_groups(recipe.learning_rate))
+        self.base_rates = [group["lr"] for group in groups]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        self.step, self.stale, self.seconds, self.loss = 0, 0, 0.0, math.nan
+        self.best_score: float | None = None
+        self.started = time.perf_counter()
+        self.state_path = job.workspace / f"{stage}.pt"
+
+    def is_over(self) -> bool:
+        limit = self.job.max_seconds
+        return (
+            self.step >= self.recipe.max_steps
+            or self.stale >= self.recipe.patience
+            or (limit is not None and self.elapsed() >= limit)
+        )
+
+    def elapsed(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+    def advance(self) -> None:
+        self.network.train()
+        scale = rate_scale(self.step, self.recipe)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * scale
+        device_type = self.job.device.type
+        with torch.autocast(device_type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            loss = self.objective.loss(training_batch(self.job, self.recipe.batch_size, self.step))
+        if not torch.isfinite(loss):
+            raise NumericalError(
+                f"The loss of {self.stage} is {loss.item()} at step {self.step}: try a lower learning rate."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.recipe.clip > 0:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        update_average(self.average, self.network, min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10)))
+        self.objective.after_step(self.step)
+        self.step += 1
+        self.loss = loss.item()
+        self.job.report(self._progress())
+
+    def _progress(self) -> Progress:
+        return Progress(
+            stage=self.stage,
+            step=self.step,
+            max_steps=self.recipe.max_steps,
+            loss=self.loss,
+            seconds=self.elapsed(),
+            score=self.best_score,
+        )
+
+    def evaluate(self) -> None:
+        score = self.objective.score(self.average)
+        if score is None or self.best_score is None or score > self.best_score:
+            self.best = copy.deepcopy(self.average.state_dict())
+            self.best_score, self.stale = score, 0
+        else:
+            self.stale += 1
+        self.job.report(self._progress())
+
+    def save(self) -> None:
+        state = {
+            "step": self.step,
+            "stale": self.stale,
+            "seconds": self.elapsed(),
+            "best_score": self.best_score,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "companions": self.objective.companions.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        self.state_path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.state_path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.state_path)
+
+    def resume(self) -> None:
+        if not self.state_path.exists():
+            return
+        try:
+            state = torch.load(self.state_path, map_location=self.job.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.objective.companions.load_state_dict(state["companions"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError, EOFError) as error:
+            raise CheckpointError(
+                f"{self.state_path} does not continue this training ({first_line(error)}); delete it to start anew."
+            ) from error
+        self.step, self.stale, self.seconds = state["step"], state["stale"], state["seconds"]
+        self.best, self.best_score = state["best"], state["best_score"]
+
+    def finish(self) -> Fitted:
+        self.average.load_state_dict(self.best)
+        return Fitted(
+            network=self.average,
+            score=self.best_score,
+            steps=self.step,
+            images_seen=self.step * self.recipe.batch_size,
+            seconds=self.elapsed(),
+        )
+
+
+def rate_scale(step: int, recipe: Recipe) -> float:
+    """Return the factor in [0,1] on the base learning rate: linear warm-up, then constant or half a cosine."""
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    if recipe.schedule == "constant":
+        return 1.0
+    done = (step - recipe.warmup_steps) / max(1, recipe.max_steps - recipe.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the average's parameters towards the network's (average = decay average + (1 - decay) network).
+
+    Buffers, such as batch-norm statistics, are copied.
+    """
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
+
+
+def training_batch(job: TrainingJob, batch_size: int, step: int) -> Batch:
+    """Return the batch of step `step`: consecutive pieces of one seeded permutation per epoch."""
+    count = len(job.train_indices)
+    size = min(batch_size, count)
+    epoch, position = divmod(step, count // size)
+    order = torch.randperm(count, generator=seeded(torch.device("cpu"), job.seed, "order", epoch))
+    chosen = job.train_indices[order[position * size : (position + 1) * size]]
+    x, labels = images_and_labels(job.split, chosen, job.device)
+    return Batch(x=x, labels=labels, step=step, generator=seeded(job.device, job.seed, "step", step))
+
+
+def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the images (B,C,H,W) in [0,1] at `indices` (B,) and their labels (B,), on `device`."""
+    images, labels = data.batch(split, indices)
+    return images.to(device), labels.to(device)
+
+
+def seeded(device: torch.device, *parts: object) -> torch.Generator:
+    """Return a generator on `device` whose stream depends on the parts alone."""
+    return torch.Generator(device).manual_seed(stable_seed(*parts))
+
+
+@contextmanager
+def seeded_initialisation(seed: int) -> Iterator[None]:
+    """Draw the initial weights of networks made inside from `seed`, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def with_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Return x plus N(0, sigma^2) in the units of x."""
+    return x + sigma * torch.randn(x.shape, generator=generator, device=x.device)
+
+
+@torch.no_grad()
+def noisy_accuracy(
+    classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 4
+) -> float:
+    """Return the share of noisy copies (fixed noise, `draws` per image) that `classify` (pixels -> logits) gets right."""
+    generator = seeded(images.device, "held-out", len(images))
+    correct = 0
+    for _ in range(draws):
+        for x, y in zip(images.split(256), labels.split(256), strict=True):
+            correct += int((classify(with_noise(x, sigma, generator)).argmax(1) == y).sum())
+    return correct / (draws * len(images))
+
+
+def augment(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
+    """Return the light augmentation that all methods share, (B,C,H,W) -> the same shape.
+
+    Grey images: rotation up to 10 degrees, scale 0.9-1.1, shift up to 2/28 of the side. Colour images: shift up to
+    4/32 of the side and a flip.
+    """
+    if task.channels == 1:
+        return random_affine(x, generator, degrees=10, scale=(0.9, 1.1), shift=2 / 28)
+    return random_affine(x, generator, shift=4 / 32, flip=True)
+
+
+def random_affine(
+    x: Tensor,
+    generator: torch.Generator,
+    *,
+    degrees: float = 0.0,
+    scale: tuple[float, float] = (1.0, 1.0),
+    shift: float = 0.0,
+    flip: bool = False,
+) -> Tensor:
+    """Return each image under its own random rotation, scale, shift (share of the side) and flip; outside is zero."""
+    count = len(x)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator, device=x.device)
+
+    angle = torch.deg2rad(uniform(-degrees, degrees))
+    zoom = 1 / uniform(*scale)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if flip else torch.ones(count, device=x.device)
+    rows = [
+        torch.stack([mirror * zoom * angle.cos(), -zoom * angle.sin(), 2 * uniform(-shift, shift)], dim=1),
+        torch.stack([mirror * zoom * angle.sin(), zoom * angle.cos(), 2 * uniform(-shift, shift)], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an exception's message without its later lines, for a message of one sentence."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
+    """Return what a checkpoint says of its training: command, seconds, images seen, held-out scores, hardware."""
+    return {
+        "command": job.command,
+        "seed": job.seed,
+        "seconds": round(sum(fit.seconds for fit in fits), 1),
+        "steps": [fit.steps for fit in fits],
+        "images_seen": sum(fit.images_seen for fit in fits),
+        "held_out_scores": [fit.score for fit in fits],
+        "held_out_images": len(job.held_out_indices),
+        "train_images": len(job.train_indices),
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {job.device.type}",
+        "torch": torch.__version__,
+    }
+
+
+def save_checkpoint(
+    path: Path,
+    tensors: dict[str, Tensor],
+    *,
+    config: dict[str, Any],
+    training: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write tensors with their configuration and provenance as one safetensors file, at once or not at all.
+
+    Floating-point tensors are stored as `dtype`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {
+        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in tensors.items()
+    }
+    content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return a safetensors file's tensors and its metadata (JSON values; {} where it has none).
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not a safetensors file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"No checkpoint at {path}: train it with `bench train`, or name another --zoo.")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        return load_file(path), {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({first_line(error)}): it may be truncated; "
+            "delete it to train it again, or fetch it again."
+        ) from error
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Load tensors into a module strictly.
+
+    Raises:
+        CheckpointError: a name is missing or unexpected, or a shape differs; the message names them.
+    """
+    expected = module.state_dict()
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{source} holds another model's weights: {'; '.join(problems[:8])}"
+            f"{f' and {len(problems) - 8} more' if len(problems) > 8 else ''}."
+        )
+    module.load_state_dict(tensors)

@@ -1,0 +1,77 @@
+"""One training run from a command's options: data, held-out part, folders, device -> a method's `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench import data, registry, subsets, zoo
+from bench.config import RunConfig
+from bench.errors import UsageError
+from bench.train import Progress, TrainingJob
+
+HELD_OUT_FRACTION = 0.1
+"""Share of the training split that judges when training stops; the test split plays no part."""
+
+WORKSPACE = Path("results") / "training"
+"""Where the state of unfinished trainings lies, below the current folder."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: a device that this machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, present in available.items() if present)
+    if not available[name]:
+        raise UsageError(f"device {name!r} is not available here; use --device auto or cpu")
+    return torch.device(name)
+
+
+def train_method(
+    name: str,
+    sigma: float,
+    config: RunConfig,
+    *,
+    command: str,
+    max_seconds: float | None = None,
+    report: Callable[[Progress], None],
+) -> Path:
+    """Train one method at one sigma on the configuration's data set, and return its new checkpoint.
+
+    Raises:
+        UsageError: the method cannot be trained.
+        DataError, NumericalError, CheckpointError: as in `bench.data` and `bench.train`.
+    """
+    module = registry.load(name)
+    train = getattr(module, "train", None)
+    if train is None:
+        raise UsageError(f"method {name!r} offers no train(config, job): give it a checkpoint through --zoo")
+    split = data.load(
+        config.dataset,
+        "train",
+        data_dir=config.data_dir,
+        download=config.download,
+        image_size=config.image_size,
+    )
+    method = registry.configure(name, split.task, sigma, config.options.get(name, {}))
+    kept, held_out = subsets.held_out(split, HELD_OUT_FRACTION, config.seed)
+    job = TrainingJob(
+        split=split,
+        train_indices=torch.tensor(kept),
+        held_out_indices=torch.tensor(held_out),
+        folder=zoo.writable(config.zoo, config.dataset),
+        workspace=(WORKSPACE if config.zoo is None else config.zoo / "training") / config.dataset,
+        device=resolve_device(config.device),
+        seed=config.seed,
+        command=command,
+        max_seconds=max_seconds,
+        report=report,
+    )
+    train(method, job)
+    return job.folder / module.checkpoint_name(method)

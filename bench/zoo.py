@@ -1,0 +1,34 @@
+"""Where trained checkpoints lie: a folder the user names, results/zoo here, or the one that comes with the program."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+LOCAL_ZOO = Path("results") / "zoo"
+"""Where `bench train` writes, below the current folder, when no --zoo is given."""
+
+
+def search_path(zoo: Path | None) -> tuple[Path, ...]:
+    """Return the folders to look in, first one first: only `zoo` where it is given."""
+    if zoo is not None:
+        return (zoo,)
+    package = Path(__file__).parent
+    return LOCAL_ZOO, package / "zoo", package.parent / LOCAL_ZOO
+
+
+def find(zoo: Path | None, dataset: str, name: str) -> Path | None:
+    """Return the first existing <zoo>/<dataset>/<name>, or None."""
+    paths = (folder / dataset / name for folder in search_path(zoo))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def writable(zoo: Path | None, dataset: str) -> Path:
+    """Return the folder that new checkpoints of a data set go to; it need not exist yet."""
+    return (LOCAL_ZOO if zoo is None else zoo) / dataset
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,159 @@
+"""The rRCM encoder (arXiv 2501.13094): a vision transformer of noisy images with a class and a time token.
+
+Parameter names are those of the released checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.errors import UsageError
+from bench.noise import c_in
+from rrcm.heads import make_projector
+
+NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Sizes of the encoder; embed_dim is D, hidden_dim and output_dim are the projector's."""
+
+    image_size: int
+    patch_size: int
+    in_channels: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+    hidden_dim: int
+    output_dim: int
+
+    @property
+    def num_patches(self) -> int:
+        """Number of image patches."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; queries, keys and values without bias."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the attended tokens for x (B,T,D)."""
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, dim // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(attended.transpose(1, 2).reshape(batch, tokens, dim))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear, four times as wide inside."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the transformed tokens for x (B,T,D)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's output for x (B,T,D)."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches, each projected to D."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(config.in_channels, config.embed_dim, config.patch_size, config.patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens (B,P,D) for x (B,C,H,W)."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Encoder(nn.Module):
+    """Encoder and projector.
+
+    Raises:
+        UsageError: the patch size does not divide the image size, or the heads the width.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        if config.image_size % config.patch_size or config.embed_dim % config.num_heads:
+            raise UsageError(
+                f"patch_size {config.patch_size} must divide image_size {config.image_size}, and num_heads "
+                f"{config.num_heads} must divide embed_dim {config.embed_dim}."
+            )
+        self.config = config
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 2 + config.num_patches, config.embed_dim))
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(Block(config.embed_dim, config.num_heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
+        self.projection_head: nn.Module = make_projector(config.embed_dim, config.hidden_dim, config.output_dim)
+        self.apply(_initialise)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, x_t: Tensor, t: Tensor, *, layernorm: bool = True) -> Tensor:
+        """Return the representation h (B,D): the class token after the last block.
+
+        Args:
+            x_t: (B,C,H,W) noisy images in model units, x + t z.
+            t: (B,) times, equal to the noise's standard deviation in model units, > 0.
+            layernorm: whether the last LayerNorm is applied.
+        """
+        patches = self.patch_embed(c_in(t).view(-1, 1, 1, 1).to(x_t) * x_t)
+        time = time_embedding(t, self.config.embed_dim).to(patches)[:, None]
+        tokens = torch.cat([self.cls_token.expand(len(x_t), -1, -1).to(patches), time, patches], dim=1)
+        tokens = tokens + self.pos_embed
+        for block in self.blocks:
+            tokens = block(tokens)
+        h = tokens[:, 0]
+        return self.norm(h) if layernorm else h
+
+    def project(self, h: Tensor) -> Tensor:
+        """Return projections (B, output_dim) of representations h (B,D)."""
+        return self.projection_head(h)
+
+
+def time_embedding(t: Tensor, dim: int) -> Tensor:
+    """Return the sinusoidal embedding (B,dim) of 250 ln(t): cosines, then sines, periods up to 10,000 (x 2 pi)."""
+    half = dim // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angles = (250 * t.float().log())[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

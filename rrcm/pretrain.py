@@ -1,0 +1,104 @@
+"""Pre-training (arXiv 2501.13094): contrastive + consistency loss along the diffusion trajectory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench import train
+from bench.noise import karras_grid, to_model_units
+from bench.train import Batch, TrainingJob, load_checkpoint, load_weights, provenance, save_checkpoint
+from bench.types import Task
+from rrcm.encoder import Encoder, EncoderConfig
+from rrcm.losses import Views, consistency_loss, contrastive_loss
+from rrcm.schedule import num_scales, target_rate
+from rrcm.views import plain_view, strong_view
+
+CHECKPOINT_NAME = "rrcm_pretrained.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(train.Recipe):
+    """Recipe of pre-training.
+
+    Deviation: the target encoder's rate runs from 0.97 to 0.995 instead of 0.99 to 0.9999, since a run of some
+    thousand steps is shorter than the memory of a rate of 0.9999.
+    """
+
+    weight_decay: float = 0.01
+    schedule: Literal["constant", "cosine"] = "cosine"
+    ema_decay: float = 0.99
+    clip: float = 2.0
+    target_start: float = 0.97
+    target_end: float = 0.995
+    sharpness: float = 10.0
+
+
+class Objective:
+    """The two losses, the target encoder that follows the online one, and the one time index of each batch."""
+
+    def __init__(self, encoder: Encoder, recipe: Recipe, task: Task) -> None:
+        self.network, self.recipe, self.task = encoder, recipe, task
+        self.companions = nn.ModuleList([copy.deepcopy(encoder).requires_grad_(False)])
+
+    def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
+        """Return all parameters at one learning rate."""
+        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean of contrastive + consistency loss at one index i, uniform over 0..N-2."""
+        grid = karras_grid(num_scales(batch.step, self.recipe.max_steps))
+        device = batch.generator.device
+        index = int(torch.randint(len(grid) - 1, (), generator=batch.generator, device=device))
+        views = Views(
+            a=to_model_units(strong_view(batch.x, self.task, batch.generator)),
+            b=to_model_units(strong_view(batch.x, self.task, batch.generator)),
+            plain=to_model_units(plain_view(batch.x, self.task, batch.generator)),
+            noise=torch.randn(batch.x.shape, generator=batch.generator, device=device),
+        )
+        target = self.companions[0]
+        contrastive = contrastive_loss(self.network, target, views, float(grid[-1]))
+        consistency = consistency_loss(self.network, views, float(grid[index]), float(grid[index + 1]))
+        return (contrastive + consistency).mean()
+
+    @torch.no_grad()
+    def after_step(self, step: int) -> None:
+        """Move the target's parameters towards the online ones; its batch-norm statistics stay its own."""
+        recipe = self.recipe
+        rate = target_rate(step, recipe.max_steps, recipe.sharpness, recipe.target_start, recipe.target_end)
+        for kept, value in zip(self.companions[0].parameters(), self.network.parameters(), strict=True):
+            kept.lerp_(value, 1 - rate)
+
+    def score(self, average: nn.Module) -> None:
+        """Return None: pre-training has no labels and runs for all its steps."""
+
+
+def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
+    """Return the pre-trained encoder: from its checkpoint where that exists, else trained and saved now.
+
+    Zero steps return random weights. Raises CheckpointError where the checkpoint has other sizes.
+    """
+    with train.seeded_initialisation(job.seed):
+        encoder = Encoder(sizes)
+    if recipe.max_steps == 0:
+        return encoder
+    path = job.folder / CHECKPOINT_NAME
+    if path.exists():
+        tensors, _ = load_checkpoint(path)
+        load_weights(encoder, tensors, path)
+        return encoder
+    fitted = train.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
+    save_checkpoint(
+        path,
+        fitted.network.state_dict(),
+        config={"method": "rrcm", **asdict(sizes)},
+        training=provenance(job, fitted),
+        dtype=torch.float16,  # a starting point for fine-tuning: its last bits do not matter
+    )
+    encoder.load_state_dict(fitted.network.state_dict())
+    return encoder

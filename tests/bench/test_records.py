@@ -1,0 +1,426 @@
+"""Records files: full precision, resuming after any stop, one writer at a time, and every refusal."""
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import records
+from bench.errors import ProtocolError, RecordsError, UsageError
+from bench.records import FILE_NAME, RecordsFile, check_comparable, read_run
+from bench.types import SCHEMA_VERSION, CostRecord, Record, Run, RunHeader
+
+HEADER = RunHeader(
+    schema_version=SCHEMA_VERSION,
+    command="bench run",
+    created="2025-01-01T00:00:00",
+    git_revision="abc",
+    dataset="digits",
+    subset="every 20th",
+    indices=tuple(range(0, 200, 20)),
+    class_names=("zéro", "one"),
+    image_shape=(1, 8, 8),
+    methods=("rrcm", "dds"),
+    sigmas=(0.25, 0.5),
+    n0=100,
+    n=1000,
+    alpha=0.001,
+    seed=0,
+    bound="clopper-pearson",
+    noise_block=128,
+    precision="float32",
+    device_type="cpu",
+    radii=(0.0, 0.25),
+    config={"run": {"limit": None, "names": ["a"]}},
+    checkpoints={"rrcm/0.5": "aa", "dds/0.5": "bb"},
+    batch_sizes={"rrcm": 64},
+    hardware={"cores": 2},
+    libraries={"torch": "2.3"},
+)
+COST = CostRecord(
+    method="rrcm",
+    sigma=0.5,
+    device="cpu",
+    batch_size=64,
+    samples_per_repetition=640,
+    repetition_seconds=(0.1, 1 / 3),
+    samples_per_certificate=1100,
+    parameters=10,
+)
+
+
+def record(index=0, **changes):
+    made = Record(
+        method="rrcm",
+        sigma=0.5,
+        index=index,
+        label=1,
+        predict=1,
+        radius=0.1 + 0.2,
+        counts_selection=((1, 100),),
+        counts_estimation=((0, 3), (1, 997)),
+        n0=100,
+        n=1000,
+        samples=1100,
+        seconds=1 / 7,
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def write(folder, *items, header=HEADER):
+    """Return the bytes of the records file after this command has appended the items."""
+    with RecordsFile.create_or_resume(folder, header) as file:
+        for item in items:
+            file.append(item)
+    return (folder / FILE_NAME).read_bytes()
+
+
+def edit(folder, line, **changes):
+    """Change fields of one line of the file; a field changed to ... is removed."""
+    lines = (folder / FILE_NAME).read_text().splitlines()
+    values = json.loads(lines[line]) | changes
+    lines[line] = json.dumps({name: value for name, value in values.items() if value is not ...})
+    (folder / FILE_NAME).write_text("\n".join(lines) + "\n")
+
+
+def run(folder="a", **changes):
+    return Run(folder=Path(folder), header=dataclasses.replace(HEADER, **changes), records=(), costs=())
+
+
+def test_what_is_read_equals_what_was_written(tmp_path):
+    write(tmp_path, record(0), COST, record(20, predict=-1, radius=0.0))
+    expected = Run(
+        folder=tmp_path,
+        header=HEADER,
+        records=(record(0), record(20, predict=-1, radius=0.0)),
+        costs=(COST,),
+    )
+    assert read_run(tmp_path) == expected
+    assert read_run(tmp_path / FILE_NAME) == expected
+
+
+def test_lines_are_compact_json_of_a_named_kind(tmp_path):
+    content = write(tmp_path, record(), COST)
+    assert [json.loads(line)["kind"] for line in content.splitlines()] == ["header", "certificate", "cost"]
+    assert b'"radius":0.30000000000000004,' in content
+    assert content.isascii()
+
+
+def test_resume_equals_uninterrupted(tmp_path):
+    whole = write(tmp_path / "whole", record(0), record(20), COST)
+    write(tmp_path / "parts", record(0))
+    with RecordsFile.create_or_resume(tmp_path / "parts", HEADER) as file:
+        assert file.run.records == (record(0),)
+        assert file.repaired is None
+    assert write(tmp_path / "parts", record(20), COST) == whole
+
+
+def test_resume_keeps_the_first_header(tmp_path):
+    write(tmp_path)
+    later = dataclasses.replace(
+        HEADER, created="later", batch_sizes={"rrcm": 8}, checkpoints={"rrcm/0.5": "aa", "new/1": "cc"}
+    )
+    with RecordsFile.create_or_resume(tmp_path, later) as file:
+        assert file.run.header == HEADER
+
+
+def test_a_last_line_cut_anywhere_is_repaired(tmp_path):
+    first = write(tmp_path, record(0))
+    whole = write(tmp_path, record(20))
+    path = tmp_path / FILE_NAME
+    for size in range(len(first) + 1, len(whole)):
+        path.write_bytes(whole[:size])
+        assert read_run(tmp_path).records == (record(0),)
+        assert path.stat().st_size == size
+        with RecordsFile.create_or_resume(tmp_path, HEADER) as file:
+            assert file.run.records == (record(0),)
+            assert f"removed a cut last line of {size - len(first)} bytes" in file.repaired
+        assert path.read_bytes() == first
+    assert write(tmp_path, record(20)) == whole
+
+
+@pytest.mark.parametrize("tail", [b"\n", b"\0\0\0\0", b"\0\0\n", b'{"kind":\n', b"\xff\n"])
+def test_a_last_line_of_rubbish_is_repaired(tmp_path, tail):
+    content = write(tmp_path, record(0))
+    (tmp_path / FILE_NAME).write_bytes(content + tail)
+    with RecordsFile.create_or_resume(tmp_path, HEADER) as file:
+        assert f"of {len(tail)} bytes" in file.repaired
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
+def test_a_repeated_cost_replaces_the_first(tmp_path):
+    again = dataclasses.replace(COST, repetition_seconds=(2.0,))
+    write(tmp_path, COST, dataclasses.replace(COST, method="dds"), again)
+    assert [cost.method for cost in read_run(tmp_path).costs] == ["rrcm", "dds"]
+    assert read_run(tmp_path).costs[0] == again
+
+
+@pytest.mark.parametrize("truncates", [True, False])
+@pytest.mark.parametrize("written", [0, 10, None])
+def test_a_full_disk_keeps_the_whole_lines(tmp_path, monkeypatch, written, truncates):
+    content = write(tmp_path, record(0))
+    os_write = os.write
+
+    def failing(descriptor, line):
+        if written is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os_write(descriptor, line[:written])
+
+    def failing_truncate(descriptor, size):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with RecordsFile.create_or_resume(tmp_path, HEADER) as file, monkeypatch.context() as patch:
+        patch.setattr(records.os, "write", failing)
+        if not truncates:
+            patch.setattr(records.os, "ftruncate", failing_truncate)
+        reason = "No space left" if written is None else f"only {written} of "
+        message = f"{reason}.*whole lines are kept, and repeating the command resumes"
+        with pytest.raises(RecordsError, match=message):
+            file.append(record(20))
+    left = b"" if truncates or written is None else (tmp_path / FILE_NAME).read_bytes()[len(content) :]
+    assert (tmp_path / FILE_NAME).read_bytes() == content + left
+    assert len(left) == (0 if truncates else written or 0)
+    resumed = write(tmp_path, record(20))
+    assert resumed == write(tmp_path / "whole", record(0), record(20))
+
+
+def test_an_image_that_failed_to_be_written_can_be_appended_again(tmp_path, monkeypatch):
+    with RecordsFile.create_or_resume(tmp_path, HEADER) as file:
+        with monkeypatch.context() as patch:
+            patch.setattr(records.os, "write", lambda descriptor, line: 0)
+            with pytest.raises(RecordsError):
+                file.append(record())
+        file.append(record())
+    assert read_run(tmp_path).records == (record(),)
+
+
+def test_a_full_disk_at_the_header_leaves_no_file(tmp_path, monkeypatch):
+    def failing(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records.os, "fsync", failing)
+        with pytest.raises(RecordsError, match=r"cannot be written .*No space left.*: give another --out"):
+            RecordsFile.create_or_resume(tmp_path, HEADER)
+    assert not (tmp_path / FILE_NAME).exists()
+    assert write(tmp_path, record()) == write(tmp_path / "whole", record())
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordsError, match=r"cannot be written .*: give another --out"):
+        RecordsFile.create_or_resume(tmp_path / "file", HEADER)
+
+
+def test_a_second_handle_is_refused_until_the_first_closes(tmp_path):
+    with (
+        RecordsFile.create_or_resume(tmp_path, HEADER),
+        pytest.raises(RecordsError, match=rf"another process \(pid {os.getpid()}\) writes to"),
+    ):
+        RecordsFile.create_or_resume(tmp_path, HEADER)
+    write(tmp_path, record())
+
+
+def test_another_process_is_refused_until_it_ends(tmp_path):
+    program = (
+        "import sys, pathlib; from tests.bench.test_records import HEADER, RecordsFile; "
+        "file = RecordsFile.create_or_resume(pathlib.Path(sys.argv[1]), HEADER); "
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(RecordsError, match=rf"another process \(pid {process.pid}\) writes to"):
+            RecordsFile.create_or_resume(tmp_path, HEADER)
+        process.kill()
+    write(tmp_path, record())
+
+
+def test_a_refused_resume_releases_the_lock(tmp_path):
+    write(tmp_path)
+    with pytest.raises(ProtocolError):
+        RecordsFile.create_or_resume(tmp_path, dataclasses.replace(HEADER, n=5))
+    write(tmp_path, record())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dataset", "cifar10"),
+        ("subset", "all"),
+        ("image_shape", (3, 8, 8)),
+        ("n0", 10),
+        ("n", 10),
+        ("alpha", 0.01),
+        ("seed", 1),
+        ("bound", "sequential"),
+        ("noise_block", 64),
+        ("precision", "bfloat16"),
+        ("device_type", "cuda"),
+        ("methods", ("rrcm",)),
+        ("sigmas", (0.25,)),
+        ("radii", (0.0,)),
+    ],
+)
+def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
+    content = write(tmp_path, record())
+    with pytest.raises(ProtocolError) as caught:
+        RecordsFile.create_or_resume(tmp_path, dataclasses.replace(HEADER, **{field: value}))
+    old = getattr(HEADER, field)
+    assert f"under another {field} (then and now: {old!r} and {value!r}): give another --out" in str(
+        caught.value
+    )
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ((*range(0, 180, 20), 181), "another indices .*at position 9: 180 and 181"),
+        (tuple(range(0, 400, 20)), "another indices .*10 values and 20 values"),
+    ],
+)
+def test_resuming_on_other_images_names_the_first(tmp_path, indices, message):
+    write(tmp_path)
+    with pytest.raises(ProtocolError, match=message):
+        RecordsFile.create_or_resume(tmp_path, dataclasses.replace(HEADER, indices=indices))
+
+
+def test_resuming_with_another_checkpoint_is_refused(tmp_path):
+    write(tmp_path)
+    header = dataclasses.replace(HEADER, checkpoints={"rrcm/0.5": "zz"})
+    with pytest.raises(ProtocolError, match=r"the checkpoint of rrcm/0.5 .*'aa' and 'zz'"):
+        RecordsFile.create_or_resume(tmp_path, header)
+
+
+def test_an_image_is_appended_once(tmp_path):
+    write(tmp_path, record(0))
+    with pytest.raises(
+        RecordsError, match=r"already holds image 0 of rrcm at sigma 0.5: certify each image once"
+    ):
+        write(tmp_path, record(0))
+    write(tmp_path, record(0, sigma=0.25), record(0, method="dds"))
+
+
+def test_an_image_held_twice_is_refused(tmp_path):
+    write(tmp_path, record(0), record(20))
+    edit(tmp_path, 2, index=0)
+    with pytest.raises(RecordsError, match=r"holds image 0 of rrcm at sigma 0.5 twice: delete one"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_not_stored(tmp_path, value):
+    with pytest.raises(
+        RecordsError, match=r"a certificate with NaN or infinity cannot be stored: .*'index': 40"
+    ):
+        write(tmp_path, record(40, radius=value))
+    assert read_run(tmp_path).records == ()
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(RecordsError, match=r"no records at .*: give the folder that a run was written to"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"kind":"header"'])
+def test_a_file_without_header_is_refused(tmp_path, content):
+    (tmp_path / FILE_NAME).write_bytes(content)
+    for read in (read_run, lambda folder: RecordsFile.create_or_resume(folder, HEADER)):
+        with pytest.raises(RecordsError, match="has no header line: delete it"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("rubbish", [b"{,}", b"", b"\xff", b'{"radius":NaN}'])
+def test_an_invalid_line_before_the_last_is_refused_by_number(tmp_path, rubbish):
+    lines = write(tmp_path, record(0), record(20)).splitlines()
+    (tmp_path / FILE_NAME).write_bytes(b"\n".join([lines[0], rubbish, lines[2], b""]))
+    for read in (read_run, lambda folder: RecordsFile.create_or_resume(folder, HEADER)):
+        with pytest.raises(RecordsError, match=r"line 2 is not valid JSON .*: restore the file"):
+            read(tmp_path)
+
+
+def test_a_line_that_is_no_object_is_refused(tmp_path):
+    content = write(tmp_path)
+    (tmp_path / FILE_NAME).write_bytes(content + b"[1]\n")
+    with pytest.raises(RecordsError, match=r"line 2 must be a JSON object, got \[1\]"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "message"),
+    [
+        (0, {"schema_version": 99}, "line 1: schema version 99 was written by a newer version of bench"),
+        (0, {"schema_version": 0}, "line 1: schema version 0 was written by an older version of bench"),
+        (0, {"kind": "cost"}, "line 1, field kind must be header, got 'cost'"),
+        (1, {"kind": "header"}, "line 2, field kind must be certificate or cost, got 'header'"),
+        (1, {"kind": ...}, "line 2, field kind must be certificate or cost, got None"),
+        (1, {"colour": 1}, "line 2: unknown field 'colour'"),
+        (1, {"radius": ...}, "line 2: missing field 'radius'"),
+        (1, {"radius": "0.5"}, "line 2, field radius must be float, got '0.5'"),
+        (1, {"radius": True}, "line 2, field radius must be float, got True"),
+        (1, {"index": 1.0}, r"line 2, field index must be int, got 1.0"),
+        (1, {"index": True}, "line 2, field index must be int, got True"),
+        (1, {"method": None}, "line 2, field method must be str, got None"),
+        (1, {"counts_selection": [[1]]}, r"field counts_selection must be tuple\[int, int\], got \[1\]"),
+        (1, {"counts_selection": {}}, r"field counts_selection must be tuple\[.*, got {}"),
+        (2, {"peak_memory_bytes": "1"}, "line 3, field peak_memory_bytes must be int, got '1'"),
+        (0, {"libraries": {"torch": 2}}, "line 1, field libraries must be str, got 2"),
+        (0, {"libraries": []}, r"line 1, field libraries must be dict\[str, str\], got \[\]"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_line_and_name(tmp_path, line, changes, message):
+    write(tmp_path, record(), COST)
+    edit(tmp_path, line, **changes)
+    with pytest.raises(RecordsError, match=message):
+        read_run(tmp_path)
+
+
+def test_infinity_written_as_a_large_number_is_refused(tmp_path):
+    content = write(tmp_path, record(radius=0.25))
+    (tmp_path / FILE_NAME).write_bytes(content.replace(b'"radius":0.25', b'"radius":1e999'))
+    with pytest.raises(RecordsError, match="field radius must be float, got inf"):
+        read_run(tmp_path)
+
+
+def test_whole_numbers_are_read_as_floats_where_floats_are_declared(tmp_path):
+    write(tmp_path, record(sigma=1))
+    assert type(read_run(tmp_path).records[0].sigma) is float
+
+
+def test_runs_of_one_protocol_are_comparable():
+    check_comparable([])
+    check_comparable([run(), run("b", methods=("x",), sigmas=(1.0,), created="later", device_type="cuda")])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dataset", "cifar10"),
+        ("subset", "all"),
+        ("indices", (1, 2)),
+        ("image_shape", (3, 8, 8)),
+        ("n0", 10),
+        ("n", 10),
+        ("alpha", 0.01),
+        ("bound", "sequential"),
+        ("seed", 1),
+        ("noise_block", 64),
+        ("precision", "bfloat16"),
+    ],
+)
+def test_runs_that_differ_are_compared_only_when_told(field, value):
+    runs = [run(), run(), run("b", **{field: value})]
+    with pytest.raises(ProtocolError, match=f"a and b differ in {field} .*or allow {field} to differ"):
+        check_comparable(runs)
+    check_comparable(runs, allow=[field])
+
+
+def test_an_unknown_field_to_allow_is_refused():
+    with pytest.raises(UsageError, match=r"'sed' is no checked field; those are dataset, .*, seed,"):
+        check_comparable([], allow=["sed"])
