@@ -174,7 +174,14 @@ def _draw_point(axes: Axes, point: Point, style: Style, largest: int) -> None:
     )
     face = "white" if style.is_hollow else style.color
     axes.scatter(
-        x, y, s=_area(point.parameters, largest), facecolor=face, edgecolor=style.color, alpha=0.75, zorder=3, clip_on=False
+        x,
+        y,
+        s=_area(point.parameters, largest),
+        facecolor=face,
+        edgecolor=style.color,
+        alpha=0.75,
+        zorder=3,
+        clip_on=False,
     )
     axes.scatter(x, y, s=2, color="black", zorder=4, linewidth=0, clip_on=False)
 

@@ -47,20 +47,21 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
         RecordsError: the runs hold no record.
         ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
     """
-    comparison = compare(runs)
     with matplotlib.style.context(["default", SETTINGS]):
-        figures = {
-            "certified_accuracy": certified_accuracy_figure(comparison),
-            "envelope": envelope_figure(comparison),
-            "accuracy_against_cost": accuracy_against_cost_figure(comparison),
-            "speedup": speedup_figure(comparison),
-        }
+        figures = make_figures(compare(runs))
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, figure in figures.items():
-            if figure is not None:
-                paths += _save(figure, folder / name)
-    return paths
+        return [path for name, figure in figures.items() for path in _save(figure, folder / name)]
+
+
+def make_figures(comparison: Comparison) -> dict[str, Figure]:
+    """Return file name -> figure, those without data left out, in the matplotlib style that is in force."""
+    figures = {
+        "certified_accuracy": certified_accuracy_figure(comparison),
+        "envelope": envelope_figure(comparison),
+        "accuracy_against_cost": accuracy_against_cost_figure(comparison),
+        "speedup": speedup_figure(comparison),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def certified_accuracy_figure(comparison: Comparison) -> Figure:

@@ -5,28 +5,24 @@ The runner prints nothing; it tells an Observer what happens. Repeating a run do
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench import cost, data, registry, smoothing, subsets, zoo
+from bench import cost, data, hardware, registry, smoothing, subsets, zoo
 from bench.config import RunConfig, run_name, to_json
 from bench.errors import NumericalError
 from bench.noise import NOISE_BLOCK
 from bench.records import RecordsFile
 from bench.smoothing import Protocol
 from bench.train import Progress
-from bench.training import resolve_device, train_method
+from bench.training import train_method
 from bench.types import SCHEMA_VERSION, Certificate, Classifier, Record, Run, RunHeader, Split
 
 RUNS = Path("results") / "runs"
@@ -83,7 +79,7 @@ def prepare(config: RunConfig) -> Setup:
         image_size=config.image_size,
     )
     indices = subsets.certified_subset(split, config.subset, config.skip, config.limit)
-    return Setup(config=config, split=split, indices=indices, device=resolve_device(config.device))
+    return Setup(config=config, split=split, indices=indices, device=hardware.resolve_device(config.device))
 
 
 def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHeader, Path]:
@@ -155,7 +151,7 @@ def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | 
     config = registry.configure(method, setup.split.task, sigma, options)
     built = registry.load(method).build(config, checkpoint)
     if isinstance(built, nn.Module):
-        built.to(setup.device).eval()
+        built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     return _at_precision(built, setup) if setup.config.precision == "bfloat16" else built
 
 
@@ -269,7 +265,7 @@ def measure_costs(
             cost.Contender(
                 method=method,
                 sigma=sigma,
-                device=device_name(setup.device),
+                device=hardware.device_name(setup.device),
                 batch_size=batch_sizes[method],
                 work=cost.noisy_work(classifier, x, sigma, batch_sizes[method]),
                 samples_per_certificate=config.n0 + config.n,
@@ -318,7 +314,7 @@ def make_header(setup: Setup, checkpoints: Checkpoints, command: str) -> RunHead
         config=to_json(config),
         checkpoints={f"{m}/{s:g}": zoo.sha256(path) for (m, s), path in checkpoints.items() if path},
         batch_sizes=dict.fromkeys(config.methods, choose_batch_size(config, setup.device, shape)),
-        hardware=hardware(setup.device),
+        hardware=hardware.describe(setup.device),
         libraries={name: version(name) for name in LIBRARIES},
     )
 
@@ -334,36 +330,6 @@ def choose_batch_size(config: RunConfig, device: torch.device, image_shape: tupl
         return NOISE_BLOCK
     values = image_shape[0] * image_shape[1] * image_shape[2]
     return max(NOISE_BLOCK, min(2048, 2 ** ((2**24 // values).bit_length() - 1)))
-
-
-def device_name(device: torch.device) -> str:
-    """Return the device's product name; for a CPU its model and the number of threads used."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_cpu_model()}, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
-
-
-def hardware(device: torch.device) -> dict[str, Any]:
-    """Return what the header says of the machine."""
-    return {
-        "device": device_name(device),
-        "cores": os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_model() -> str:
-    for line in _lines(Path("/proc/cpuinfo")):
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _lines(path: Path) -> Iterator[str]:
-    if path.exists():
-        yield from path.read_text().splitlines()
 
 
 def git_revision() -> str:

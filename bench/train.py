@@ -10,7 +10,6 @@ import copy
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 from bench import data
 from bench.errors import CheckpointError, NumericalError
+from bench.hardware import device_name
 from bench.noise import stable_seed
 from bench.types import Split, Task
 
@@ -408,7 +408,7 @@ def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
         "held_out_scores": [fit.score for fit in fits],
         "held_out_images": len(job.held_out_indices),
         "train_images": len(job.train_indices),
-        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {job.device.type}",
+        "hardware": device_name(job.device),
         "torch": torch.__version__,
     }
 

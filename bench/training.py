@@ -10,6 +10,7 @@ import torch
 from bench import data, registry, subsets, zoo
 from bench.config import RunConfig
 from bench.errors import UsageError
+from bench.hardware import resolve_device
 from bench.train import Progress, TrainingJob
 
 HELD_OUT_FRACTION = 0.1
@@ -17,20 +18,6 @@ HELD_OUT_FRACTION = 0.1
 
 WORKSPACE = Path("results") / "training"
 """Where the state of unfinished trainings lies, below the current folder."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device; "auto" takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        UsageError: a device that this machine does not have.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(device for device, present in available.items() if present)
-    if not available[name]:
-        raise UsageError(f"device {name!r} is not available here; use --device auto or cpu")
-    return torch.device(name)
 
 
 def train_method(

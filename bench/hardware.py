@@ -1,0 +1,55 @@
+"""The device to compute on, and what a run or a checkpoint says of the machine it was made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: a device that this machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, present in available.items() if present)
+    if not available[name]:
+        raise UsageError(f"device {name!r} is not available here; use --device auto or cpu")
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's product name; for a CPU its model and the number of threads used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    threads = torch.get_num_threads()
+    return f"{_cpu_model()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Return device, cores, memory in bytes, system and Python version, as JSON values."""
+    return {
+        "device": device_name(device),
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
