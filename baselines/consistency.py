@@ -69,7 +69,5 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
-    loss = functools.partial(
-        consistency_loss, weight=config.agreement, entropy_weight=config.entropy_weight
-    )
+    loss = functools.partial(consistency_loss, weight=config.agreement, entropy_weight=config.entropy_weight)
     noisy.train("consistency", config, loss, config.copies, job)

@@ -11,19 +11,17 @@ from torch import Tensor, nn
 
 from baselines.resnet import RESNET
 from baselines.unet import Denoiser
+from bench.augmentation import augment
+from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bench.noise import to_model_units
 from bench.train import (
     Batch,
     Recipe,
     Supervised,
     TrainingJob,
-    augment,
     fit,
-    load_checkpoint,
-    load_weights,
     noisy_accuracy,
     provenance,
-    save_checkpoint,
     seeded_initialisation,
 )
 from bench.types import Backbone, Task
@@ -47,7 +45,7 @@ class Config(Recipe):
     task: Task
     sigma: float
     backbone: Backbone = RESNET
-    channels: tuple[int, ...] = (48, 64)
+    channels: tuple[int, ...] = (32, 64)
     patch: int = 2
     diffusion_steps: int = 1000
     ema_decay: float = 0.999
@@ -72,7 +70,7 @@ class DiffusionDenoisedSmoothing(nn.Module):
         return self.classifier(self.denoiser.denoise_pixels(x_noisy, sigma, keys))
 
 
-class CleanObjective(Supervised):
+class CleanObjective(Supervised[nn.Module]):
     """Cross entropy on clean augmented images; the score is clean held-out accuracy."""
 
     def __init__(self, network: nn.Module, job: TrainingJob) -> None:
@@ -82,14 +80,16 @@ class CleanObjective(Supervised):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
-        return F.cross_entropy(self.network(augment(batch.x, self.task, batch.generator)).float(), batch.labels)
+        return F.cross_entropy(
+            self.network(augment(batch.x, self.task, batch.generator)).float(), batch.labels
+        )
 
     def score(self, average: nn.Module) -> float:
         """Return the averaged network's accuracy on clean held-out images."""
         return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
 
 
-class DenoiserObjective(Supervised):
+class DenoiserObjective(Supervised[Denoiser]):
     """Mean squared error of the predicted noise at uniform time steps (arXiv 2006.11239, Eq. 14).
 
     The score is what the denoiser is for: held-out accuracy of denoiser + classifier, the mean over SCORED_SIGMAS.
@@ -104,12 +104,12 @@ class DenoiserObjective(Supervised):
         """Return the loss of one batch."""
         denoiser, generator = self.network, batch.generator
         x = to_model_units(augment(batch.x, self.task, generator))
-        abar_of = denoiser.alphas_cumprod.to(x)  # type: ignore[union-attr, operator]
+        abar_of = denoiser.alphas_cumprod.to(x)
         timesteps = torch.randint(len(abar_of), (len(x),), generator=generator, device=x.device)
         eps = torch.randn(x.shape, generator=generator, device=x.device)
         abar = abar_of[timesteps].view(-1, 1, 1, 1)
         x_t = abar.sqrt() * x + (1 - abar).sqrt() * eps
-        return F.mse_loss(denoiser.predict_noise(x_t, timesteps).float(), eps)  # type: ignore[operator]
+        return F.mse_loss(denoiser.predict_noise(x_t, timesteps).float(), eps)
 
     @torch.no_grad()
     def score(self, average: nn.Module) -> float:
@@ -149,7 +149,12 @@ def train(config: Config, job: TrainingJob) -> None:
     classifier = fit("dds_classifier", CleanObjective(method.classifier, job), clean, job)
     denoiser = fit("dds_denoiser", DenoiserObjective(method.denoiser, classifier.network, job), config, job)
     trained = DiffusionDenoisedSmoothing(denoiser.network, classifier.network)  # type: ignore[arg-type]
-    described = {"method": "dds", "channels": config.channels, "patch": config.patch, "steps": config.diffusion_steps}
+    described = {
+        "method": "dds",
+        "channels": config.channels,
+        "patch": config.patch,
+        "steps": config.diffusion_steps,
+    }
     save_checkpoint(
         job.folder / checkpoint_name(config),
         trained.state_dict(),

@@ -9,19 +9,17 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from baselines.resnet import RESNET
+from bench.augmentation import augment
+from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bench.train import (
     Batch,
     Fitted,
     Recipe,
     Supervised,
     TrainingJob,
-    augment,
     fit,
-    load_checkpoint,
-    load_weights,
     noisy_accuracy,
     provenance,
-    save_checkpoint,
     seeded_initialisation,
     with_noise,
 )
@@ -43,7 +41,7 @@ class NoisyClassifier(nn.Module):
         return self.network(x_noisy)
 
 
-class NoisyObjective(Supervised):
+class NoisyObjective(Supervised[nn.Module]):
     """A loss over `copies` noisy copies of each augmented image; the score is held-out accuracy under noise."""
 
     def __init__(
@@ -97,9 +95,7 @@ def train(method: str, config: Config, loss: Loss, copies: int, job: TrainingJob
     name = checkpoint_name(method, config)
     with seeded_initialisation(job.seed):
         network = config.backbone.make(config.task, config.sigma)
-    objective = NoisyObjective(
-        network, loss, task=config.task, sigma=config.sigma, copies=copies, job=job
-    )
+    objective = NoisyObjective(network, loss, task=config.task, sigma=config.sigma, copies=copies, job=job)
     fitted = fit(Path(name).stem, objective, config, job)
     described = {"method": method, "backbone": config.backbone.name, "sigma": config.sigma, "copies": copies}
     save_checkpoint(

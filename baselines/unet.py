@@ -7,7 +7,13 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from bench.errors import UsageError
-from bench.noise import cosine_alphas_cumprod, sigma_to_model, timestep_of_sigma, to_model_units, to_pixel_units
+from bench.noise import (
+    cosine_alphas_cumprod,
+    sigma_to_model,
+    timestep_of_sigma,
+    to_model_units,
+    to_pixel_units,
+)
 from bench.types import Task
 
 

@@ -37,7 +37,9 @@ class Commands(click.Group):
         from bench.catalogue import nearest_hint
 
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(f"unknown command {args[0]!r}; {nearest_hint(args[0], self.commands)}", ctx)
+            raise click.UsageError(
+                f"unknown command {args[0]!r}; {nearest_hint(args[0], self.commands)}", ctx
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -84,14 +86,20 @@ def _options(*options: Decorator) -> Decorator:
 
 DATA_OPTIONS = _options(
     click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}."),
-    click.option("--data-dir", metavar="DIR", help="Folder of the data; ImageNet's may stand in IMAGENET_DIR."),
+    click.option(
+        "--data-dir", metavar="DIR", help="Folder of the data; ImageNet's may stand in IMAGENET_DIR."
+    ),
     click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
     click.option("--image-size", metavar="PIXELS", help="Side of the images of data set 'folder'."),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
     click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),
-    click.option("--backbone", metavar="NAME", help="Network of gaussian, consistency, dds: resnet, vit, a timm name."),
-    click.option("--set", "changes", metavar="METHOD.OPTION=VALUE", multiple=True, help="A method's own option."),
+    click.option(
+        "--backbone", metavar="NAME", help="Network of gaussian, consistency, dds: resnet, vit, a timm name."
+    ),
+    click.option(
+        "--set", "changes", metavar="METHOD.OPTION=VALUE", multiple=True, help="A method's own option."
+    ),
 )
 
 PROTOCOL_OPTIONS = _options(
@@ -104,7 +112,9 @@ PROTOCOL_OPTIONS = _options(
 
 
 @cli.command()
-@click.option("--preset", default="mnist5k", show_default=True, metavar="NAME|FILE.toml", help="Start from this.")
+@click.option(
+    "--preset", default="mnist5k", show_default=True, metavar="NAME|FILE.toml", help="Start from this."
+)
 @DATA_OPTIONS
 @click.option("--methods", metavar="A,B,...", help="Methods to compare, or 'all'.")
 @click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Noise levels in pixel units.")
@@ -113,7 +123,9 @@ PROTOCOL_OPTIONS = _options(
 @click.option("--limit", "--max", "limit", metavar="INT", help="Number of images of the subset.")
 @click.option("--skip", metavar="INT", help="Images of the subset to leave out at its start.")
 @click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
-@click.option("--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out.")
+@click.option(
+    "--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out."
+)
 @click.option("--out", metavar="DIR", help="The run's folder.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 def run(preset: str, dry_run: bool, **given: Any) -> None:
@@ -136,7 +148,9 @@ def run(preset: str, dry_run: bool, **given: Any) -> None:
 @cli.command()
 @click.argument("method")
 @DATA_OPTIONS
-@click.option("--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units.")
+@click.option(
+    "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
+)
 @click.option("--max-seconds", type=float, metavar="SECONDS", help="Stop each stage after this time.")
 @click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the forward pass.")
 def train(method: str, sigma: str, max_seconds: float | None, precision: str | None, **given: Any) -> None:
@@ -166,7 +180,9 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and figures.")
-@click.option("--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ.")
+@click.option(
+    "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
+)
 def report(runs: tuple[Path, ...], out: Path | None, allow: str) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
@@ -187,7 +203,9 @@ def status(run: Path) -> None:
 @cli.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @click.option("--method", required=True, metavar="NAME", help="A method of `bench list methods`.")
-@click.option("--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units.")
+@click.option(
+    "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
+)
 @DATA_OPTIONS
 @PROTOCOL_OPTIONS
 def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
@@ -236,7 +254,9 @@ def _resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     from bench.registry import methods
 
     config = RunConfig() if preset is None else load_preset(preset)
-    changes = {key: value for key, value in given.items() if value is not None and key not in ("changes", "backbone")}
+    changes = {
+        key: value for key, value in given.items() if value is not None and key not in ("changes", "backbone")
+    }
     if "dataset" in changes and changes["dataset"] != config.dataset:
         config = replace(config, options={})  # a preset's options are for its own data set
     config = override(config, changes, where="options")
@@ -257,7 +277,9 @@ def _method_options(
     if backbone is not None:
         chosen = [name for name in config.methods if has_backbone(name)]
         if not chosen:
-            raise UsageError(f"--backbone fits none of {', '.join(config.methods)}: they have their own networks")
+            raise UsageError(
+                f"--backbone fits none of {', '.join(config.methods)}: they have their own networks"
+            )
         for name in chosen:
             options.setdefault(name, {})["backbone"] = backbone
     for change in changes:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.catalogue import DATASETS, nearest_hint
 from bench.errors import DataError
-from bench.folders import ImageTree, load_tree
+from bench.folders import IMAGENET_RESIZE, ImageTree, load_tree
 from bench.types import Split, Task
 
 SplitName = Literal["train", "test"]
@@ -95,7 +95,7 @@ def load(
     if name == "mnist5k":
         return _mnist5k(split)
     if name == "imagenet":
-        return load_tree(name, split, data_dir, resize=256, crop=224)
+        return load_tree(name, split, data_dir, resize=IMAGENET_RESIZE, crop=224)
     if name == "folder":
         size = 224 if image_size is None else image_size
         return load_tree(name, split, data_dir, resize=size, crop=size)

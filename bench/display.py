@@ -58,7 +58,9 @@ class TrainingDisplay:
         """Show the progress of one stage."""
         score = "" if progress.score is None else f", held-out accuracy {progress.score:.1%}"
         if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._progress.add_task(f"train {progress.stage}", total=None, detail="")
+            self._tasks[progress.stage] = self._progress.add_task(
+                f"train {progress.stage}", total=None, detail=""
+            )
         self._progress.update(
             self._tasks[progress.stage],
             total=progress.max_steps,

@@ -29,6 +29,9 @@ from bench.types import Run
 RADIUS_LABEL = r"$L_2$ radius (pixels in [0,1])"
 ACCURACY_LABEL = "certified accuracy (%)"
 
+FIGURES = frozenset({"certified_accuracy", "envelope", "accuracy_against_cost", "speedup"})
+"""Names, without suffix, of all files that `write_figures` may write."""
+
 
 def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
     """Write certified_accuracy, envelope, accuracy_against_cost and speedup, each as PNG (200 dpi) and PDF.
@@ -38,7 +41,7 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
 
     Args:
         runs: runs that may be compared (see `bench.records`); lines name their run if there are several.
-        folder: made where missing; files of these names in it are replaced.
+        folder: made where missing; files of these names in it are replaced, those of figures left out removed.
 
     Returns:
         The paths written.
@@ -50,6 +53,9 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
     with matplotlib.style.context(["default", SETTINGS]):
         figures = make_figures(compare(runs))
         folder.mkdir(parents=True, exist_ok=True)
+        for name in FIGURES - figures.keys():
+            for suffix in (".png", ".pdf"):
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
         return [path for name, figure in figures.items() for path in _save(figure, folder / name)]
 
 

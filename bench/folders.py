@@ -13,6 +13,9 @@ from torch import Tensor
 from bench.errors import DataError
 from bench.types import Split, Task
 
+IMAGENET_RESIZE = 256
+"""Short side in pixels to which ImageNet's test images are resized before the centre crop of 224."""
+
 DEEP_MODES = ("I", "F")
 """Prefixes of Pillow's modes with more than 8 bits a channel, which conversion to RGB would clip to white."""
 
@@ -40,7 +43,7 @@ class ImageTree:
         Raises:
             DataError: a file that is not an image, is cut short, or has more than 8 bits a channel.
         """
-        return _read_image(self.paths[index], self.resize, self.crop)
+        return read_image(self.paths[index], resize=self.resize, crop=self.crop)
 
     def batch(self, indices: Tensor) -> Tensor:
         """Return the images at `indices` ((B,) int64), (B, 3, crop, crop) float32 in [0,1].
@@ -125,14 +128,19 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_image(path: Path, resize: int, crop: int) -> Tensor:
+def read_image(path: Path, *, resize: int, crop: int, channels: int = 3) -> Tensor:
+    """Return one image file as (channels, crop, crop) float32 in [0,1]; one channel means grey, three RGB.
+
+    Raises:
+        DataError: the file is missing, is no image, or has more than 8 bits a channel.
+    """
     from PIL import Image
     from torchvision.transforms import functional
 
     try:
         with Image.open(path) as opened:
             mode = opened.mode
-            image = opened.convert("RGB")
+            image = opened.convert("L" if channels == 1 else "RGB")
     except (
         OSError,
         SyntaxError,

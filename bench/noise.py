@@ -75,7 +75,9 @@ def timestep_of_sigma(sigma: float, alphas_cumprod: Tensor) -> int:
     levels = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
     reached = torch.nonzero(levels >= sigma_to_model(sigma))
     if len(reached) == 0:
-        raise ValueError(f"sigma {sigma:g} lies beyond this schedule, which ends at {float(levels[-1]) / 2:g}")
+        raise ValueError(
+            f"sigma {sigma:g} lies beyond this schedule, which ends at {float(levels[-1]) / 2:g}"
+        )
     return int(reached[0])
 
 

@@ -26,9 +26,18 @@ REFERENCE = "dds"
 """The method that speedups are relative to."""
 
 _BUILT_IN = {
-    "rrcm": ("rrcm.model", "rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass"),
-    "gaussian": ("baselines.gaussian", "Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images"),
-    "consistency": ("baselines.consistency", "consistency regularisation (arXiv 2006.04062): noisy copies must agree"),
+    "rrcm": (
+        "rrcm.model",
+        "rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass",
+    ),
+    "gaussian": (
+        "baselines.gaussian",
+        "Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images",
+    ),
+    "consistency": (
+        "baselines.consistency",
+        "consistency regularisation (arXiv 2006.04062): noisy copies must agree",
+    ),
     "dds": ("baselines.dds", "diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify"),
 }
 
@@ -113,7 +122,9 @@ def backbone(name: str) -> Backbone:
         return Backbone(name=name, make=importlib.import_module("rrcm.model").make_backbone)
     timm = importlib.import_module("timm")
     if name not in timm.list_models():
-        raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, ['resnet', 'vit', *timm.list_models()])}")
+        raise UsageError(
+            f"unknown backbone {name!r}; {nearest_hint(name, ['resnet', 'vit', *timm.list_models()])}"
+        )
     return Backbone(name=name, make=lambda task, sigma: _timm_model(name, task))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bench import cost, data, hardware, registry, smoothing, subsets, zoo
 from bench.config import RunConfig, run_name, to_json
 from bench.errors import NumericalError
+from bench.folders import IMAGENET_RESIZE, read_image
 from bench.noise import NOISE_BLOCK
 from bench.records import RecordsFile
 from bench.smoothing import Protocol
@@ -115,7 +116,8 @@ Checkpoints = dict[tuple[str, float], Path | None]
 
 def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints:
     """Return the checkpoint of every method and sigma, training those that no zoo holds."""
-    config, found = setup.config, {}
+    config = setup.config
+    found: Checkpoints = {}
     for method in config.methods:
         module = registry.load(method)
         for sigma in config.sigmas:
@@ -223,21 +225,25 @@ def certify_image(
 def certify_file(path: Path, config: RunConfig) -> tuple[Certificate, tuple[str, ...]]:
     """Return the certificate of an image file by the configuration's first method and sigma, and the class names.
 
+    The image is resized and centre-cropped as the data set's own are.
+
     Raises:
-        DataError: the file is no image, or not of the data set's size.
+        DataError: the file cannot be read as an image.
         UsageError, CheckpointError: the method has no checkpoint for the data set, or it does not fit.
     """
     setup = prepare(config)
-    method, sigma = config.methods[0], config.sigmas[0]
+    method, sigma, task = config.methods[0], config.sigmas[0], setup.split.task
+    short_side = IMAGENET_RESIZE if config.dataset == "imagenet" else task.image_size
+    x = read_image(path, resize=short_side, crop=task.image_size, channels=task.channels)
     checkpoints = find_or_train(setup, "bench certify", Observer())
     certificate = smoothing.certify(
         load_classifier(setup, method, sigma, checkpoints[method, sigma]),
-        data.read_image(path, setup.split.task).to(setup.device),
+        x.to(setup.device),
         sigma=sigma,
         index=0,
         protocol=protocol_of(config),
         batch_size=choose_batch_size(config, setup.device, (1,)),
-        num_classes=setup.split.task.num_classes,
+        num_classes=task.num_classes,
     )
     return certificate, setup.split.class_names
 

@@ -1,4 +1,4 @@
-"""Shared parts of training: one resumable loop, step seeding, EMA, learning-rate schedules, checkpoint files.
+"""Shared parts of training: one resumable loop, step seeding, EMA, learning-rate schedules, seeded noise.
 
 The loop draws nothing from a global generator: the batch, the augmentation and the noise of step k come from
 generators seeded by (seed, k), so that a run that was killed and resumed ends with the same weights.
@@ -7,7 +7,6 @@ generators seeded by (seed, k), so that a run that was killed and resumed ends w
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 import time
@@ -15,19 +14,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
-import safetensors
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bench import data
+from bench.checkpoints import first_line
 from bench.errors import CheckpointError, NumericalError
 from bench.hardware import device_name
 from bench.noise import stable_seed
-from bench.types import Split, Task
+from bench.types import Split
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +107,17 @@ class Batch:
 
 
 class Objective(Protocol):
-    """What is trained: a network, its loss on a batch, and how good its averaged copy is on held-out images.
+    """What is trained: a network, its loss on a batch, and how good its averaged copy is on held-out images."""
 
-    Attributes:
-        companions: further modules whose state belongs to the run (a target network, say).
-    """
+    @property
+    def network(self) -> nn.Module:
+        """The network that is trained."""
+        ...
 
-    network: nn.Module
-    companions: nn.ModuleList
+    @property
+    def companions(self) -> nn.ModuleList:
+        """Further modules whose state belongs to the run, such as a target network."""
+        ...
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]: ...
 
@@ -126,10 +128,10 @@ class Objective(Protocol):
     def score(self, average: nn.Module) -> float | None: ...
 
 
-class Supervised:
+class Supervised(Generic[Network]):
     """Base of the objectives that train all parameters alike and have no companions."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = network
         self.companions = nn.ModuleList()
 
@@ -216,7 +218,9 @@ class _Fit:
         if self.recipe.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
-        update_average(self.average, self.network, min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10)))
+        update_average(
+            self.average, self.network, min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
+        )
         self.objective.after_step(self.step)
         self.step += 1
         self.loss = loss.item()
@@ -346,55 +350,13 @@ def with_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
 def noisy_accuracy(
     classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 4
 ) -> float:
-    """Return the share of noisy copies (fixed noise, `draws` per image) that `classify` (pixels -> logits) gets right."""
+    """Return the share of noisy copies that `classify` (pixels -> logits) gets right; the noise is fixed."""
     generator = seeded(images.device, "held-out", len(images))
     correct = 0
     for _ in range(draws):
         for x, y in zip(images.split(256), labels.split(256), strict=True):
             correct += int((classify(with_noise(x, sigma, generator)).argmax(1) == y).sum())
     return correct / (draws * len(images))
-
-
-def augment(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
-    """Return the light augmentation that all methods share, (B,C,H,W) -> the same shape.
-
-    Grey images: rotation up to 10 degrees, scale 0.9-1.1, shift up to 2/28 of the side. Colour images: shift up to
-    4/32 of the side and a flip.
-    """
-    if task.channels == 1:
-        return random_affine(x, generator, degrees=10, scale=(0.9, 1.1), shift=2 / 28)
-    return random_affine(x, generator, shift=4 / 32, flip=True)
-
-
-def random_affine(
-    x: Tensor,
-    generator: torch.Generator,
-    *,
-    degrees: float = 0.0,
-    scale: tuple[float, float] = (1.0, 1.0),
-    shift: float = 0.0,
-    flip: bool = False,
-) -> Tensor:
-    """Return each image under its own random rotation, scale, shift (share of the side) and flip; outside is zero."""
-    count = len(x)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator, device=x.device)
-
-    angle = torch.deg2rad(uniform(-degrees, degrees))
-    zoom = 1 / uniform(*scale)
-    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if flip else torch.ones(count, device=x.device)
-    rows = [
-        torch.stack([mirror * zoom * angle.cos(), -zoom * angle.sin(), 2 * uniform(-shift, shift)], dim=1),
-        torch.stack([mirror * zoom * angle.sin(), zoom * angle.cos(), 2 * uniform(-shift, shift)], dim=1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False)
-
-
-def first_line(error: BaseException) -> str:
-    """Return an exception's message without its later lines, for a message of one sentence."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
@@ -411,67 +373,3 @@ def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
         "hardware": device_name(job.device),
         "torch": torch.__version__,
     }
-
-
-def save_checkpoint(
-    path: Path,
-    tensors: dict[str, Tensor],
-    *,
-    config: dict[str, Any],
-    training: dict[str, Any],
-    dtype: torch.dtype = torch.float32,
-) -> None:
-    """Write tensors with their configuration and provenance as one safetensors file, at once or not at all.
-
-    Floating-point tensors are stored as `dtype`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {
-        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in tensors.items()
-    }
-    content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a safetensors file's tensors and its metadata (JSON values; {} where it has none).
-
-    Raises:
-        CheckpointError: the file is missing, truncated, or not a safetensors file.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"No checkpoint at {path}: train it with `bench train`, or name another --zoo.")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        return load_file(path), {key: json.loads(value) for key, value in metadata.items() if key != "format"}
-    except (safetensors.SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable safetensors file ({first_line(error)}): it may be truncated; "
-            "delete it to train it again, or fetch it again."
-        ) from error
-
-
-def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
-    """Load tensors into a module strictly.
-
-    Raises:
-        CheckpointError: a name is missing or unexpected, or a shape differs; the message names them.
-    """
-    expected = module.state_dict()
-    problems = [f"missing {name}" for name in expected if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in expected]
-    problems += [
-        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{source} holds another model's weights: {'; '.join(problems[:8])}"
-            f"{f' and {len(problems) - 8} more' if len(problems) > 8 else ''}."
-        )
-    module.load_state_dict(tensors)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.noise import c_in
-from rrcm.heads import make_projector
 
 NORM_EPS = 1e-5
 
@@ -117,7 +116,9 @@ class Encoder(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(Block(config.embed_dim, config.num_heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
-        self.projection_head: nn.Module = make_projector(config.embed_dim, config.hidden_dim, config.output_dim)
+        self.projection_head: nn.Module = make_projector(
+            config.embed_dim, config.hidden_dim, config.output_dim
+        )
         self.apply(_initialise)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -144,10 +145,25 @@ class Encoder(nn.Module):
         return self.projection_head(h)
 
 
+def make_projector(dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
+    """Return the projector: Linear-BN-ReLU, Linear-BN-ReLU, Linear, none with bias, from (B,dim) to (B,output_dim)."""
+    return nn.Sequential(
+        nn.Linear(dim, hidden_dim, bias=False),
+        nn.BatchNorm1d(hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, hidden_dim, bias=False),
+        nn.BatchNorm1d(hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, output_dim, bias=False),
+    )
+
+
 def time_embedding(t: Tensor, dim: int) -> Tensor:
     """Return the sinusoidal embedding (B,dim) of 250 ln(t): cosines, then sines, periods up to 10,000 (x 2 pi)."""
     half = dim // 2
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    frequencies = torch.exp(
+        -math.log(10_000) * torch.arange(half, device=t.device, dtype=torch.float32) / half
+    )
     angles = (250 * t.float().log())[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from baselines.consistency import consistency_loss
 from bench import train
-from bench.train import Batch, TrainingJob, augment, noisy_accuracy, provenance, save_checkpoint, with_noise
+from bench.augmentation import augment
+from bench.checkpoints import save_checkpoint
+from bench.train import Batch, TrainingJob, noisy_accuracy, provenance, with_noise
+from rrcm.heads import Classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Recipe(train.Recipe):
 class Objective:
     """The loss of fine-tuning a classifier (encoder + linear head) at sigma, and its held-out noisy accuracy."""
 
-    def __init__(self, classifier: nn.Module, recipe: Recipe, sigma: float, job: TrainingJob) -> None:
+    def __init__(self, classifier: Classifier, recipe: Recipe, sigma: float, job: TrainingJob) -> None:
         self.network, self.recipe, self.sigma = classifier, recipe, sigma
         self.companions = nn.ModuleList()
         self.task = job.split.task
@@ -42,7 +45,7 @@ class Objective:
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return a group per layer, its rate falling by `layer_decay` from the head down to the embeddings."""
         layers: dict[int, list[nn.Parameter]] = {}
-        depth = self.network.base_model.config.depth  # type: ignore[union-attr]
+        depth = self.network.base_model.config.depth
         for name, parameter in self.network.named_parameters():
             layers.setdefault(layer_of(name, depth), []).append(parameter)
         return [
@@ -78,14 +81,14 @@ def layer_of(name: str, depth: int) -> int:
     return depth + 1
 
 
-def finetune(classifier: nn.Module, recipe: Recipe, sigma: float, name: str, job: TrainingJob) -> None:
+def finetune(classifier: Classifier, recipe: Recipe, sigma: float, name: str, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint called `name`."""
     objective = Objective(classifier, recipe, sigma, job)
     fitted = train.fit(name.removesuffix(".safetensors"), objective, recipe, job)
-    encoder = classifier.base_model.config  # type: ignore[union-attr]
+    encoder = classifier.base_model.config
     save_checkpoint(
         job.folder / name,
         fitted.network.state_dict(),
-        config={"method": "rrcm", "sigma": sigma, **asdict(encoder)},  # type: ignore[arg-type]
+        config={"method": "rrcm", "sigma": sigma, **asdict(encoder)},
         training=provenance(job, fitted),
     )

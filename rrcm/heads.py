@@ -1,21 +1,12 @@
-"""The heads on the encoder's representation (arXiv 2501.13094): projector for pre-training, linear for classes."""
+"""What stands on the encoder (arXiv 2501.13094): the linear head, and with it the classifier of noisy pixels."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
-
-def make_projector(dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
-    """Return Linear-BN-ReLU, Linear-BN-ReLU, Linear, none with bias, from (B,dim) to (B,output_dim)."""
-    return nn.Sequential(
-        nn.Linear(dim, hidden_dim, bias=False),
-        nn.BatchNorm1d(hidden_dim),
-        nn.ReLU(),
-        nn.Linear(hidden_dim, hidden_dim, bias=False),
-        nn.BatchNorm1d(hidden_dim),
-        nn.ReLU(),
-        nn.Linear(hidden_dim, output_dim, bias=False),
-    )
+from bench.noise import nearest_time, to_model_units
+from rrcm.encoder import Encoder
+from rrcm.schedule import FINE_TUNING_SCALES
 
 
 def make_linear_head(dim: int, num_classes: int) -> nn.Linear:
@@ -24,3 +15,25 @@ def make_linear_head(dim: int, num_classes: int) -> nn.Linear:
     nn.init.trunc_normal_(head.weight, std=2e-5)
     nn.init.zeros_(head.bias)
     return head
+
+
+class Classifier(nn.Module):
+    """Encoder and linear head as a classifier of noisy pixels: one forward pass, sigma becoming the time token.
+
+    It takes the encoder over and drops its projector.
+    """
+
+    def __init__(self, encoder: Encoder, num_classes: int, *, layernorm: bool = True) -> None:
+        super().__init__()
+        encoder.projection_head = nn.Identity()  # serves pre-training only
+        self.base_model = encoder
+        self.linear_head = make_linear_head(encoder.config.embed_dim, num_classes)
+        self.layernorm = layernorm
+
+    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units.
+
+        The encoder is told the grid time nearest to 2 sigma.
+        """
+        t = x_noisy.new_full((len(x_noisy),), nearest_time(sigma, FINE_TUNING_SCALES))
+        return self.linear_head(self.base_model(to_model_units(x_noisy), t, layernorm=self.layernorm))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from rrcm.encoder import Encoder
 
@@ -33,7 +33,7 @@ class Views:
     noise: Tensor
 
 
-def contrastive_loss(online: Encoder, target: nn.Module, views: Views, t: float) -> Tensor:
+def contrastive_loss(online: Encoder, target: Encoder, views: Views, t: float) -> Tensor:
     """Return online(a) against target(b) plus online(b) against target(a), projections, (B,), at the smallest time."""
     noisy = torch.cat([views.a + t * views.noise, views.b + t * views.noise])
     times = noisy.new_full((len(noisy),), t)
@@ -45,7 +45,9 @@ def contrastive_loss(online: Encoder, target: nn.Module, views: Views, t: float)
 
 def consistency_loss(online: Encoder, views: Views, t_noisier: float, t_cleaner: float) -> Tensor:
     """Return the representation at one time against that at the next, without gradient through the next, (B,)."""
-    noisier = online(views.plain + t_noisier * views.noise, views.plain.new_full((len(views.plain),), t_noisier))
+    noisier = online(
+        views.plain + t_noisier * views.noise, views.plain.new_full((len(views.plain),), t_noisier)
+    )
     with torch.no_grad():
         times = views.plain.new_full((len(views.plain),), t_cleaner)
         cleaner = online(views.plain + t_cleaner * views.noise, times)

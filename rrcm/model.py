@@ -7,13 +7,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from bench.noise import nearest_time, to_model_units
-from bench.train import TrainingJob, load_checkpoint, load_weights
+from bench.checkpoints import load_checkpoint, load_weights
+from bench.train import TrainingJob
 from bench.types import Task
 from rrcm import finetune, pretrain
 from rrcm.encoder import Encoder, EncoderConfig
-from rrcm.heads import make_linear_head
-from rrcm.schedule import FINE_TUNING_SCALES
+from rrcm.heads import Classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,28 +59,6 @@ class Config(finetune.Recipe):
             batch_size=self.pretrain_batch_size,
             learning_rate=self.pretrain_learning_rate,
         )
-
-
-class Classifier(nn.Module):
-    """Encoder and linear head as a classifier of noisy pixels: one forward pass, sigma becoming the time token.
-
-    It takes the encoder over and drops its projector.
-    """
-
-    def __init__(self, encoder: Encoder, num_classes: int, *, layernorm: bool = True) -> None:
-        super().__init__()
-        encoder.projection_head = nn.Identity()  # serves pre-training only
-        self.base_model = encoder
-        self.linear_head = make_linear_head(encoder.config.embed_dim, num_classes)
-        self.layernorm = layernorm
-
-    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units.
-
-        The encoder is told the grid time nearest to 2 sigma.
-        """
-        t = x_noisy.new_full((len(x_noisy),), nearest_time(sigma, FINE_TUNING_SCALES))
-        return self.linear_head(self.base_model(to_model_units(x_noisy), t, layernorm=self.layernorm))
 
 
 class FixedSigma(nn.Module):

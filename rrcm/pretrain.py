@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bench import train
+from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bench.noise import karras_grid, to_model_units
-from bench.train import Batch, TrainingJob, load_checkpoint, load_weights, provenance, save_checkpoint
+from bench.train import Batch, TrainingJob, provenance
 from bench.types import Task
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.losses import Views, consistency_loss, contrastive_loss
@@ -44,7 +45,8 @@ class Objective:
 
     def __init__(self, encoder: Encoder, recipe: Recipe, task: Task) -> None:
         self.network, self.recipe, self.task = encoder, recipe, task
-        self.companions = nn.ModuleList([copy.deepcopy(encoder).requires_grad_(False)])
+        self.target = copy.deepcopy(encoder).requires_grad_(False)
+        self.companions = nn.ModuleList([self.target])
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return all parameters at one learning rate."""
@@ -61,8 +63,7 @@ class Objective:
             plain=to_model_units(plain_view(batch.x, self.task, batch.generator)),
             noise=torch.randn(batch.x.shape, generator=batch.generator, device=device),
         )
-        target = self.companions[0]
-        contrastive = contrastive_loss(self.network, target, views, float(grid[-1]))
+        contrastive = contrastive_loss(self.network, self.target, views, float(grid[-1]))
         consistency = consistency_loss(self.network, views, float(grid[index]), float(grid[index + 1]))
         return (contrastive + consistency).mean()
 
@@ -71,7 +72,7 @@ class Objective:
         """Move the target's parameters towards the online ones; its batch-norm statistics stay its own."""
         recipe = self.recipe
         rate = target_rate(step, recipe.max_steps, recipe.sharpness, recipe.target_start, recipe.target_end)
-        for kept, value in zip(self.companions[0].parameters(), self.network.parameters(), strict=True):
+        for kept, value in zip(self.target.parameters(), self.network.parameters(), strict=True):
             kept.lerp_(value, 1 - rate)
 
     def score(self, average: nn.Module) -> None:

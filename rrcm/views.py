@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.train import augment, random_affine
+from bench.augmentation import augment, random_affine
 from bench.types import Task
 
 

@@ -188,6 +188,10 @@ class TestIdx:
             (b"", "is not an IDX file of 3 dimensions"),
             (struct.pack(">4I", 0x0801, 5, 28, 28), "is not an IDX file of 3 dimensions"),
             (
+                struct.pack(">4I", 0x0803, 5, 2, 2) + bytes(21),
+                "holds 21 bytes of values, its header says 20",
+            ),
+            (
                 struct.pack(">4I", 0x0803, 5, 28, 28) + bytes(100),
                 "holds 100 bytes of values, its header says 3920",
             ),

@@ -73,6 +73,7 @@ def test_every_figure_is_written_as_png_and_pdf(written):
     folder, paths = written
     names = ("certified_accuracy", "envelope", "accuracy_against_cost", "speedup")
     assert paths == [folder / f"{name}.{kind}" for name in names for kind in ("png", "pdf")]
+    assert set(names) == figures.FIGURES
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"%PDF")
 
@@ -229,6 +230,17 @@ def test_envelope_and_cost_are_left_out_where_no_sigma_is_shared():
     run = make_run()
     kept = tuple(one for one in run.records if (one.sigma == 0.25) == (one.method == "dds"))
     assert list(make_figures(compare([replace(run, records=kept)]))) == ["certified_accuracy", "speedup"]
+
+
+def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
+    (tmp_path / "speedup.pdf").write_bytes(b"old")
+    (tmp_path / "mine.pdf").write_bytes(b"kept")
+    write_figures([make_run(sigmas=[0.5], with_costs=False)], tmp_path)
+    assert {path.name for path in tmp_path.glob("*.pdf")} == {
+        "certified_accuracy.pdf",
+        "envelope.pdf",
+        "mine.pdf",
+    }
 
 
 def test_nothing_certified_is_drawn_all_the_same(tmp_path):

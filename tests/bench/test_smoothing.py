@@ -117,6 +117,11 @@ def test_the_lowest_class_wins_ties_of_logits_and_of_counts():
     assert smoothing._certificate((0, 25, 25), (0, 300, 0), 0.5, PROTOCOL).predict == 1
 
 
+def test_the_selected_class_is_estimated_even_when_another_is_more_frequent():
+    certificate = smoothing._certificate((0, 26, 24), (0, 50, 250), 0.5, PROTOCOL)
+    assert (certificate.predict, certificate.radius) == (ABSTAIN, 0.0)
+
+
 def test_predict_returns_the_class_only_when_the_test_rejects():
     def split(x_noisy, sigma, keys=None):
         return nn.functional.one_hot((keys % 8 < 3).long(), 2).float()  # three samples of eight are class 1

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from bench.noise import karras_grid
 from rrcm.encoder import Encoder, EncoderConfig
+from rrcm.heads import Classifier
 from rrcm.losses import Views, consistency_loss, contrastive_loss
-from rrcm.model import Classifier
 from rrcm.schedule import num_scales, target_rate
 
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
@@ -81,7 +81,9 @@ def test_losses_and_gradients_reproduce_released_ones(path):
 def test_classifier_reproduces_released_logits(path, sigma):
     tensors, metadata = read(path)
     network = Encoder(EncoderConfig(**metadata["config"]))
-    classifier = Classifier(network, num_classes=len(tensors["linear_head.bias"]), layernorm=metadata["layernorm"])
+    classifier = Classifier(
+        network, num_classes=len(tensors["linear_head.bias"]), layernorm=metadata["layernorm"]
+    )
     weights = {name: tensors[name] for name in classifier.state_dict()}
     classifier.load_state_dict(weights)
     logits = classifier.eval()(tensors["in.image"] + tensors[f"in.noise_{sigma}"], sigma)

@@ -1,0 +1,90 @@
+"""The arrows between modules, and that importing has no cost where the command line needs it to have none."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+LEVELS = (
+    {"errors"},
+    {"types", "catalogue"},
+    {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"},
+    {"data", "config", "subsets"},
+    {"train", "smoothing", "metrics", "records", "cost", "registry"},
+    {"api", "training", "comparison"},
+    {"runner", "tables", "figures", "cost_tables", "cost_figures", "plot_style"},
+    {"display"},
+    {"cli"},
+)
+"""Modules of bench from the bottom up; a module imports from levels below its own."""
+
+DRAWN = {
+    ("tables", "cost_tables"),
+    ("figures", "cost_figures"),
+    ("figures", "plot_style"),
+    ("cost_figures", "plot_style"),
+}
+"""Imports within a level."""
+
+METHODS_MAY_IMPORT = {"augmentation", "errors", "types", "noise", "data", "checkpoints", "train"}
+
+
+def imports(path):
+    """Return the dotted modules that a file imports from this project, those inside functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in ("bench", "baselines", "rrcm")}
+
+
+def bench_modules(path):
+    parts = [name.split(".") for name in imports(path)]
+    return {part[1] for part in parts if part[0] == "bench" and len(part) > 1 and is_module(part[1])}
+
+
+def is_module(name):
+    return (ROOT / "bench" / f"{name}.py").exists()
+
+
+def level(name):
+    return next(number for number, names in enumerate(LEVELS) if name in names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_bench_modules_import_from_below_only(path):
+    wrong = {
+        name
+        for name in bench_modules(path)
+        if level(name) >= level(path.stem) and (path.stem, name) not in DRAWN
+    }
+    assert not wrong
+    assert not any(name.startswith(("baselines", "rrcm")) for name in imports(path))
+
+
+@pytest.mark.parametrize("package", ["baselines", "rrcm"])
+def test_methods_know_only_the_contracts(package):
+    for path in sorted((ROOT / package).glob("*.py")):
+        assert bench_modules(path) <= METHODS_MAY_IMPORT, path
+        if package == "baselines":
+            assert not any(name.startswith("rrcm") for name in imports(path)), path
+
+
+@pytest.mark.parametrize("module", ["bench", "bench.cli", "bench.config", "bench.registry", "bench.stats"])
+def test_importing_without_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_file_is_longer_than_400_lines():
+    files = [
+        path for package in ("bench", "baselines", "rrcm", "tests") for path in (ROOT / package).rglob("*.py")
+    ]
+    assert {path.name for path in files if len(path.read_text().splitlines()) > 400} == set()
