@@ -249,6 +249,7 @@ def _command() -> str:
 
 def _resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given."""
+    from bench import registry
     from bench.config import RunConfig, load_preset, validate
     from bench.overrides import override
     from bench.registry import methods
@@ -264,7 +265,10 @@ def _resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
         config = replace(config, data_dir=Path(os.environ[IMAGENET_DIR]))
     config = validate(config, methods())
     options = _method_options(config, given.get("backbone"), given.get("changes", ()))
-    return validate(replace(config, options=options), methods())
+    config = validate(replace(config, options=options), methods())
+    for name, values in options.items():
+        registry.check_options(name, values)
+    return config
 
 
 def _method_options(

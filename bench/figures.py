@@ -41,7 +41,7 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
 
     Args:
         runs: runs that may be compared (see `bench.records`); lines name their run if there are several.
-        folder: made where missing; files of these names in it are replaced, those of figures left out removed.
+        folder: made where missing; files of these names in it are replaced, those of others removed.
 
     Returns:
         The paths written.

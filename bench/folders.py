@@ -137,16 +137,12 @@ def read_image(path: Path, *, resize: int, crop: int, channels: int = 3) -> Tens
     from PIL import Image
     from torchvision.transforms import functional
 
+    raised_by_pillow = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
     try:
         with Image.open(path) as opened:
             mode = opened.mode
             image = opened.convert("L" if channels == 1 else "RGB")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # all that Pillow raises
+    except raised_by_pillow as error:
         raise DataError(f"{path} cannot be read as an image ({error}); replace or remove the file") from error
     if mode.startswith(DEEP_MODES):
         raise DataError(f"{path} has more than 8 bits a channel (mode {mode}); convert it to 8 bits first")

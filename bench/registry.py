@@ -105,6 +105,15 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -
     return override(config, changes, where=f"method {name}")
 
 
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Return nothing for options that `configure` takes, whatever the data set.
+
+    Raises:
+        UsageError: as in `configure`.
+    """
+    configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), 0.5, options)
+
+
 def has_backbone(name: str) -> bool:
     """Return whether the method's network can be chosen."""
     return "backbone" in {field.name for field in dataclasses.fields(load(name).Config)}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
@@ -271,7 +272,7 @@ class _Fit:
             self.average.load_state_dict(state["average"])
             self.objective.companions.load_state_dict(state["companions"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError, EOFError) as error:
+        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
             raise CheckpointError(
                 f"{self.state_path} does not continue this training ({first_line(error)}); delete it to start anew."
             ) from error

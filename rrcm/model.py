@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bench.checkpoints import load_checkpoint, load_weights
-from bench.train import TrainingJob
+from bench.train import TrainingJob, seeded_initialisation
 from bench.types import Task
 from rrcm import finetune, pretrain
 from rrcm.encoder import Encoder, EncoderConfig
@@ -99,5 +99,6 @@ def build(config: Config, checkpoint: Path | None) -> Classifier:
 def train(config: Config, job: TrainingJob) -> None:
     """Pre-train the encoder if its checkpoint is not there yet, fine-tune it at sigma, and write the checkpoint."""
     encoder = pretrain.load_or_train(config.encoder, config.pretraining, job)
-    classifier = Classifier(encoder, config.task.num_classes, layernorm=config.layernorm)
+    with seeded_initialisation(job.seed):
+        classifier = Classifier(encoder, config.task.num_classes, layernorm=config.layernorm)
     finetune.finetune(classifier, config, config.sigma, checkpoint_name(config), job)

@@ -70,6 +70,19 @@ def test_a_repetition_lasts_about_the_target_and_at_least_one_batch(seconds, bat
     assert measured.repetition_seconds == (seconds * batches,) * 3
 
 
+def test_a_clock_coarser_than_one_batch_still_gives_the_sample_count():
+    machine = Machine()
+    (measured,) = measure(
+        [machine.contender("a", 2**-10)],
+        repetitions=1,
+        synchronize=machine.synchronize,
+        peak_memory=lambda work: None,
+        clock=lambda: machine.now // (1 / 64) / 64,
+        target_seconds=1.0,
+    )
+    assert measured.samples_per_repetition == pytest.approx(10_240, rel=0.1)
+
+
 def test_fields_of_the_contender_are_stored():
     machine = Machine()
     (measured,) = machine.measure(machine.contender("a", 1.0), repetitions=1)
@@ -151,7 +164,7 @@ def test_a_cpu_has_nothing_to_wait_for():
 
 def test_resident_peak_sees_memory_that_was_freed_again():
     peak_memory = cost.peak_memory_meter(torch.device("cpu"))
-    little, much = peak_memory(lambda: None), peak_memory(lambda: len(b"x" * 64_000_000))
+    much, little = peak_memory(lambda: len(b"x" * 64_000_000)), peak_memory(lambda: None)
     assert (little is None and much is None) or much - little > 32_000_000
 
 
@@ -182,7 +195,7 @@ def test_speedup_pairs_rounds_and_allows_for_sample_counts():
     fast = dataclasses.replace(
         COST, method="rrcm", samples_per_repetition=200, repetition_seconds=(0.5, 0.5, 4.0)
     )
-    other_sigma = dataclasses.replace(COST, sigma=1.0)
+    other_sigma = dataclasses.replace(COST, sigma=1.0, repetition_seconds=(3.0, 3.0, 3.0))
     speedups = cost.speedups([fast, other_sigma, COST])
     assert [(each.method, each.sigma) for each in speedups] == [("rrcm", 0.5), ("dds", 1.0), ("dds", 0.5)]
     ratios = [4.0, 8.0, 2.0]

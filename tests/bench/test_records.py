@@ -107,7 +107,7 @@ def test_what_is_read_equals_what_was_written(tmp_path):
 def test_lines_are_compact_json_of_a_named_kind(tmp_path):
     content = write(tmp_path, record(), COST)
     assert [json.loads(line)["kind"] for line in content.splitlines()] == ["header", "certificate", "cost"]
-    assert b'"radius":0.30000000000000004,' in content
+    assert b'"radius":0.30000000000000004,"counts_selection":[[1,100]],' in content
     assert content.isascii()
 
 
@@ -199,12 +199,13 @@ def test_an_image_that_failed_to_be_written_can_be_appended_again(tmp_path, monk
     assert read_run(tmp_path).records == (record(),)
 
 
-def test_a_full_disk_at_the_header_leaves_no_file(tmp_path, monkeypatch):
-    def failing(descriptor):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failure_at_the_header_leaves_no_file(tmp_path, monkeypatch, step):
+    def failing(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(records.os, "fsync", failing)
+        patch.setattr(records.os, step, failing)
         with pytest.raises(RecordsError, match=r"cannot be written .*No space left.*: give another --out"):
             RecordsFile.create_or_resume(tmp_path, HEADER)
     assert not (tmp_path / FILE_NAME).exists()
@@ -304,6 +305,10 @@ def test_an_image_is_appended_once(tmp_path):
         RecordsError, match=r"already holds image 0 of rrcm at sigma 0.5: certify each image once"
     ):
         write(tmp_path, record(0))
+    with pytest.raises(
+        RecordsError, match=r"already holds image 20 of rrcm at sigma 0.5: certify each image once"
+    ):
+        write(tmp_path, record(20), record(20))
     write(tmp_path, record(0, sigma=0.25), record(0, method="dds"))
 
 
@@ -415,10 +420,11 @@ def test_runs_of_one_protocol_are_comparable():
     ],
 )
 def test_runs_that_differ_are_compared_only_when_told(field, value):
-    runs = [run(), run(), run("b", **{field: value})]
-    with pytest.raises(ProtocolError, match=f"a and b differ in {field} .*or allow {field} to differ"):
-        check_comparable(runs)
-    check_comparable(runs, allow=[field])
+    other = run("b", **{field: value})
+    for runs in ([run(), other], [run(), run(), other]):
+        with pytest.raises(ProtocolError, match=f"a and b differ in {field} .*or allow {field} to differ"):
+            check_comparable(runs)
+        check_comparable(runs, allow=[field])
 
 
 def test_an_unknown_field_to_allow_is_refused():

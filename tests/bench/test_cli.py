@@ -1,0 +1,185 @@
+"""The commands as a user types them, on the smallest real data: outputs, exit codes, one line per mistake."""
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from bench.records import read_run
+from tests.tiny import arguments, bench, image_tree
+
+OUTPUTS = {
+    *(f"{name}.{kind}" for name in ("certified_accuracy", "acr", "cost") for kind in ("csv", "md")),
+    "certified_accuracy.tex",
+    *(
+        f"{name}.{kind}"
+        for name in ("certified_accuracy", "envelope", "accuracy_against_cost", "speedup")
+        for kind in ("png", "pdf")
+    ),
+    "records.jsonl",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a data set, a zoo trained on it by `bench run`, and that run in `run`."""
+    root = tmp_path_factory.mktemp("trained")
+    image_tree(root / "data")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(root)
+        assert bench(monkeypatch, "run", *arguments(root, "--out", root / "run")) == 0
+    return root
+
+
+@pytest.fixture
+def root(trained, tmp_path, monkeypatch):
+    """A copy of `trained` for one test, with the current folder elsewhere."""
+    shutil.copytree(trained, tmp_path / "root")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "root"
+
+
+def without_timings(run):
+    return sorted({**vars(record), "seconds": 0}.items() for record in run.records)
+
+
+def error_line(capsys):
+    """Return the one line on stderr; no traceback, nothing on stdout."""
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("bench: ")]
+    assert "Traceback" not in captured.err
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_run_trains_certifies_measures_and_reports_everything(trained):
+    run = read_run(trained / "run")
+    assert {path.name for path in (trained / "run").iterdir()} - {".lock"} == OUTPUTS
+    assert len(run.records) == 4 * 2 * 3
+    assert [cost.method for cost in run.costs] == ["rrcm", "gaussian", "consistency", "dds"]
+    assert all(sum(count for _, count in record.counts_estimation) == 50 for record in run.records)
+
+
+def test_interrupted_run_continues_to_the_same_records(root, monkeypatch, capsys):
+    whole = read_run(root / "run")
+    lines = (root / "run" / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "run" / "records.jsonl").write_bytes(b"".join(lines[:8]) + lines[8][:20])
+    command = arguments(root, "--out", root / "run", "--batch-size", "7")
+    assert bench(monkeypatch, "run", *command) == 0
+    assert without_timings(read_run(root / "run")) == without_timings(whole)
+    assert "removed a cut last line" in capsys.readouterr().err
+    before = (root / "run" / "records.jsonl").read_bytes()
+    assert bench(monkeypatch, "run", *command) == 0
+    assert (root / "run" / "records.jsonl").read_bytes() == before
+
+
+def test_report_makes_the_same_tables_from_records_alone(root, monkeypatch, capsys):
+    tables = {path.name: path.read_bytes() for path in (root / "run").glob("*.csv")}
+    for path in (root / "run").iterdir():
+        if path.name != "records.jsonl":
+            path.unlink()
+    shutil.rmtree(root / "zoo")
+    assert bench(monkeypatch, "report", root / "run") == 0
+    assert {path.name: path.read_bytes() for path in (root / "run").glob("*.csv")} == tables
+    assert "Certified accuracy" in capsys.readouterr().out
+
+
+def test_report_shows_runs_side_by_side_and_refuses_other_protocols(root, monkeypatch, capsys):
+    shutil.copytree(root / "run", root / "again")
+    assert bench(monkeypatch, "report", root / "run", root / "again", "--out", root / "both") == 0
+    assert "rrcm (again)" in (root / "both" / "acr.md").read_text().replace("\\", "")
+    assert bench(monkeypatch, "report", root / "run", root / "again") == 2
+    lines = (root / "again" / "records.jsonl").read_text().splitlines(keepends=True)
+    header = json.loads(lines[0]) | {"alpha": 0.01}
+    (root / "again" / "records.jsonl").write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    capsys.readouterr()
+    assert bench(monkeypatch, "report", root / "run", root / "again", "--out", root / "both") == 1
+    assert "differ in alpha" in error_line(capsys)
+
+
+def test_status_says_what_is_left(root, monkeypatch, capsys):
+    lines = (root / "run" / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "run" / "records.jsonl").write_bytes(b"".join(lines[:8]))
+    assert bench(monkeypatch, "status", root / "run") == 0
+    assert "17 images left" in capsys.readouterr().out
+
+
+def test_certify_names_class_and_radius_of_an_image_file(root, monkeypatch, capsys):
+    image = root / "data" / "test" / "dark" / "0.png"
+    command = [item for item in arguments(root) if not item.startswith("--set") or "gaussian" in item]
+    kept = command[: command.index("--limit")] + command[command.index("--zoo") :]
+    assert bench(monkeypatch, "certify", image, "--method", "gaussian", "--sigma", "0.25", *kept) == 0
+    assert "sigma 0.25" in capsys.readouterr().out
+    assert (
+        bench(monkeypatch, "certify", root / "none.png", "--method", "gaussian", "--sigma", "0.25", *kept)
+        == 1
+    )
+    assert "cannot be read as an image" in error_line(capsys)
+
+
+def test_changed_protocol_is_refused_in_the_same_folder(root, monkeypatch, capsys):
+    assert bench(monkeypatch, "run", *arguments(root, "--out", root / "run", "--alpha", "0.01")) == 1
+    assert "was made under another alpha" in error_line(capsys)
+
+
+def test_nan_in_the_weights_ends_the_run_and_keeps_what_was_certified(root, monkeypatch, capsys):
+    path = root / "zoo" / "folder" / "gaussian_sigma_0.25.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(path).items()}, path)
+    assert bench(monkeypatch, "run", *arguments(root, "--out", root / "new")) == 1
+    assert "gaussian: logits are NaN or infinite" in error_line(capsys)
+    assert len(read_run(root / "new").records) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "rcm"], "unknown method 'rcm'; did you mean 'rrcm'?"),
+        (["--dataset", "cifr10"], "did you mean 'cifar10'?"),
+        (["--preset", "mnist5k-fill"], "did you mean 'mnist5k-full'?"),
+        (["--alpha", "1.5"], "alpha is 1.5"),
+        (["--n", "many"], "n is 'many', expected"),
+        (["--sigma", "0"], "sigmas holds 0"),
+        (["--sigmaz", "0.5"], "No such option"),
+        (["--set", "rrcm.dept=3"], "did you mean 'depth'?"),
+        (["--set", "depth=3"], "expected METHOD.OPTION=VALUE"),
+        (["--methods", "rrcm", "--backbone", "vit"], "--backbone fits none of rrcm"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(monkeypatch, capsys, options, message):
+    assert bench(monkeypatch, "run", *options, "--dry-run") == 2
+    assert message in error_line(capsys)
+
+
+def test_mistyped_command_gets_the_nearest(monkeypatch, capsys):
+    assert bench(monkeypatch, "rum") == 2
+    assert "did you mean 'run'?" in error_line(capsys)
+
+
+def test_fields_own_spellings_and_imagenet_dir_work(monkeypatch, capsys):
+    monkeypatch.setenv("IMAGENET_DIR", "/somewhere")
+    options = [
+        "--preset",
+        "imagenet",
+        "--sigma",
+        "0.5",
+        "--N",
+        "9",
+        "--N0",
+        "8",
+        "--batch",
+        "7",
+        "--max",
+        "6",
+    ]
+    assert bench(monkeypatch, "run", *options, "--dry-run") == 0
+    shown = capsys.readouterr().out.splitlines()
+    expected = ["data_dir = /somewhere", "sigmas = 0.5", "n = 9", "n0 = 8", "batch_size = 7", "limit = 6"]
+    assert [line for line in expected if line not in shown] == []
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "presets"])
+def test_list_names_everything(monkeypatch, capsys, what):
+    names = {"methods": "consistency", "datasets": "fashion-mnist", "presets": "mnist5k-full"}
+    assert bench(monkeypatch, "list", what) == 0
+    assert names[what] in capsys.readouterr().out

@@ -1,0 +1,91 @@
+"""Names -> modules, third parties' included."""
+
+import pytest
+import torch
+
+from bench import registry
+from bench.errors import UsageError
+from tests.tiny import TASK
+
+TOY = """
+from dataclasses import dataclass
+
+from bench.types import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    task: Task
+    sigma: float
+    favourite: int = 1
+
+
+def build(config, checkpoint):
+    def classify(x_noisy, sigma, keys=None):
+        logits = x_noisy.new_zeros((len(x_noisy), config.task.num_classes))
+        logits[:, config.favourite] = 1.0
+        return logits
+
+    return classify
+"""
+
+
+def install(folder, monkeypatch, *, name="toy", module="toy_method", source=TOY):
+    """Put a package with one entry point on the import path, as pip would."""
+    (folder / f"{module}.py").write_text(source)
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\n{name} = {module}\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def test_third_party_adds_a_method_in_one_file(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch)
+    config = registry.configure("toy", TASK, 0.5, {"favourite": "0"})
+    classifier = registry.load("toy").build(config, None)
+    assert list(registry.methods()) == ["rrcm", "gaussian", "consistency", "dds", "toy"]
+    assert classifier(torch.zeros(2, 1, 8, 8), 0.5).argmax(1).tolist() == [0, 0]
+
+
+def test_third_party_cannot_take_a_name(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, name="dds", module="other_dds")
+    with pytest.raises(UsageError, match=r"method 'dds' is baselines\.dds and also other_dds"):
+        registry.methods()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("import no_such_module", "cannot be imported"), ("Config = int", "offers no build")],
+)
+def test_broken_method_says_what_is_wrong(tmp_path, monkeypatch, source, message):
+    module = f"broken_{len(source)}"
+    install(tmp_path, monkeypatch, name="broken", module=module, source=source)
+    with pytest.raises(UsageError, match=message):
+        registry.load("broken")
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'gaussian'"):
+        registry.load("gausian")
+    with pytest.raises(UsageError, match="did you mean 'resnet18'"):
+        registry.backbone("resnet_18")
+    with pytest.raises(
+        UsageError, match="method gaussian: unknown key 'batchsize'; did you mean 'batch_size'"
+    ):
+        registry.configure("gaussian", TASK, 0.5, {"batchsize": 3})
+    with pytest.raises(UsageError, match="'rrcm' has a network of its own"):
+        registry.configure("rrcm", TASK, 0.5, {"backbone": "vit"})
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit", "resnet18"])
+def test_backbones_fit_the_task(name):
+    task = registry.Task(dataset="grey", channels=1, image_size=28, num_classes=10)
+    config = registry.configure("gaussian", task, 0.5, {"backbone": name})
+    classifier = registry.load("gaussian").build(config, None)
+    assert classifier(torch.zeros(2, 1, 28, 28), 0.5).shape == (2, 10)
+    assert (
+        registry.load("gaussian")
+        .checkpoint_name(config)
+        .startswith("gaussian_sigma" if name == "resnet" else f"gaussian-{name}_sigma")
+    )
