@@ -94,10 +94,10 @@ def normalised(network: nn.Module, task: Task) -> nn.Sequential:
     return nn.Sequential(Normalize(mean, std), network)
 
 
-def make_resnet14(task: Task, sigma: float) -> nn.Module:
-    """Return ResNet-14 for the task; sigma plays no part in it."""
-    return resnet(task, 14)
+def backbone(name: str, depth: int) -> Backbone:
+    """Return normalisation + ResNet-`depth` as a backbone; sigma plays no part in it."""
+    return Backbone(name=name, make=lambda task, sigma: resnet(task, depth))
 
 
-RESNET = Backbone(name="resnet", make=make_resnet14)
+RESNET = backbone("resnet", 14)
 """The default network of the baselines on small images."""

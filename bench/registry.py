@@ -120,20 +120,25 @@ def has_backbone(name: str) -> bool:
 
 
 def backbone(name: str) -> Backbone:
-    """Return a network by name: "resnet" (CIFAR form), "vit" (rRCM's encoder at a fixed sigma), or a timm name.
+    """Return a network by name.
+
+    "resnet" is a ResNet-14 of the CIFAR form, "cifar_resnet110" and so on are others of that form, "vit" is
+    rRCM's encoder at a fixed sigma, and any other name is timm's.
 
     Raises:
         UsageError: neither of these; the nearest name is given.
     """
+    resnet = importlib.import_module("baselines.resnet")
     if name == "resnet":
-        return importlib.import_module("baselines.resnet").RESNET
+        return resnet.RESNET
+    if name.startswith("cifar_resnet") and name.removeprefix("cifar_resnet").isdecimal():
+        return resnet.backbone(name, int(name.removeprefix("cifar_resnet")))
     if name == "vit":
         return Backbone(name=name, make=importlib.import_module("rrcm.model").make_backbone)
     timm = importlib.import_module("timm")
-    if name not in timm.list_models():
-        raise UsageError(
-            f"unknown backbone {name!r}; {nearest_hint(name, ['resnet', 'vit', *timm.list_models()])}"
-        )
+    known = ["resnet", "cifar_resnet110", "vit", *timm.list_models()]
+    if name not in known:
+        raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, known)}")
     return Backbone(name=name, make=lambda task, sigma: _timm_model(name, task))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench import registry
+from bench.config import load_preset, validate
 from bench.errors import UsageError
 from tests.tiny import TASK
 
@@ -89,3 +90,23 @@ def test_backbones_fit_the_task(name):
         .checkpoint_name(config)
         .startswith("gaussian_sigma" if name == "resnet" else f"gaussian-{name}_sigma")
     )
+
+
+PRESETS = ["mnist5k", "fashion-mnist", "cifar10", "imagenet"]
+TASKS = {
+    "mnist5k": (1, 28, 10),
+    "fashion-mnist": (1, 28, 10),
+    "cifar10": (3, 32, 10),
+    "imagenet": (3, 224, 1000),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_method_of_a_preset_can_be_built(preset):
+    config = load_preset(preset)
+    channels, size, classes = TASKS[preset]
+    task = registry.Task(dataset=preset, channels=channels, image_size=size, num_classes=classes)
+    for name in validate(config, registry.methods()).methods:
+        with torch.device("meta"):
+            method = registry.configure(name, task, 0.5, config.options.get(name, {}))
+            assert sum(value.numel() for value in registry.load(name).build(method, None).parameters()) > 0
