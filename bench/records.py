@@ -35,7 +35,7 @@ _PROTOCOL = (
     "seed",
     "noise_block",
 )
-_RESUMED = (*_PROTOCOL, "precision", "device_type", "methods", "sigmas", "radii")
+_RESUMED = (*_PROTOCOL, "precision", "device_type")
 _COMPARED = (*_PROTOCOL, "precision")
 _HINTS: dict[type, dict[str, Any]] = {cls: get_type_hints(cls) for cls in (RunHeader, Record, CostRecord)}
 
@@ -61,6 +61,7 @@ class RecordsFile:
             _write_atomically(path, _encode(header))
         self.run, self.repaired = _read_repairing(path)
         _check_resumable(path, self.run.header, header)
+        self._extend(header)
         self._seen = {_identity(record) for record in self.run.records}
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
 
@@ -71,7 +72,8 @@ class RecordsFile:
         Args:
             folder: folder of the run; made if missing.
             header: header of this command. An existing file keeps its own, which must agree in every field
-                that the records rest on.
+                that the records rest on; methods, sigmas and images that are new to it are added, and the
+                radii of tables are replaced.
 
         Raises:
             ProtocolError: the folder holds a run under another protocol; the message names the first field.
@@ -88,6 +90,14 @@ class RecordsFile:
                 return opened
         except OSError as error:
             raise RecordsError(f"{path} cannot be written ({error}): give another --out") from error
+
+    def _extend(self, header: RunHeader) -> None:
+        """Rewrite the header line, the rest being kept, where this command adds to what the file holds."""
+        extended = _extended(self.run.header, header)
+        if extended != self.run.header:
+            lines = self._path.read_bytes().split(b"\n", 1)[1]
+            _write_atomically(self._path, _encode(extended) + lines)
+            self.run = dataclasses.replace(self.run, header=extended)
 
     def append(self, item: Record | CostRecord) -> None:
         """Write one line and wait until it is on the disk.
@@ -164,8 +174,31 @@ def check_comparable(runs: Sequence[Run], allow: Iterable[str] = ()) -> None:
                 )
 
 
+def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
+    """Return the old header with the methods, sigmas and images that the new one adds, and its radii."""
+    methods = (*new.methods, *(name for name in old.methods if name not in new.methods))
+    sigmas = tuple(sorted({*old.sigmas, *new.sigmas}))
+    same = (set(methods), sigmas, new.indices) == (set(old.methods), old.sigmas, old.indices)
+    if same and new.radii == old.radii:
+        return old
+    options = {**old.config.get("options", {}), **new.config.get("options", {})}
+    return dataclasses.replace(
+        old,
+        command=new.command,
+        methods=methods,
+        sigmas=sigmas,
+        radii=new.radii,
+        indices=new.indices,
+        checkpoints=new.checkpoints | old.checkpoints,
+        batch_sizes=new.batch_sizes | old.batch_sizes,
+        config=new.config | {"methods": list(methods), "sigmas": list(sigmas), "options": options},
+    )
+
+
 def _check_resumable(path: Path, old: RunHeader, new: RunHeader) -> None:
     pairs = [(name, getattr(old, name), getattr(new, name)) for name in _RESUMED]
+    if set(old.indices) <= set(new.indices):
+        pairs = [pair for pair in pairs if pair[0] != "indices"]
     for key in sorted(old.checkpoints.keys() & new.checkpoints.keys()):
         pairs.append((f"the checkpoint of {key}", old.checkpoints[key], new.checkpoints[key]))
     for name, before, now in pairs:

@@ -103,9 +103,9 @@ def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHead
         for sigma in config.sigmas:
             for method in config.methods:
                 _certify_images(setup, method, sigma, checkpoints[method, sigma], records, observer)
-        if config.cost_repetitions > 0 and not _costs_known(records.run, config):
-            observer.measuring(config.methods)
-            for measured in measure_costs(setup, checkpoints, records.run.header.batch_sizes):
+        if config.cost_repetitions > 0 and not _costs_known(records.run):
+            observer.measuring(records.run.header.methods)
+            for measured in measure_costs(setup, checkpoints, records.run.header):
                 records.append(measured)
         return records.run.header, folder
 
@@ -253,20 +253,22 @@ def protocol_of(config: RunConfig) -> Protocol:
     return Protocol(n0=config.n0, n=config.n, alpha=config.alpha, seed=config.seed)
 
 
-def _costs_known(run: Run, config: RunConfig) -> bool:
-    return {measured.method for measured in run.costs} >= set(config.methods)
+def _costs_known(run: Run) -> bool:
+    return {measured.method for measured in run.costs} >= set(run.header.methods)
 
 
-def measure_costs(
-    setup: Setup, checkpoints: Checkpoints, batch_sizes: dict[str, int]
-) -> tuple[cost.CostRecord, ...]:
-    """Return the measured cost of every method at the first sigma: cost depends on the network, not on sigma."""
-    config = setup.config
-    sigma = config.sigmas[0]
+def measure_costs(setup: Setup, checkpoints: Checkpoints, header: RunHeader) -> tuple[cost.CostRecord, ...]:
+    """Return the measured cost of every method of a run, at its first sigma.
+
+    Cost depends on the network and not on sigma or the weights: a method that this command did not certify is
+    measured with random weights.
+    """
+    config, batch_sizes = setup.config, header.batch_sizes
+    sigma = header.sigmas[0]
     x = setup.split.images[setup.indices[0]].to(setup.device)
     contenders = []
-    for method in config.methods:
-        classifier = load_classifier(setup, method, sigma, checkpoints[method, sigma])
+    for method in header.methods:
+        classifier = load_classifier(setup, method, sigma, checkpoints.get((method, sigma)))
         contenders.append(
             cost.Contender(
                 method=method,

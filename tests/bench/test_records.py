@@ -263,9 +263,6 @@ def test_a_refused_resume_releases_the_lock(tmp_path):
         ("noise_block", 64),
         ("precision", "bfloat16"),
         ("device_type", "cuda"),
-        ("methods", ("rrcm",)),
-        ("sigmas", (0.25,)),
-        ("radii", (0.0,)),
     ],
 )
 def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
@@ -283,13 +280,36 @@ def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
     ("indices", "message"),
     [
         ((*range(0, 180, 20), 181), "another indices .*at position 9: 180 and 181"),
-        (tuple(range(0, 400, 20)), "another indices .*10 values and 20 values"),
+        (tuple(range(0, 180, 20)), "another indices .*10 values and 9 values"),
     ],
 )
 def test_resuming_on_other_images_names_the_first(tmp_path, indices, message):
     write(tmp_path)
     with pytest.raises(ProtocolError, match=message):
         RecordsFile.create_or_resume(tmp_path, dataclasses.replace(HEADER, indices=indices))
+
+
+def test_methods_sigmas_and_images_are_added_to_a_run(tmp_path):
+    content = write(tmp_path, record())
+    more = {"methods": ("gaussian",), "sigmas": (1.0,), "indices": (*HEADER.indices, 999), "radii": (0.5,)}
+    batch_sizes = {"gaussian": 3, "rrcm": 4}
+    header = dataclasses.replace(HEADER, **more, command="second", batch_sizes=batch_sizes)
+    with RecordsFile.create_or_resume(tmp_path, header) as file:
+        assert file.run.header.methods == ("gaussian", *HEADER.methods)
+        file.append(record(method="gaussian", sigma=1.0, index=999))
+    run = read_run(tmp_path)
+    assert run.header.sigmas == (*HEADER.sigmas, 1.0)
+    assert (run.header.indices[-1], run.header.radii, run.header.command) == (999, (0.5,), "second")
+    assert run.header.batch_sizes == {**batch_sizes, **HEADER.batch_sizes}
+    assert [each.method for each in run.records] == [record().method, "gaussian"]
+    assert content.split(b"\n", 1)[1] in (tmp_path / FILE_NAME).read_bytes()
+
+
+def test_asking_for_less_leaves_the_file_as_it_is(tmp_path):
+    content = write(tmp_path, record())
+    header = dataclasses.replace(HEADER, methods=HEADER.methods[:1], sigmas=HEADER.sigmas[:1], command="less")
+    RecordsFile.create_or_resume(tmp_path, header).close()
+    assert (tmp_path / FILE_NAME).read_bytes() == content
 
 
 def test_resuming_with_another_checkpoint_is_refused(tmp_path):
