@@ -62,6 +62,8 @@ def main() -> None:
         _fail(str(error), 1)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
+    except OSError as error:  # a full disk or a read-only folder, wherever it is met
+        _fail(f"{error}; everything certified is kept, repeat the command to continue", 1)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -23,18 +23,8 @@ from bench.types import SCHEMA_VERSION, CostRecord, Record, Run, RunHeader
 
 FILE_NAME = "records.jsonl"
 
-_PROTOCOL = (
-    "dataset",
-    "subset",
-    "indices",
-    "image_shape",
-    "n0",
-    "n",
-    "alpha",
-    "bound",
-    "seed",
-    "noise_block",
-)
+_IMAGES = ("dataset", "subset", "indices", "image_shape")
+_PROTOCOL = (*_IMAGES, "n0", "n", "alpha", "bound", "seed", "noise_block")
 _RESUMED = (*_PROTOCOL, "precision", "device_type")
 _COMPARED = (*_PROTOCOL, "precision")
 _HINTS: dict[type, dict[str, Any]] = {cls: get_type_hints(cls) for cls in (RunHeader, Record, CostRecord)}

@@ -48,6 +48,10 @@ def test_certify_in_five_lines_equals_the_certifier():
     assert certificate.radius > 0
 
 
+def test_the_default_is_100_and_1000_samples():
+    assert bench.certify(bench.from_module(linear()), IMAGE, sigma=0.25).samples == 1100
+
+
 def test_predict_returns_the_class():
     assert bench.predict(bench.from_module(linear()), IMAGE, sigma=0.25) == 1
 

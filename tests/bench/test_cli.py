@@ -131,6 +131,12 @@ def test_nan_in_the_weights_ends_the_run_and_keeps_what_was_certified(root, monk
     assert len(read_run(root / "new").records) == 3
 
 
+def test_folder_that_cannot_be_written_is_one_line(root, monkeypatch, capsys):
+    (root / "file").write_text("")
+    assert bench(monkeypatch, "report", root / "run", "--out", root / "file") == 1
+    assert "everything certified is kept" in error_line(capsys)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

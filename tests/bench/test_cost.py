@@ -142,6 +142,7 @@ def test_work_classifies_fresh_noise_of_the_given_sigma():
     seen = []
 
     def classify(x_noisy, sigma, keys=None):
+        assert torch.is_inference_mode_enabled()
         seen.append((x_noisy.clone(), sigma, keys))
         return x_noisy.flatten(1)
 

@@ -213,6 +213,7 @@ def test_from_module_classifies_in_evaluation_mode():
     ("x", "message"),
     [
         (torch.tensor([[[-1.0, 2.0]]]), r"must lie in \[0,1\], got values from -1 to 2: undo its normal"),
+        (torch.tensor([[[-1.0, 0.5]]]), r"must lie in \[0,1\], got values from -1 to 0.5"),
         (torch.tensor([[[math.nan, 0.5]]]), r"must lie in \[0,1\], got values from nan to nan"),
         (X[0], r"must be \(C, H, W\) float32, got shape \(2, 2\), torch.float32"),
         (X.double(), r"must be \(C, H, W\) float32, got shape \(1, 2, 2\), torch.float64"),
