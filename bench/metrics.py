@@ -129,17 +129,24 @@ def abstention(records: Sequence[Record]) -> Share:
     return _share(records, lambda record: record.predict == ABSTAIN)
 
 
+def noisy_accuracy(records: Sequence[Record]) -> Mean:
+    """Return the base classifier's accuracy under noise: the share of estimation samples given the label, in [0,1].
+
+    It is a mean over images and needs no certificate: few samples on many images measure it well.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    return _mean([dict(record.counts_estimation).get(record.label, 0) / record.n for record in records])
+
+
 def acr(records: Sequence[Record]) -> Mean:
     """Return the average certified radius: mean over ALL images of the radius where correct, else 0.
 
     Raises:
         RecordsError: there are no records.
     """
-    _require(records)
-    radii = np.array([record.radius if is_certified(record) else 0.0 for record in records], dtype=np.float64)
-    images = len(radii)
-    error = float(radii.std(ddof=1)) / math.sqrt(images) if images > 1 else math.nan
-    return Mean(value=float(radii.mean()), standard_error=error, images=images)
+    return _mean([record.radius if is_certified(record) else 0.0 for record in records])
 
 
 def curve(records: Sequence[Record]) -> Curve:
@@ -218,6 +225,14 @@ def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) ->
     return Share(count=sum(map(has_property, records)), images=len(records))
 
 
-def _require(records: Sequence[Record]) -> None:
+def _mean(per_image: Sequence[float]) -> Mean:
+    _require(per_image)
+    values = np.asarray(per_image, dtype=np.float64)
+    images = len(values)
+    error = float(values.std(ddof=1)) / math.sqrt(images) if images > 1 else math.nan
+    return Mean(value=float(values.mean()), standard_error=error, images=images)
+
+
+def _require(records: Sequence[object]) -> None:
     if not records:
         raise RecordsError("no records to count: certify at least one image first")

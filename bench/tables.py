@@ -12,7 +12,16 @@ import pandas as pd
 from bench.comparison import Comparison, Entry, compare
 from bench.cost_tables import cost_frame, cost_tables
 from bench.markup import Block, Cell, Table, format_percent, format_radius, to_latex, to_markdown
-from bench.metrics import Share, abstention, acr, best_sigma, certified_accuracy, clean_accuracy
+from bench.metrics import (
+    Mean,
+    Share,
+    abstention,
+    acr,
+    best_sigma,
+    certified_accuracy,
+    clean_accuracy,
+    noisy_accuracy,
+)
 from bench.stats import largest_radius
 from bench.types import Run
 
@@ -86,10 +95,11 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def acr_frame(comparison: Comparison) -> pd.DataFrame:
-    """Return ACR, clean accuracy and abstention, one row per (sigma, label), unrounded.
+    """Return ACR, accuracy under noise, clean accuracy and abstention, one row per (sigma, label), unrounded.
 
     Columns: block, label, run, method, sigma, images, acr, standard_error, acr_low, acr_high (radius units;
-    normal 95% interval), then for clean_accuracy and abstention the share with its exact 95% interval.
+    normal 95% interval), noisy_accuracy with its normal 95% interval, then for clean_accuracy and abstention the
+    share with its exact 95% interval.
     """
     rows = []
     for sigma in comparison.sigmas:
@@ -100,6 +110,7 @@ def acr_frame(comparison: Comparison) -> pd.DataFrame:
                 _names(entry, f"σ = {sigma:g}")
                 | {"sigma": sigma, "images": mean.images, "acr": mean.value}
                 | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
+                | _mean_columns("noisy_accuracy", noisy_accuracy(entry.records))
                 | _share_columns("clean_accuracy", clean_accuracy(entry.records))
                 | _share_columns("abstention", abstention(entry.records))
             )
@@ -136,15 +147,24 @@ def _accuracy_rows(part: pd.DataFrame, radii: Sequence[float]) -> Iterable[tuple
 
 def _acr_table(frame: pd.DataFrame, runs: Sequence[Run], comparison: Comparison) -> Table:
     return Table(
-        caption="Average certified radius (ACR, L2, pixels in [0,1]), clean accuracy and abstention (%)",
-        headers=("method", "ACR", "standard error", "clean accuracy", "abstention", "images"),
+        caption="Average certified radius (ACR, L2, pixels in [0,1]), accuracies and abstention (%)",
+        headers=(
+            "method",
+            "ACR",
+            "standard error",
+            "accuracy under noise",
+            "clean accuracy",
+            "abstention",
+            "images",
+        ),
         blocks=_blocks(frame, _acr_rows),
         notes=(
             *_protocol_notes(runs),
             "ACR: mean over all images of the certified radius where correct, else 0; rounded down. Standard "
-            "error: over images. Clean accuracy: correct predictions of the smoothed classifier at radius 0.",
-            "Brackets: exact two-sided Clopper-Pearson 95% intervals over images. Bold: the highest of its "
-            "block.",
+            "error: over images. Accuracy under noise: the share of estimation samples given the label. Clean "
+            "accuracy: correct predictions of the smoothed classifier at radius 0.",
+            "Brackets: 95% intervals over images, normal for the accuracy under noise, else exact two-sided "
+            "Clopper-Pearson. Bold: the highest of its block.",
             *comparison.notes,
         ),
     )
@@ -157,6 +177,7 @@ def _acr_rows(part: pd.DataFrame) -> Iterable[tuple[Cell, ...]]:
             Cell(text=row["label"]),
             Cell(text=format_radius(row["acr"], 3), is_best=bool(row["acr"] == part["acr"].max() > 0)),
             Cell(text=f"{row['standard_error']:.3f}" if has_error else "–"),
+            _share_cell(row, "noisy_accuracy", part["noisy_accuracy"].max(), has_interval=has_error),
             _share_cell(row, "clean_accuracy", part["clean_accuracy"].max()),
             _share_cell(row, "abstention"),
             Cell(text=str(row["images"])),
@@ -172,12 +193,12 @@ def _blocks(
     )
 
 
-def _share_cell(row: Any, name: str, best: float | None = None) -> Cell:
+def _share_cell(row: Any, name: str, best: float | None = None, *, has_interval: bool = True) -> Cell:
     """Return a percentage with its interval, in bold where the share equals `best` > 0 exactly."""
     low, high = ("low", "high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
     return Cell(
         text=format_percent(row[name]),
-        interval=(format_percent(row[low]), format_percent(row[high])),
+        interval=(format_percent(row[low]), format_percent(row[high])) if has_interval else None,
         is_best=best is not None and bool(row[name] == best > 0),
     )
 
@@ -190,6 +211,11 @@ def _accuracy_row(entry: Entry, block: str, sigma: float, radius: float, share: 
         | {"images": share.images, "certified": share.count, "accuracy": share.value}
         | {"low": low, "high": high, "interval_is_optimistic": False}
     )
+
+
+def _mean_columns(name: str, mean: Mean) -> dict[str, Any]:
+    low, high = mean.interval()
+    return {name: mean.value, f"{name}_low": low, f"{name}_high": min(high, 1.0)}
 
 
 def _share_columns(name: str, share: Share) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from bench.metrics import (
     curve,
     envelope,
     group,
+    noisy_accuracy,
 )
 from bench.types import ABSTAIN
 from tests.bench.fake_runs import make_record, make_run
@@ -158,3 +160,11 @@ def test_an_image_certified_twice_is_refused():
 def test_no_records_are_refused(measure):
     with pytest.raises(RecordsError, match="no records to count: certify at least one image first"):
         measure([])
+
+
+def test_accuracy_under_noise_is_the_share_of_samples_given_the_label():
+    counts = [((0, 1000),), ((0, 250), (1, 750)), ((1, 1000),)]
+    records = [replace(make_record(index=i), counts_estimation=each) for i, each in enumerate(counts)]
+    mean = noisy_accuracy(records)
+    assert mean.value == pytest.approx(1.25 / 3)
+    assert mean.standard_error == pytest.approx(np.std([1, 0.25, 0], ddof=1) / np.sqrt(3))

@@ -132,7 +132,7 @@ def test_no_certified_image_gives_zeros_without_bold(tmp_path):
     write_tables([run], tmp_path)
     cells = [cell for block in main_table([run]).blocks for row in block.rows for cell in row[1:]]
     assert {(cell.text, cell.is_best) for cell in cells} == {("0.0", False)}
-    assert "0.000 | 0.000 | 0.0 [0.0, 8.8] | 100.0 [91.2, 100.0]" in (tmp_path / "acr.md").read_text("utf-8")
+    assert "| 0.0 [0.0, 8.8] | 100.0 [91.2, 100.0]" in (tmp_path / "acr.md").read_text("utf-8")
 
 
 def test_footnotes_state_the_protocol_the_intervals_and_their_optimism():
@@ -167,7 +167,7 @@ def test_acr_table_rounds_radii_down_and_keeps_full_precision_in_csv(written):
         printed = float(cells[1].strip("*"))
         assert printed <= row["acr"] < printed + 0.001
         assert float(cells[2]) == pytest.approx(row["standard_error"], abs=0.0005)
-        assert cells[5] == "40"
+        assert cells[6] == "40"
 
 
 def test_one_image_has_no_standard_error(tmp_path):
