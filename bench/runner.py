@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import cost, data, hardware, registry, smoothing, subsets, zoo
+from bench import cost, hardware, registry, smoothing, subsets, zoo
 from bench.config import RunConfig, run_name, to_json
 from bench.errors import NumericalError
 from bench.folders import IMAGENET_RESIZE, read_image
@@ -23,7 +23,7 @@ from bench.noise import NOISE_BLOCK
 from bench.records import RecordsFile
 from bench.smoothing import Protocol
 from bench.train import Progress
-from bench.training import train_method
+from bench.training import load_split, train_method
 from bench.types import SCHEMA_VERSION, Certificate, Classifier, Record, Run, RunHeader, Split
 
 RUNS = Path("results") / "runs"
@@ -72,13 +72,7 @@ def prepare(config: RunConfig) -> Setup:
     Raises:
         DataError, UsageError: the data or the device is not there.
     """
-    split = data.load(
-        config.dataset,
-        "test",
-        data_dir=config.data_dir,
-        download=config.download,
-        image_size=config.image_size,
-    )
+    split = load_split(config, "test")
     indices = subsets.certified_subset(split, config.subset, config.skip, config.limit)
     return Setup(config=config, split=split, indices=indices, device=hardware.resolve_device(config.device))
 

@@ -12,12 +12,28 @@ from bench.config import RunConfig
 from bench.errors import UsageError
 from bench.hardware import resolve_device
 from bench.train import Progress, TrainingJob
+from bench.types import Split
 
 HELD_OUT_FRACTION = 0.1
 """Share of the training split that judges when training stops; the test split plays no part."""
 
 WORKSPACE = Path("results") / "training"
 """Where the state of unfinished trainings lies, below the current folder."""
+
+
+def load_split(config: RunConfig, name: data.SplitName) -> Split:
+    """Return one split of the configuration's data set.
+
+    Raises:
+        DataError: as in `data.load`.
+    """
+    return data.load(
+        config.dataset,
+        name,
+        data_dir=config.data_dir,
+        download=config.download,
+        image_size=config.image_size,
+    )
 
 
 def train_method(
@@ -39,13 +55,7 @@ def train_method(
     train = getattr(module, "train", None)
     if train is None:
         raise UsageError(f"method {name!r} offers no train(config, job): give it a checkpoint through --zoo")
-    split = data.load(
-        config.dataset,
-        "train",
-        data_dir=config.data_dir,
-        download=config.download,
-        image_size=config.image_size,
-    )
+    split = load_split(config, "train")
     method = registry.configure(name, split.task, sigma, config.options.get(name, {}))
     kept, held_out = subsets.held_out(split, HELD_OUT_FRACTION, config.seed)
     job = TrainingJob(

@@ -79,7 +79,7 @@ def test_every_figure_is_written_as_png_and_pdf(written):
 
 
 def test_the_same_runs_give_the_same_bytes_whatever_the_users_settings(written, tmp_path):
-    with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3}):
+    with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
         again = write_figures([make_run()], tmp_path)
     assert [path.read_bytes() for path in written[1]] == [path.read_bytes() for path in again]
 
@@ -91,7 +91,7 @@ def test_pdf_embeds_its_fonts_as_truetype(written):
 
 
 def test_importing_and_writing_leave_matplotlibs_settings_alone(tmp_path):
-    with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3}):
+    with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
         before = dict(matplotlib.rcParams)
         importlib.reload(plot_style)
         importlib.reload(figures)
