@@ -48,3 +48,9 @@ def test_five_lines_of_python_certify_a_users_own_module(capsys):
     label, radius = capsys.readouterr().out.split()
     assert label == "1"
     assert 0 < float(radius) < 2.0  # the distance of the image to the classifier's boundary
+
+
+def test_tables_are_those_that_the_committed_run_made():
+    results = Path(__file__).parents[1] / "results"
+    for table in ("mnist5k/certified_accuracy.md", "mnist5k/cost.md", "mnist5k-accuracy/acr.md"):
+        assert (results / table).read_text().strip() in README

@@ -53,9 +53,9 @@ def beyond(axis):
     return [tick for tick in ticks if not low <= tick.get_loc() <= high]
 
 
-def overlapping(figure):
-    """Return the pairs of texts of a figure that lie on each other."""
-    pairs = itertools.combinations(texts_of(figure), 2)
+def overlapping(texts):
+    """Return the pairs of texts that lie on each other."""
+    pairs = itertools.combinations(texts, 2)
     return [(first, second) for (first, a), (second, b) in pairs if a.padded(-0.5).overlaps(b.padded(-0.5))]
 
 
@@ -66,7 +66,7 @@ def step_lines(axes):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures") / "made"
-    return folder, write_figures([make_run()], folder)
+    return folder, write_figures([make_run(sigmas=[0.5])], folder)
 
 
 def test_every_figure_is_written_as_png_and_pdf(written):
@@ -80,7 +80,7 @@ def test_every_figure_is_written_as_png_and_pdf(written):
 
 def test_the_same_runs_give_the_same_bytes_whatever_the_users_settings(written, tmp_path):
     with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
-        again = write_figures([make_run()], tmp_path)
+        again = write_figures([make_run(sigmas=[0.5])], tmp_path)
     assert [path.read_bytes() for path in written[1]] == [path.read_bytes() for path in again]
 
 
@@ -158,7 +158,7 @@ def test_labels_that_find_no_place_become_a_legend():
     assert not figure.axes[0].texts
     assert len(figure.legends) == 2
     assert len(figure.legends[1].get_texts()) == 2 * len(METHODS)
-    assert overlapping(figure) == []
+    assert overlapping(texts_of(figure)) == []
 
 
 def test_cost_at_the_nearest_measured_sigma_stands_in(comparison):
@@ -195,25 +195,29 @@ def test_slower_methods_have_their_value_on_the_left():
 
 CASES = {
     "default": {},
-    "one method": {"methods": ["rrcm"]},
-    "one sigma": {"sigmas": [0.5]},
-    "four sigmas": {"sigmas": [0.12, 0.25, 0.5, 1.0]},
-    "seven methods": {"methods": [*METHODS, "densepure", "purify", "mine"]},
+    "one of each": {"methods": ["rrcm"], "sigmas": [0.5]},
+    "many": {"methods": [*METHODS, "densepure", "purify", "mine"], "sigmas": [0.12, 0.25, 0.5, 1.0]},
     "long names": {"methods": ["a-method-with-a-rather-long-name", "another-one-whose-name-is-long", "dds"]},
-    "one image": {"images": 1},
+    "one image": {"images": 1, "sigmas": [0.5]},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_text_lies_on_another_or_leaves_its_figure(case):
     for figure in make_figures(compare([make_run(**CASES[case])])).values():
-        assert overlapping(figure) == []
-        inside = figure.bbox.padded(1)
-        assert [text for text, box in texts_of(figure) if not within(box, inside)] == []
+        texts = texts_of(figure)
+        assert overlapping(texts) == []
+        assert [text for text, box in texts if not within(box, figure.bbox.padded(1))] == []
 
 
 def within(box, frame):
     return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+
+
+def test_a_long_legend_leaves_the_panel_its_height():
+    figure = envelope_figure(compare([make_run(methods=[f"method-number-{i}" for i in range(9)])]))
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().height / figure.dpi > 1.3
 
 
 def test_figures_on_cost_are_left_out_without_costs():
@@ -243,10 +247,10 @@ def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
     }
 
 
-def test_nothing_certified_is_drawn_all_the_same(tmp_path):
+def test_nothing_certified_is_drawn_all_the_same():
     run = make_run(sigmas=[0.5])
     run = replace(run, records=tuple(replace(one, predict=ABSTAIN, radius=0.0) for one in run.records))
-    assert len(write_figures([run], tmp_path)) == 8
+    assert len(make_figures(compare([run]))) == 4
     assert certified_accuracy_figure(compare([run])).axes[0].get_xlim()[1] > 1.5
 
 
@@ -264,10 +268,14 @@ def test_styles_tell_all_methods_and_runs_apart():
     styles = plot_style.styles(compare(runs))
     assert len({(one.color, one.marker, one.line, one.is_hollow) for one in styles.values()}) == 12
     assert styles["x (a)"].color == styles["x (b)"].color
+    assert {label for label, style in styles.items() if style.is_hollow} == {
+        f"{method} (b)" for method in (*METHODS, "x", "y")
+    }
 
 
-def test_hostile_names_are_shown_as_they_are(tmp_path):
+def test_hostile_names_are_shown_as_they_are():
     run = make_run(methods=["$a_b$%", "_hidden", "<i>", "dds"], sigmas=[0.5])
-    write_figures([run], tmp_path)
+    for figure in make_figures(compare([run])).values():
+        figure.draw_without_rendering()
     legend = envelope_figure(compare([run])).legends[0]
     assert [text.get_text() for text in legend.get_texts()] == [r"\$a_b\$%", "_hidden", "<i>", "dds"]

@@ -64,6 +64,8 @@ def test_csv_has_one_row_per_block_method_and_radius_at_full_precision(written):
     assert list(rows[0]) == list(frame)
     for name in ("sigma", "radius", "certified", "images", "accuracy", "low", "high"):
         assert [float(row[name]) for row in rows] == frame[name].tolist()
+    lows = {float(row["low"]) for row in rows if row["certified"] == row["images"]}
+    assert list(lows) == [pytest.approx(0.025 ** (1 / 40), rel=1e-12)]
 
 
 def test_best_rows_are_the_maximum_over_sigma_and_marked_optimistic(written):
