@@ -55,7 +55,7 @@ class TestPresets:
             0.001,
         )
         assert config.sigmas == (0.25, 0.5, 1.0)
-        assert config.radii == tuple(0.25 * step for step in range(10))
+        assert config.radii == (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
     def test_full_differs_in_the_number_of_images_only(self) -> None:
         full, default = load_preset("mnist5k-full"), load_preset("mnist5k")
