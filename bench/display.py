@@ -86,8 +86,9 @@ class RunDisplay(Observer):
             console=self._console,
         )
         total = len(config.methods) * len(config.sigmas)
+        sigmas = ", ".join(f"{sigma:g}" for sigma in config.sigmas)
         self._console.print(
-            f"{total} curves ({', '.join(config.methods)} at sigma {', '.join(f'{s:g}' for s in config.sigmas)}) on "
+            f"{total} curve{'s' * (total > 1)} ({', '.join(config.methods)} at sigma {sigmas}) on "
             f"{config.dataset}, {self._samples} samples an image",
             highlight=False,
         )

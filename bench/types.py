@@ -58,7 +58,10 @@ class Backbone:
 
 
 class MethodModule(Protocol):
-    """What a method's file offers. `train` may be absent, if the method needs no training of its own.
+    """What a method's file offers.
+
+    `checkpoint_name` may be absent if the method has no checkpoint (`build` then gets None), and so may
+    `train(config, job)` if it cannot be trained here; see `bench.train.TrainingJob`.
 
     `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`;
     its other fields are the method's own options, all with defaults.
