@@ -162,8 +162,7 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
     """
     if precision is not None:
         given["changes"] = (f"{method}.precision={precision}", *given["changes"])
-    preset = "mnist5k" if given["dataset"] is None else None
-    config = _resolve(preset, {**given, "methods": method, "sigmas": sigma})
+    config = _resolve(_preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
     from bench.display import TrainingDisplay
     from bench.training import train_method
 
@@ -212,8 +211,8 @@ def status(run: Path) -> None:
 @PROTOCOL_OPTIONS
 def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
     """Certify one IMAGE file with a trained method: its class, and the radius in which the class is certain."""
-    preset = "mnist5k" if given["dataset"] is None else None
-    config = _resolve(preset, {**given, "methods": method, "sigmas": sigma})
+    config = _resolve(_preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    from bench.markup import format_radius
     from bench.runner import certify_file
     from bench.types import ABSTAIN
 
@@ -221,9 +220,9 @@ def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
     if certificate.predict == ABSTAIN:
         click.echo(f"{image}: abstains at sigma {config.sigmas[0]:g} (no class is certain enough)")
     else:
-        radius = int(certificate.radius * 1e4) / 1e4
+        radius = format_radius(certificate.radius, 4)
         click.echo(
-            f"{image}: class {class_names[certificate.predict]}, certified L2 radius {radius:.4f} at sigma "
+            f"{image}: class {class_names[certificate.predict]}, certified L2 radius {radius} at sigma "
             f"{config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g}, pixels in [0,1])"
         )
 
@@ -247,6 +246,14 @@ def list_names(what: str) -> None:
 
 def _command() -> str:
     return shlex.join(["bench", *sys.argv[1:]])
+
+
+def _preset_of(dataset: str | None) -> str | None:
+    """Return the preset that holds the sizes of a data set's networks: the one of its name, or None."""
+    from bench.config import list_presets
+
+    name = dataset or "mnist5k"
+    return name if name in {preset.name for preset in list_presets()} else None
 
 
 def _resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:

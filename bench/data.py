@@ -122,25 +122,6 @@ def batch(split: Split, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor
     return torch.stack([split.images[index] for index in positions.tolist()]), labels
 
 
-def check_pixels(x: Tensor) -> None:
-    """Refuse images that are not in [0,1], the pixel units in which sigma and every radius are stated.
-
-    Args:
-        x: images of any shape with at least one value.
-
-    Raises:
-        DataError: no value at all, a value that is not finite, or a value outside [0,1].
-    """
-    if x.numel() == 0:
-        raise DataError("images must hold at least one pixel, got an empty tensor; pass one image or more")
-    low, high = float(x.min()), float(x.max())
-    if not (low >= 0.0 and high <= 1.0):  # also true for NaN
-        raise DataError(
-            f"images must lie in [0,1], found [{low:g}, {high:g}]; rescale them to [0,1] first, since "
-            "radii in [-1,1] units would be twice too large"
-        )
-
-
 def _pixel_split(
     task: Task, split: str, pixels: Tensor, labels: Sequence[int], names: Sequence[str]
 ) -> Split:

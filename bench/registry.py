@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "bench.methods"
 """Group of the entry points, method name -> module, through which a package adds methods."""
 
-REFERENCE = "dds"
-"""The method that speedups are relative to."""
-
 _BUILT_IN = {
     "rrcm": (
         "rrcm.model",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench import cost, hardware, registry, smoothing, subsets, zoo
 from bench.config import RunConfig, run_name, to_json
-from bench.errors import NumericalError
+from bench.errors import CheckpointError, NumericalError
 from bench.folders import IMAGENET_RESIZE, read_image
 from bench.noise import NOISE_BLOCK
 from bench.records import RecordsFile
@@ -108,32 +108,37 @@ Checkpoints = dict[tuple[str, float], Path | None]
 """(method, sigma) -> file; None for a method that has no checkpoints."""
 
 
+def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None, Path | None]:
+    """Return the file name of the method's checkpoint (None: it has none) and where it lies (None: nowhere)."""
+    module = registry.load(method)
+    if not hasattr(module, "checkpoint_name"):
+        return None, None
+    config = setup.config
+    options = config.options.get(method, {})
+    name = module.checkpoint_name(registry.configure(method, setup.split.task, sigma, options))
+    return name, zoo.find(config.zoo, config.dataset, name)
+
+
 def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints:
     """Return the checkpoint of every method and sigma, training those that no zoo holds."""
     config = setup.config
     found: Checkpoints = {}
     for method in config.methods:
-        module = registry.load(method)
         for sigma in config.sigmas:
-            found[method, sigma] = None
-            if not hasattr(module, "checkpoint_name"):
+            name, found[method, sigma] = find_checkpoint(setup, method, sigma)
+            if name is None or found[method, sigma] is not None:
                 continue
-            options = config.options.get(method, {})
-            name = module.checkpoint_name(registry.configure(method, setup.split.task, sigma, options))
-            path = zoo.find(config.zoo, config.dataset, name)
-            if path is None:
-                observer.note(
-                    f"no {name} for {config.dataset}: training {method} at sigma {sigma:g} first, "
-                    "the bar shows the time left at most (Ctrl-C keeps what is done)"
-                )
-                path = train_method(
-                    method,
-                    sigma,
-                    config,
-                    command=command,
-                    report=lambda progress, m=method, s=sigma: observer.training(m, s, progress),  # type: ignore[misc]
-                )
-            found[method, sigma] = path
+            observer.note(
+                f"no {name} for {config.dataset}: training {method} at sigma {sigma:g} first, "
+                "the bar shows the time left at most (Ctrl-C keeps what is done)"
+            )
+            found[method, sigma] = train_method(
+                method,
+                sigma,
+                config,
+                command=command,
+                report=lambda progress, m=method, s=sigma: observer.training(m, s, progress),  # type: ignore[misc]
+            )
     return found
 
 
@@ -223,20 +228,25 @@ def certify_file(path: Path, config: RunConfig) -> tuple[Certificate, tuple[str,
 
     Raises:
         DataError: the file cannot be read as an image.
-        UsageError, CheckpointError: the method has no checkpoint for the data set, or it does not fit.
+        CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
     """
     setup = prepare(config)
     method, sigma, task = config.methods[0], config.sigmas[0], setup.split.task
     short_side = IMAGENET_RESIZE if config.dataset == "imagenet" else task.image_size
     x = read_image(path, resize=short_side, crop=task.image_size, channels=task.channels)
-    checkpoints = find_or_train(setup, "bench certify", Observer())
+    name, checkpoint = find_checkpoint(setup, method, sigma)
+    if name is not None and checkpoint is None:
+        raise CheckpointError(
+            f"no {name} for {config.dataset}: train it first with "
+            f"`bench train {method} --dataset {config.dataset} --sigma {sigma:g}`, or name its --zoo"
+        )
     certificate = smoothing.certify(
-        load_classifier(setup, method, sigma, checkpoints[method, sigma]),
+        load_classifier(setup, method, sigma, checkpoint),
         x.to(setup.device),
         sigma=sigma,
         index=0,
         protocol=protocol_of(config),
-        batch_size=choose_batch_size(config, setup.device, (1,)),
+        batch_size=choose_batch_size(config, setup.device, tuple(x.shape)),
         num_classes=task.num_classes,
     )
     return certificate, setup.split.class_names

@@ -233,7 +233,7 @@ def check_image(x: Tensor) -> None:
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"an image must lie in [0,1], got values from {low:g} to {high:g}: undo its normalisation, "
-            "which belongs in the model, or divide bytes by 255"
+            "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
         )
 
 

@@ -118,6 +118,26 @@ def test_certify_names_class_and_radius_of_an_image_file(root, monkeypatch, caps
     assert "cannot be read as an image" in error_line(capsys)
 
 
+def test_certify_without_a_checkpoint_says_how_to_train_one(root, monkeypatch, capsys):
+    image = root / "data" / "test" / "dark" / "0.png"
+    data = ["--dataset", "folder", "--data-dir", root / "data", "--image-size", "8", "--zoo", root / "empty"]
+    assert bench(monkeypatch, "certify", image, "--method", "gaussian", "--sigma", "0.25", *data) == 1
+    assert "`bench train gaussian --dataset folder --sigma 0.25`" in error_line(capsys)
+    assert not (root / "empty").exists()
+
+
+def test_training_uses_the_sizes_of_the_data_sets_preset(monkeypatch):
+    seen = {}
+
+    def record(method, sigma, config, **rest):
+        seen[method] = config.options
+        return "checkpoint"
+
+    monkeypatch.setattr("bench.training.train_method", record)
+    assert bench(monkeypatch, "train", "rrcm", "--dataset", "cifar10") == 0
+    assert seen["rrcm"]["rrcm"]["embed_dim"] == 768
+
+
 def test_changed_protocol_is_refused_in_the_same_folder(root, monkeypatch, capsys):
     assert bench(monkeypatch, "run", *arguments(root, "--out", root / "run", "--alpha", "0.01")) == 1
     assert "was made under another alpha" in error_line(capsys)

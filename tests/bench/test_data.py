@@ -18,7 +18,7 @@ import torchvision.datasets
 from torch import Tensor
 
 from bench import data
-from bench.data import PixelTensor, batch, check_pixels, load
+from bench.data import PixelTensor, batch, load
 from bench.errors import DataError
 from bench.types import Split, Task
 
@@ -95,29 +95,6 @@ class TestBatch:
     def test_pixel_tensor_takes_bytes_of_four_dimensions_only(self, pixels: Tensor) -> None:
         with pytest.raises(DataError, match=r"must be \(N, C, H, W\) uint8, got \(2,"):
             PixelTensor(pixels)
-
-
-class TestCheckPixels:
-    def test_accepts_the_closed_unit_interval(self) -> None:
-        check_pixels(torch.tensor([0.0, 0.5, 1.0]))
-
-    @pytest.mark.parametrize(
-        ("values", "found"),
-        [
-            ([-1.0, 1.0], r"\[-1, 1\]"),
-            ([0.0, 255.0], r"\[0, 255\]"),
-            ([0.0, 1.001], r"\[0, 1.001\]"),
-            ([0.0, float("nan")], r"\[nan, nan\]"),
-            ([0.0, float("inf")], r"\[0, inf\]"),
-        ],
-    )
-    def test_names_the_range_it_found(self, values: list[float], found: str) -> None:
-        with pytest.raises(DataError, match=found + ".*radii in \\[-1,1\\] units would be twice too large"):
-            check_pixels(torch.tensor(values))
-
-    def test_refuses_no_pixels(self) -> None:
-        with pytest.raises(DataError, match="at least one pixel"):
-            check_pixels(torch.zeros(0, 3, 4, 4))
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
