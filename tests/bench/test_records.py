@@ -278,7 +278,13 @@ def test_resuming_on_other_images_names_the_first(tmp_path, indices, message):
 
 def test_methods_sigmas_and_images_are_added_to_a_run(tmp_path):
     content = write(tmp_path, record())
-    more = {"methods": ("gaussian",), "sigmas": (1.0,), "indices": (*HEADER.indices, 999), "radii": (0.5,)}
+    more = {
+        "checkpoints": {"gaussian/1": "new"},
+        "methods": ("gaussian",),
+        "sigmas": (1.0,),
+        "indices": (*HEADER.indices, 999),
+        "radii": (0.5,),
+    }
     batch_sizes = {"gaussian": 3, "rrcm": 4}
     header = dataclasses.replace(HEADER, **more, command="second", batch_sizes=batch_sizes)
     with RecordsFile.create_or_resume(tmp_path, header) as file:
@@ -287,6 +293,7 @@ def test_methods_sigmas_and_images_are_added_to_a_run(tmp_path):
     run = read_run(tmp_path)
     assert run.header.sigmas == (*HEADER.sigmas, 1.0)
     assert (run.header.indices[-1], run.header.radii, run.header.command) == (999, (0.5,), "second")
+    assert run.header.checkpoints == {**HEADER.checkpoints, "gaussian/1": "new"}
     assert run.header.batch_sizes == {**batch_sizes, **HEADER.batch_sizes}
     assert [each.method for each in run.records] == [record().method, "gaussian"]
     assert content.split(b"\n", 1)[1] in (tmp_path / FILE_NAME).read_bytes()

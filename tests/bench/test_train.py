@@ -36,7 +36,9 @@ def weights(fitted):
 
 def test_killed_and_resumed_training_ends_with_the_same_weights(tmp_path):
     whole = job(tmp_path / "whole")
-    expected = fit("stage", Objective(whole), RECIPE, whole)
+    expected = fit(
+        "stage", Objective(whole, [0.1, 0.2, 0.3, 0.4]), RECIPE, whole
+    )  # the last weights are kept
 
     def stop_at_step_5(progress):
         if progress.step == 5:
@@ -44,8 +46,13 @@ def test_killed_and_resumed_training_ends_with_the_same_weights(tmp_path):
 
     parts = job(tmp_path / "parts", report=stop_at_step_5)
     with pytest.raises(KeyboardInterrupt):
-        fit("stage", Objective(parts), RECIPE, parts)
-    resumed = fit("stage", Objective(parts), RECIPE, dataclasses.replace(parts, report=lambda progress: None))
+        fit("stage", Objective(parts, [0.1, 0.2]), RECIPE, parts)
+    resumed = fit(
+        "stage",
+        Objective(parts, [0.3, 0.4]),
+        RECIPE,
+        dataclasses.replace(parts, report=lambda progress: None),
+    )
     assert torch.equal(weights(resumed), weights(expected))
     assert resumed.steps == 7
 
