@@ -1,0 +1,95 @@
+"""Comparing methods: `bench run`, `bench report`, `bench status`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+    from bench.types import Run
+
+
+@click.command()
+@click.option(
+    "--preset", default="mnist5k", show_default=True, metavar="NAME|FILE.toml", help="Start from this."
+)
+@DATA_OPTIONS
+@click.option("--methods", metavar="A,B,...", help="Methods to compare, or 'all'.")
+@click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Noise levels in pixel units.")
+@PROTOCOL_OPTIONS
+@click.option("--subset", metavar="SUBSET", help="standard, balanced or file:PATH.")
+@click.option("--limit", "--max", "limit", metavar="INT", help="Number of images of the subset.")
+@click.option("--skip", metavar="INT", help="Images of the subset to leave out at its start.")
+@click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
+@click.option(
+    "--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out."
+)
+@click.option("--out", metavar="DIR", help="The run's folder.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+def run(preset: str, dry_run: bool, **given: Any) -> None:
+    """Certify images with every method at every sigma, measure the cost, write tables and figures.
+
+    Repeating an interrupted command continues it.
+    """
+    config = resolve(preset, given)
+    if dry_run:
+        _print_config(config)
+        return
+    from bench import runner
+    from bench.display import RunDisplay
+
+    with RunDisplay(config) as display:
+        _, folder = runner.run(config, command=command_line(), observer=display)
+    _report([folder], folder, ())
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and figures.")
+@click.option(
+    "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
+)
+def report(runs: tuple[Path, ...], out: Path | None, allow: str) -> None:
+    """Make tables and figures again from the records of one run, or of several side by side."""
+    if out is None and len(runs) > 1:
+        raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
+    _report(runs, out or runs[0], tuple(filter(None, allow.split(","))))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def status(run: Path) -> None:
+    """Say what of RUN is done, what is left and how long that will take."""
+    from bench.display import status_table
+    from bench.records import read_run
+
+    status_table(read_run(run))
+
+
+def _print_config(config: RunConfig) -> None:
+    from bench.config import to_json
+    from bench.runner import run_folder
+
+    for key, value in to_json(replace(config, out=run_folder(config))).items():
+        shown = ",".join(map(str, value)) if isinstance(value, list) else value
+        click.echo(f"{key} = {shown}")
+
+
+def _report(folders: Sequence[Path], out: Path, allow: Sequence[str]) -> None:
+    """Write tables and figures of the runs to `out`, print the main table and the speedups."""
+    from bench import figures, tables
+    from bench.display import print_results
+    from bench.records import check_comparable, read_run
+
+    runs: list[Run] = [read_run(folder) for folder in folders]
+    check_comparable(runs, allow)
+    written = [*tables.write_tables(runs, out), *figures.write_figures(runs, out)]
+    print_results(runs, out, written)

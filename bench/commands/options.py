@@ -1,0 +1,121 @@
+"""Options that commands share, and the configuration they resolve to."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.catalogue import DATASETS
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+IMAGENET_DIR = "IMAGENET_DIR"
+"""The environment variable that names ImageNet's folder where --data-dir is not given."""
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def shared_options(*options: Decorator) -> Decorator:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+DATA_OPTIONS = shared_options(
+    click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}."),
+    click.option(
+        "--data-dir", metavar="DIR", help="Folder of the data; ImageNet's may stand in IMAGENET_DIR."
+    ),
+    click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
+    click.option("--image-size", metavar="PIXELS", help="Side of the images of data set 'folder'."),
+    click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
+    click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
+    click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),
+    click.option(
+        "--backbone", metavar="NAME", help="Network of gaussian, consistency, dds: resnet, vit, a timm name."
+    ),
+    click.option(
+        "--set", "changes", metavar="METHOD.OPTION=VALUE", multiple=True, help="A method's own option."
+    ),
+)
+
+PROTOCOL_OPTIONS = shared_options(
+    click.option("--n", "--N", "n", metavar="INT", help="Samples that estimate the class's probability."),
+    click.option("--n0", "--N0", "n0", metavar="INT", help="Samples that select the class."),
+    click.option("--alpha", metavar="FLOAT", help="Probability that a certificate is wrong, at most."),
+    click.option("--batch-size", "--batch", "--batch_size", metavar="auto|INT", help="Samples per call."),
+    click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the networks."),
+)
+
+
+def command_line() -> str:
+    return shlex.join(["bench", *sys.argv[1:]])
+
+
+def preset_of(dataset: str | None) -> str | None:
+    """Return the preset that holds the sizes of a data set's networks: the one of its name, or None."""
+    from bench.config import list_presets
+
+    name = dataset or "mnist5k"
+    return name if name in {preset.name for preset in list_presets()} else None
+
+
+def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
+    """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given."""
+    from bench import registry
+    from bench.config import RunConfig, load_preset, validate
+    from bench.overrides import override
+    from bench.registry import methods
+
+    config = RunConfig() if preset is None else load_preset(preset)
+    changes = {
+        key: value for key, value in given.items() if value is not None and key not in ("changes", "backbone")
+    }
+    if "dataset" in changes and changes["dataset"] != config.dataset:
+        config = replace(config, options={})  # a preset's options are for its own data set
+    config = override(config, changes, where="options")
+    if config.dataset == "imagenet" and config.data_dir is None and os.environ.get(IMAGENET_DIR):
+        config = replace(config, data_dir=Path(os.environ[IMAGENET_DIR]))
+    config = validate(config, methods())
+    options = _method_options(config, given.get("backbone"), given.get("changes", ()))
+    config = validate(replace(config, options=options), methods())
+    for name, values in options.items():
+        registry.check_options(name, values)
+    return config
+
+
+def _method_options(
+    config: RunConfig, backbone: str | None, changes: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the options of each method: the preset's, then --backbone where it applies, then each --set."""
+    from bench.registry import has_backbone
+
+    options = {name: dict(values) for name, values in config.options.items()}
+    if backbone is not None:
+        chosen = [name for name in config.methods if has_backbone(name)]
+        if not chosen:
+            raise UsageError(
+                f"--backbone fits none of {', '.join(config.methods)}: they have their own networks"
+            )
+        for name in chosen:
+            options.setdefault(name, {})["backbone"] = backbone
+    for change in changes:
+        target, equals, value = change.partition("=")
+        method, dot, option = target.partition(".")
+        if not (equals and dot):
+            raise UsageError(f"--set is {change!r}, expected METHOD.OPTION=VALUE, such as rrcm.depth=6")
+        options.setdefault(method, {})[option] = value
+    return options
