@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from bench.commands import compare, images, methods
+from bench.commands import checks, compare, images, methods
 from bench.errors import BenchError, UsageError
 
 
@@ -70,6 +70,7 @@ for command in (
     compare.report,
     compare.status,
     images.certify,
+    checks.recertify,
     methods.list_names,
 ):
     cli.add_command(command)

@@ -35,9 +35,11 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Named):
-    """Its certificates, by ascending image index."""
+    """Its certificates, by ascending image index, their level, and how their samples were spent."""
 
     records: tuple[Record, ...]
+    alpha: float
+    estimation: str
 
     @property
     def indices(self) -> frozenset[int]:
@@ -153,6 +155,8 @@ def _entries(run: Run, number: int, names: Sequence[str]) -> list[Entry]:
             run_number=number,
             sigma=sigma,
             records=groups[method, sigma],
+            alpha=run.header.alpha,
+            estimation=run.header.estimation,
         )
         for method, sigma in _in_header_order(groups, run)
     ]

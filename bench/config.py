@@ -17,6 +17,7 @@ from typing import Any, Literal
 from bench.catalogue import DATASETS, nearest_hint, resolve_subset
 from bench.errors import UsageError
 from bench.overrides import override
+from bench.types import Bound, Estimation
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -43,6 +44,8 @@ class RunConfig:
         n0: samples that select the class, >= 1.
         n: samples that estimate its probability, >= 1.
         alpha: probability that a certificate is wrong, at most; 0 < alpha < 1.
+        estimation: how the n samples are spent; see `bench.estimation`.
+        bound: the binomial bound at n samples.
         limit: images to certify, counted along the subset; None: all of it.
         skip: images of the subset to leave out at its start.
         subset: "auto", "standard", "balanced" or "file:PATH".
@@ -67,6 +70,8 @@ class RunConfig:
     n0: int = 100
     n: int = 1000
     alpha: float = 0.001
+    estimation: Estimation = "fixed"
+    bound: Bound = "clopper-pearson"
     limit: int | None = None
     skip: int = 0
     subset: str = "auto"
@@ -148,8 +153,8 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 def run_name(config: RunConfig) -> str:
     """Return "<preset>-<8 hex digits>", equal for two configurations exactly when their records are.
 
-    The digits hash all fields but NOT_IN_RUN_NAME. A named data set is the same wherever it lies, so that
-    `data_dir` counts for the data set `folder` only.
+    The digits hash all fields but NOT_IN_RUN_NAME; radii count where sequential estimation stops by them. A
+    named data set is the same wherever it lies, so that `data_dir` counts for the data set `folder` only.
 
     Args:
         config: a validated configuration.
@@ -157,6 +162,8 @@ def run_name(config: RunConfig) -> str:
     identity = {key: value for key, value in to_json(config).items() if key not in NOT_IN_RUN_NAME}
     if config.dataset != "folder":
         del identity["data_dir"]
+    if config.estimation == "sequential":
+        identity["radii"] = list(config.radii)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{config.preset}-{digest[:8]}"
 

@@ -24,7 +24,9 @@ from rich.text import Text
 from bench import cost, markup, tables
 from bench.comparison import REFERENCE
 from bench.config import RunConfig
+from bench.metrics import group, samples_used
 from bench.runner import Observer
+from bench.sample_tables import saved_sentence
 from bench.train import Progress as TrainingProgress
 from bench.types import Record, Run
 
@@ -74,7 +76,7 @@ class RunDisplay(Observer):
 
     def __init__(self, config: RunConfig) -> None:
         self._console = Console(stderr=True)
-        self._samples = config.n0 + config.n
+        self._samples = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -87,9 +89,10 @@ class RunDisplay(Observer):
         )
         total = len(config.methods) * len(config.sigmas)
         sigmas = ", ".join(f"{sigma:g}" for sigma in config.sigmas)
+        most = "" if config.estimation == "fixed" else "at most "
         self._console.print(
             f"{total} curve{'s' * (total > 1)} ({', '.join(config.methods)} at sigma {sigmas}) on "
-            f"{config.dataset}, {self._samples} samples an image",
+            f"{config.dataset}, {most}{config.n0 + config.n} samples an image",
             highlight=False,
         )
         self._trainings = TrainingDisplay(self._progress)
@@ -97,7 +100,6 @@ class RunDisplay(Observer):
         self._task: TaskID | None = None
         self._certified = 0
         self._seconds = 0.0
-        self._made = 0
         self._curves = total
 
     def __enter__(self) -> RunDisplay:
@@ -120,7 +122,7 @@ class RunDisplay(Observer):
         if self._all is None:
             self._all = self._progress.add_task("[bold]all", total=total * self._curves, detail="")
         self._progress.advance(self._all, done)
-        self._certified, self._seconds, self._made = certified, 0.0, 0
+        self._certified, self._seconds, self._samples = certified, 0.0, 0
         name = f"{method} at sigma {sigma:g}"
         self._task = self._progress.add_task(name, total=total, completed=done, detail=self._detail(done))
 
@@ -130,16 +132,16 @@ class RunDisplay(Observer):
         assert self._all is not None
         self._certified += record.is_correct
         self._seconds += record.seconds
-        self._made += 1
+        self._samples += record.samples
         done = int(self._progress.tasks[self._progress.task_ids.index(self._task)].completed) + 1
         self._progress.update(self._task, completed=done, detail=self._detail(done))
         self._progress.advance(self._all)
 
     def _detail(self, done: int) -> str:
         certified = f"{self._certified} certified"
-        if self._made == 0:
+        if self._samples == 0:
             return certified if done else ""
-        return f"{certified}, {self._samples * self._made / self._seconds:,.0f} samples/s"
+        return f"{certified}, {self._samples / self._seconds:,.0f} samples/s"
 
     def measuring(self, methods: tuple[str, ...]) -> None:
         """Say that the costs are being measured."""
@@ -161,7 +163,7 @@ def print_results(runs: Sequence[Run], out: Path, written: Sequence[Path]) -> No
     console = _stdout()
     _print_table(console, tables.main_table(runs))
     for run in runs:
-        for line in speedup_lines(run):
+        for line in (*speedup_lines(run), *samples_lines(run)):
             console.print(line, highlight=False)
     console.print(f"Tables and figures: {out} ({len(written)} files)", highlight=False, soft_wrap=True)
 
@@ -180,6 +182,15 @@ def speedup_lines(run: Run) -> list[str]:
                 f"{run.costs[0].device})."
             )
     return lines
+
+
+def samples_lines(run: Run) -> list[str]:
+    """Return the share of samples saved, in one sentence; none for fixed estimation."""
+    header = run.header
+    if header.estimation == "fixed" or not run.records:
+        return []
+    used = [samples_used(records, header.alpha, header.radii) for records in group(run.records).values()]
+    return [saved_sentence(used, header.estimation)]
 
 
 def _print_table(console: Console, table: markup.Table) -> None:

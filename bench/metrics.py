@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import ProtocolError, RecordsError
-from bench.stats import proportion_interval
+from bench.estimation import table_tails
+from bench.stats import bernoulli_divergence, proportion_interval, upper_tail
 from bench.types import ABSTAIN, Record
 
 NORMAL_QUANTILE = 1.959963984540054
@@ -120,28 +121,89 @@ def clean_accuracy(records: Sequence[Record]) -> Share:
     return _share(records, is_certified)
 
 
-def abstention(records: Sequence[Record]) -> Share:
-    """Return the share of images on which the certifier abstained.
+def abstention(records: Sequence[Record]) -> Share | None:
+    """Return the share of images on which the certifier abstained; None where skipped images leave it unknown.
 
     Raises:
         RecordsError: there are no records.
     """
+    if any(record.is_skipped for record in records):
+        return None
     return _share(records, lambda record: record.predict == ABSTAIN)
 
 
 def noisy_accuracy(records: Sequence[Record]) -> Mean:
-    """Return the base classifier's accuracy under noise: the share of estimation samples given the label, in [0,1].
+    """Return the base classifier's accuracy under noise: the share of samples given the label, in [0,1].
 
-    It is a mean over images and needs no certificate: few samples on many images measure it well.
+    It is a mean over images and needs no certificate: few samples on many images measure it well. The samples
+    are those of estimation; where any image has fewer than n of them, those of selection, for all images: how
+    many estimation samples an image has depends on what they said.
 
     Raises:
         RecordsError: there are no records.
     """
-    return _mean([dict(record.counts_estimation).get(record.label, 0) / record.n for record in records])
+    is_whole = all(record.samples == record.n0 + record.n for record in records)
+    return _mean([_label_share(r.counts_estimation if is_whole else r.counts_selection, r) for r in records])
+
+
+def _label_share(counts: tuple[tuple[int, int], ...], record: Record) -> float:
+    return dict(counts).get(record.label, 0) / sum(count for _, count in counts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesUsed:
+    """Noisy samples that certificates took.
+
+    Attributes:
+        images: images certified.
+        used, asked: samples drawn, and n0 + n per image.
+        median_ratio: median, over the images that drew estimation samples, of those samples over the least that
+            any test of level alpha needs to settle the image, ln(1/alpha) / KL(p, nearest threshold), with p the
+            image's own share; NaN where no image has a finite one.
+    """
+
+    images: int
+    used: int
+    asked: int
+    median_ratio: float
+
+    @property
+    def saved(self) -> float:
+        """The share of samples that were not drawn, in [0,1]."""
+        return 1 - self.used / self.asked
+
+
+def samples_used(records: Sequence[Record], alpha: float, radii: Sequence[float]) -> SamplesUsed:
+    """Return what the records of one method at one sigma took, against the radii of the table.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    _require(records)
+    ratios = [_ratio_to_least(record, alpha, radii) for record in records if record.counts_estimation]
+    return SamplesUsed(
+        images=len(records),
+        used=sum(record.samples for record in records),
+        asked=sum(record.n0 + record.n for record in records),
+        median_ratio=float(np.median(ratios)) if ratios else math.nan,
+    )
+
+
+def _ratio_to_least(record: Record, alpha: float, radii: Sequence[float]) -> float:
+    selected = max(record.counts_selection, key=lambda pair: (pair[1], -pair[0]))[0]
+    drawn = sum(count for _, count in record.counts_estimation)
+    share = dict(record.counts_estimation).get(selected, 0) / drawn
+    thresholds = [
+        1 - tail for tail in table_tails(radii, record.sigma) if tail >= upper_tail(record.n, record.n, alpha)
+    ]
+    nearest = min((bernoulli_divergence(share, threshold) for threshold in thresholds), default=0.0)
+    return drawn * nearest / math.log(1 / alpha)
 
 
 def acr(records: Sequence[Record]) -> Mean:
     """Return the average certified radius: mean over ALL images of the radius where correct, else 0.
+
+    Sequential estimation leaves it a lower bound.
 
     Raises:
         RecordsError: there are no records.

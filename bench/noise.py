@@ -103,3 +103,8 @@ def sample_keys(seed: int, index: int, stage: Stage, block: int, device: torch.d
     """Return (NOISE_BLOCK,) int64 identities of the samples of one block, for methods with randomness of their own."""
     first = stable_seed(seed, index, stage, block, "keys") & ~(2 * NOISE_BLOCK - 1)
     return first + torch.arange(NOISE_BLOCK, device=device)
+
+
+def image_uniform(seed: int, index: int) -> float:
+    """Return the image's own draw from [0,1), of 53 bits, for randomised bounds; independent of all noise."""
+    return (stable_seed(seed, index, "bound") >> 10) / 2**53

@@ -10,26 +10,21 @@ import contextlib
 import dataclasses
 import fcntl
 import io
-import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
+from bench.codec import decode, decode_header, encode, loads
 from bench.errors import ProtocolError, RecordsError, UsageError
-from bench.types import SCHEMA_VERSION, CostRecord, Record, Run, RunHeader
+from bench.types import CostRecord, Record, Run, RunHeader
 
 FILE_NAME = "records.jsonl"
 
 _IMAGES = ("dataset", "subset", "indices", "image_shape")
-_PROTOCOL = (*_IMAGES, "n0", "n", "alpha", "bound", "seed", "noise_block")
+_PROTOCOL = (*_IMAGES, "n0", "n", "alpha", "estimation", "bound", "seed", "noise_block")
 _RESUMED = (*_PROTOCOL, "precision", "device_type")
 _COMPARED = (*_PROTOCOL, "precision")
-_HINTS: dict[type, dict[str, Any]] = {cls: get_type_hints(cls) for cls in (RunHeader, Record, CostRecord)}
-
-T = TypeVar("T")
 
 
 class RecordsFile:
@@ -48,7 +43,7 @@ class RecordsFile:
         self._path = path
         self._lock = lock
         if not path.exists():
-            _write_atomically(path, _encode(header))
+            _write_atomically(path, encode(header))
         self.run, self.repaired = _read_repairing(path)
         _check_resumable(path, self.run.header, header)
         self._extend(header)
@@ -86,7 +81,7 @@ class RecordsFile:
         extended = _extended(self.run.header, header)
         if extended != self.run.header:
             lines = self._path.read_bytes().split(b"\n", 1)[1]
-            _write_atomically(self._path, _encode(extended) + lines)
+            _write_atomically(self._path, encode(extended) + lines)
             self.run = dataclasses.replace(self.run, header=extended)
 
     def append(self, item: Record | CostRecord) -> None:
@@ -96,7 +91,7 @@ class RecordsFile:
             RecordsError: the image was already certified by this method at this sigma, a number is NaN or
                 infinite, or the line could not be written; the lines before it are kept.
         """
-        line = _encode(item)
+        line = encode(item)
         if isinstance(item, Record) and _identity(item) in self._seen:
             raise RecordsError(f"{self._path} already holds {_describe(item)}: certify each image once")
         start = os.fstat(self._descriptor).st_size
@@ -138,6 +133,23 @@ def read_run(path: Path) -> Run:
     """
     file = path / FILE_NAME if path.is_dir() else path
     return _parse(file, _read_bytes(file))[0]
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write a whole run to a new folder, at once.
+
+    Raises:
+        RecordsError: the folder holds records already, or cannot be written.
+    """
+    path = folder / FILE_NAME
+    if path.exists():
+        raise RecordsError(f"{path} exists: give another --out, or delete it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [encode(run.header), *map(encode, run.records), *map(encode, run.costs)]
+        _write_atomically(path, b"".join(lines))
+    except OSError as error:
+        raise RecordsError(f"{path} cannot be written ({error}): give another --out") from error
 
 
 def check_comparable(runs: Sequence[Run], allow: Iterable[str] = ()) -> None:
@@ -186,7 +198,8 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
 
 
 def _check_resumable(path: Path, old: RunHeader, new: RunHeader) -> None:
-    pairs = [(name, getattr(old, name), getattr(new, name)) for name in _RESUMED]
+    names = (*_RESUMED, "radii") if old.estimation == "sequential" else _RESUMED
+    pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
     if set(old.indices) <= set(new.indices):
         pairs = [pair for pair in pairs if pair[0] != "indices"]
     for key in sorted(old.checkpoints.keys() & new.checkpoints.keys()):
@@ -281,8 +294,8 @@ def _parse(path: Path, content: bytes) -> tuple[Run, int]:
         lines.pop()
     if not lines:
         raise RecordsError(f"{path} has no header line: delete it, or give another folder")
-    header = _decode_header(lines[0], f"{path}, line 1")
-    items = [_decode(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2)]
+    header = decode_header(lines[0], f"{path}, line 1")
+    items = [decode(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2)]
     records = tuple(item for item in items if isinstance(item, Record))
     _check_unique(path, records)
     # A stop between the costs of two methods has them all measured again, in the same rounds.
@@ -293,7 +306,7 @@ def _parse(path: Path, content: bytes) -> tuple[Run, int]:
 
 def _is_whole(line: bytes) -> bool:
     try:
-        _loads(line)
+        loads(line)
     except ValueError:
         return False
     return line.endswith(b"\n")
@@ -305,90 +318,3 @@ def _check_unique(path: Path, records: Iterable[Record]) -> None:
         if _identity(record) in seen:
             raise RecordsError(f"{path} holds {_describe(record)} twice: delete one of the two lines")
         seen.add(_identity(record))
-
-
-def _encode(item: RunHeader | Record | CostRecord) -> bytes:
-    kind = {RunHeader: "header", Record: "certificate", CostRecord: "cost"}[type(item)]
-    values = {"kind": kind} | _to_json(item)
-    try:
-        return (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
-    except ValueError as error:
-        raise RecordsError(f"a {kind} with NaN or infinity cannot be stored: {values}") from error
-
-
-def _decode_header(line: bytes, where: str) -> RunHeader:
-    values = _decode_object(line, where)
-    version = values.get("schema_version")
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        age = "a newer" if version > SCHEMA_VERSION else "an older"
-        raise RecordsError(
-            f"{where}: schema version {version} was written by {age} version of bench, and this one reads "
-            f"{SCHEMA_VERSION}: install that version"
-        )
-    return _from_json(RunHeader, _without_kind(values, ("header",), where), where)
-
-
-def _decode(line: bytes, where: str) -> Record | CostRecord:
-    values = _decode_object(line, where)
-    inner = _without_kind(values, ("certificate", "cost"), where)
-    cls: type[Record | CostRecord] = Record if values["kind"] == "certificate" else CostRecord
-    return _from_json(cls, inner, where)
-
-
-def _decode_object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        values = _loads(line)
-    except ValueError as error:
-        raise RecordsError(f"{where} is not valid JSON ({error}): restore the file, or start anew") from error
-    if not isinstance(values, dict):
-        raise RecordsError(f"{where} must be a JSON object, got {values!r}")
-    return values
-
-
-def _without_kind(values: dict[str, Any], kinds: tuple[str, ...], where: str) -> dict[str, Any]:
-    if values.get("kind") not in kinds:
-        raise RecordsError(f"{where}, field kind must be {' or '.join(kinds)}, got {values.get('kind')!r}")
-    return {name: value for name, value in values.items() if name != "kind"}
-
-
-def _loads(line: bytes) -> Any:
-    return json.loads(line.decode(), parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
-
-
-def _to_json(item: Any) -> dict[str, Any]:
-    return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
-
-
-def _from_json(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """Return the dataclass with exactly these fields, each of its declared type."""
-    hints = _HINTS[cls]
-    for name in values.keys() - hints.keys():
-        raise RecordsError(f"{where}: unknown field {name!r}")
-    for name in hints.keys() - values.keys():
-        raise RecordsError(f"{where}: missing field {name!r}")
-    return cls(**{name: _typed(hint, values[name], f"{where}, field {name}") for name, hint in hints.items()})
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """Return a JSON value as the type of `hint`: a scalar, X | None, tuple, dict or Any."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if hint is Any or (value is None and NoneType in inner):
-        return value
-    if origin is UnionType:
-        return _typed(inner[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        if len(inner) == len(value):
-            return tuple(map(_typed, inner, value, [where] * len(value)))
-    if origin is dict and isinstance(value, dict):
-        return {name: _typed(inner[1], item, where) for name, item in value.items()}
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if hint is not float and type(value) is hint:
-        return value
-    name = hint.__name__ if origin is None else hint
-    raise RecordsError(f"{where} must be {name}, got {value!r}")

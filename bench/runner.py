@@ -19,7 +19,7 @@ from bench import cost, hardware, registry, smoothing, subsets, zoo
 from bench.config import RunConfig, run_name, to_json
 from bench.errors import CheckpointError, NumericalError
 from bench.folders import IMAGENET_RESIZE, read_image
-from bench.noise import NOISE_BLOCK
+from bench.noise import NOISE_BLOCK, image_uniform
 from bench.records import RecordsFile
 from bench.smoothing import Protocol
 from bench.train import Progress
@@ -204,6 +204,7 @@ def certify_image(
         protocol=protocol_of(config),
         batch_size=batch_size,
         num_classes=split.task.num_classes,
+        label=split.labels[index],
     )
     return Record(
         method=method,
@@ -218,6 +219,7 @@ def certify_image(
         n=config.n,
         samples=certificate.samples,
         seconds=time.perf_counter() - started,
+        uniform=image_uniform(config.seed, index) if config.bound == "randomised" else None,
     )
 
 
@@ -254,7 +256,15 @@ def certify_file(path: Path, config: RunConfig) -> tuple[Certificate, tuple[str,
 
 def protocol_of(config: RunConfig) -> Protocol:
     """Return the certify protocol of a configuration."""
-    return Protocol(n0=config.n0, n=config.n, alpha=config.alpha, seed=config.seed)
+    return Protocol(
+        n0=config.n0,
+        n=config.n,
+        alpha=config.alpha,
+        seed=config.seed,
+        estimation=config.estimation,
+        bound=config.bound,
+        radii=config.radii,
+    )
 
 
 def _costs_known(run: Run) -> bool:
@@ -318,7 +328,8 @@ def make_header(setup: Setup, checkpoints: Checkpoints, command: str) -> RunHead
         n=config.n,
         alpha=config.alpha,
         seed=config.seed,
-        bound="clopper-pearson",
+        estimation=config.estimation,
+        bound=config.bound,
         noise_block=NOISE_BLOCK,
         precision=config.precision,
         device_type=setup.device.type,

@@ -5,17 +5,21 @@ One certifier serves every method. It adds the noise; a method sees noisy pixels
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import DataError, NumericalError, UsageError
-from bench.noise import NOISE_BLOCK, Stage, noise_block, sample_keys
-from bench.stats import binomial_two_sided_p, radius, upper_tail
-from bench.types import ABSTAIN, Certificate, Classifier
+from bench.estimation import Rule, bound_tail, is_settled, table_tails
+from bench.noise import NOISE_BLOCK, Stage, image_uniform, noise_block, sample_keys
+from bench.stats import binomial_two_sided_p, radius
+from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +31,28 @@ class Protocol:
         n: noisy samples that estimate its probability, >= 1.
         alpha: probability that a certificate is wrong, at most; in (0, 1).
         seed: seed of all noise, >= 0.
+        estimation: how the n samples are spent; see `bench.estimation`.
+        bound: the bound at n samples; the randomised one takes its uniform from (seed, index).
+        radii: radii of the table, in pixel units, whose verdicts sequential estimation settles; else unused.
     """
 
     n0: int
     n: int
     alpha: float
     seed: int
+    estimation: Estimation = "fixed"
+    bound: Bound = "clopper-pearson"
+    radii: tuple[float, ...] = ()
+
+    def rule(self, index: int) -> Rule:
+        """Return how the counts of one image become a bound."""
+        return Rule(
+            n=self.n,
+            alpha=self.alpha,
+            estimation=self.estimation,
+            bound=self.bound,
+            uniform=image_uniform(self.seed, index) if self.bound == "randomised" else 0.0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +65,10 @@ class Draws:
     samples: int
 
 
+Stop = Callable[[Sequence[int]], bool]
+"""Says of the counts of whole blocks of noise whether they are enough."""
+
+
 def certify(
     classifier: Classifier,
     x: Tensor,
@@ -54,6 +78,7 @@ def certify(
     protocol: Protocol,
     batch_size: int,
     num_classes: int,
+    label: int | None = None,
 ) -> Certificate:
     """Return the certificate of one image (CERTIFY of arXiv 1902.02918, Alg. 1).
 
@@ -68,9 +93,12 @@ def certify(
         protocol: sample counts, level and seed.
         batch_size: samples per call of the classifier, >= 1; the noise does not depend on it.
         num_classes: columns of the logits, >= 2.
+        label: the true class. Estimation other than "fixed" draws no estimation samples where the selected class
+            is another: the image counts as incorrect whatever they would say. None: never skip.
 
     Returns:
         Class, radius in pixel units and the counts of both stages; the lowest class wins a tie in selection.
+        Sequential estimation may stop early, and its radius is then a lower bound of what n samples certify.
 
     Raises:
         DataError: x is not a finite (C, H, W) float32 image in [0,1].
@@ -79,28 +107,48 @@ def certify(
     """
     _check_arguments(x, sigma, protocol, batch_size, num_classes)
 
-    def counts_of(stage: Stage, samples: int) -> tuple[int, ...]:
-        draws = Draws(seed=protocol.seed, index=index, stage=stage, samples=samples)
-        return count_classes(
-            classifier, x, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
-        )
+    count = partial(count_classes, classifier, x, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
 
-    selection = counts_of("selection", protocol.n0)
-    return _certificate(selection, counts_of("estimation", protocol.n), sigma, protocol)
+    def draws(stage: Stage, samples: int) -> Draws:
+        return Draws(seed=protocol.seed, index=index, stage=stage, samples=samples)
+
+    selection = count(draws=draws("selection", protocol.n0))
+    selected = selection.index(max(selection))
+    if protocol.estimation != "fixed" and label is not None and selected != label:
+        return _skipped(selection, selected)
+    rule, stop = protocol.rule(index), None
+    if protocol.estimation == "sequential":
+        stop = _stopping(selected, rule, table_tails(protocol.radii, sigma))
+    estimation = count(draws=draws("estimation", protocol.n), stop=stop)
+    return _certificate(selection, estimation, sigma, rule)
 
 
 def _certificate(
-    selection: tuple[int, ...], estimation: tuple[int, ...], sigma: float, protocol: Protocol
+    selection: tuple[int, ...], estimation: tuple[int, ...], sigma: float, rule: Rule
 ) -> Certificate:
     selected = selection.index(max(selection))
-    tail = upper_tail(estimation[selected], protocol.n, protocol.alpha)
+    tail = bound_tail(estimation[selected], sum(estimation), rule)
     return Certificate(
         predict=selected if tail <= 0.5 else ABSTAIN,
         radius=radius(tail, sigma),
         counts_selection=_sparse(selection),
         counts_estimation=_sparse(estimation),
-        samples=protocol.n0 + protocol.n,
+        samples=sum(selection) + sum(estimation),
     )
+
+
+def _skipped(selection: tuple[int, ...], selected: int) -> Certificate:
+    return Certificate(
+        predict=selected,
+        radius=0.0,
+        counts_selection=_sparse(selection),
+        counts_estimation=(),
+        samples=sum(selection),
+    )
+
+
+def _stopping(selected: int, rule: Rule, tails: tuple[float, ...]) -> Stop:
+    return lambda counts: is_settled(counts[selected], sum(counts), rule, tails)
 
 
 def predict(
@@ -132,36 +180,76 @@ def predict(
 
 @torch.inference_mode()
 def count_classes(
-    classifier: Classifier, x: Tensor, *, sigma: float, draws: Draws, batch_size: int, num_classes: int
+    classifier: Classifier,
+    x: Tensor,
+    *,
+    sigma: float,
+    draws: Draws,
+    batch_size: int,
+    num_classes: int,
+    stop: Stop | None = None,
 ) -> tuple[int, ...]:
     """Return how often each class is predicted under noise.
 
     The counts stay on the device until the last batch, so that no batch waits for another. They depend on
     batch_size only as far as the network's own arithmetic does.
 
-    Args: as in `certify`, which checks them; `draws` says which noise.
+    Args: as in `certify`, which checks them; `draws` says which noise. `stop` says of the counts of the first
+        blocks of noise whether they are enough; it is asked before the first and after each whole block.
 
     Returns:
-        (num_classes) counts that sum to draws.samples; the lowest class wins a tie between logits.
+        (num_classes) counts that sum to draws.samples, or to less where `stop` ended them; the lowest class wins
+        a tie between logits.
 
     Raises:
         UsageError: the logits do not have shape (B, num_classes).
         NumericalError: a logit is NaN or infinite.
     """
-    counts = torch.zeros(num_classes, dtype=torch.int64, device=x.device)
-    bad = torch.zeros(1, dtype=torch.int64, device=x.device)
+    batches = _predicted(
+        classifier, x, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
+    )
+    *counts, bad = (
+        _count_all(batches, num_classes, x.device)
+        if stop is None
+        else _count_until(stop, batches, num_classes)
+    )
+    if bad:
+        raise NumericalError(
+            f"logits are NaN or infinite in {bad} of {draws.samples} {draws.stage} samples of image "
+            f"{draws.index} at sigma {sigma:g}: check the checkpoint, or run in float32"
+        )
+    return tuple(counts)
+
+
+def _predicted(
+    classifier: Classifier, x: Tensor, *, sigma: float, draws: Draws, batch_size: int, num_classes: int
+) -> Iterator[Tensor]:
+    """Yield the predicted classes (B,) of each batch, num_classes where a logit is NaN or infinite."""
     for noise, keys in _batches(_blocks(draws, x), batch_size):
         logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
         _check_shape(logits, len(keys), num_classes)
-        counts.scatter_add_(0, logits.argmax(1), torch.ones_like(keys))
-        bad += (~logits.isfinite().all(1)).sum()
-    *result, samples_bad = torch.cat([counts, bad]).tolist()
-    if samples_bad:
-        raise NumericalError(
-            f"logits are NaN or infinite in {samples_bad} of {draws.samples} {draws.stage} samples of image "
-            f"{draws.index} at sigma {sigma:g}: check the checkpoint, or run in float32"
-        )
-    return tuple(result)
+        yield logits.argmax(1).masked_fill_(~logits.isfinite().all(1), num_classes)
+
+
+def _count_all(batches: Iterator[Tensor], num_classes: int, device: torch.device) -> list[int]:
+    """Return the counts of all samples, those of a logit that is not finite at the end."""
+    counts = torch.zeros(num_classes + 1, dtype=torch.int64, device=device)
+    for labels in batches:
+        counts.scatter_add_(0, labels, torch.ones_like(labels))
+    return counts.tolist()
+
+
+def _count_until(stop: Stop, batches: Iterator[Tensor], num_classes: int) -> list[int]:
+    """Return the counts of the fewest whole blocks that `stop` finds enough, or of all samples."""
+    counts = [0] * (num_classes + 1)
+    if stop(counts[:-1]):
+        return counts
+    labels = itertools.chain.from_iterable(batch.tolist() for batch in batches)
+    for position, label in enumerate(labels, 1):
+        counts[label] += 1
+        if position % NOISE_BLOCK == 0 and (counts[-1] or stop(counts[:-1])):
+            break
+    return counts
 
 
 def _blocks(draws: Draws, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -203,11 +291,19 @@ def check_protocol(protocol: Protocol) -> None:
     Raises:
         UsageError: n0, n, alpha or seed lies outside its range; the message names it.
     """
-    for name, value, least in (("n0", protocol.n0, 1), ("n", protocol.n, 1), ("seed", protocol.seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    for name, count, least in (("n0", protocol.n0, 1), ("n", protocol.n, 1), ("seed", protocol.seed, 0)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < least:
+            raise UsageError(f"{name} must be a whole number of at least {least}, got {count!r}")
     if not 0 < protocol.alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {protocol.alpha!r}")
+    for name, value, known in (
+        ("estimation", protocol.estimation, get_args(Estimation)),
+        ("bound", protocol.bound, get_args(Bound)),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if protocol.estimation == "sequential" and not protocol.radii:
+        raise UsageError("sequential estimation needs the radii whose verdicts it settles, got none")
 
 
 def _check_arguments(x: Tensor, sigma: float, protocol: Protocol, batch_size: int, num_classes: int) -> None:

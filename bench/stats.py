@@ -9,7 +9,13 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import optimize, special
+
+OUTWARD = 1 + 1e-11
+"""Factor by which a root is moved to the safe side: more than the root finder's error."""
+
+FAR = 700.0
+"""Logit beyond every root: exp(-FAR) is the smallest tail that float64 tells from 0."""
 
 
 def clopper_pearson_lower(k: int, n: int, alpha: float) -> float:
@@ -50,6 +56,74 @@ def upper_tail(k: int, n: int, alpha: float) -> float:
     if k == n:
         return -math.expm1(math.log(alpha) / n)
     return float(special.betainccinv(n - k + 1, k, alpha))
+
+
+def randomised_upper_tail(k: int, n: int, alpha: float, uniform: float) -> float:
+    """Return 1 - p_lower of the randomised Clopper-Pearson bound (arXiv 2406.17830).
+
+    p_lower solves P(X > k) + u P(X = k) = alpha for X ~ Binomial(n, p). With u uniform in [0,1] and drawn
+    independently of k, the bound fails with probability alpha exactly; it is never below the usual one.
+    Deviation: u is kept at 2 alpha or above. Below alpha, k = n would give p_lower = 1 and an infinite radius;
+    a larger u only lowers the bound.
+
+    Args:
+        k, n, alpha: as in `clopper_pearson_lower`.
+        uniform: u, in [0,1].
+
+    Returns:
+        An upper bound, at level alpha, of the failure probability, in (0, 1].
+
+    Raises:
+        ValueError: k, n, alpha or uniform lies outside its range.
+    """
+    _check_counts(k, n, alpha)
+    if not 0 <= uniform <= 1:
+        raise ValueError(f"uniform must lie in [0,1], got {uniform!r}")
+    u = min(1.0, max(uniform, 2 * alpha))
+    if k == 0:
+        return 1.0
+    if k == n:
+        return -math.expm1(min(math.log(alpha) - math.log(u), math.log(0.5)) / n)
+    low, high = upper_tail(k + 1, n, alpha), upper_tail(k, n, alpha)
+
+    def excess(log_tail: float) -> float:
+        tail = math.exp(log_tail)
+        more, at_least = special.betaincc(n - k, k + 1, tail), special.betaincc(n - k + 1, k, tail)
+        return float((1 - u) * more + u * at_least) - alpha
+
+    if excess(math.log(high)) >= 0:  # u = 1, up to rounding
+        return high
+    return min(high, OUTWARD * math.exp(optimize.brentq(excess, math.log(low), math.log(high), xtol=1e-13)))
+
+
+def sequence_tails(k: int, n: int, alpha: float) -> tuple[float, float]:
+    """Return the interval of 1 - p of a confidence sequence: it holds at all n at once with probability 1 - alpha.
+
+    {p : M_n(p) < 1 / alpha} of the mixture martingale M_n(p) = B(1/2 + k, 1/2 + n - k) / (B(1/2, 1/2) p^k
+    (1 - p)^(n - k)), which has mean 1 at the true p (Ville's inequality; arXiv 2010.09686).
+
+    Args:
+        k: successes among the first n draws, 0 <= k <= n.
+        n: draws so far, >= 1.
+        alpha: probability that the interval ever misses, in (0, 1).
+
+    Returns:
+        (low, high) with 0 <= low <= 1 - k/n <= high <= 1, at full precision near 0.
+
+    Raises:
+        ValueError: k, n or alpha lies outside its range.
+    """
+    _check_counts(k, n, alpha)
+    evidence = float(special.betaln(0.5 + k, 0.5 + n - k) - special.betaln(0.5, 0.5)) + math.log(alpha)
+
+    def excess(logit: float) -> float:
+        """Return log M_n + log(alpha) at the tail 1 / (1 + exp(-logit)): convex, negative at 1 - k/n."""
+        return evidence + k * float(np.logaddexp(0, logit)) + (n - k) * float(np.logaddexp(0, -logit))
+
+    middle = math.log((n - k) / k) if 0 < k < n else math.copysign(FAR, -k)
+    low = 0.0 if k == n else float(special.expit(optimize.brentq(excess, -FAR, middle, xtol=1e-13)))
+    high = 1.0 if k == 0 else float(special.expit(optimize.brentq(excess, middle, FAR, xtol=1e-13)))
+    return low / OUTWARD, min(1.0, high * OUTWARD)
 
 
 def _check_counts(k: int, n: int, alpha: float) -> None:
@@ -127,3 +201,8 @@ def proportion_interval(
     low = special.betaincinv(np.maximum(successes, 1), failures + 1, side)
     high = special.betainccinv(successes + 1, np.maximum(failures, 1), side)
     return np.where(successes == 0, 0.0, low)[()], np.where(failures == 0, 1.0, high)[()]
+
+
+def bernoulli_divergence(p: float, q: float) -> float:
+    """Return KL(p, q) = p ln(p/q) + (1 - p) ln((1 - p)/(1 - q)) in nats, for p in [0,1] and q in (0,1)."""
+    return float(special.rel_entr(p, q) + special.rel_entr(1 - p, 1 - q))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from bench.comparison import Comparison, Entry, compare
 from bench.cost_tables import cost_frame, cost_tables
+from bench.estimation import Rule, largest_radius
 from bench.markup import Block, Cell, Table, format_percent, format_radius, to_latex, to_markdown
 from bench.metrics import (
     Mean,
@@ -22,15 +24,17 @@ from bench.metrics import (
     clean_accuracy,
     noisy_accuracy,
 )
-from bench.stats import largest_radius
-from bench.types import Run
+from bench.sample_tables import samples_frame, samples_table
+from bench.types import Bound, Estimation, Run, RunHeader
 
 BEST = "best over σ"
 """Title of the block that picks each method's sigma at each radius."""
 
 
 def write_tables(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write certified_accuracy.csv/.md/.tex, acr.csv/.md and cost.csv/.md; return their paths in that order.
+    """Write certified_accuracy.csv/.md/.tex, acr.csv/.md, cost.csv/.md; return their paths in that order.
+
+    samples.csv/.md follow where a run's estimation is not fixed.
 
     Args:
         runs: runs that may be compared (see `bench.records`); rows name their run if there are several.
@@ -54,6 +58,9 @@ def write_tables(runs: Sequence[Run], folder: Path) -> list[Path]:
         "cost.csv": _csv(costs),
         "cost.md": "\n".join(map(to_markdown, cost_tables(costs))),
     }
+    samples = samples_frame(comparison)
+    if len(samples):
+        texts |= {"samples.csv": _csv(samples), "samples.md": to_markdown(samples_table(samples))}
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
     return [folder / name for name in texts]
@@ -97,9 +104,10 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
 def acr_frame(comparison: Comparison) -> pd.DataFrame:
     """Return ACR, accuracy under noise, clean accuracy and abstention, one row per (sigma, label), unrounded.
 
-    Columns: block, label, run, method, sigma, images, acr, standard_error, acr_low, acr_high (radius units;
-    normal 95% interval), noisy_accuracy with its normal 95% interval, then for clean_accuracy and abstention the
-    share with its exact 95% interval.
+    Columns: block, label, run, method, sigma, images, acr, acr_is_lower_bound (of sequential estimation),
+    standard_error, acr_low, acr_high (radius units; normal 95% interval), noisy_accuracy with its normal 95%
+    interval, then for clean_accuracy and abstention the share with its exact 95% interval (abstention is NaN
+    where images were skipped).
     """
     rows = []
     for sigma in comparison.sigmas:
@@ -109,6 +117,7 @@ def acr_frame(comparison: Comparison) -> pd.DataFrame:
             rows.append(
                 _names(entry, f"σ = {sigma:g}")
                 | {"sigma": sigma, "images": mean.images, "acr": mean.value}
+                | {"acr_is_lower_bound": entry.estimation == "sequential"}
                 | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
                 | _mean_columns("noisy_accuracy", noisy_accuracy(entry.records))
                 | _share_columns("clean_accuracy", clean_accuracy(entry.records))
@@ -175,13 +184,22 @@ def _acr_rows(part: pd.DataFrame) -> Iterable[tuple[Cell, ...]]:
         has_error = row["images"] > 1
         yield (
             Cell(text=row["label"]),
-            Cell(text=format_radius(row["acr"], 3), is_best=bool(row["acr"] == part["acr"].max() > 0)),
+            _acr_cell(row, part),
             Cell(text=f"{row['standard_error']:.3f}" if has_error else "–"),
             _share_cell(row, "noisy_accuracy", part["noisy_accuracy"].max(), has_interval=has_error),
             _share_cell(row, "clean_accuracy", part["clean_accuracy"].max()),
-            _share_cell(row, "abstention"),
+            Cell(text="unknown") if pd.isna(row["abstention"]) else _share_cell(row, "abstention"),
             Cell(text=str(row["images"])),
         )
+
+
+def _acr_cell(row: Any, part: pd.DataFrame) -> Cell:
+    """Return the ACR; a lower bound is marked and not compared."""
+    text = format_radius(row["acr"], 3)
+    if row["acr_is_lower_bound"]:
+        return Cell(text=f"≥ {text}")
+    best = part.loc[~part["acr_is_lower_bound"], "acr"].max()
+    return Cell(text=text, is_best=bool(row["acr"] == best > 0))
 
 
 def _blocks(
@@ -218,7 +236,9 @@ def _mean_columns(name: str, mean: Mean) -> dict[str, Any]:
     return {name: mean.value, f"{name}_low": low, f"{name}_high": min(high, 1.0)}
 
 
-def _share_columns(name: str, share: Share) -> dict[str, Any]:
+def _share_columns(name: str, share: Share | None) -> dict[str, Any]:
+    if share is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), math.nan)
     low, high = share.interval()
     return {name: share.value, f"{name}_low": low, f"{name}_high": high}
 
@@ -234,15 +254,21 @@ def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
         header = run.header
         sentences.append(
             f"{header.dataset}, subset {header.subset} of {len(header.indices)} images; n0 = {header.n0}, "
-            f"n = {header.n}, α = {header.alpha:g}, bound {header.bound}, seed {header.seed}, "
+            f"n = {header.n}, α = {header.alpha:g}, estimation {header.estimation}, bound {header.bound}, "
+            f"seed {header.seed}, "
             f"precision {header.precision}."
         )
         limits = (
-            f"{format_radius(largest_radius(header.n, header.alpha, sigma), 3)} at σ = {sigma:g}"
+            f"{format_radius(largest_radius(_rule(header), sigma), 3)} at σ = {sigma:g}"
             for sigma in header.sigmas
         )
         sentences.append(f"Largest radius that n = {header.n} draws can certify: {', '.join(limits)}.")
     return tuple(dict.fromkeys(sentences))
+
+
+def _rule(header: RunHeader) -> Rule:
+    estimation, bound = cast("Estimation", header.estimation), cast("Bound", header.bound)
+    return Rule(n=header.n, alpha=header.alpha, estimation=estimation, bound=bound)
 
 
 def _csv(frame: pd.DataFrame) -> str:

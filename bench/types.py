@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,6 +15,13 @@ ABSTAIN = -1
 
 SCHEMA_VERSION = 1
 """Version of the records format; raised whenever a field changes its meaning."""
+
+
+Estimation = Literal["fixed", "skip-wrong", "sequential"]
+"""How estimation samples are spent; see `bench.estimation`."""
+
+Bound = Literal["clopper-pearson", "randomised"]
+"""Lower bound of the selected class's probability at n samples; see `bench.stats`."""
 
 
 class Classifier(Protocol):
@@ -94,6 +101,7 @@ class Record:
         n0, n: samples asked for in each stage.
         samples: samples really used, both stages together.
         seconds: wall time of this certificate.
+        uniform: the image's draw from [0,1) that a randomised bound used; None for other bounds.
     """
 
     method: str
@@ -108,11 +116,17 @@ class Record:
     n: int
     samples: int
     seconds: float
+    uniform: float | None = None
 
     @property
     def is_correct(self) -> bool:
         """True where the certified class is the label; abstention is never correct."""
         return self.predict == self.label
+
+    @property
+    def is_skipped(self) -> bool:
+        """True where no estimation sample was drawn: the selected class is wrong, or no radius is within reach."""
+        return not self.counts_estimation and self.n0 == self.samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +161,7 @@ class RunHeader:
         config: the resolved configuration, as JSON values.
         checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified.
         batch_sizes: method -> batch size chosen, used again on resume.
+        estimation: how the n samples were spent; see `bench.estimation`.
         hardware: device name, cores, memory; libraries: name -> version.
     """
 
@@ -175,6 +190,7 @@ class RunHeader:
     batch_sizes: dict[str, int]
     hardware: dict[str, Any]
     libraries: dict[str, str]
+    estimation: str = "fixed"
 
 
 @dataclass(frozen=True, kw_only=True)

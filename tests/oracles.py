@@ -38,3 +38,27 @@ def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < 0 else (low, middle)
     return (low + high) / 2
+
+
+def randomised_lower(k: int, n: int, alpha: float, u: float) -> float:
+    """Return the p with P(X > k) + u P(X = k) = alpha, for k >= 1."""
+    return bisect(lambda p: binomial_at_least(k + 1, n, p) + u * binomial_pmf(k, n, p) - alpha, 0.0, 1.0)
+
+
+def mixture_martingale(k: int, n: int, p: float) -> float:
+    """Return the Beta(1/2, 1/2) mixture of likelihoods of k of n successes, over the likelihood of p."""
+    mixture = math.lgamma(k + 0.5) + math.lgamma(n - k + 0.5) - math.lgamma(n + 1) - math.log(math.pi)
+    return math.exp(mixture - k * math.log(p) - (n - k) * math.log1p(-p))
+
+
+def probability_of_ever(happens: Callable[[int, int], bool], n: int, p: float) -> float:
+    """Return P(happens(k, t) at some t <= n) for the count k of successes of t Bernoulli(p) draws, exactly."""
+    alive, gone = {0: 1.0}, 0.0
+    for t in range(1, n + 1):
+        step: dict[int, float] = {}
+        for k, mass in alive.items():
+            step[k] = step.get(k, 0.0) + mass * (1 - p)
+            step[k + 1] = step.get(k + 1, 0.0) + mass * p
+        gone += math.fsum(mass for k, mass in step.items() if happens(k, t))
+        alive = {k: mass for k, mass in step.items() if not happens(k, t)}
+    return gone

@@ -13,10 +13,10 @@ LEVELS = (
     {"errors"},
     {"types", "catalogue"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"},
-    {"data", "config", "subsets"},
+    {"data", "config", "subsets", "estimation", "codec"},
     {"train", "smoothing", "metrics", "records", "cost", "registry"},
-    {"api", "training", "comparison"},
-    {"runner", "tables", "figures", "cost_tables", "cost_figures", "plot_style"},
+    {"api", "training", "comparison", "recertify"},
+    {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"},
     {"display"},
     {"commands"},
     {"cli"},
@@ -25,6 +25,7 @@ LEVELS = (
 
 DRAWN = {
     ("tables", "cost_tables"),
+    ("tables", "sample_tables"),
     ("figures", "cost_figures"),
     ("figures", "plot_style"),
     ("cost_figures", "plot_style"),

@@ -48,7 +48,7 @@ def run(preset: str, dry_run: bool, **given: Any) -> None:
 
     with RunDisplay(config) as display:
         _, folder = runner.run(config, command=command_line(), observer=display)
-    _report([folder], folder, ())
+    report_runs([folder], folder, ())
 
 
 @click.command()
@@ -61,7 +61,7 @@ def report(runs: tuple[Path, ...], out: Path | None, allow: str) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
-    _report(runs, out or runs[0], tuple(filter(None, allow.split(","))))
+    report_runs(runs, out or runs[0], tuple(filter(None, allow.split(","))))
 
 
 @click.command()
@@ -83,7 +83,7 @@ def _print_config(config: RunConfig) -> None:
         click.echo(f"{key} = {shown}")
 
 
-def _report(folders: Sequence[Path], out: Path, allow: Sequence[str]) -> None:
+def report_runs(folders: Sequence[Path], out: Path, allow: Sequence[str]) -> None:
     """Write tables and figures of the runs to `out`, print the main table and the speedups."""
     from bench import figures, tables
     from bench.display import print_results

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from bench.noise import image_uniform
 from bench.records import read_run
 from tests.tiny import arguments, bench, image_tree
 
@@ -96,6 +97,29 @@ def test_report_shows_runs_side_by_side_and_refuses_other_protocols(root, monkey
     capsys.readouterr()
     assert bench(monkeypatch, "report", root / "run", root / "again", "--out", root / "both") == 1
     assert "differ in alpha" in error_line(capsys)
+
+
+def test_recertify_writes_a_run_of_its_own_with_tables(root, monkeypatch, capsys):
+    again = root / "again"
+    assert bench(monkeypatch, "recertify", root / "run", "--alpha", "0.2", "--n", "40", "--out", again) == 0
+    run = read_run(again)
+    assert (run.header.alpha, run.header.n, len(run.records)) == (0.2, 40, 4 * 2 * 3)
+    assert (again / "certified_accuracy.png").exists()
+    capsys.readouterr()
+    assert bench(monkeypatch, "recertify", root / "run", "--out", again) == 1
+    assert "records.jsonl exists: give another --out" in error_line(capsys)
+
+
+def test_run_with_other_estimation_and_bound_skips_wrong_images_and_records_uniforms(
+    root, monkeypatch, capsys
+):
+    options = ("--estimation", "skip-wrong", "--bound", "randomised", "--out", root / "skip")
+    assert bench(monkeypatch, "run", *arguments(root, *options)) == 0
+    assert "Samples: skip-wrong estimation drew" in capsys.readouterr().out
+    records = read_run(root / "skip").records
+    assert 0 < sum(record.is_skipped for record in records) < len(records)
+    assert all(not record.is_correct for record in records if record.is_skipped)
+    assert all(record.uniform == image_uniform(0, record.index) for record in records)
 
 
 def test_status_says_what_is_left(root, monkeypatch, capsys):

@@ -227,6 +227,10 @@ class TestRunName:
         config = RunConfig(dataset="cifar10")
         assert run_name(dataclasses.replace(config, **changes)) == run_name(config)
 
+    def test_changes_with_the_radii_that_sequential_estimation_settles(self) -> None:
+        config = RunConfig(estimation="sequential")
+        assert run_name(dataclasses.replace(config, radii=(0.0, 9.0))) != run_name(config)
+
     @pytest.mark.parametrize(
         "changes",
         [
@@ -235,6 +239,8 @@ class TestRunName:
             {"n0": 10},
             {"n": 10},
             {"alpha": 0.01},
+            {"estimation": "skip-wrong"},
+            {"bound": "randomised"},
             {"limit": 5},
             {"skip": 5},
             {"subset": "balanced"},

@@ -20,9 +20,11 @@ from bench.metrics import (
     envelope,
     group,
     noisy_accuracy,
+    samples_used,
 )
 from bench.types import ABSTAIN
 from tests.bench.fake_runs import make_record, make_run
+from tests.oracles import normal_tail
 
 
 def random_records(seed, images=57):
@@ -168,3 +170,36 @@ def test_accuracy_under_noise_is_the_share_of_samples_given_the_label():
     mean = noisy_accuracy(records)
     assert mean.value == pytest.approx(1.25 / 3)
     assert mean.standard_error == pytest.approx(np.std([1, 0.25, 0], ddof=1) / np.sqrt(3))
+
+
+def test_accuracy_under_noise_comes_from_selection_where_an_image_was_not_fully_estimated():
+    whole = make_counted(selection=((0, 80), (1, 20)), estimation=((0, 1000),))
+    assert noisy_accuracy([whole]).value == 1.0
+    skipped = make_counted(selection=((0, 40), (1, 60)), estimation=())
+    assert noisy_accuracy([whole, skipped]).value == pytest.approx(0.6)
+
+
+def test_abstention_is_unknown_where_an_image_was_skipped():
+    whole = make_counted(selection=((0, 100),), estimation=((0, 1000),))
+    skipped = make_counted(selection=((0, 40), (1, 60)), estimation=())
+    assert abstention([whole]).count == 0
+    assert abstention([whole, skipped]) is None
+
+
+def test_samples_used_counts_what_was_drawn_beside_the_least_that_a_test_needs():
+    records = [
+        make_counted(selection=((0, 100),), estimation=((0, 256),)),
+        make_counted(selection=((1, 100),), estimation=()),
+    ]
+    used = samples_used(records, 0.001, (0.0, 0.25, 2.0))  # the last one needs more than n = 1,000
+    assert (used.images, used.used, used.asked) == (2, 456, 2200)
+    assert used.saved == pytest.approx(1 - 456 / 2200)
+    threshold = 1 - normal_tail(0.25 / 0.5)
+    least = math.log(1000) / -math.log(threshold)
+    assert used.median_ratio == pytest.approx(256 / least)
+
+
+def make_counted(*, selection, estimation):
+    """Return a record of label 0 at sigma 0.5 with these counts."""
+    samples = sum(count for _, count in (*selection, *estimation))
+    return replace(make_record(), counts_selection=selection, counts_estimation=estimation, samples=samples)

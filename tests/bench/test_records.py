@@ -236,6 +236,29 @@ def test_a_refused_resume_releases_the_lock(tmp_path):
     write(tmp_path, record())
 
 
+def test_radii_may_change_unless_sequential_estimation_stopped_by_them(tmp_path):
+    for estimation, radii in (("fixed", (0.5,)), ("sequential", HEADER.radii)):
+        header = dataclasses.replace(HEADER, estimation=estimation)
+        write(tmp_path / estimation, record(), header=header)
+        with RecordsFile.create_or_resume(
+            tmp_path / estimation, dataclasses.replace(header, radii=radii)
+        ) as file:
+            assert file.run.header.radii == radii
+    with pytest.raises(ProtocolError, match="was made under another radii"):
+        RecordsFile.create_or_resume(tmp_path / "sequential", dataclasses.replace(header, radii=(0.5,)))
+
+
+def test_fields_with_defaults_may_be_missing_as_in_older_files(tmp_path):
+    write(tmp_path, record())
+    lines = (tmp_path / FILE_NAME).read_text().splitlines()
+    older = [
+        {name: value for name, value in json.loads(line).items() if name not in ("estimation", "uniform")}
+        for line in lines
+    ]
+    (tmp_path / FILE_NAME).write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert read_run(tmp_path) == Run(folder=tmp_path, header=HEADER, records=(record(),), costs=())
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -246,7 +269,8 @@ def test_a_refused_resume_releases_the_lock(tmp_path):
         ("n", 10),
         ("alpha", 0.01),
         ("seed", 1),
-        ("bound", "sequential"),
+        ("bound", "randomised"),
+        ("estimation", "skip-wrong"),
         ("noise_block", 64),
         ("precision", "bfloat16"),
         ("device_type", "cuda"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from bench import smoothing, stats
 from bench.errors import DataError, NumericalError, UsageError
-from bench.noise import NOISE_BLOCK, noise_block, sample_keys
+from bench.noise import NOISE_BLOCK, image_uniform, noise_block, sample_keys
 from bench.smoothing import Draws, Protocol, certify, count_classes, from_module, predict
 from bench.types import ABSTAIN
 
@@ -114,11 +114,11 @@ def test_the_lowest_class_wins_ties_of_logits_and_of_counts():
 
     certificate = certify(alternating, X, **ARGUMENTS)
     assert certificate.counts_selection == ((1, 25), (2, 25))
-    assert smoothing._certificate((0, 25, 25), (0, 300, 0), 0.5, PROTOCOL).predict == 1
+    assert smoothing._certificate((0, 25, 25), (0, 300, 0), 0.5, PROTOCOL.rule(3)).predict == 1
 
 
 def test_the_selected_class_is_estimated_even_when_another_is_more_frequent():
-    certificate = smoothing._certificate((0, 26, 24), (0, 50, 250), 0.5, PROTOCOL)
+    certificate = smoothing._certificate((0, 26, 24), (0, 50, 250), 0.5, PROTOCOL.rule(3))
     assert (certificate.predict, certificate.radius) == (ABSTAIN, 0.0)
 
 
@@ -249,6 +249,9 @@ def test_a_wrong_argument_is_refused(change, message):
         ({"n": True}, "n must be a whole number of at least 1, got True"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"alpha": 1.0}, r"alpha must lie between 0 and 1, such as 0.001, got 1.0"),
+        ({"estimation": "none"}, "estimation must be one of fixed, skip-wrong, sequential, got 'none'"),
+        ({"bound": "exact"}, "bound must be one of clopper-pearson, randomised, got 'exact'"),
+        ({"estimation": "sequential"}, "sequential estimation needs the radii whose verdicts it settles"),
     ],
 )
 def test_a_wrong_protocol_is_refused(change, message):
@@ -291,3 +294,87 @@ def test_batches_on_cuda_do_not_wait_for_each_other():
         return len(caught)
 
     assert waits(10) == waits(300)
+
+
+def spending(estimation, radii=(0.0, 0.25, 0.5), **changes):
+    values = {"n0": 50, "n": 700, "alpha": 0.001, "seed": 7, "estimation": estimation, "radii": radii}
+    return ARGUMENTS | {"num_classes": 2, "protocol": Protocol(**values | changes)}
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_skip_wrong_equals_fixed_where_the_label_is_selected_and_draws_nothing_elsewhere(label):
+    for index in range(4):
+        fixed = certify(Recorder(), X, **spending("fixed") | {"index": index, "num_classes": 3})
+        certificate = certify(
+            Recorder(), X, **spending("skip-wrong") | {"index": index, "num_classes": 3}, label=label
+        )
+        selected = max(certificate.counts_selection, key=lambda pair: pair[1])[0]
+        if selected == label:
+            assert certificate == fixed
+        else:
+            assert fixed.predict != label
+            assert (certificate.predict, certificate.radius) == (selected, 0.0)
+            assert (certificate.counts_estimation, certificate.samples) == ((), 50)
+
+
+def test_without_a_label_nothing_is_skipped():
+    assert certify(half_space(0.5), X, **spending("skip-wrong")) == certify(
+        half_space(0.5), X, **spending("fixed")
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 50, 128, 1000])
+def test_sequential_estimation_counts_the_first_whole_blocks_at_any_batch_size(batch_size):
+    certificate = certify(half_space(0.9), X, **spending("sequential") | {"batch_size": batch_size})
+    drawn = certificate.samples - 50
+    assert drawn % NOISE_BLOCK == 0
+    assert 0 < drawn < 700
+    counts = count_classes(
+        half_space(0.9), X, sigma=0.5, draws=draws(samples=drawn), batch_size=64, num_classes=2
+    )
+    assert certificate.counts_estimation == tuple((k, v) for k, v in enumerate(counts) if v)
+
+
+@pytest.mark.parametrize("distance", [0.05, 0.3, 0.45, 0.9])
+def test_sequential_estimation_certifies_no_radius_beyond_the_half_space_and_decides_as_fixed_does(distance):
+    fixed = certify(half_space(distance), X, **spending("fixed"))
+    sequential = certify(half_space(distance), X, **spending("sequential"))
+    assert sequential.radius <= distance
+    for radius in (0.0, 0.25):  # 0.5 is certified by neither, or by a margin
+        assert (sequential.radius >= radius) == (fixed.radius >= radius)
+
+
+def test_sequential_estimation_draws_nothing_for_radii_that_n_cannot_certify():
+    certificate = certify(half_space(3.0), X, **spending("sequential", radii=(3.0,)))
+    assert certificate.samples == 50
+    assert (certificate.predict, certificate.radius) == (ABSTAIN, 0.0)
+
+
+def test_sequential_estimation_refuses_logits_that_are_not_finite():
+    with pytest.raises(NumericalError, match="logits are NaN or infinite in 128 of 700 estimation samples"):
+        count_classes(
+            constant(math.nan, 0.0),
+            X,
+            sigma=0.5,
+            draws=draws(samples=700),
+            batch_size=64,
+            num_classes=2,
+            stop=lambda counts: False,
+        )
+
+
+def test_the_randomised_bound_takes_its_uniform_from_seed_and_image():
+    certificates = [
+        certify(
+            constant(0.0, 1.0),
+            X,
+            **spending("fixed", bound="randomised") | {"index": index, "num_classes": 2},
+        )
+        for index in range(3)
+    ]
+    expected = [
+        stats.radius(stats.randomised_upper_tail(700, 700, 0.001, image_uniform(7, index)), 0.5)
+        for index in range(3)
+    ]
+    assert [certificate.radius for certificate in certificates] == expected
+    assert len(set(expected)) == 3

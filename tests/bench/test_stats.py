@@ -1,5 +1,6 @@
 """Binomial bounds against their definition, their coverage by enumeration, and the radius against erfc."""
 
+import functools
 import itertools
 import math
 
@@ -122,3 +123,63 @@ def test_interval_refuses_impossible_counts(k):
 def test_interval_refuses_impossible_confidence():
     with pytest.raises(ValueError, match=r"confidence must lie between 0 and 1, got 1.0"):
         stats.proportion_interval(1, 3, 1.0)
+
+
+@pytest.mark.parametrize("u", [0.1, 0.5, 0.97, 1.0])
+@pytest.mark.parametrize(("k", "n", "alpha"), [case for case in SMALL if 0 < case[0] < case[1]])
+def test_randomised_bound_solves_its_defining_equation(k, n, alpha, u):
+    expected = oracles.randomised_lower(k, n, alpha, u)
+    assert stats.randomised_upper_tail(k, n, alpha, u) == pytest.approx(1 - expected, rel=1e-10, abs=0)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.6, 0.9, 0.95])
+def test_randomised_bound_fails_with_probability_alpha(p):
+    uniforms = (np.arange(100) + 0.5) / 100
+    wrong = math.fsum(
+        oracles.binomial_pmf(k, 40, p)
+        * np.mean([stats.randomised_upper_tail(k, 40, 0.05, u) < 1 - p for u in uniforms])
+        for k in range(41)
+    )
+    assert 0.049 < wrong < 0.051  # a step of u is worth 0.01 P(X = k)
+
+
+@pytest.mark.parametrize("n", [10, 10**7])
+def test_randomised_bound_never_reaches_one_and_is_the_usual_one_at_u_1(n):
+    for k in (n - 1, n):
+        tails = [stats.randomised_upper_tail(k, n, 0.001, u) for u in (0.0, 0.001, 0.01, 0.5, 1.0)]
+        assert 0 < tails[0] <= tails[1] < tails[2] < tails[3] < tails[4]
+        assert tails[4] == pytest.approx(stats.upper_tail(k, n, 0.001), rel=1e-12, abs=0)
+    assert stats.randomised_upper_tail(0, n, 0.001, 0.0) == 1.0
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (3, 10), (10, 10), (990, 1000), (10**5 - 3, 10**5)])
+def test_confidence_sequence_ends_where_the_martingale_reaches_one_over_alpha(k, n):
+    low, high = stats.sequence_tails(k, n, 0.01)
+    assert low <= 1 - k / n <= high
+    for tail in (low, high):
+        if 0 < tail < 1:
+            assert oracles.mixture_martingale(k, n, 1 - tail) == pytest.approx(100, rel=1e-6)
+    assert (low == 0) == (k == n)
+    assert (high == 1) == (k == 0)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9, 0.99])
+def test_confidence_sequence_covers_at_all_counts_at_once(p):
+    @functools.cache
+    def misses(k, t):
+        low, high = stats.sequence_tails(k, t, 0.1)
+        return not low <= 1 - p <= high
+
+    assert 0.002 < oracles.probability_of_ever(misses, 150, p) <= 0.1
+
+
+@pytest.mark.parametrize("u", [-0.1, 1.1])
+def test_impossible_uniform_is_refused(u):
+    with pytest.raises(ValueError, match=r"uniform must lie in \[0,1\], got"):
+        stats.randomised_upper_tail(1, 2, 0.001, u)
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.2, 0.7), (0.0, 0.3), (1.0, 0.9)])
+def test_divergence_is_the_mean_log_likelihood_ratio(p, q):
+    terms = [x * math.log(x / y) for x, y in ((p, q), (1 - p, 1 - q)) if x]
+    assert stats.bernoulli_divergence(p, q) == pytest.approx(math.fsum(terms))

@@ -303,3 +303,34 @@ def test_values_in_the_frame_are_finite():
             accuracy_frame(compare([make_run()]))[["accuracy", "low", "high"]].to_numpy().ravel(),
         )
     )
+
+
+@pytest.mark.parametrize("estimation", ["skip-wrong", "sequential"])
+def test_what_estimation_leaves_unknown_is_said_and_not_compared(tmp_path, estimation):
+    run = make_run(sigmas=(0.5,), methods=("rrcm", "dds"))
+    skipped = replace(run.records[0], predict=9, radius=0.0, counts_estimation=(), samples=100)
+    header = replace(run.header, estimation=estimation)
+    write_tables([replace(run, header=header, records=(skipped, *run.records[1:]))], tmp_path)
+    rows = markdown_rows((tmp_path / "acr.md").read_text())
+    assert next(row[-2] for row in rows if row[0] == "rrcm") == "unknown"
+    bold = [row[1] for row in rows if row[1].startswith("**")]
+    bounds = [row[1] for row in rows if row[1].startswith("≥")]
+    assert (len(bold), len(bounds)) == ((0, 2) if estimation == "sequential" else (1, 0))
+    saved = pd.read_csv(tmp_path / "samples.csv")
+    assert list(saved["samples_used"]) == [40 * 1100 - 1000, 40 * 1100]
+
+
+def test_a_lower_bound_of_the_acr_takes_no_bold_from_what_is_compared(tmp_path):
+    fixed = make_run(tmp_path / "fixed", sigmas=(0.25,), methods=("rrcm",))
+    higher = make_run(tmp_path / "higher", sigmas=(0.25,), methods=("consistency",))
+    higher = replace(higher, header=replace(higher.header, estimation="sequential"))
+    write_tables([fixed, higher], tmp_path)
+    rows = markdown_rows((tmp_path / "acr.md").read_text())
+    values = {row[0].split()[0]: row[1] for row in rows}
+    assert values["rrcm"].startswith("**")
+    assert float(values["consistency"].removeprefix("≥ ")) > float(values["rrcm"].split("**")[1])
+
+
+def test_fixed_estimation_has_no_table_of_samples(written):
+    folder, _ = written
+    assert not (folder / "samples.csv").exists()

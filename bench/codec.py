@@ -1,0 +1,129 @@
+"""Lines of a records file: JSON with every number at full precision, strict about fields and their types."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from bench.errors import RecordsError
+from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
+
+_HINTS: dict[type, dict[str, Any]] = {cls: get_type_hints(cls) for cls in (RunHeader, Record, CostRecord)}
+_OPTIONAL = {
+    cls: {field.name for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
+    for cls in _HINTS
+}
+
+T = TypeVar("T")
+
+
+def encode(item: RunHeader | Record | CostRecord) -> bytes:
+    """Return the item's line.
+
+    Raises:
+        RecordsError: a number is NaN or infinite.
+    """
+    kind = {RunHeader: "header", Record: "certificate", CostRecord: "cost"}[type(item)]
+    values = {"kind": kind} | _to_json(item)
+    try:
+        return (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
+    except ValueError as error:
+        raise RecordsError(f"a {kind} with NaN or infinity cannot be stored: {values}") from error
+
+
+def decode_header(line: bytes, where: str) -> RunHeader:
+    """Return the header of a file's first line; `where` begins the messages.
+
+    Raises:
+        RecordsError: another version of bench wrote it, or it is not a header.
+    """
+    values = _decode_object(line, where)
+    version = values.get("schema_version")
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        age = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise RecordsError(
+            f"{where}: schema version {version} was written by {age} version of bench, and this one reads "
+            f"{SCHEMA_VERSION}: install that version"
+        )
+    return _from_json(RunHeader, _without_kind(values, ("header",), where), where)
+
+
+def decode(line: bytes, where: str) -> Record | CostRecord:
+    """Return the record of a line after the first; `where` begins the messages.
+
+    Raises:
+        RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
+    """
+    values = _decode_object(line, where)
+    inner = _without_kind(values, ("certificate", "cost"), where)
+    cls: type[Record | CostRecord] = Record if values["kind"] == "certificate" else CostRecord
+    return _from_json(cls, inner, where)
+
+
+def _decode_object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        values = loads(line)
+    except ValueError as error:
+        raise RecordsError(f"{where} is not valid JSON ({error}): restore the file, or start anew") from error
+    if not isinstance(values, dict):
+        raise RecordsError(f"{where} must be a JSON object, got {values!r}")
+    return values
+
+
+def _without_kind(values: dict[str, Any], kinds: tuple[str, ...], where: str) -> dict[str, Any]:
+    if values.get("kind") not in kinds:
+        raise RecordsError(f"{where}, field kind must be {' or '.join(kinds)}, got {values.get('kind')!r}")
+    return {name: value for name, value in values.items() if name != "kind"}
+
+
+def loads(line: bytes) -> Any:
+    """Return the JSON value of a line.
+
+    Raises:
+        ValueError: it is not JSON, or holds NaN or infinity.
+    """
+    return json.loads(line.decode(), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _to_json(item: Any) -> dict[str, Any]:
+    return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+
+
+def _from_json(cls: type[T], values: dict[str, Any], where: str) -> T:
+    """Return the dataclass with these fields, each of its declared type; those with a default may be missing."""
+    hints = _HINTS[cls]
+    for name in values.keys() - hints.keys():
+        raise RecordsError(f"{where}: unknown field {name!r}")
+    for name in hints.keys() - values.keys() - _OPTIONAL[cls]:
+        raise RecordsError(f"{where}: missing field {name!r}")
+    return cls(
+        **{name: _typed(hints[name], value, f"{where}, field {name}") for name, value in values.items()}
+    )
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """Return a JSON value as the type of `hint`: a scalar, X | None, tuple, dict or Any."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any or (value is None and NoneType in inner):
+        return value
+    if origin is UnionType:
+        return _typed(inner[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        if len(inner) == len(value):
+            return tuple(map(_typed, inner, value, [where] * len(value)))
+    if origin is dict and isinstance(value, dict):
+        return {name: _typed(inner[1], item, where) for name, item in value.items()}
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if hint is not float and type(value) is hint:
+        return value
+    name = hint.__name__ if origin is None else hint
+    raise RecordsError(f"{where} must be {name}, got {value!r}")
