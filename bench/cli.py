@@ -70,7 +70,9 @@ for command in (
     compare.report,
     compare.status,
     images.certify,
+    images.predict,
     checks.recertify,
+    checks.replay,
     methods.list_names,
 ):
     cli.add_command(command)

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from bench import cost, hardware, registry, smoothing, subsets, zoo
 from bench.config import RunConfig, run_name, to_json
 from bench.errors import CheckpointError, NumericalError
-from bench.folders import IMAGENET_RESIZE, read_image
 from bench.noise import NOISE_BLOCK, image_uniform
 from bench.records import RecordsFile
 from bench.smoothing import Protocol
 from bench.train import Progress
 from bench.training import load_split, train_method
-from bench.types import SCHEMA_VERSION, Certificate, Classifier, Record, Run, RunHeader, Split
+from bench.types import SCHEMA_VERSION, Classifier, Record, Run, RunHeader, Split
 
 RUNS = Path("results") / "runs"
 """Where runs lie, below the current folder, when no --out is given."""
@@ -142,6 +141,22 @@ def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints
     return found
 
 
+def require_checkpoint(setup: Setup, method: str, sigma: float) -> Path | None:
+    """Return the method's checkpoint, or None where it has none.
+
+    Raises:
+        CheckpointError: the method has one, but it is not there yet; the message says how to train it.
+    """
+    name, checkpoint = find_checkpoint(setup, method, sigma)
+    if name is not None and checkpoint is None:
+        dataset = setup.config.dataset
+        raise CheckpointError(
+            f"no {name} for {dataset}: train it first with "
+            f"`bench train {method} --dataset {dataset} --sigma {sigma:g}`, or name its --zoo"
+        )
+    return checkpoint
+
+
 def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> Classifier:
     """Return the method's classifier on the device, at the run's precision.
 
@@ -221,37 +236,6 @@ def certify_image(
         seconds=time.perf_counter() - started,
         uniform=image_uniform(config.seed, index) if config.bound == "randomised" else None,
     )
-
-
-def certify_file(path: Path, config: RunConfig) -> tuple[Certificate, tuple[str, ...]]:
-    """Return the certificate of an image file by the configuration's first method and sigma, and the class names.
-
-    The image is resized and centre-cropped as the data set's own are.
-
-    Raises:
-        DataError: the file cannot be read as an image.
-        CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
-    """
-    setup = prepare(config)
-    method, sigma, task = config.methods[0], config.sigmas[0], setup.split.task
-    short_side = IMAGENET_RESIZE if config.dataset == "imagenet" else task.image_size
-    x = read_image(path, resize=short_side, crop=task.image_size, channels=task.channels)
-    name, checkpoint = find_checkpoint(setup, method, sigma)
-    if name is not None and checkpoint is None:
-        raise CheckpointError(
-            f"no {name} for {config.dataset}: train it first with "
-            f"`bench train {method} --dataset {config.dataset} --sigma {sigma:g}`, or name its --zoo"
-        )
-    certificate = smoothing.certify(
-        load_classifier(setup, method, sigma, checkpoint),
-        x.to(setup.device),
-        sigma=sigma,
-        index=0,
-        protocol=protocol_of(config),
-        batch_size=choose_batch_size(config, setup.device, tuple(x.shape)),
-        num_classes=task.num_classes,
-    )
-    return certificate, setup.split.class_names
 
 
 def protocol_of(config: RunConfig) -> Protocol:

@@ -17,6 +17,8 @@ LEVELS = (
     {"train", "smoothing", "metrics", "records", "cost", "registry"},
     {"api", "training", "comparison", "recertify"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"},
+    {"single", "rebuild"},
+    {"replay"},
     {"display"},
     {"commands"},
     {"cli"},

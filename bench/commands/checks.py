@@ -1,14 +1,19 @@
-"""Checking and reusing what was certified: `bench recertify`."""
+"""Checking and reusing what was certified: `bench recertify`, `bench replay`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
 
 from bench.commands.compare import report_runs
-from bench.commands.options import command_line
+from bench.commands.options import command_line, shared_options
+
+REBUILD_OPTIONS = shared_options(
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data, if it has moved."),
+    click.option("--zoo", type=click.Path(path_type=Path), help="Folder of checkpoints, if they have moved."),
+)
 
 
 @click.command()
@@ -40,3 +45,28 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     )
     write_run(out, recertify(old, level, command_line()))
     report_runs([out], out, ())
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--index", type=int, required=True, help="Position of the image in the test split.")
+@click.option("--method", metavar="NAME", help="Only this method.")
+@click.option("--sigma", type=float, help="Only this noise level.")
+@REBUILD_OPTIONS
+def replay(run: Path, index: int, method: str | None, sigma: float | None, **where: Any) -> int:
+    """Compute the certificates of one image of RUN again, and say whether they equal those on record."""
+    from bench.rebuild import rebuild
+    from bench.records import read_run
+    from bench.replay import replay
+
+    differing = 0
+    for again in replay(rebuild(read_run(run), **where), index, method, sigma):
+        name = f"image {index}, {again.old.method} at sigma {again.old.sigma:g}"
+        if not again.differences:
+            click.echo(f"{name}: equal")
+            continue
+        differing += 1
+        for field in again.differences:
+            old, new = getattr(again.old, field), getattr(again.new, field)
+            click.echo(f"{name}: {field} differs, {old} on record and {new} now")
+    return 1 if differing else 0

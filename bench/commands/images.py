@@ -1,4 +1,4 @@
-"""One image file: `bench certify`."""
+"""One image file: `bench certify`, `bench predict`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from typing import Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, preset_of, resolve
+from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, preset_of, resolve, shared_options
+
+IMAGE_OPTIONS = shared_options(
+    click.argument("image", type=click.Path(path_type=Path)),
+    click.option("--method", required=True, metavar="NAME", help="A method of `bench list methods`."),
+    click.option(
+        "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
+    ),
+    DATA_OPTIONS,
+    PROTOCOL_OPTIONS,
+)
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
-@click.option("--method", required=True, metavar="NAME", help="A method of `bench list methods`.")
-@click.option(
-    "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
-)
-@DATA_OPTIONS
-@PROTOCOL_OPTIONS
+@IMAGE_OPTIONS
 def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
     """Certify one IMAGE file with a trained method: its class, and the radius in which the class is certain."""
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
     from bench.markup import format_radius
-    from bench.runner import certify_file
+    from bench.single import certify_file
     from bench.types import ABSTAIN
 
     certificate, class_names = certify_file(image, config)
@@ -34,3 +38,20 @@ def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
             f"{image}: class {class_names[certificate.predict]}, certified L2 radius {radius} at sigma "
             f"{config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g}, pixels in [0,1])"
         )
+
+
+@click.command()
+@IMAGE_OPTIONS
+def predict(image: Path, method: str, sigma: str, **given: Any) -> None:
+    """Say the smoothed class of one IMAGE file (PREDICT of arXiv 1902.02918): wrong with probability alpha at most."""
+    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    from bench.single import predict_file
+    from bench.types import ABSTAIN
+
+    label, class_names = predict_file(image, config)
+    said = (
+        "abstains (no class is clearly the most frequent)"
+        if label == ABSTAIN
+        else f"class {class_names[label]}"
+    )
+    click.echo(f"{image}: {said} at sigma {config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g})")

@@ -142,6 +142,18 @@ def test_certify_names_class_and_radius_of_an_image_file(root, monkeypatch, caps
     assert "cannot be read as an image" in error_line(capsys)
 
 
+def test_predict_names_the_class_of_an_image_file_or_abstains(root, monkeypatch, capsys):
+    image = root / "data" / "test" / "bright" / "0.png"
+    command = [item for item in arguments(root) if not item.startswith("--set") or "gaussian" in item]
+    kept = command[: command.index("--limit")] + command[command.index("--zoo") :]
+    options = ("--method", "gaussian", "--sigma", "0.25", *kept)
+    assert bench(monkeypatch, "predict", image, *options, "--alpha", "0.999") == 0
+    said = capsys.readouterr().out
+    assert ": class dark" in said or ": class bright" in said
+    assert bench(monkeypatch, "predict", image, *options, "--alpha", "1e-20") == 0
+    assert "abstains" in capsys.readouterr().out  # 50 samples never reject at this level
+
+
 def test_certify_without_a_checkpoint_says_how_to_train_one(root, monkeypatch, capsys):
     image = root / "data" / "test" / "dark" / "0.png"
     data = ["--dataset", "folder", "--data-dir", root / "data", "--image-size", "8", "--zoo", root / "empty"]

@@ -1,0 +1,58 @@
+"""The classifiers of a finished run, from its header: the same checkpoints, options and precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench import zoo
+from bench.config import RunConfig, validate
+from bench.errors import CheckpointError
+from bench.overrides import override
+from bench.registry import methods
+from bench.runner import Setup, load_classifier, prepare, require_checkpoint
+from bench.types import Classifier, Record, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """A run with what is needed to compute its certificates again."""
+
+    run: Run
+    setup: Setup
+
+    def classifier(self, method: str, sigma: float) -> Classifier:
+        """Return the classifier that the run certified.
+
+        Raises:
+            CheckpointError: its checkpoint is not there, or is another one than the run's.
+        """
+        checkpoint = require_checkpoint(self.setup, method, sigma)
+        expected = self.run.header.checkpoints.get(f"{method}/{sigma:g}")
+        if checkpoint is not None and zoo.sha256(checkpoint) != expected:
+            raise CheckpointError(
+                f"{checkpoint} is not the checkpoint that {self.run.folder} certified ({method} at sigma {sigma:g}, "
+                f"SHA-256 {expected}): bring that file back, or certify again"
+            )
+        return load_classifier(self.setup, method, sigma, checkpoint)
+
+    def records(self, method: str, sigma: float) -> tuple[Record, ...]:
+        """Return the run's records of one method at one sigma, by ascending image."""
+        found = (record for record in self.run.records if (record.method, record.sigma) == (method, sigma))
+        return tuple(sorted(found, key=lambda record: record.index))
+
+
+def rebuild(run: Run, *, data_dir: Path | None = None, zoo: Path | None = None) -> Rebuilt:
+    """Return the run with its data and configuration.
+
+    Args:
+        run: a run that was certified here (not one read from a published log).
+        data_dir, zoo: where data and checkpoints lie now; None: where the run found them.
+
+    Raises:
+        DataError, UsageError: the data or the device is not there, or the header holds unknown settings.
+    """
+    config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
+    config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
+    config = replace(config, device=run.header.device_type)  # type: ignore[arg-type]
+    return Rebuilt(run=run, setup=prepare(validate(config, methods())))

@@ -1,0 +1,68 @@
+"""Certificates computed again: equal on the same checkpoints, and every difference named."""
+
+import json
+import shutil
+
+import pytest
+
+from bench.records import read_run
+from tests.tiny import arguments, bench, image_tree
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a data set, a zoo and a finished run of two methods in `run`."""
+    root = tmp_path_factory.mktemp("finished")
+    image_tree(root / "data")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        options = ("--methods", "gaussian,dds", "--sigmas", "0.25", "--out", root / "run")
+        command = [item for item in arguments(root, *options) if "rrcm" not in str(item)]
+        assert bench(monkeypatch, "run", *(item for item in command if "consistency" not in str(item))) == 0
+    return root
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the run that may be changed."""
+    return shutil.copytree(finished / "run", tmp_path / "run")
+
+
+def edit(run, line, **changes):
+    lines = (run / "records.jsonl").read_text().splitlines()
+    lines[line] = json.dumps(json.loads(lines[line]) | changes)
+    (run / "records.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_an_untouched_run_replays_equal(run, monkeypatch, capsys):
+    index = read_run(run).header.indices[0]
+    assert bench(monkeypatch, "replay", run, "--index", index) == 0
+    said = capsys.readouterr().out
+    assert f"image {index}, gaussian at sigma 0.25: equal" in said
+    assert f"image {index}, dds at sigma 0.25: equal" in said
+
+
+def test_a_changed_radius_is_named_with_both_values(run, monkeypatch, capsys):
+    first = read_run(run).records[0]
+    edit(run, 1, radius=9.0)
+    assert bench(monkeypatch, "replay", run, "--index", first.index, "--method", first.method) == 1
+    said = capsys.readouterr().out
+    assert f"radius differs, 9.0 on record and {first.radius} now" in said
+    assert "counts" not in said
+
+
+def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
+    header = read_run(run).header
+    edit(run, 0, checkpoints=header.checkpoints | {"gaussian/0.25": "0" * 64})
+    assert bench(monkeypatch, "replay", run, "--index", header.indices[0], "--method", "gaussian") == 1
+    assert f"is not the checkpoint that {run} certified (gaussian at sigma 0.25" in capsys.readouterr().err
+
+
+def test_an_image_that_was_not_certified_is_refused(run, monkeypatch, capsys):
+    assert bench(monkeypatch, "replay", run, "--index", "99") == 2
+    assert f"{run} holds no such certificate of image 99; its images begin" in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint_says_how_to_train_it(run, monkeypatch, capsys, tmp_path):
+    index = read_run(run).header.indices[0]
+    assert bench(monkeypatch, "replay", run, "--index", index, "--zoo", tmp_path / "empty") == 1
+    assert "train it first with `bench train" in capsys.readouterr().err
