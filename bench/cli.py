@@ -73,6 +73,7 @@ for command in (
     images.predict,
     checks.recertify,
     checks.replay,
+    checks.audit,
     methods.list_names,
 ):
     cli.add_command(command)

@@ -148,6 +148,41 @@ class RunDisplay(Observer):
         self.note(f"measuring the inference cost of {', '.join(methods)}, interleaved")
 
 
+class AuditDisplay:
+    """A progress bar per method and sigma of an audit."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[tuple[str, float], TaskID] = {}
+
+    def __enter__(self) -> AuditDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def audited(self, method: str, sigma: float, done: int, total: int) -> None:
+        """Show that `done` of `total` images of a method at a sigma are audited."""
+        key = (method, sigma)
+        if key not in self._tasks:
+            self._tasks[key] = self._progress.add_task(f"audit {method} at sigma {sigma:g}", total=total)
+        self._progress.update(self._tasks[key], completed=done)
+
+
+def print_table(table: markup.Table) -> None:
+    """Print a table with its notes."""
+    _print_table(_stdout(), table)
+
+
 def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of names and what they are."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -199,7 +234,8 @@ def _print_table(console: Console, table: markup.Table) -> None:
     for position, header in enumerate(table.headers):
         shown.add_column(header, justify="left" if position == 0 else "right", no_wrap=True)
     for block in table.blocks:
-        shown.add_row(Text(block.title, style="italic"))
+        if block.title:
+            shown.add_row(Text(block.title, style="italic"))
         for row in block.rows:
             shown.add_row(*(Text(cell.text, style="bold" if cell.is_best else "") for cell in row))
         shown.add_section()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from bench import zoo
 from bench.config import RunConfig, validate
@@ -35,6 +36,11 @@ class Rebuilt:
                 f"SHA-256 {expected}): bring that file back, or certify again"
             )
         return load_classifier(self.setup, method, sigma, checkpoint)
+
+    def at_precision(self, precision: Literal["float32", "bfloat16"]) -> Rebuilt:
+        """Return the same run with its networks at another precision."""
+        config = replace(self.setup.config, precision=precision)
+        return replace(self, setup=replace(self.setup, config=config))
 
     def records(self, method: str, sigma: float) -> tuple[Record, ...]:
         """Return the run's records of one method at one sigma, by ascending image."""

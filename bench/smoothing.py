@@ -120,12 +120,13 @@ def certify(
     if protocol.estimation == "sequential":
         stop = _stopping(selected, rule, table_tails(protocol.radii, sigma))
     estimation = count(draws=draws("estimation", protocol.n), stop=stop)
-    return _certificate(selection, estimation, sigma, rule)
+    return certificate_of(selection, estimation, sigma, rule)
 
 
-def _certificate(
+def certificate_of(
     selection: tuple[int, ...], estimation: tuple[int, ...], sigma: float, rule: Rule
 ) -> Certificate:
+    """Return what the counts of both stages, one per class, certify; see `certify`."""
     selected = selection.index(max(selection))
     tail = bound_tail(estimation[selected], sum(estimation), rule)
     return Certificate(
@@ -205,7 +206,7 @@ def count_classes(
         UsageError: the logits do not have shape (B, num_classes).
         NumericalError: a logit is NaN or infinite.
     """
-    batches = _predicted(
+    batches = predicted_classes(
         classifier, x, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
     )
     *counts, bad = (
@@ -221,10 +222,13 @@ def count_classes(
     return tuple(counts)
 
 
-def _predicted(
+def predicted_classes(
     classifier: Classifier, x: Tensor, *, sigma: float, draws: Draws, batch_size: int, num_classes: int
 ) -> Iterator[Tensor]:
-    """Yield the predicted classes (B,) of each batch, num_classes where a logit is NaN or infinite."""
+    """Yield the predicted classes (B,) of each batch, num_classes where a logit is NaN or infinite.
+
+    Args, Raises: as in `count_classes`; call it under inference mode.
+    """
     for noise, keys in _batches(_blocks(draws, x), batch_size):
         logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
         _check_shape(logits, len(keys), num_classes)

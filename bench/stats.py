@@ -173,6 +173,11 @@ def binomial_two_sided_p(k: int, n: int) -> float:
     return min(1.0, 2.0 * float(special.betainc(n - fewer, fewer + 1, 0.5)))
 
 
+def binomial_upper_tail(k: int, n: int, p: float) -> float:
+    """Return P(X >= k) for X ~ Binomial(n, p), at full relative precision, for 0 <= k <= n and p in [0,1]."""
+    return 1.0 if k == 0 else float(special.betainc(k, n - k + 1, p))
+
+
 def proportion_interval(
     k: ArrayLike, n: ArrayLike, confidence: float = 0.95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Checking and reusing what was certified: `bench recertify`, `bench replay`."""
+"""Checking and reusing what was certified: `bench recertify`, `bench replay`, `bench audit`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from bench.commands.compare import report_runs
 from bench.commands.options import command_line, shared_options
+from bench.errors import UsageError
 
 REBUILD_OPTIONS = shared_options(
     click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data, if it has moved."),
@@ -70,3 +71,77 @@ def replay(run: Path, index: int, method: str | None, sigma: float | None, **whe
             old, new = getattr(again.old, field), getattr(again.new, field)
             click.echo(f"{name}: {field} differs, {old} on record and {new} now")
     return 1 if differing else 0
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--methods", metavar="A,B,...", help="Only these methods of the run.")
+@click.option("--sigmas", metavar="X,Y,...", help="Only these noise levels of the run.")
+@click.option(
+    "--images", type=click.IntRange(1), help="Images per method and sigma; default 100, or 10 for the others."
+)
+@click.option(
+    "--precision", is_flag=True, help="Compare float32, TF32, bfloat16 and compiled on the same noise."
+)
+@click.option(
+    "--batch-size", "batch_sizes", metavar="A,B,...", help="Compare these batch sizes on the same noise."
+)
+@click.option(
+    "--samples", type=click.IntRange(1), default=16, show_default=True, help="Noisy copies per step."
+)
+@click.option(
+    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Gradient steps per restart."
+)
+@click.option(
+    "--restarts", type=click.IntRange(1), default=2, show_default=True, help="Random starting points."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the attack's noise."
+)
+@REBUILD_OPTIONS
+def audit(
+    run: Path,
+    methods: str | None,
+    sigmas: str | None,
+    images: int | None,
+    precision: bool,
+    batch_sizes: str | None,
+    seed: int,
+    data_dir: Path | None,
+    zoo: Path | None,
+    **attack: int,
+) -> int:
+    """Attack RUN's certified images inside their certified radius, or compare precisions or batch sizes.
+
+    The run is flagged, and the exit code 1, if PREDICT contradicts more certificates than chance allows. Results
+    go to RUN/audit/.
+    """
+    from bench import audit_run
+    from bench.attack import Attack
+    from bench.display import AuditDisplay, print_table
+    from bench.rebuild import rebuild
+    from bench.records import read_run
+
+    if precision and batch_sizes:
+        raise UsageError("--precision and --batch-size are two audits: give one of them")
+    rebuilt = rebuild(read_run(run), data_dir=data_dir, zoo=zoo)
+    is_attack = not (precision or batch_sizes)
+    scope = audit_run.scope_of(
+        rebuilt.run,
+        methods=methods,
+        sigmas=sigmas,
+        images=images or (100 if is_attack else 10),
+        command=command_line(),
+    )
+    with AuditDisplay() as display:
+        if batch_sizes:
+            result = audit_run.audit_batch_sizes(rebuilt, scope, batch_sizes, display.audited)
+        elif precision:
+            result = audit_run.audit_precision(rebuilt, scope, display.audited)
+        else:
+            result = audit_run.audit_attacks(rebuilt, scope, Attack(**attack), seed, display.audited)
+    print_table(result.table)
+    click.echo(f"Written: {', '.join(map(str, result.files))}")
+    if result.flag:
+        click.echo(f"bench: {result.flag}", err=True)
+    return 1 if result.flag else 0

@@ -1,4 +1,4 @@
-"""Certificates computed again: equal on the same checkpoints, and every difference named."""
+"""Commands that compute certificates again: equal on the same checkpoints, and every difference named."""
 
 import json
 import shutil
@@ -66,3 +66,12 @@ def test_a_missing_checkpoint_says_how_to_train_it(run, monkeypatch, capsys, tmp
     index = read_run(run).header.indices[0]
     assert bench(monkeypatch, "replay", run, "--index", index, "--zoo", tmp_path / "empty") == 1
     assert "train it first with `bench train" in capsys.readouterr().err
+
+
+def test_audit_attacks_what_is_certified_and_compares_batch_sizes(run, monkeypatch, capsys):
+    quick = ("--methods", "gaussian", "--images", "2")
+    assert bench(monkeypatch, "audit", run, *quick, "--steps", "2", "--samples", "4") == 0
+    assert bench(monkeypatch, "audit", run, *quick, "--batch-size", "32,16") == 0
+    assert "predictions that differ" in capsys.readouterr().out
+    assert bench(monkeypatch, "audit", run, "--precision", "--batch-size", "32,16") == 2
+    assert "two audits: give one of them" in capsys.readouterr().err

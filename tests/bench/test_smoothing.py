@@ -114,11 +114,11 @@ def test_the_lowest_class_wins_ties_of_logits_and_of_counts():
 
     certificate = certify(alternating, X, **ARGUMENTS)
     assert certificate.counts_selection == ((1, 25), (2, 25))
-    assert smoothing._certificate((0, 25, 25), (0, 300, 0), 0.5, PROTOCOL.rule(3)).predict == 1
+    assert smoothing.certificate_of((0, 25, 25), (0, 300, 0), 0.5, PROTOCOL.rule(3)).predict == 1
 
 
 def test_the_selected_class_is_estimated_even_when_another_is_more_frequent():
-    certificate = smoothing._certificate((0, 26, 24), (0, 50, 250), 0.5, PROTOCOL.rule(3))
+    certificate = smoothing.certificate_of((0, 26, 24), (0, 50, 250), 0.5, PROTOCOL.rule(3))
     assert (certificate.predict, certificate.radius) == (ABSTAIN, 0.0)
 
 

@@ -1,0 +1,150 @@
+"""Audits: sound certificates pass, inflated ones are flagged, and what a variant changes is counted."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import audit_run
+from bench.attack import Attack
+from bench.audit import Attacked, chance_of_violations
+from bench.config import RunConfig
+from bench.errors import UsageError
+from bench.rebuild import Rebuilt
+from bench.runner import Setup, certify_image
+from bench.types import ABSTAIN
+from tests import oracles, tiny
+from tests.bench.fake_runs import make_run
+
+CONFIG = RunConfig(methods=("rrcm",), sigmas=(0.25,), n0=20, n=200, radii=(0.0, 0.1))
+
+
+def by_brightness(x_noisy, sigma, keys=None):
+    """A half-space that tells the tiny classes apart."""
+    margin = x_noisy.flatten(1).mean(1) - 0.47
+    return torch.stack([-margin, margin], 1)
+
+
+def by_batch(x_noisy, sigma, keys=None):
+    """A classifier whose answer depends on the batch it is in."""
+    return by_brightness(x_noisy - x_noisy.mean() + 0.47, sigma)
+
+
+class Known(Rebuilt):
+    """A rebuilt run whose classifier is given instead of loaded."""
+
+    def classifier(self, method, sigma):
+        return self.known
+
+    def at_precision(self, precision):
+        return self
+
+
+def known(folder, classifier, inflate=1.0):
+    """Return a rebuilt run of four tiny images certified by the classifier, the radii multiplied."""
+    split = tiny.split("test")
+    setup = Setup(config=CONFIG, split=split, indices=(0, 1, 2, 3), device=torch.device("cpu"))
+    records = [certify_image(setup, classifier, "rrcm", 0.25, index, 64) for index in setup.indices]
+    records = [dataclasses.replace(record, radius=record.radius * inflate) for record in records]
+    run = make_run(folder, methods=("rrcm",), sigmas=(0.25,), images=4)
+    header = dataclasses.replace(run.header, batch_sizes={"rrcm": 64}, radii=CONFIG.radii, n=200)
+    rebuilt = Known(run=dataclasses.replace(run, header=header, records=tuple(records)), setup=setup)
+    object.__setattr__(rebuilt, "known", classifier)
+    return rebuilt
+
+
+def scope(rebuilt, **changes):
+    values = {"methods": None, "sigmas": None, "images": 4, "command": "bench audit run"}
+    return audit_run.scope_of(rebuilt.run, **(values | changes))
+
+
+def attacks(rebuilt):
+    return audit_run.audit_attacks(rebuilt, scope(rebuilt), Attack(), 0, lambda *progress: None)
+
+
+def test_sound_certificates_pass_and_every_attack_is_written(tmp_path):
+    report = attacks(known(tmp_path, by_brightness))
+    assert report.flag is None
+    lines = [json.loads(line) for line in (tmp_path / "audit" / "attack.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    assert all(0.9 * line["radius"] < line["distance"] < line["radius"] for line in lines)
+    assert pd.read_csv(tmp_path / "audit" / "attack.csv")["violations"].tolist() == [0]
+    assert "bench audit run" in (tmp_path / "audit" / "attack.md").read_text()
+
+
+def test_inflated_radii_are_flagged_with_their_images(tmp_path):
+    report = attacks(known(tmp_path, by_brightness, inflate=8))
+    assert "is flagged: more certificates are contradicted than chance allows" in report.flag
+    assert "rrcm at sigma 0.25: images 0, 1, 2, 3" in report.flag
+    assert bool(pd.read_csv(tmp_path / "audit" / "attack.csv")["is_flagged"][0])
+
+
+@pytest.mark.parametrize("predicts", [(1, 1, 1), (0, 1, ABSTAIN), (0, 0, 0)])
+def test_chance_is_the_binomial_tail_of_the_violations(predicts):
+    values = {"method": "rrcm", "sigma": 0.5, "index": 0, "certified": 1, "radius": 0.5, "distance": 0.4}
+    attacked = [Attacked(**values, predict=predict, has_gradients=True) for predict in predicts]
+    expected = oracles.binomial_at_least(predicts.count(0), 3, 0.002)
+    assert chance_of_violations(attacked, 0.001) == pytest.approx(expected, rel=1e-9)
+
+
+def test_batch_size_changes_nothing_for_a_classifier_of_single_samples(tmp_path):
+    rebuilt = known(tmp_path, by_brightness)
+    audit_run.audit_batch_sizes(rebuilt, scope(rebuilt), "64,7", lambda *progress: None)
+    frame = pd.read_csv(tmp_path / "audit" / "batch_size.csv")
+    assert frame["variant"].tolist() == [64, 7]
+    assert frame[["differing", "images_changed", "largest", "mean", "verdicts"]].to_numpy().max() == 0
+    assert frame["predictions"].tolist() == [4 * 220] * 2
+
+
+def test_what_the_batch_changes_is_counted(tmp_path):
+    rebuilt = known(tmp_path, by_batch)
+    audit_run.audit_batch_sizes(rebuilt, scope(rebuilt), "64,3", lambda *progress: None)
+    changed = pd.read_csv(tmp_path / "audit" / "batch_size.csv").iloc[1]
+    assert changed["differing"] > 0
+    assert changed["images_changed"] == 4
+
+
+def test_precisions_that_the_device_lacks_are_named(tmp_path):
+    def refuses(classifier):
+        raise RuntimeError("no compiler")
+
+    rebuilt = known(tmp_path, by_brightness)
+    audit_run.audit_precision(rebuilt, scope(rebuilt), lambda *progress: None, refuses)
+    text = (tmp_path / "audit" / "precision.md").read_text().replace("\\", "")
+    assert "Unavailable: tf32 of rrcm, TF32 exists on CUDA only, this device is cpu." in text
+    assert "Unavailable: compiled of rrcm, torch.compile failed here (RuntimeError)." in text
+    assert pd.read_csv(tmp_path / "audit" / "precision.csv")["variant"].tolist() == ["float32", "bfloat16"]
+
+
+def test_a_compiled_classifier_that_is_equal_changes_nothing(tmp_path):
+    rebuilt = known(tmp_path, by_brightness)
+    audit_run.audit_precision(rebuilt, scope(rebuilt), lambda *progress: None, lambda classifier: classifier)
+    frame = pd.read_csv(tmp_path / "audit" / "precision.csv")
+    assert frame.loc[frame["variant"] == "compiled", "differing"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": "rcm"}, "holds no method 'rcm'; did you mean 'rrcm'"),
+        ({"sigmas": "0.5"}, "holds no sigma '0.5'"),
+    ],
+)
+def test_a_scope_outside_the_run_is_refused(tmp_path, change, message):
+    with pytest.raises(UsageError, match=message):
+        scope(known(tmp_path, by_brightness), **change)
+
+
+@pytest.mark.parametrize("sizes", ["64", "64,0", "64,x"])
+def test_wrong_batch_sizes_are_refused(tmp_path, sizes):
+    rebuilt = known(tmp_path, by_brightness)
+    with pytest.raises(UsageError, match="expected two or more such as 128,256"):
+        audit_run.audit_batch_sizes(rebuilt, scope(rebuilt), sizes, lambda *progress: None)
+
+
+def test_nothing_certified_is_refused(tmp_path):
+    rebuilt = known(tmp_path, by_brightness, inflate=0)
+    with pytest.raises(UsageError, match="holds no suitable certificate"):
+        attacks(rebuilt)
