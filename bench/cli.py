@@ -74,6 +74,7 @@ for command in (
     checks.recertify,
     checks.replay,
     checks.audit,
+    checks.selftest,
     methods.list_names,
 ):
     cli.add_command(command)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
@@ -27,8 +28,11 @@ from bench.config import RunConfig
 from bench.metrics import group, samples_used
 from bench.runner import Observer
 from bench.sample_tables import saved_sentence
+from bench.selftest import Check, Size
 from bench.train import Progress as TrainingProgress
 from bench.types import Record, Run
+
+T = TypeVar("T")
 
 
 class TrainingDisplay:
@@ -176,6 +180,34 @@ class AuditDisplay:
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task(f"audit {method} at sigma {sigma:g}", total=total)
         self._progress.update(self._tasks[key], completed=done)
+
+
+def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Yield the items, with a bar on stderr."""
+    with Progress(console=Console(stderr=True)) as progress:
+        yield from progress.track(items, description=what, total=total)
+
+
+def check_table(checks: Sequence[Check], size: Size) -> None:
+    """Print the checks of a self-test, and what they mean."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, header in enumerate(
+        ("truth", "mode", "trials", "violations", "allowed", "reach", "verdict")
+    ):
+        table.add_column(header, justify="left" if position < 2 else "right")
+    for check in checks:
+        reach = "–" if check.reach != check.reach else f"{check.reach:.2f}"
+        verdict = "passes" if check.passes else "FAILS"
+        numbers = map(str, (check.trials, check.violations, check.allowed))
+        table.add_row(check.name, check.mode, *numbers, reach, verdict)
+    console = _stdout()
+    console.print(table)
+    console.print(
+        f"alpha {size.alpha:g}, n0 {size.n0}, n {size.n}. Violations: another class than the smoothed one, or a "
+        "radius beyond the true one. A sound certifier exceeds what is allowed anywhere with probability 1e-6 at "
+        "most. Reach: mean certified radius over the true one; for PREDICT the share of right answers.",
+        highlight=False,
+    )
 
 
 def print_table(table: markup.Table) -> None:

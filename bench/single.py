@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from bench import smoothing
+from bench import selftest_method, smoothing
 from bench.config import RunConfig
 from bench.folders import IMAGENET_RESIZE, read_image
-from bench.runner import choose_batch_size, load_classifier, prepare, protocol_of, require_checkpoint
+from bench.runner import Setup, choose_batch_size, load_classifier, prepare, protocol_of, require_checkpoint
+from bench.selftest_method import Property
+from bench.smoothing import Protocol
 from bench.types import Certificate, Classifier
 
 
@@ -44,11 +47,36 @@ def predict_file(path: Path, config: RunConfig) -> tuple[int, tuple[str, ...]]:
     return smoothing.predict(subject.classifier, subject.x, **subject.arguments), subject.class_names
 
 
+def check_method(config: RunConfig, trials: int) -> Iterator[Property]:
+    """Yield the properties of the configuration's first method at its first sigma, on the first test image.
+
+    Raises:
+        CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
+    """
+    setup = prepare(config)
+    subject = _about(setup.split.images[setup.indices[0]], setup)
+    arguments = subject.arguments
+    known = selftest_method.Subject(
+        classifier=subject.classifier,
+        x=subject.x,
+        sigma=arguments["sigma"],
+        num_classes=arguments["num_classes"],
+        batch_size=arguments["batch_size"],
+    )
+    protocol = Protocol(n0=20, n=200, alpha=0.05, seed=config.seed)
+    return selftest_method.check_classifier(known, protocol, trials=trials, reference=20 * trials + 2000)
+
+
 def _subject(path: Path, config: RunConfig) -> Subject:
     setup = prepare(config)
-    method, sigma, task = config.methods[0], config.sigmas[0], setup.split.task
+    task = setup.split.task
     short_side = IMAGENET_RESIZE if config.dataset == "imagenet" else task.image_size
-    x = read_image(path, resize=short_side, crop=task.image_size, channels=task.channels)
+    return _about(read_image(path, resize=short_side, crop=task.image_size, channels=task.channels), setup)
+
+
+def _about(x: Tensor, setup: Setup) -> Subject:
+    config, task = setup.config, setup.split.task
+    method, sigma = config.methods[0], config.sigmas[0]
     checkpoint = require_checkpoint(setup, method, sigma)
     return Subject(
         classifier=load_classifier(setup, method, sigma, checkpoint),

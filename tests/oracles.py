@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from scipy import integrate, special
+
 
 def binomial_pmf(k: int, n: int, p: float) -> float:
     """Return P(X = k) for X ~ Binomial(n, p), n small."""
@@ -62,3 +64,15 @@ def probability_of_ever(happens: Callable[[int, int], bool], n: int, p: float) -
         gone += math.fsum(mass for k, mass in step.items() if happens(k, t))
         alive = {k: mass for k, mass in step.items() if not happens(k, t)}
     return gone
+
+
+def ball_probability(size: float, distance: float, sigma: float, dimensions: int) -> float:
+    """Return P(|s e + sigma Z| <= size) for s = distance, by integrating over the coordinate along e."""
+
+    def density(z: float) -> float:
+        rest = (size**2 - (distance + sigma * z) ** 2) / sigma**2
+        inside = float(special.gammainc((dimensions - 1) / 2, rest / 2)) if rest > 0 else 0.0
+        return math.exp(-z * z / 2) / math.sqrt(2 * math.pi) * inside
+
+    low, high = (-size - distance) / sigma, (size - distance) / sigma
+    return float(integrate.quad(density, max(low, -9.0), min(high, 9.0))[0])

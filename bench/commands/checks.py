@@ -1,4 +1,5 @@
-"""Checking and reusing what was certified: `bench recertify`, `bench replay`, `bench audit`."""
+"""Checking and reusing what was certified: `bench recertify`, `bench replay`, `bench audit`,
+`bench selftest`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any, cast
 import click
 
 from bench.commands.compare import report_runs
-from bench.commands.options import command_line, shared_options
+from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, shared_options
 from bench.errors import UsageError
 
 REBUILD_OPTIONS = shared_options(
@@ -145,3 +146,36 @@ def audit(
     if result.flag:
         click.echo(f"bench: {result.flag}", err=True)
     return 1 if result.flag else 0
+
+
+@click.command()
+@click.option(
+    "--method", metavar="NAME", help="Check this trained method's classifier instead of the certifier."
+)
+@click.option(
+    "--trials", type=click.IntRange(1), help="Certificates per check; default 1000, or 100 of a method."
+)
+@click.option("--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level of the method.")
+@DATA_OPTIONS
+def selftest(method: str | None, trials: int | None, sigma: str, **given: Any) -> int:
+    """Test the certifier on classifiers whose true radius is known in closed form, or a method's classifier.
+
+    Exit code 1 if a check fails; a sound certifier fails with probability 1e-6 at most.
+    """
+    from bench.display import check_table, track
+
+    if method is None:
+        from bench.selftest import Size, check_count, run_selftest
+
+        size = Size() if trials is None else Size(trials=trials)
+        checks = list(track(run_selftest(size), "self-test", check_count()))
+        check_table(checks, size)
+        return 0 if all(check.passes for check in checks) else 1
+    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    from bench.selftest_method import PROPERTIES
+    from bench.single import check_method
+
+    found = list(track(check_method(config, trials or 100), f"self-test of {method}", PROPERTIES))
+    for one in found:
+        click.echo(f"{'passes' if one.holds else 'FAILS '}  {one.name} ({one.seen})")
+    return 0 if all(one.holds for one in found) else 1

@@ -154,6 +154,16 @@ def test_predict_names_the_class_of_an_image_file_or_abstains(root, monkeypatch,
     assert "abstains" in capsys.readouterr().out  # 50 samples never reject at this level
 
 
+def test_selftest_passes_here_and_checks_a_methods_classifier(root, monkeypatch, capsys):
+    assert bench(monkeypatch, "selftest", "--trials", "20") == 0
+    assert "half-space, radius 0.600" in capsys.readouterr().out
+    command = [item for item in arguments(root) if not item.startswith("--set") or "gaussian" in item]
+    data = [*command[: command.index("--n")], *command[command.index("--zoo") :]]
+    options = ("--method", "gaussian", "--sigma", "0.25", "--trials", "5")
+    assert bench(monkeypatch, "selftest", *options, *data) == 0
+    assert capsys.readouterr().out.count("passes ") == 5
+
+
 def test_certify_without_a_checkpoint_says_how_to_train_one(root, monkeypatch, capsys):
     image = root / "data" / "test" / "dark" / "0.png"
     data = ["--dataset", "folder", "--data-dir", root / "data", "--image-size", "8", "--zoo", root / "empty"]
