@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from bench import cost, hardware, registry, smoothing, subsets, zoo
+from bench.batching import halving, measured_batch_size
 from bench.config import RunConfig, run_name, to_json
-from bench.errors import CheckpointError, NumericalError
+from bench.errors import CheckpointError, NumericalError, RecordsError
 from bench.noise import NOISE_BLOCK, image_uniform
-from bench.records import RecordsFile
+from bench.records import RecordsFile, read_run
 from bench.smoothing import Protocol
 from bench.train import Progress
 from bench.training import load_split, train_method
@@ -88,8 +89,11 @@ def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHead
     """
     setup = prepare(config)
     checkpoints = find_or_train(setup, command, observer)
-    header = make_header(setup, checkpoints, command)
     folder = run_folder(config)
+    batch_sizes = known_batch_sizes(folder)
+    if not batch_sizes.keys() >= set(config.methods):
+        batch_sizes = choose_batch_sizes(setup, checkpoints) | batch_sizes
+    header = make_header(setup, checkpoints, command, batch_sizes)
     with RecordsFile.create_or_resume(folder, header) as records:
         if records.repaired:
             observer.note(records.repaired)
@@ -102,6 +106,9 @@ def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHead
                 records.append(measured)
         return records.run.header, folder
 
+
+BATCH_SIZES = tuple(2**power for power in range(7, 14))
+"""Samples per call that are tried on an accelerator."""
 
 Checkpoints = dict[tuple[str, float], Path | None]
 """(method, sigma) -> file; None for a method that has no checkpoints."""
@@ -168,7 +175,7 @@ def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | 
     built = registry.load(method).build(config, checkpoint)
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return _at_precision(built, setup) if setup.config.precision == "bfloat16" else built
+    return halving(_at_precision(built, setup) if setup.config.precision == "bfloat16" else built)
 
 
 def _at_precision(classifier: Classifier, setup: Setup) -> Classifier:
@@ -292,7 +299,9 @@ def _parameters(setup: Setup, method: str, sigma: float) -> int:
     return sum(value.numel() for value in built.parameters()) if isinstance(built, nn.Module) else 0
 
 
-def make_header(setup: Setup, checkpoints: Checkpoints, command: str) -> RunHeader:
+def make_header(
+    setup: Setup, checkpoints: Checkpoints, command: str, batch_sizes: dict[str, int]
+) -> RunHeader:
     """Return the header of a new run."""
     config, split = setup.config, setup.split
     shape = tuple(split.images[setup.indices[0]].shape)
@@ -320,23 +329,41 @@ def make_header(setup: Setup, checkpoints: Checkpoints, command: str) -> RunHead
         radii=config.radii,
         config=to_json(config),
         checkpoints={f"{m}/{s:g}": zoo.sha256(path) for (m, s), path in checkpoints.items() if path},
-        batch_sizes=dict.fromkeys(config.methods, choose_batch_size(config, setup.device, shape)),
+        batch_sizes=batch_sizes,
         hardware=hardware.describe(setup.device),
         libraries={name: version(name) for name in LIBRARIES},
     )
 
 
-def choose_batch_size(config: RunConfig, device: torch.device, image_shape: tuple[int, ...]) -> int:
-    """Return the samples per call: as configured, else one block of noise on a CPU, more on an accelerator.
+def known_batch_sizes(folder: Path) -> dict[str, int]:
+    """Return the batch sizes of the run in a folder, to be used again; empty where there is none to read."""
+    try:
+        return read_run(folder).header.batch_sizes
+    except RecordsError:
+        return {}
 
-    On an accelerator the batch holds about 2^24 pixel values, between 128 and 2048 samples.
+
+def choose_batch_sizes(setup: Setup, checkpoints: Checkpoints) -> dict[str, int]:
+    """Return the samples per call of each method: as configured, one block of noise on a CPU, measured elsewhere.
+
+    On a CPU larger batches gain nothing, and a measured size would make two runs of one command differ.
     """
-    if config.batch_size != "auto":
-        return config.batch_size
-    if device.type == "cpu":
-        return NOISE_BLOCK
-    values = image_shape[0] * image_shape[1] * image_shape[2]
-    return max(NOISE_BLOCK, min(2048, 2 ** ((2**24 // values).bit_length() - 1)))
+    config = setup.config
+    if config.batch_size != "auto" or setup.device.type == "cpu":
+        size = NOISE_BLOCK if config.batch_size == "auto" else config.batch_size
+        return dict.fromkeys(config.methods, size)
+    return {method: _measured_size(setup, method, checkpoints) for method in config.methods}
+
+
+def _measured_size(setup: Setup, method: str, checkpoints: Checkpoints) -> int:
+    sigma = setup.config.sigmas[0]
+    classifier = load_classifier(setup, method, sigma, checkpoints[method, sigma])
+    x = setup.split.images[setup.indices[0]].to(setup.device)
+    return measured_batch_size(
+        lambda size: cost.noisy_work(classifier, x, sigma, size),
+        BATCH_SIZES,
+        synchronize=cost.synchronizer(setup.device),
+    )
 
 
 def git_revision() -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from bench import selftest_method, smoothing
 from bench.config import RunConfig
 from bench.folders import IMAGENET_RESIZE, read_image
-from bench.runner import Setup, choose_batch_size, load_classifier, prepare, protocol_of, require_checkpoint
+from bench.runner import Setup, choose_batch_sizes, load_classifier, prepare, protocol_of, require_checkpoint
 from bench.selftest_method import Property
 from bench.smoothing import Protocol
 from bench.types import Certificate, Classifier
@@ -85,7 +85,7 @@ def _about(x: Tensor, setup: Setup) -> Subject:
             "sigma": sigma,
             "index": 0,
             "protocol": protocol_of(config),
-            "batch_size": choose_batch_size(config, setup.device, tuple(x.shape)),
+            "batch_size": choose_batch_sizes(setup, {(method, sigma): checkpoint})[method],
             "num_classes": task.num_classes,
         },
         class_names=setup.split.class_names,

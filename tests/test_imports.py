@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[1]
 
 LEVELS = (
     {"errors"},
-    {"types", "catalogue"},
+    {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"},
     {"data", "config", "subsets", "estimation", "codec"},
-    {"train", "smoothing", "metrics", "records", "cost", "registry"},
+    {"train", "batching", "smoothing", "metrics", "records", "cost", "registry"},
     {"api", "training", "comparison", "recertify", "attack", "synthetic"},
     {"selftest"},
     {"selftest_method"},
