@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from bench.commands import checks, compare, images, methods
+from bench.commands import checks, compare, images, measure, methods
 from bench.errors import BenchError, UsageError
 
 
@@ -75,6 +75,7 @@ for command in (
     checks.replay,
     checks.audit,
     checks.selftest,
+    measure.cost,
     methods.list_names,
 ):
     cli.add_command(command)

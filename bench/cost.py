@@ -176,13 +176,13 @@ def _peak_resident(work: Callable[[], object]) -> int | None:
 
 def samples_per_second(cost: CostRecord) -> Quartiles:
     """Return the throughput in noisy samples per second, over the repetitions."""
-    return _quartiles(cost.samples_per_repetition / np.asarray(cost.repetition_seconds))
+    return quartiles(cost.samples_per_repetition / np.asarray(cost.repetition_seconds))
 
 
 def seconds_per_certificate(cost: CostRecord) -> Quartiles:
     """Return the time that the n0 + n samples of one certificate take, over the repetitions."""
     scale = cost.samples_per_certificate / cost.samples_per_repetition
-    return _quartiles(scale * np.asarray(cost.repetition_seconds))
+    return quartiles(scale * np.asarray(cost.repetition_seconds))
 
 
 def speedups(costs: Sequence[CostRecord], reference: str = "dds") -> tuple[Speedup, ...]:
@@ -216,9 +216,10 @@ def _speedup(cost: CostRecord, base: CostRecord | None, reference: str) -> Speed
             )
     rate = cost.samples_per_repetition / np.asarray(cost.repetition_seconds)
     ratio = rate * np.asarray(base.repetition_seconds) / base.samples_per_repetition
-    return Speedup(method=cost.method, sigma=cost.sigma, ratio=_quartiles(ratio))
+    return Speedup(method=cost.method, sigma=cost.sigma, ratio=quartiles(ratio))
 
 
-def _quartiles(values: np.ndarray) -> Quartiles:
+def quartiles(values: np.ndarray) -> Quartiles:
+    """Return median and quartiles of some values."""
     first, median, third = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
     return Quartiles(first=first, median=median, third=third)

@@ -282,6 +282,8 @@ def _batches(blocks: Iterator[tuple[Tensor, Tensor]], batch_size: int) -> Iterat
 
 
 def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(pieces) == 1:  # a batch within one block is not copied
+        return pieces[0]
     return torch.cat([noise for noise, _ in pieces]), torch.cat([keys for _, keys in pieces])
 
 

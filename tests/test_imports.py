@@ -19,7 +19,7 @@ LEVELS = (
     {"selftest"},
     {"selftest_method"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"},
-    {"single", "rebuild"},
+    {"single", "rebuild", "certifier_cost"},
     {"replay", "audit"},
     {"audit_tables"},
     {"audit_run"},
