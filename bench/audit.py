@@ -243,23 +243,12 @@ def precision_variants(
         ),
     ]
     if rebuilt.setup.device.type == "cuda":
-        variants.append(Variant(name="tf32", classifier=_with_tf32(exact), batch_size=size))
+        tf32 = rebuilt.at_precision("tf32").classifier(method, sigma)
+        variants.append(Variant(name="tf32", classifier=tf32, batch_size=size))
     else:
         reason = f"TF32 exists on CUDA only, this device is {rebuilt.setup.device.type}"
         variants.append(Variant(name="tf32", classifier=None, batch_size=size, reason=reason))
     return [*variants, _compiled(rebuilt, exact, sigma, size, compile_classifier)]
-
-
-def _with_tf32(classifier: Classifier) -> Classifier:
-    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        try:
-            return classifier(x_noisy, sigma, keys)
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-
-    return classify
 
 
 def _compiled(

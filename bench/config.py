@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bench.catalogue import DATASETS, nearest_hint, resolve_subset
 from bench.errors import UsageError
 from bench.overrides import override
-from bench.types import Bound, Estimation
+from bench.types import Bound, Compilation, Estimation, Precision
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -52,7 +52,8 @@ class RunConfig:
         seed: of the noise and of training; 0 <= seed < 2**63.
         device: "auto" takes an accelerator where there is one.
         batch_size: noisy samples per call of a classifier; "auto" lets the run choose.
-        precision: of the network's arithmetic.
+        precision: of the network's arithmetic; tf32 needs a CUDA device.
+        compile: whether networks run under torch.compile.
         radii: radii in pixel units at which tables state certified accuracy, ascending, each >= 0.
         out: the run's folder; None: named after the run.
         zoo: folder of trained checkpoints; None: the one that comes with the program.
@@ -78,7 +79,8 @@ class RunConfig:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     batch_size: int | Literal["auto"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
+    compile: Compilation = "none"
     radii: tuple[float, ...] = tuple(0.25 * step for step in range(10))
     out: Path | None = None
     zoo: Path | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from bench import zoo
 from bench.config import RunConfig, validate
@@ -12,7 +11,7 @@ from bench.errors import CheckpointError
 from bench.overrides import override
 from bench.registry import methods
 from bench.runner import Setup, load_classifier, prepare, require_checkpoint
-from bench.types import Classifier, Record, Run
+from bench.types import Classifier, Precision, Record, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Rebuilt:
             )
         return load_classifier(self.setup, method, sigma, checkpoint)
 
-    def at_precision(self, precision: Literal["float32", "bfloat16"]) -> Rebuilt:
+    def at_precision(self, precision: Precision) -> Rebuilt:
         """Return the same run with its networks at another precision."""
         config = replace(self.setup.config, precision=precision)
         return replace(self, setup=replace(self.setup, config=config))

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench import cost, hardware, registry, smoothing, subsets, zoo
+from bench.arithmetic import at_precision, compiled
 from bench.batching import halving, measured_batch_size
 from bench.config import RunConfig, run_name, to_json
-from bench.errors import CheckpointError, NumericalError, RecordsError
+from bench.errors import CheckpointError, NumericalError, RecordsError, UsageError
 from bench.noise import NOISE_BLOCK, image_uniform
 from bench.records import RecordsFile, read_run
 from bench.smoothing import Protocol
@@ -53,12 +55,13 @@ class Observer:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all certificates of a run share."""
+    """What all certificates of a run share; `note` takes sentences for the user."""
 
     config: RunConfig
     split: Split
     indices: tuple[int, ...]
     device: torch.device
+    note: Callable[[str], None] = lambda sentence: None
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -72,9 +75,12 @@ def prepare(config: RunConfig) -> Setup:
     Raises:
         DataError, UsageError: the data or the device is not there.
     """
+    device = hardware.resolve_device(config.device)
+    if config.precision == "tf32" and device.type != "cuda":
+        raise UsageError(f"precision tf32 needs a CUDA device, this one is {device.type}: use float32")
     split = load_split(config, "test")
     indices = subsets.certified_subset(split, config.subset, config.skip, config.limit)
-    return Setup(config=config, split=split, indices=indices, device=hardware.resolve_device(config.device))
+    return Setup(config=config, split=split, indices=indices, device=device)
 
 
 def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHeader, Path]:
@@ -87,7 +93,7 @@ def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHead
     Raises:
         BenchError: whatever the user can mend; all records written before are kept, and repeating continues.
     """
-    setup = prepare(config)
+    setup = replace(prepare(config), note=observer.note)
     checkpoints = find_or_train(setup, command, observer)
     folder = run_folder(config)
     batch_sizes = known_batch_sizes(folder)
@@ -175,17 +181,8 @@ def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | 
     built = registry.load(method).build(config, checkpoint)
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return halving(_at_precision(built, setup) if setup.config.precision == "bfloat16" else built)
-
-
-def _at_precision(classifier: Classifier, setup: Setup) -> Classifier:
-    """Return the classifier under autocast: the noise stays float32, the network casts it."""
-
-    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        with torch.autocast(setup.device.type, torch.bfloat16):
-            return classifier(x_noisy, sigma, keys).float()
-
-    return classify
+    quick = compiled(built, setup.config.compile, setup.note)
+    return halving(at_precision(quick, setup.device.type, setup.config.precision))
 
 
 def _certify_images(
@@ -324,7 +321,7 @@ def make_header(
         estimation=config.estimation,
         bound=config.bound,
         noise_block=NOISE_BLOCK,
-        precision=config.precision,
+        precision=config.precision if config.compile == "none" else f"{config.precision}, compiled",
         device_type=setup.device.type,
         radii=config.radii,
         config=to_json(config),

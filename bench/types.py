@@ -24,6 +24,13 @@ Bound = Literal["clopper-pearson", "randomised"]
 """Lower bound of the selected class's probability at n samples; see `bench.stats`."""
 
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""Arithmetic of the networks; see `bench.arithmetic`."""
+
+Compilation = Literal["none", "default", "cuda-graphs"]
+"""How networks are compiled; see `bench.arithmetic`."""
+
+
 class Classifier(Protocol):
     """A classifier of noisy images: the only thing the certifier knows of a method."""
 

@@ -14,7 +14,7 @@ LEVELS = (
     {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"},
     {"data", "config", "subsets", "estimation", "codec"},
-    {"train", "batching", "smoothing", "metrics", "records", "cost", "registry"},
+    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "cost", "registry"},
     {"api", "training", "comparison", "recertify", "attack", "synthetic"},
     {"selftest"},
     {"selftest_method"},

@@ -59,7 +59,8 @@ PROTOCOL_OPTIONS = shared_options(
     click.option("--estimation", metavar="fixed|skip-wrong|sequential", help="How the samples are spent."),
     click.option("--bound", metavar="clopper-pearson|randomised", help="Bound of the class's probability."),
     click.option("--batch-size", "--batch", "--batch_size", metavar="auto|INT", help="Samples per call."),
-    click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the networks."),
+    click.option("--precision", metavar="float32|tf32|bfloat16", help="Arithmetic of the networks."),
+    click.option("--compile", metavar="none|default|cuda-graphs", help="Run networks under torch.compile."),
 )
 
 

@@ -378,3 +378,13 @@ def test_the_randomised_bound_takes_its_uniform_from_seed_and_image():
     ]
     assert [certificate.radius for certificate in certificates] == expected
     assert len(set(expected)) == 3
+
+
+def test_fewer_estimation_than_selection_samples_and_a_thousand_classes_are_certified():
+    def one_of_a_thousand(x_noisy, sigma, keys=None):
+        return nn.functional.one_hot(torch.full_like(keys, 999), 1000).float()
+
+    protocol = Protocol(n0=200, n=20, alpha=0.001, seed=0)
+    certificate = certify(one_of_a_thousand, X, **ARGUMENTS | {"protocol": protocol, "num_classes": 1000})
+    assert (certificate.predict, certificate.counts_estimation) == (999, ((999, 20),))
+    assert certificate.radius == stats.largest_radius(20, 0.001, 0.5)

@@ -1,0 +1,82 @@
+"""The arithmetic a classifier runs with: float32, TF32 or bfloat16, compiled or not.
+
+The noise is drawn and added in float32 whatever is chosen: the network casts what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from bench.types import Classifier, Compilation, Precision
+
+_MODES = {"default": None, "cuda-graphs": "reduce-overhead"}
+
+
+def at_precision(classifier: Classifier, device_type: str, precision: Precision) -> Classifier:
+    """Return the classifier at a precision; its logits are float32.
+
+    float32 means float32: torch by itself lets convolutions use TF32 on CUDA. tf32 allows it for convolutions and
+    matrix products, bfloat16 is autocast.
+    """
+
+    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        is_half = precision == "bfloat16"
+        with (
+            _tf32(precision == "tf32", device_type),
+            torch.autocast(device_type, torch.bfloat16, enabled=is_half),
+        ):
+            return classifier(x_noisy, sigma, keys).float()
+
+    return classify
+
+
+@contextmanager
+def _tf32(is_allowed: bool, device_type: str) -> Iterator[None]:
+    """Allow or forbid TF32 on CUDA for a while; elsewhere there is none."""
+    if device_type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = is_allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def compiled(
+    classifier: Classifier,
+    how: Compilation,
+    note: Callable[[str], None],
+    compiler: Callable[..., Classifier] = torch.compile,
+) -> Classifier:
+    """Return the classifier under torch.compile, as it is where that fails, which is then said once.
+
+    Args:
+        classifier: best a module, which compiles as a whole.
+        how: "none", "default", or "cuda-graphs" for torch's mode "reduce-overhead".
+        note: takes the sentence that says why it is not compiled.
+        compiler: `torch.compile`, or a stand-in.
+    """
+    if how == "none":
+        return classifier
+    quick: Classifier | None = compiler(classifier, mode=_MODES[how])
+
+    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        nonlocal quick
+        if quick is not None:
+            try:
+                return quick(x_noisy, sigma, keys)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever the compiler of this machine raises
+                note(f"torch.compile failed ({type(error).__name__}); the classifier runs as it is")
+                quick = None
+        return classifier(x_noisy, sigma, keys)
+
+    return classify
