@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from bench.commands import compare, images, methods
+from bench.commands import compare, images, logs, methods
 from bench.errors import BenchError, UsageError
 
 
@@ -69,6 +69,8 @@ for command in (
     methods.train,
     compare.report,
     compare.status,
+    logs.import_log,
+    logs.export_log,
     images.certify,
     methods.list_names,
 ):

@@ -132,11 +132,14 @@ def abstention(records: Sequence[Record]) -> Share:
 def noisy_accuracy(records: Sequence[Record]) -> Mean:
     """Return the base classifier's accuracy under noise: the share of estimation samples given the label, in [0,1].
 
-    It is a mean over images and needs no certificate: few samples on many images measure it well.
+    It is a mean over images and needs no certificate: few samples on many images measure it well. NaN where an
+    image has no counts, as in a published log.
 
     Raises:
         RecordsError: there are no records.
     """
+    if not all(record.has_counts for record in records):
+        return Mean(value=math.nan, standard_error=math.nan, images=len(records))
     return _mean([dict(record.counts_estimation).get(record.label, 0) / record.n for record in records])
 
 

@@ -89,7 +89,8 @@ class Record:
         label: true class.
         predict: certified class, or ABSTAIN.
         radius: certified L2 radius in pixel units at full precision; 0.0 when abstaining.
-        counts_selection: ((class, count), ...) of the n0 selection samples, classes ascending, zero counts left out.
+        counts_selection: ((class, count), ...) of the n0 selection samples, classes ascending, zero counts left out;
+            empty, as is the next, in a record made from a published log.
         counts_estimation: the same for the n estimation samples.
         n0, n: samples asked for in each stage.
         samples: samples really used, both stages together.
@@ -113,6 +114,11 @@ class Record:
     def is_correct(self) -> bool:
         """True where the certified class is the label; abstention is never correct."""
         return self.predict == self.label
+
+    @property
+    def has_counts(self) -> bool:
+        """False for a record made from a published log: its bound cannot be computed again."""
+        return bool(self.counts_selection or self.counts_estimation)
 
 
 @dataclass(frozen=True, kw_only=True)
