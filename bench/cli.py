@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from bench.commands import checks, compare, images, measure, methods
+from bench.commands import checks, compare, images, logs, measure, methods
 from bench.errors import BenchError, UsageError
 
 
@@ -69,6 +69,8 @@ for command in (
     methods.train,
     compare.report,
     compare.status,
+    logs.import_log,
+    logs.export_log,
     images.certify,
     images.predict,
     checks.recertify,

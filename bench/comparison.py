@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from bench.cost import Quartiles, speedups
 from bench.errors import ProtocolError, RecordsError
+from bench.logs import LOGS
 from bench.metrics import group
 from bench.types import CostRecord, Record, Run
 
@@ -109,7 +110,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         raise RecordsError(
             "nothing to compare: the runs hold no certified image; continue one with `bench run`"
         )
-    notes = _unfinished(runs, names, entries)
+    notes = [*_from_logs(runs, names), *_unfinished(runs, names, entries)]
     kept: list[Entry] = []
     for sigma in sorted({entry.sigma for entry in entries}):
         kept += _on_common_images(
@@ -183,6 +184,16 @@ def _costs(run: Run, number: int, names: Sequence[str]) -> list[MeasuredCost]:
 def _in_header_order(keys: Iterable[tuple[str, float]], run: Run) -> list[tuple[str, float]]:
     order = {method: position for position, method in enumerate(run.header.methods)}
     return sorted(keys, key=lambda key: (order.get(key[0], len(order)), *key))
+
+
+def _from_logs(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Return what is to be known of each published log that a run was made from."""
+    return [
+        f"{label_of(key, number, names)}: {note}"
+        for number, run in enumerate(runs)
+        for key, log in run.header.config.get(LOGS, {}).items()
+        for note in log["notes"]
+    ]
 
 
 def _unfinished(runs: Sequence[Run], names: Sequence[str], entries: Sequence[Entry]) -> list[str]:

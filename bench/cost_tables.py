@@ -32,7 +32,7 @@ def cost_frame(comparison: Comparison) -> pd.DataFrame:
     (n0 + n), peak_memory_bytes, and as `_first_quartile`, `_median`, `_third_quartile` over the repetitions
     samples_per_second, seconds_per_certificate and, where `dds` was measured, speedup_relative_to_dds; then
     of the real seconds of the certificates their count (certificates), seconds_mean, seconds_p50 to
-    seconds_p99. What was not measured is missing.
+    seconds_p99, which are missing for logs without times. What was not measured is missing.
     """
     named: dict[tuple[int, str, float], Named] = {}
     rows: dict[tuple[int, str, float], dict[str, Any]] = {}
@@ -108,7 +108,10 @@ def _latency_rows(part: pd.DataFrame) -> Iterable[tuple[Cell, ...]]:
         yield (
             Cell(text=row["label"]),
             Cell(text=str(row["certificates"])),
-            *(Cell(text=format_significant(row[column])) for column in seconds),
+            *(
+                Cell(text="–" if pd.isna(row[column]) else format_significant(row[column]))
+                for column in seconds
+            ),
         )
 
 
@@ -146,7 +149,7 @@ def _cost_columns(measured: MeasuredCost) -> dict[str, Any]:
 
 
 def _latency_columns(records: Sequence[Record]) -> dict[str, float]:
-    seconds = np.array([record.seconds for record in records], dtype=np.float64)
+    seconds = np.array([record.seconds or np.nan for record in records], dtype=np.float64)
     percentiles = np.percentile(seconds, _PERCENTILES).tolist()
     return {"certificates": len(seconds), "seconds_mean": float(seconds.mean())} | {
         f"seconds_p{percentile}": value for percentile, value in zip(_PERCENTILES, percentiles, strict=True)

@@ -23,6 +23,8 @@ from bench.plot_style import (
     legend_height,
     styles,
 )
+from bench.published import PublishedNumber
+from bench.published_figures import PublishedCurve, draw_published, legend_of, published_curves
 from bench.stats import proportion_interval
 from bench.types import Run
 
@@ -33,7 +35,7 @@ FIGURES = frozenset({"certified_accuracy", "envelope", "accuracy_against_cost", 
 """Names, without suffix, of all files that `write_figures` may write."""
 
 
-def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
+def write_figures(runs: Sequence[Run], folder: Path, published: Sequence[PublishedNumber] = ()) -> list[Path]:
     """Write certified_accuracy, envelope, accuracy_against_cost and speedup, each as PNG (200 dpi) and PDF.
 
     Figures without data are left out: the envelope where the methods share no sigma, the two on cost where no
@@ -42,6 +44,7 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
     Args:
         runs: runs that may be compared (see `bench.records`); lines name their run if there are several.
         folder: made where missing; files of these names in it are replaced, those of others removed.
+        published: numbers of the runs' data set, to be drawn beside the curves of the same methods.
 
     Returns:
         The paths written.
@@ -51,7 +54,7 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
         ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
     """
     with matplotlib.style.context(["default", SETTINGS]):
-        figures = make_figures(compare(runs))
+        figures = make_figures(compare(runs), published)
         folder.mkdir(parents=True, exist_ok=True)
         for name in FIGURES - figures.keys():
             for suffix in (".png", ".pdf"):
@@ -59,29 +62,34 @@ def write_figures(runs: Sequence[Run], folder: Path) -> list[Path]:
         return [path for name, figure in figures.items() for path in _save(figure, folder / name)]
 
 
-def make_figures(comparison: Comparison) -> dict[str, Figure]:
+def make_figures(comparison: Comparison, published: Sequence[PublishedNumber] = ()) -> dict[str, Figure]:
     """Return file name -> figure, those without data left out, in the matplotlib style that is in force."""
     figures = {
-        "certified_accuracy": certified_accuracy_figure(comparison),
-        "envelope": envelope_figure(comparison),
+        "certified_accuracy": certified_accuracy_figure(comparison, published),
+        "envelope": envelope_figure(comparison, published),
         "accuracy_against_cost": accuracy_against_cost_figure(comparison),
         "speedup": speedup_figure(comparison),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def certified_accuracy_figure(comparison: Comparison) -> Figure:
-    """Return certified accuracy against radius: a panel per sigma, a line per label, 95% bands."""
+def certified_accuracy_figure(comparison: Comparison, published: Sequence[PublishedNumber] = ()) -> Figure:
+    """Return certified accuracy against radius: a panel per sigma, a line per label, 95% bands.
+
+    Published numbers of a measured method at a measured sigma are drawn as `bench.published_figures` says.
+    """
     sigmas = comparison.sigmas
     rows, columns = grid_shape(len(sigmas))
     width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
-    height = 2.2 * rows + legend_height(comparison.labels, width)
+    by_label = {label: styles(comparison)[label] for label in comparison.labels}
+    others = published_curves(comparison, published, sigmas)
+    height = 2.2 * rows + legend_height(by_label | legend_of(others), width)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    by_label = {label: styles(comparison)[label] for label in comparison.labels}
     for panel, sigma in zip(axes, sigmas, strict=False):
         for entry in comparison.at_sigma(sigma):
             _draw_curve(panel, curve(entry.records), by_label[entry.label], comparison.radii, has_band=True)
+        draw_published(panel, [one for one in others if one.sigma == sigma])
         panel.set_title(rf"$\sigma$ = {sigma:g}")
         panel.tick_params(labelbottom=True)
     for panel in axes[len(sigmas) - columns : len(sigmas)]:
@@ -90,29 +98,35 @@ def certified_accuracy_figure(comparison: Comparison) -> Figure:
         panel.set_ylabel(ACCURACY_LABEL)
     for unused in axes[len(sigmas) :]:
         unused.remove()
-    _set_limits(axes[0], comparison, [curve(entry.records) for entry in comparison.entries])
-    add_legend(figure, by_label)
+    _set_limits(axes[0], comparison, [curve(entry.records) for entry in comparison.entries], others)
+    add_legend(figure, by_label | legend_of(others))
     return figure
 
 
-def envelope_figure(comparison: Comparison) -> Figure | None:
-    """Return the upper envelope over sigma against radius, a line per label; None if no sigma is shared."""
+def envelope_figure(comparison: Comparison, published: Sequence[PublishedNumber] = ()) -> Figure | None:
+    """Return the upper envelope over sigma against radius, a line per label; None if no sigma is shared.
+
+    Published numbers that state no sigma but the best at each radius are drawn beside it.
+    """
     if not comparison.best:
         return None
-    height = 2.3 + legend_height(comparison.labels, COLUMN_WIDTH)
+    others = published_curves(comparison, published, (None,))
+    legend = {label: styles(comparison)[label] for label in comparison.labels} | legend_of(others)
+    height = 2.3 + legend_height(legend, COLUMN_WIDTH)
     figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
     axes = figure.subplots()
-    by_label = {label: styles(comparison)[label] for label in comparison.labels}
     envelopes = {
-        label: envelope([curve(entry.records) for entry in comparison.best_of(label)]) for label in by_label
+        label: envelope([curve(entry.records) for entry in comparison.best_of(label)])
+        for label in comparison.labels
     }
     for label, upper in envelopes.items():
-        _draw_curve(axes, upper, by_label[label], comparison.radii, has_band=False)
-    _set_limits(axes, comparison, list(envelopes.values()))
+        _draw_curve(axes, upper, legend[label], comparison.radii, has_band=False)
+    draw_published(axes, others)
+    _set_limits(axes, comparison, list(envelopes.values()), others)
     axes.set_xlabel(RADIUS_LABEL)
     axes.set_ylabel(ACCURACY_LABEL)
     axes.set_title(r"$\sigma$ chosen on the certified images", loc="right", fontsize=7, color="0.35")
-    add_legend(figure, by_label)
+    add_legend(figure, legend)
     return figure
 
 
@@ -131,8 +145,12 @@ def _draw_curve(axes: Axes, steps: Curve, style: Style, radii: Sequence[float], 
         )
 
 
-def _set_limits(axes: Axes, comparison: Comparison, curves: Sequence[Curve]) -> None:
-    longest = max(one.radii[-1] for one in curves)
+def _set_limits(
+    axes: Axes, comparison: Comparison, curves: Sequence[Curve], others: Sequence[PublishedCurve]
+) -> None:
+    longest = max(
+        *(one.radii[-1] for one in curves), *(one.points[-1][0] for one in others if one.points), 0.0
+    )
     axes.set_xlim(0, 1.04 * (longest or max(comparison.radii) or 1.0))
     axes.set_ylim(0, 102)
     axes.set_yticks(range(0, 101, 20))

@@ -137,11 +137,14 @@ def noisy_accuracy(records: Sequence[Record]) -> Mean:
 
     It is a mean over images and needs no certificate: few samples on many images measure it well. The samples
     are those of estimation; where any image has fewer than n of them, those of selection, for all images: how
-    many estimation samples an image has depends on what they said.
+    many estimation samples an image has depends on what they said. NaN where an
+    image has no counts, as in a published log.
 
     Raises:
         RecordsError: there are no records.
     """
+    if not all(record.has_counts for record in records):
+        return Mean(value=math.nan, standard_error=math.nan, images=len(records))
     is_whole = all(record.samples == record.n0 + record.n for record in records)
     return _mean([_label_share(r.counts_estimation if is_whole else r.counts_selection, r) for r in records])
 

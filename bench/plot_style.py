@@ -65,6 +65,7 @@ _COLORS = (
 )
 _LINES: tuple[Any, ...] = ("-", (0, (4.5, 1.5)), (0, (5, 1.3, 1, 1.3)), (0, (1.2, 1.2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+_PUBLISHED_LINE = (0, (0.9, 2.2))
 _KNOWN = ("rrcm", "gaussian", "consistency", "dds")
 
 
@@ -77,16 +78,21 @@ class Style:
         line: a matplotlib line style.
         marker: a matplotlib marker.
         is_hollow: True in every second run.
+        is_published: True for numbers that a paper reports: larger, empty markers that show what lies below.
     """
 
     color: str
     line: Any
     marker: str
     is_hollow: bool
+    is_published: bool = False
 
     @property
     def marker_settings(self) -> dict[str, Any]:
         """Keyword arguments for drawing its markers."""
+        if self.is_published:
+            empty = {"markerfacecolor": "none", "markersize": 6.5, "markeredgewidth": 0.8}
+            return {"marker": self.marker, "markeredgecolor": self.color} | empty
         face = "white" if self.is_hollow else self.color
         return {"marker": self.marker, "markerfacecolor": face, "markeredgecolor": self.color}
 
@@ -105,6 +111,12 @@ def styles(comparison: Comparison) -> dict[str, Style]:
         )
         for one in named
     }
+
+
+def published_style(color: str, number: int) -> Style:
+    """Return how a method's published curve `number` is drawn: dotted in the method's colour, markers empty."""
+    marker = _MARKERS[number % len(_MARKERS)]
+    return Style(color=color, line=_PUBLISHED_LINE, marker=marker, is_hollow=True, is_published=True)
 
 
 def grid_shape(panels: int) -> tuple[int, int]:

@@ -84,19 +84,21 @@ class RecordsFile:
             _write_atomically(self._path, encode(extended) + lines)
             self.run = dataclasses.replace(self.run, header=extended)
 
-    def append(self, item: Record | CostRecord) -> None:
-        """Write one line and wait until it is on the disk.
+    def append(self, *items: Record | CostRecord) -> None:
+        """Write one line per item and wait until they are on the disk.
 
         Raises:
             RecordsError: the image was already certified by this method at this sigma, a number is NaN or
-                infinite, or the line could not be written; the lines before it are kept.
+                infinite, or the lines could not be written; the lines before them are kept.
         """
-        line = encode(item)
-        if isinstance(item, Record) and _identity(item) in self._seen:
-            raise RecordsError(f"{self._path} already holds {_describe(item)}: certify each image once")
+        lines = b"".join(map(encode, items))
+        new = [item for item in items if isinstance(item, Record)]
+        for record in new:
+            if _identity(record) in self._seen:
+                raise RecordsError(f"{self._path} already holds {_describe(record)}: certify each image once")
         start = os.fstat(self._descriptor).st_size
         try:
-            _write_line(self._descriptor, line)
+            _write_line(self._descriptor, lines)
         except OSError as error:
             with contextlib.suppress(OSError):  # a cut line that stays is repaired on resume
                 os.ftruncate(self._descriptor, start)
@@ -104,8 +106,7 @@ class RecordsFile:
                 f"{self._path} cannot be continued ({error}): its whole lines are kept, "
                 "and repeating the command resumes after them"
             ) from error
-        if isinstance(item, Record):
-            self._seen.add(_identity(item))
+        self._seen.update(map(_identity, new))
 
     def close(self) -> None:
         """Close the file and release the lock."""

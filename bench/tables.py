@@ -212,7 +212,9 @@ def _blocks(
 
 
 def _share_cell(row: Any, name: str, best: float | None = None, *, has_interval: bool = True) -> Cell:
-    """Return a percentage with its interval, in bold where the share equals `best` > 0 exactly."""
+    """Return a percentage with its interval, in bold where the share equals `best` > 0 exactly; "–" for NaN."""
+    if pd.isna(row[name]):
+        return Cell(text="–")
     low, high = ("low", "high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
     return Cell(
         text=format_percent(row[name]),
@@ -252,10 +254,11 @@ def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
     sentences = []
     for run in runs:
         header = run.header
+        seed = header.seed if header.seed >= 0 else "unknown"
         sentences.append(
             f"{header.dataset}, subset {header.subset} of {len(header.indices)} images; n0 = {header.n0}, "
             f"n = {header.n}, α = {header.alpha:g}, estimation {header.estimation}, bound {header.bound}, "
-            f"seed {header.seed}, "
+            f"seed {seed}, "
             f"precision {header.precision}."
         )
         limits = (

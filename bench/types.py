@@ -103,7 +103,8 @@ class Record:
         label: true class.
         predict: certified class, or ABSTAIN.
         radius: certified L2 radius in pixel units at full precision; 0.0 when abstaining.
-        counts_selection: ((class, count), ...) of the n0 selection samples, classes ascending, zero counts left out.
+        counts_selection: ((class, count), ...) of the n0 selection samples, classes ascending, zero counts left out;
+            empty, as is the next, in a record made from a published log.
         counts_estimation: the same for the n estimation samples.
         n0, n: samples asked for in each stage.
         samples: samples really used, both stages together.
@@ -133,7 +134,12 @@ class Record:
     @property
     def is_skipped(self) -> bool:
         """True where no estimation sample was drawn: the selected class is wrong, or no radius is within reach."""
-        return not self.counts_estimation and self.n0 == self.samples
+        return self.has_counts and not self.counts_estimation
+
+    @property
+    def has_counts(self) -> bool:
+        """False for a record made from a published log: its bound cannot be computed again."""
+        return bool(self.counts_selection or self.counts_estimation)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,15 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (
     {"errors"},
     {"types", "catalogue", "philox"},
-    {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"},
+    {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
+    | {"published"},
     {"data", "config", "subsets", "estimation", "codec"},
-    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "cost", "registry"},
+    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
     {"api", "training", "comparison", "recertify", "attack", "synthetic"},
     {"selftest"},
     {"selftest_method"},
-    {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"},
+    {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
+    | {"published_tables", "published_figures"},
     {"single", "rebuild", "certifier_cost"},
     {"replay", "audit"},
     {"audit_tables"},
@@ -34,6 +36,8 @@ DRAWN = {
     ("tables", "sample_tables"),
     ("figures", "cost_figures"),
     ("figures", "plot_style"),
+    ("figures", "published_figures"),
+    ("published_figures", "plot_style"),
     ("cost_figures", "plot_style"),
     ("commands", "commands"),
 }

@@ -57,11 +57,12 @@ def run(preset: str, dry_run: bool, **given: Any) -> None:
 @click.option(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
-def report(runs: tuple[Path, ...], out: Path | None, allow: str) -> None:
+@click.option("--published", is_flag=True, help="Set the numbers that papers report beside ours.")
+def report(runs: tuple[Path, ...], out: Path | None, allow: str, published: bool) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
-    report_runs(runs, out or runs[0], tuple(filter(None, allow.split(","))))
+    report_runs(runs, out or runs[0], tuple(filter(None, allow.split(","))), published)
 
 
 @click.command()
@@ -83,13 +84,29 @@ def _print_config(config: RunConfig) -> None:
         click.echo(f"{key} = {shown}")
 
 
-def report_runs(folders: Sequence[Path], out: Path, allow: Sequence[str]) -> None:
+def report_runs(folders: Sequence[Path], out: Path, allow: Sequence[str], published: bool = False) -> None:
     """Write tables and figures of the runs to `out`, print the main table and the speedups."""
     from bench import figures, tables
     from bench.display import print_results
+    from bench.published import claims, published_numbers
+    from bench.published_tables import write_published
     from bench.records import check_comparable, read_run
 
     runs: list[Run] = [read_run(folder) for folder in folders]
     check_comparable(runs, allow)
-    written = [*tables.write_tables(runs, out), *figures.write_figures(runs, out)]
+    numbers = published_numbers(_one_dataset(runs)) if published else ()
+    written = [*tables.write_tables(runs, out), *figures.write_figures(runs, out, numbers)]
+    sentence = None
+    if published:
+        paths, sentence = write_published(runs, numbers, claims(_one_dataset(runs)), out)
+        written += paths
     print_results(runs, out, written)
+    if sentence is not None:
+        click.echo(sentence)
+
+
+def _one_dataset(runs: Sequence[Run]) -> str:
+    names = list(dict.fromkeys(run.header.dataset for run in runs))
+    if len(names) > 1:
+        raise UsageError(f"--published is for runs of one data set, got {', '.join(names)}; name runs of one")
+    return names[0]

@@ -98,6 +98,6 @@ def test_a_level_out_of_range_is_refused(change, message):
 
 
 def test_records_without_counts_are_refused():
-    run = replace(RUN, records=(replace(RUN.records[0], counts_estimation=()),))
+    run = replace(RUN, records=(replace(RUN.records[0], counts_selection=(), counts_estimation=()),))
     with pytest.raises(UsageError, match=r"image 0 of rrcm holds no counts, so no other bound can follow"):
         again(run)

@@ -1,0 +1,87 @@
+"""Published certification logs: `bench import-log`, `bench export-log`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.commands.options import command_line, preset_of
+from bench.errors import RecordsError
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+
+@click.command(name="import-log")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dataset", required=True, metavar="NAME", help="Data set that was certified.")
+@click.option("--sigma", required=True, type=float, help="Noise level in pixel units.")
+@click.option("--method", required=True, metavar="NAME", help="What its rows are called.")
+@click.option("--alpha", required=True, type=float, help="Probability that a certificate is wrong, at most.")
+@click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimate the probability.")
+@click.option("--n0", "--N0", "n0", default=100, show_default=True, help="Samples that select the class.")
+@click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -> None:
+    """Make a run of a published log FILE, for `bench report`.
+
+    FILE has the tab-separated columns idx, label, predict, radius, correct, time. Logs of the same images, n and
+    alpha may share a folder.
+    """
+    from bench import logs, runner
+    from bench.records import FILE_NAME, RecordsFile, read_run
+
+    config = _configuration({**given, "sigmas": (sigma,), "methods": (method,)})
+    log = logs.read_log(file)
+    earlier = read_run(out).header.config.get(logs.LOGS, {}) if (out / FILE_NAME).exists() else {}
+    header = logs.log_header(
+        log, config, command=command_line(), git_revision=runner.git_revision(), earlier=earlier
+    )
+    with RecordsFile.create_or_resume(out, header) as records:
+        done = set(records.run.records)
+        records.append(*(record for record in logs.log_records(log, config) if record not in done))
+    for note in logs.log_notes(log, config):
+        click.echo(f"note: {note}", err=True)
+    click.echo(
+        f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}"
+    )
+
+
+@click.command(name="export-log")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--method", required=True, metavar="NAME", help="A method of the run.")
+@click.option("--sigma", required=True, type=float, help="A noise level of the run.")
+@click.option(
+    "--digits", type=click.IntRange(1, 17), help="Significant digits of the radii, rounded down; else all."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; else stdout.")
+def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Path | None) -> None:
+    """Write the certificates of RUN as a log: idx, label, predict, radius, correct, time in seconds."""
+    from bench.logs import format_log
+    from bench.metrics import group
+    from bench.records import read_run
+
+    groups = group(read_run(run).records)
+    if (method, sigma) not in groups:
+        held = ", ".join(f"{name} at sigma {level:g}" for name, level in groups)
+        raise RecordsError(f"{run} holds no image of {method} at sigma {sigma:g}; it holds {held or 'none'}")
+    text = format_log(groups[method, sigma], digits)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8", newline="\n")
+        click.echo(f"{out}")
+
+
+def _configuration(given: dict[str, Any]) -> RunConfig:
+    """Return the data set's preset, or the defaults, with what the log was made with."""
+    from bench.config import RunConfig, load_preset, validate
+    from bench.overrides import override
+
+    preset = preset_of(given["dataset"])
+    config = RunConfig() if preset is None else replace(load_preset(preset), options={})
+    changes = {name: value for name, value in given.items() if value is not None}
+    return validate(override(config, changes, where="options"), changes["methods"])
