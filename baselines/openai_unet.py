@@ -157,7 +157,7 @@ def _heads(unet: UNet2DModel, name: str) -> int:
 
 
 def _split_qkv(weight: Tensor, heads: int, *, new_order: bool) -> tuple[Tensor, ...]:
-    """Return q, k, v (C,...) of a weight (3C,...): rows are (q, k, v) x heads, or heads x (q, k, v) in the old order."""
+    """Return q, k, v (C,...) of a weight (3C,...): rows are (q, k, v) x heads, in the old order heads x (q, k, v)."""
     if new_order:
         return weight.chunk(3)
     by_head = weight.unflatten(0, (heads, 3, -1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,11 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".safetensors":
         return load_checkpoint(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # an odd pickle protocol, before what follows is refused
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the unpickler makes of bytes that are no checkpoint
         raise CheckpointError(
             f"{path} is not a readable file of tensors ({type(error).__name__}): it may be truncated, a web page, "
             "or hold code, which is never run; fetch it again from its publisher."
