@@ -127,7 +127,7 @@ class DenoiserObjective(Supervised[Denoiser]):
     The score is what the denoiser is for: held-out accuracy of denoiser + classifier, the mean over SCORED_SIGMAS.
     """
 
-    def __init__(self, denoiser: DiffusionDenoiser, classifier: nn.Module, job: TrainingJob) -> None:
+    def __init__(self, denoiser: Denoiser, classifier: nn.Module, job: TrainingJob) -> None:
         super().__init__(denoiser)
         self.classifier, self.task = classifier, job.split.task
         self.images, self.labels = job.held_out()

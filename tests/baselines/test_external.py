@@ -13,11 +13,13 @@ from baselines.dds import Config, DiffusionDenoisedSmoothing, build, checkpoint_
 from baselines.diffusion import DiffusionDenoiser
 from baselines.external import ResizedClassifier, from_pipeline, from_released, load_classifier, load_denoiser
 from baselines.openai_unet import convert
+from bench.config import RunConfig
 from bench.errors import CheckpointError, UsageError
 from bench.smoothing import Protocol, certify
+from bench.training import train_method
 from bench.types import Task
 from tests.baselines.test_openai_unet import SMALL, released
-from tests.tiny import OPTIONS, TASK, job
+from tests.tiny import OPTIONS, TASK, image_tree, job
 
 COLOUR = Task(dataset="tiny", channels=3, image_size=8, num_classes=2)
 FLAGS = "--image_size 8 --num_heads 2 --noise_schedule linear --diffusion_steps 1000"
@@ -238,3 +240,36 @@ def test_options_that_need_another_are_refused():
         Config(task=TASK, sigma=0.5, denoiser_flags="--num_heads 2")
     with pytest.raises(UsageError, match="classifier_checkpoint is given without classifier"):
         Config(task=TASK, sigma=0.5, classifier_checkpoint="a.pt")
+
+
+def test_hub_names_go_to_diffusers_only_with_their_prefix(tmp_path, monkeypatch):
+    asked = []
+    with pytest.raises(CheckpointError, match="No checkpoint at owner/name"):
+        load_denoiser("owner/name", "", TASK)
+    folder = pipeline(tmp_path)
+    monkeypatch.setattr(
+        "diffusers.DiffusionPipeline.download", classmethod(lambda cls, name: asked.append(name) or folder)
+    )
+    load_denoiser("hub:owner/name", "", TASK)
+    assert asked == ["owner/name"]
+
+
+def test_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+    def fail(name):
+        raise OSError("no network\nat all")
+
+    monkeypatch.setattr("diffusers.DiffusionPipeline.download", fail)
+    with pytest.raises(CheckpointError, match="hub:owner/name cannot be fetched: no network$"):
+        load_denoiser("hub:owner/name", "", TASK)
+
+
+def test_training_a_mixture_of_foreign_parts_is_refused(tmp_path):
+    config = RunConfig(
+        dataset="folder",
+        data_dir=image_tree(tmp_path),
+        image_size=8,
+        zoo=tmp_path,
+        options={"dds": {"denoiser": "a", "classifier": "b"}},
+    )
+    with pytest.raises(UsageError, match="'dds' has nothing to train with these options"):
+        train_method("dds", 0.5, config, command="", report=print)
