@@ -259,7 +259,7 @@ def test_hub_that_cannot_be_reached_is_one_line(monkeypatch):
         raise OSError("no network\nat all")
 
     monkeypatch.setattr("diffusers.DiffusionPipeline.download", fail)
-    with pytest.raises(CheckpointError, match="hub:owner/name cannot be fetched: no network$"):
+    with pytest.raises(CheckpointError, match=r"hub:owner/name cannot be fetched: no network$"):
         load_denoiser("hub:owner/name", "", TASK)
 
 

@@ -106,6 +106,28 @@ def test_shapes_tell_the_flags_that_made_them(changes):
     convert(released(flags), flags, HERE)
 
 
+@pytest.mark.parametrize(
+    ("changes", "ours", "theirs"),
+    [
+        ({}, "down_blocks.0.downsamplers.0.conv.weight", "input_blocks.2.0.op.weight"),
+        ({}, "up_blocks.0.upsamplers.0.conv.weight", "output_blocks.1.2.conv.weight"),
+        (
+            {"attention_resolutions": "8"},
+            "up_blocks.0.upsamplers.0.conv.weight",
+            "output_blocks.1.1.conv.weight",
+        ),
+        (
+            {"resblock_updown": True},
+            "up_blocks.0.upsamplers.0.conv1.bias",
+            "output_blocks.1.2.in_layers.2.bias",
+        ),
+        ({}, "mid_block.attentions.0.to_v.weight", "middle_block.1.qkv.weight"),
+    ],
+)
+def test_names_are_the_released_ones(changes, ours, theirs):
+    assert released_name(ours, replace(SMALL, **changes)) == theirs
+
+
 def test_rows_of_old_and_new_attention_order_are_the_same_network():
     state = released(SMALL)
     new = {}
