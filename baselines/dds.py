@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.diffusion import Chain, DiffusionDenoiser
+from baselines.external import load_classifier, load_denoiser
 from baselines.resnet import RESNET
 from baselines.unet import Denoiser
 from bench.augmentation import augment
 from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bench.errors import UsageError
 from bench.noise import to_model_units
 from bench.train import (
     Batch,
@@ -29,6 +33,15 @@ from bench.types import Backbone, Task
 SCORED_SIGMAS = (0.25, 0.5, 1.0)
 """Noise levels at which the denoiser is judged on held-out images while it trains; one denoiser serves all."""
 
+OWN: dict[str, Any] = {
+    "denoiser": "",
+    "denoiser_flags": "",
+    "classifier": "",
+    "classifier_checkpoint": "",
+    "reverse_steps": 1,
+}
+"""Options under which both parts are ours, used one-shot."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Recipe):
@@ -40,6 +53,13 @@ class Config(Recipe):
         patch: side of the squares of pixels folded into channels before the U-Net.
         diffusion_steps: length T of the cosine schedule.
         classifier_max_steps: steps at most of the classifier's training, whose other options are Recipe's defaults.
+        denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
+            pipeline's folder, or "hub:owner/name".
+        denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.
+        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size.
+        classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
+        reverse_steps: network calls of the reverse chain; 1 is one-shot.
+        reverse_eta: noise of the chain; 1 is the ancestral sampler's, 0 none.
     """
 
     task: Task
@@ -52,16 +72,28 @@ class Config(Recipe):
     evaluate_every: int = 250
     patience: int = 6
     classifier_max_steps: int = 10_000
+    denoiser: str = ""
+    denoiser_flags: str = ""
+    classifier: str = ""
+    classifier_checkpoint: str = ""
+    reverse_steps: int = 1
+    reverse_eta: float = 1.0
 
-    def denoiser(self) -> Denoiser:
-        """Return a denoiser of these sizes with random weights."""
+    def __post_init__(self) -> None:
+        Chain(steps=self.reverse_steps, eta=self.reverse_eta)
+        for option, needed in (("denoiser_flags", "denoiser"), ("classifier_checkpoint", "classifier")):
+            if getattr(self, option) and not getattr(self, needed):
+                raise UsageError(f"{option} is given without {needed}; name that too, or leave both out")
+
+    def own_denoiser(self) -> Denoiser:
+        """Return our small denoiser of these sizes with random weights."""
         return Denoiser(self.task, self.channels, patch=self.patch, steps=self.diffusion_steps)
 
 
 class DiffusionDenoisedSmoothing(nn.Module):
     """Denoiser, then classifier of clean pixels."""
 
-    def __init__(self, denoiser: Denoiser, classifier: nn.Module) -> None:
+    def __init__(self, denoiser: DiffusionDenoiser, classifier: nn.Module) -> None:
         super().__init__()
         self.denoiser, self.classifier = denoiser, classifier
 
@@ -109,7 +141,7 @@ class DenoiserObjective(Supervised[Denoiser]):
         eps = torch.randn(x.shape, generator=generator, device=x.device)
         abar = abar_of[timesteps].view(-1, 1, 1, 1)
         x_t = abar.sqrt() * x + (1 - abar).sqrt() * eps
-        return F.mse_loss(denoiser.predict_noise(x_t, timesteps).float(), eps)
+        return F.mse_loss(denoiser.predict(x_t, timesteps).float(), eps)
 
     @torch.no_grad()
     def score(self, average: nn.Module) -> float:
@@ -122,33 +154,57 @@ class DenoiserObjective(Supervised[Denoiser]):
         return sum(accuracies) / len(accuracies)
 
 
-def checkpoint_name(config: Config) -> str:
-    """Return the file name of the checkpoint that `config` needs: one for all sigmas."""
+def checkpoint_name(config: Config) -> str | None:
+    """Return the file name of the checkpoint that `config` needs, one for all sigmas; None where no part is ours."""
+    if config.denoiser and config.classifier:
+        return None
     backbone = "" if config.backbone.name == RESNET.name else f"-{config.backbone.name}"
     return f"dds{backbone}.safetensors"
 
 
 def build(config: Config, checkpoint: Path | None) -> DiffusionDenoisedSmoothing:
-    """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
+    """Return the classifier on CPU in eval mode; parts of our own get the checkpoint's weights (random for None).
 
     Raises:
-        CheckpointError: the file is unreadable or holds another model.
+        CheckpointError: a file is unreadable or holds another model.
+        UsageError: a denoiser or classifier that does not fit the images or classes.
     """
-    method = DiffusionDenoisedSmoothing(config.denoiser(), config.backbone.make(config.task, config.sigma))
+    method = _own_parts(config)
     if checkpoint is not None:
         tensors, _ = load_checkpoint(checkpoint)
-        load_weights(method, tensors, checkpoint)
+        replaced = tuple(f"{part}." for part in ("denoiser", "classifier") if getattr(config, part))
+        own = {name: value for name, value in tensors.items() if not name.startswith(replaced)}
+        load_weights(method, own, checkpoint)
+    if config.denoiser:
+        method.denoiser = load_denoiser(config.denoiser, config.denoiser_flags, config.task)
+    if config.classifier:
+        method.classifier = load_classifier(config.classifier, config.classifier_checkpoint, config.task)
+    method.denoiser.chain = Chain(steps=config.reverse_steps, eta=config.reverse_eta)
     return method.eval()
 
 
+def _own_parts(config: Config) -> DiffusionDenoisedSmoothing:
+    """Return the method with random weights in the parts that are ours, and nothing in place of the others."""
+    denoiser = nn.Identity() if config.denoiser else config.own_denoiser()
+    classifier = nn.Identity() if config.classifier else config.backbone.make(config.task, config.sigma)
+    return DiffusionDenoisedSmoothing(denoiser, classifier)  # type: ignore[arg-type]
+
+
 def train(config: Config, job: TrainingJob) -> None:
-    """Train the classifier on clean images, then the denoiser, each until its held-out score stops rising."""
+    """Train the classifier on clean images, then the denoiser, each until its held-out score stops rising.
+
+    Both are our own parts, and the denoiser is scored one-shot, so that one checkpoint serves every mixture.
+    """
+    name = checkpoint_name(own := replace(config, **OWN))
     with seeded_initialisation(job.seed):
-        method = build(config, None)
+        method = build(own, None)
+    denoiser = method.denoiser
+    assert isinstance(denoiser, Denoiser)
+    assert name is not None
     clean = replace(Recipe(), max_steps=config.classifier_max_steps, precision=config.precision)
     classifier = fit("dds_classifier", CleanObjective(method.classifier, job), clean, job)
-    denoiser = fit("dds_denoiser", DenoiserObjective(method.denoiser, classifier.network, job), config, job)
-    trained = DiffusionDenoisedSmoothing(denoiser.network, classifier.network)  # type: ignore[arg-type]
+    fitted = fit("dds_denoiser", DenoiserObjective(denoiser, classifier.network, job), own, job)
+    trained = DiffusionDenoisedSmoothing(fitted.network, classifier.network)  # type: ignore[arg-type]
     described = {
         "method": "dds",
         "channels": config.channels,
@@ -156,8 +212,8 @@ def train(config: Config, job: TrainingJob) -> None:
         "steps": config.diffusion_steps,
     }
     save_checkpoint(
-        job.folder / checkpoint_name(config),
+        job.folder / name,
         trained.state_dict(),
         config={**described, "backbone": config.backbone.name},
-        training=provenance(job, classifier, denoiser),
+        training=provenance(job, classifier, fitted),
     )

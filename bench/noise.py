@@ -69,6 +69,12 @@ def cosine_alphas_cumprod(steps: int) -> Tensor:
     return torch.cumprod(1 - betas, dim=0)
 
 
+def linear_alphas_cumprod(steps: int) -> Tensor:
+    """Return abar_1 ... abar_T, (steps,) float64, of betas 0.1/T to 20/T (arXiv 2006.11239, Section 4, for any T)."""
+    betas = torch.linspace(0.1 / steps, 20 / steps, steps, dtype=torch.float64)
+    return torch.cumprod(1 - betas, dim=0)
+
+
 def timestep_of_sigma(sigma: float, alphas_cumprod: Tensor) -> int:
     """Return the first t with sqrt((1 - abar_t) / abar_t) >= 2 sigma (arXiv 2206.10550, Eq. 4).
 
@@ -100,10 +106,26 @@ def noise_block(
     the same noise; elsewhere it is torch's own, which is faster there.
     """
     block_seed = stable_seed(seed, index, stage, block)
+    return _normal(block_seed, (NOISE_BLOCK, *shape), device)
+
+
+def keyed_noise(keys: Tensor, step: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return standard normal noise (B, *shape) float32 for a method's own randomness.
+
+    Sample i depends on (keys[i], step), the shape and the device type, and on nothing else of its batch.
+
+    Args:
+        keys: (B,) int64, one identity per sample.
+        step: tells a sample's several draws apart.
+    """
+    seeds = [stable_seed(key, "method", step) for key in keys.tolist()]
+    return torch.stack([_normal(seed, shape, device) for seed in seeds])
+
+
+def _normal(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
     if device.type == "cuda":
-        return philox.normal(block_seed, (NOISE_BLOCK, *shape), device, _compiled_philox())
-    generator = torch.Generator(device).manual_seed(block_seed)
-    return torch.randn((NOISE_BLOCK, *shape), generator=generator, device=device)
+        return philox.normal(seed, shape, device, _compiled_philox())
+    return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
 
 
 @functools.cache

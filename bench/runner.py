@@ -128,7 +128,7 @@ def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None
     config = setup.config
     options = config.options.get(method, {})
     name = module.checkpoint_name(registry.configure(method, setup.split.task, sigma, options))
-    return name, zoo.find(config.zoo, config.dataset, name)
+    return name, None if name is None else zoo.find(config.zoo, config.dataset, name)
 
 
 def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints:

@@ -57,6 +57,10 @@ def train_method(
         raise UsageError(f"method {name!r} offers no train(config, job): give it a checkpoint through --zoo")
     split = load_split(config, "train")
     method = registry.configure(name, split.task, sigma, config.options.get(name, {}))
+    if (checkpoint := module.checkpoint_name(method)) is None:
+        raise UsageError(
+            f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
+        )
     kept, held_out = subsets.held_out(split, HELD_OUT_FRACTION, config.seed)
     job = TrainingJob(
         split=split,
@@ -71,4 +75,4 @@ def train_method(
         report=report,
     )
     train(method, job)
-    return job.folder / module.checkpoint_name(method)
+    return job.folder / checkpoint

@@ -83,8 +83,8 @@ class MethodModule(Protocol):
 
     Config: type
 
-    def checkpoint_name(self, config: Any) -> str:
-        """Return the file name, below zoo/<dataset>/, of the checkpoint that `config` needs."""
+    def checkpoint_name(self, config: Any) -> str | None:
+        """Return the file name, below zoo/<dataset>/, of the checkpoint that `config` needs; None: it needs none."""
         ...
 
     def build(self, config: Any, checkpoint: Path | None) -> Classifier:

@@ -56,7 +56,7 @@ def test_folding_pixels_loses_nothing():
     denoiser.unet = type(
         "Echo", (nn.Module,), {"forward": lambda self, x, t: type("Output", (), {"sample": x})}
     )()
-    assert torch.equal(denoiser.predict_noise(x, torch.zeros(2).long()), x)
+    assert torch.equal(denoiser.predict(x, torch.zeros(2).long()), x)
 
 
 def test_image_size_must_fit_the_network():

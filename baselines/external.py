@@ -1,0 +1,160 @@
+"""Denoisers and classifiers that other programs trained, by path or name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines import openai_unet
+from baselines.diffusion import DiffusionDenoiser, Prediction
+from baselines.openai_flags import PRESETS, check_flags, complete_flags, parse_flags
+from baselines.resnet import Normalize
+from bench.checkpoints import first_line, load_state, load_weights
+from bench.errors import CheckpointError, UsageError
+from bench.types import Task
+
+HUB = "hub:"
+"""Begins a name that diffusers fetches from its hub."""
+
+
+def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
+    """Return a denoiser of the task's images, on the CPU in eval mode.
+
+    Args:
+        source: a file of a released program, a folder of a diffusers pipeline, or "hub:owner/name".
+        flags: of the released program; "" takes the file's own ("config" in its metadata) or those of its name.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or of another model.
+        UsageError: flags that are unknown, missing or beyond UNet2DModel; images of another shape.
+    """
+    if source.startswith(HUB):
+        denoiser = from_pipeline(_fetched(source.removeprefix(HUB)))
+    elif Path(source).is_dir():
+        denoiser = from_pipeline(Path(source))
+    else:
+        denoiser = from_released(Path(source), flags)
+    _check_images(source, denoiser.unet.config, task)
+    return denoiser.eval()
+
+
+def _fetched(name: str) -> Path:
+    from diffusers import DiffusionPipeline
+
+    try:
+        return Path(DiffusionPipeline.download(name))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{HUB}{name} cannot be fetched: {first_line(error)}") from error
+
+
+def _check_images(source: str, config: Any, task: Task) -> None:
+    size = config.sample_size[0] if isinstance(config.sample_size, list | tuple) else config.sample_size
+    if (config.in_channels, size or task.image_size) != (task.channels, task.image_size):
+        raise UsageError(
+            f"{source} denoises images of {config.in_channels}x{size}x{size}, but the data set has "
+            f"{task.channels}x{task.image_size}x{task.image_size}; name a denoiser of that shape"
+        )
+
+
+def from_released(path: Path, flags: str = "") -> DiffusionDenoiser:
+    """Return the denoiser of a released program's file; see `load_denoiser`."""
+    tensors, metadata = load_state(path)
+    given = parse_flags(flags) or check_flags(metadata.get("config") or PRESETS.get(path.stem, {}))
+    return openai_unet.denoiser(tensors, complete_flags(given, tensors, path), path)
+
+
+def from_pipeline(folder: Path) -> DiffusionDenoiser:
+    """Return the denoiser of a diffusers pipeline: its unet/, and the betas and prediction type of its scheduler/.
+
+    Raises:
+        CheckpointError: a part is missing, unreadable or not strictly loadable; pickled weights are never read.
+        UsageError: a scheduler without betas (not a diffusion of fixed steps), or an unknown prediction type.
+    """
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    try:
+        scheduler = DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True)
+        unet, loaded = UNet2DModel.from_pretrained(
+            folder,
+            subfolder="unet",
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} is no readable diffusers pipeline: {first_line(error)}") from error
+    if wrong := [f"{kind} {names}" for kind, names in loaded.items() if names]:
+        raise CheckpointError(
+            f"{folder}/unet holds other weights than its config says: {'; '.join(wrong)[:400]}"
+        )
+    if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
+        raise UsageError(f"{folder}/unet must be told a class, which a denoiser does not know")
+    alphas_cumprod, prediction = _schedule(scheduler, folder)
+    return DiffusionDenoiser(unet, alphas_cumprod, prediction=prediction)
+
+
+def _schedule(scheduler: dict[str, Any], folder: Path) -> tuple[Tensor, Prediction]:
+    from diffusers import DDPMScheduler
+
+    if "beta_schedule" not in scheduler and "trained_betas" not in scheduler:
+        raise UsageError(
+            f"{folder}/scheduler is {scheduler.get('_class_name')}, which has no betas; expected a scheduler of a "
+            "diffusion model with fixed steps (DDPM, DDIM, PNDM, ...)"
+        )
+    prediction = scheduler.get("prediction_type", "epsilon")
+    if prediction not in get_args(Prediction):
+        raise UsageError(
+            f"{folder}/scheduler has prediction_type {prediction!r}, expected {', '.join(get_args(Prediction))}"
+        )
+    return DDPMScheduler.from_config(scheduler).alphas_cumprod.double(), prediction
+
+
+class ResizedClassifier(nn.Module):
+    """Resizes clean pixels (bicubic, antialiased) to a classifier's own input, normalises, classifies."""
+
+    def __init__(
+        self, network: nn.Module, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.network, self.size, self.normalize = network, size, Normalize(mean, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B,K) for pixels x (B,C,H,W) in [0,1]."""
+        if tuple(x.shape[2:]) != self.size:
+            x = F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False)
+        return self.network(self.normalize(x))
+
+
+def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier:
+    """Return timm's classifier with the input size, mean and deviation of timm's data config.
+
+    Args:
+        name: timm's name of the model.
+        checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes.
+
+    Raises:
+        UsageError: an unknown name, or another number of classes or channels than the task's.
+        CheckpointError: the file is unreadable or holds another model.
+    """
+    import timm
+
+    sizes = {"num_classes": task.num_classes} if checkpoint else {}
+    try:
+        network = timm.create_model(name, pretrained=not checkpoint, **sizes)
+    except RuntimeError as error:
+        raise UsageError(f"classifier {name!r} is not known to timm: {first_line(error)}") from error
+    if checkpoint:
+        tensors, _ = load_state(Path(checkpoint))
+        load_weights(network, tensors, Path(checkpoint))
+    data = timm.data.resolve_model_data_config(network)
+    found = (network.num_classes, data["input_size"][0])
+    if found != (task.num_classes, task.channels):
+        raise UsageError(
+            f"classifier {name!r} has {found[0]} classes and {found[1]} channels, but the data set has "
+            f"{task.num_classes} and {task.channels}; name another, or its fine-tuned classifier_checkpoint"
+        )
+    return ResizedClassifier(network, tuple(data["input_size"][1:]), data["mean"], data["std"])
