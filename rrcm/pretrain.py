@@ -40,6 +40,10 @@ class Recipe(train.Recipe):
     sharpness: float = 10.0
 
 
+SMALL = Recipe(max_steps=1500, batch_size=256)
+"""The recipe for small images on a CPU."""
+
+
 class Objective:
     """The two losses, the target encoder that follows the online one, and the one time index of each batch."""
 
@@ -49,8 +53,9 @@ class Objective:
         self.companions = nn.ModuleList([self.target])
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
-        """Return all parameters at one learning rate."""
-        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+        """Return all parameters that are trained, at one learning rate."""
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr": learning_rate}]
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean of contrastive + consistency loss at one index i, uniform over 0..N-2."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -42,17 +43,65 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
 
 
 @click.command(name="list")
-@click.argument("what", type=click.Choice(["methods", "datasets", "presets"]))
+@click.argument("what", type=click.Choice(["methods", "datasets", "presets", "models", "recipes"]))
 def list_names(what: str) -> None:
-    """List the methods, data sets or presets."""
-    from bench.config import list_presets
+    """List the methods, data sets, presets, networks with their sizes, or training recipes."""
     from bench.display import name_table
+
+    for headers, rows in _LISTS[what]():
+        name_table(headers, rows)
+
+
+Tables = list[tuple[Sequence[str], Sequence[Sequence[str]]]]
+
+
+def _methods() -> Tables:
     from bench.registry import methods
 
-    if what == "methods":
-        name_table(("method", "what it is"), [(entry.name, entry.summary) for entry in methods().values()])
-    elif what == "datasets":
-        name_table(("data set", "what it is"), list(DATASETS.items()))
-    else:
-        rows = [(preset.name, preset.description, preset.cost, preset.expected) for preset in list_presets()]
-        name_table(("preset", "what it is", "cost", "expected result"), rows)
+    rows = [(entry.name, entry.summary) for entry in methods().values()]
+    return [(("method", "what it is"), rows)]
+
+
+def _datasets() -> Tables:
+    return [(("data set", "what it is"), list(DATASETS.items()))]
+
+
+def _presets() -> Tables:
+    from bench.config import list_presets
+
+    rows = [(preset.name, preset.description, preset.cost, preset.expected) for preset in list_presets()]
+    return [(("preset", "what it is", "cost", "expected result"), rows)]
+
+
+def _models() -> Tables:
+    from bench.network_sizes import measure
+    from bench.registry import networks
+
+    headers = ("network", "image", "encoder parameters", "projector", "head", "FLOPs per image")
+    rows = [
+        (
+            size.name,
+            "x".join(map(str, size.image)),
+            f"{size.body:,}",
+            f"{size.projector:,}",
+            f"{size.head:,}",
+            f"{size.flops:,}",
+        )
+        for size in map(measure, networks())
+    ]
+    return [(headers, rows)]
+
+
+def _recipes() -> Tables:
+    from bench.registry import recipe_tables
+
+    return [*recipe_tables()]
+
+
+_LISTS: Mapping[str, Callable[[], Tables]] = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "presets": _presets,
+    "models": _models,
+    "recipes": _recipes,
+}
