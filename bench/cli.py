@@ -71,6 +71,7 @@ for command in (
     compare.status,
     images.certify,
     checks.recertify,
+    methods.import_checkpoint,
     methods.list_names,
 ):
     cli.add_command(command)

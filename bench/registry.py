@@ -154,6 +154,11 @@ def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     return importlib.import_module("rrcm.presets").recipe_tables()
 
 
+def released() -> Any:
+    """Return the module that recognises and checks released checkpoints of rRCM."""
+    return importlib.import_module("rrcm.checkpoints")
+
+
 def _timm_model(name: str, task: Task) -> nn.Module:
     """Return pixels -> normalised -> timm's model with random weights, for the task's shape."""
     timm = importlib.import_module("timm")

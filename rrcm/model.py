@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints import load_checkpoint, load_weights
+from bench.checkpoints import check_configuration, load_checkpoint, load_weights
 from bench.train import TrainingJob, seeded_initialisation
 from bench.types import Network, Task
 from rrcm import finetune, presets, pretrain
@@ -142,12 +142,15 @@ def build(config: Config, checkpoint: Path | None) -> Classifier:
     """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
 
     Raises:
-        CheckpointError: the file is unreadable or holds another model.
+        CheckpointError: the file is unreadable, holds another model, or was made with other heads or LayerNorm.
     """
     classifier = Classifier(Encoder(config.sizes), config.task.num_classes, layernorm=config.layernorm)
     if checkpoint is not None:
-        tensors, _ = load_checkpoint(checkpoint)
+        tensors, metadata = load_checkpoint(checkpoint)
         load_weights(classifier, tensors, checkpoint)
+        check_configuration(
+            metadata, {"layernorm": config.layernorm, "num_heads": config.num_heads}, checkpoint
+        )
     return classifier.eval()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import train
-from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bench.checkpoints import check_configuration, load_checkpoint, load_weights, save_checkpoint
 from bench.noise import karras_grid, to_model_units
 from bench.train import Batch, TrainingJob, provenance
 from bench.types import Task
@@ -95,8 +95,9 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Enc
         return encoder
     path = job.folder / CHECKPOINT_NAME
     if path.exists():
-        tensors, _ = load_checkpoint(path)
+        tensors, metadata = load_checkpoint(path)
         load_weights(encoder, tensors, path)
+        check_configuration(metadata, {"num_heads": sizes.num_heads}, path)
         return encoder
     fitted = train.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
     save_checkpoint(

@@ -26,7 +26,7 @@ LEVELS = (
     },
     {"data", "config", "subsets", "estimation", "codec"},
     {"train", "smoothing", "metrics", "records", "cost", "registry"},
-    {"api", "training", "comparison", "recertify"},
+    {"api", "training", "importing", "comparison", "recertify"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"},
     {"display"},
     {"commands"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,6 +41,30 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
             report=lambda progress: display.training(method, config.sigmas[0], progress),
         )
     click.echo(f"{path}")
+
+
+@click.command(name="import-checkpoint")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
+@click.option(
+    "--which", type=click.Choice(["ema", "online", "target"]), help="Network of a folder <step>.ckpt; ema."
+)
+@click.option("--sigma", type=float, metavar="FLOAT", help="Noise level that a classifier was trained at.")
+@click.option("--num-heads", type=click.IntRange(min=1), metavar="INT", help="Attention heads of a new size.")
+@click.option(
+    "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
+)
+def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
+    """Turn a released checkpoint into a safetensors file that says what it is.
+
+    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, or a residual network
+    with its arch. Only tensors are read: no code in the file is run.
+    """
+    from bench.importing import import_checkpoint as convert
+
+    for sentence in convert(path, out, command=command_line(), which=which, said=said):
+        click.echo(sentence)
+    click.echo(f"{out}")
 
 
 @click.command(name="list")

@@ -228,8 +228,9 @@ def test_fields_own_spellings_and_imagenet_dir_work(monkeypatch, capsys):
     assert [line for line in expected if line not in shown] == []
 
 
-@pytest.mark.parametrize("what", ["methods", "datasets", "presets"])
+@pytest.mark.parametrize("what", ["methods", "datasets", "presets", "models", "recipes"])
 def test_list_names_everything(monkeypatch, capsys, what):
     names = {"methods": "consistency", "datasets": "fashion-mnist", "presets": "mnist5k-full"}
+    names |= {"models": "85,117,440", "recipes": "imagenet at 0.25"}
     assert bench(monkeypatch, "list", what) == 0
     assert names[what] in capsys.readouterr().out
