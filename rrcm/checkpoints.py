@@ -88,6 +88,7 @@ def _encoder(tensors: dict[str, Tensor], request: Request, source: Path) -> Impo
         description=(
             f"rRCM encoder with its projector, pre-trained: {_sizes(config, preset_name)}",
             _parameters(tensors),
+            _options(config, preset_name, None),
         ),
         tensors=tensors,
         config={"method": "rrcm", **asdict(config)},
@@ -115,6 +116,7 @@ def _classifier(tensors: dict[str, Tensor], request: Request, source: Path) -> I
             f"rRCM classifier of {num_classes} classes, fine-tuned at {at}: {_sizes(config, preset_name)}, "
             f"its head {said} the last LayerNorm",
             _parameters(tensors) + ("; the projector is left out" if has_projector else ""),
+            _options(config, preset_name, layernorm),
         ),
         tensors={name: tensors[name] for name in expected},
         config={"method": "rrcm", "sigma": request.sigma, "layernorm": layernorm, **asdict(config)},
@@ -219,6 +221,17 @@ def _sizes(config: EncoderConfig, preset_name: str | None) -> str:
         f"depth {config.depth}, {config.num_heads} heads, projector {config.hidden_dim} and "
         f"{config.output_dim}, images {config.in_channels}x{side}x{side})"
     )
+
+
+def _options(config: EncoderConfig, preset_name: str | None, layernorm: bool | None) -> str:
+    """Return the options of run and train that describe this network, as a user types them."""
+    values: dict[str, object] = {"encoder": preset_name}
+    if preset_name is None:
+        names = ("patch_size", "embed_dim", "depth", "num_heads", "hidden_dim", "output_dim")
+        values = {name: getattr(config, name) for name in names}
+    if layernorm is not None:
+        values["layernorm"] = str(layernorm).lower()
+    return "options: " + " ".join(f"--set rrcm.{name}={value}" for name, value in values.items())
 
 
 def _parameters(tensors: Mapping[str, Tensor]) -> str:

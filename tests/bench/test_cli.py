@@ -159,7 +159,7 @@ def test_training_uses_the_sizes_of_the_data_sets_preset(monkeypatch):
 
     monkeypatch.setattr("bench.training.train_method", record)
     assert bench(monkeypatch, "train", "rrcm", "--dataset", "cifar10") == 0
-    assert seen["rrcm"]["rrcm"]["embed_dim"] == 768
+    assert seen["rrcm"]["rrcm"]["encoder"] == "rrcm-b-cifar10"
 
 
 def test_changed_protocol_is_refused_in_the_same_folder(root, monkeypatch, capsys):

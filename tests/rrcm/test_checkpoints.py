@@ -92,6 +92,8 @@ def test_named_sizes_are_known_by_their_shapes_with_heads_and_layernorm(name):
         weights = {**Classifier(encoder, 7).state_dict(), **projector}
     imported = import_tensors(weights, Request(), Path("released.pth"))
     assert f": {name} (patch" in imported.description[0]
+    layernorm = str(preset.options.layernorm).lower()
+    assert imported.description[2] == f"options: --set rrcm.encoder={name} --set rrcm.layernorm={layernorm}"
     assert imported.config["num_heads"] == preset.options.num_heads
     assert imported.config["layernorm"] == preset.options.layernorm
     assert not any("projection_head" in key for key in imported.tensors)
@@ -107,7 +109,10 @@ def test_imported_file_says_what_it_is_and_where_it_came_from(tmp_path):
     assert metadata["training"]["imported_from"] == "released.pth"
     assert "classifier of 3 classes, fine-tuned at sigma 0.5" in sentences[0]
     assert "head 51; the projector is left out" in sentences[1]
-    assert sentences[2].endswith("DIR/<data set>/rrcm_sigma_0.5.safetensors")
+    assert sentences[2].split()[1:] == [
+        word for name, value in OPTIONS.items() for word in ("--set", f"rrcm.{name}={value}")
+    ] + ["--set", "rrcm.layernorm=true"]
+    assert sentences[3].endswith("DIR/<data set>/rrcm_sigma_0.5.safetensors")
 
 
 def test_other_heads_or_layernorm_than_the_files_are_refused(tmp_path):
