@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors
@@ -18,6 +21,22 @@ from bench.errors import CheckpointError
 
 NAMED = 8
 """Names at most in a message about weights that do not fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A released checkpoint in our form.
+
+    Attributes:
+        description: sentences on what it is.
+        tensors, config: what the safetensors file will hold.
+        file_name: what the file is called in a zoo; None where the sigma is not known.
+    """
+
+    description: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    file_name: str | None
 
 
 def save_checkpoint(
@@ -68,11 +87,80 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) ->
     Raises:
         CheckpointError: a name is missing or unexpected, or a shape differs; the message names them.
     """
-    check_weights({name: value.shape for name, value in module.state_dict().items()}, tensors, source)
+    check_weights(shapes_of(module.state_dict()), tensors, source)
     module.load_state_dict(tensors)
 
 
-def check_weights(expected: Mapping[str, torch.Size], tensors: dict[str, Tensor], source: Path) -> None:
+def check_configuration(metadata: Mapping[str, Any], options: Mapping[str, Any], source: Path) -> None:
+    """Return nothing where the file's own configuration agrees with options that no shape tells, or says nothing.
+
+    Raises:
+        CheckpointError: the file says another value; the message names the option that would agree.
+    """
+    config = metadata.get("config", {})
+    for name, value in options.items():
+        if config.get(name, value) != value:
+            said = str(config[name]).lower()
+            raise CheckpointError(
+                f"{source} was made with {name} {said}, not {str(value).lower()}: "
+                f"add --set {config.get('method', 'METHOD')}.{name}={said}."
+            )
+
+
+def load_torch_file(path: Path) -> Any:
+    """Return what a file written by `torch.save` holds: tensors and plain values; no code in it is run.
+
+    Raises:
+        CheckpointError: the file is missing, cut off, of another kind, or holds other Python objects.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"No file at {path}: name a checkpoint, or a folder that holds one.")
+    other = _other_kind(path)
+    if other:
+        raise CheckpointError(f"{path} is {other}, expected a file written by torch.save.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of pickle protocols and old formats: what counts is whether it loads
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        held = f"Python objects ({found[1]})" if found else "more than tensors and plain values"
+        raise CheckpointError(
+            f"{path} holds {held}; nothing of it was run: save its state dict of tensors alone and try again."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
+        ) from error
+
+
+def _other_kind(path: Path) -> str:
+    """Return what a file is by its first bytes, where that is not a zip archive or a pickle, else ""."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    if not start:
+        return "empty"
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return ""
+    if start[8:9] == b"{":
+        return "a safetensors file"
+    if start.lstrip()[:1] == b"<":
+        return "a web page"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself"
+    if start[:2] == b"\x1f\x8b":
+        return "a gzip archive"
+    return f"of an unknown kind (it begins with {start[:8]!r})"
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shape of each tensor."""
+    return {name: value.shape for name, value in tensors.items()}
+
+
+def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: Path) -> None:
     """Return nothing for tensors of exactly these names and shapes.
 
     Raises:
@@ -102,20 +190,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, not of that format, or holds anything but tensors by name.
     """
-    if not path.is_file():
-        raise CheckpointError(f"No checkpoint at {path}: name a file that is there.")
     if path.suffix == ".safetensors":
         return load_checkpoint(path)
-    try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # an odd pickle protocol, before what follows is refused
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the unpickler makes of bytes that are no checkpoint
-        raise CheckpointError(
-            f"{path} is not a readable file of tensors ({type(error).__name__}): it may be truncated, a web page, "
-            "or hold code, which is never run; fetch it again from its publisher."
-        ) from error
+    content = load_torch_file(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no state dict, expected tensors by name; name another file.")

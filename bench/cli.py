@@ -78,6 +78,7 @@ for command in (
     checks.audit,
     checks.selftest,
     measure.cost,
+    methods.import_checkpoint,
     methods.list_names,
 ):
     cli.add_command(command)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from bench.catalogue import nearest_hint
 from bench.errors import UsageError
 from bench.overrides import override
-from bench.types import Backbone, MethodModule, Task
+from bench.types import Backbone, MethodModule, Network, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,13 +93,17 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -
     Raises:
         UsageError: an unknown method, option or backbone, or a value of a wrong type.
     """
-    config = load(name).Config(task=task, sigma=sigma)
-    changes = dict(options)
+    module: Any = load(name)
+    config = module.Config(task=task, sigma=sigma)
+    changes, where = dict(options), f"method {name}"
+    if hasattr(module, "expand"):
+        named = {key: value for key, value in changes.items() if key in module.NAMED_OPTIONS}
+        config = module.expand(override(config, named, where=where))
     if "backbone" in changes:
         if not has_backbone(name):
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
-    return override(config, changes, where=f"method {name}")
+    return override(config, changes, where=where)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -137,6 +141,22 @@ def backbone(name: str) -> Backbone:
     if name not in known:
         raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, known)}")
     return Backbone(name=name, make=lambda task, sigma: _timm_model(name, task))
+
+
+def networks() -> Iterator[Network]:
+    """Yield our own networks on the meta device: rRCM's by name, then the baselines'."""
+    for module in ("rrcm.model", "baselines.networks"):
+        yield from importlib.import_module(module).networks()
+
+
+def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """Return (headers, rows) of the published recipes that options can name."""
+    return importlib.import_module("rrcm.presets").recipe_tables()
+
+
+def released() -> Any:
+    """Return the module that recognises and checks released checkpoints of rRCM."""
+    return importlib.import_module("rrcm.checkpoints")
 
 
 def _timm_model(name: str, task: Task) -> nn.Module:

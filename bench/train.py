@@ -39,8 +39,11 @@ class Recipe:
         evaluate_every: steps between two looks at the held-out part.
         patience: looks without a new best after which training stops.
         schedule: "constant" or "cosine", both after a linear warm-up of warmup_steps.
+        cosine_steps: step at which the cosine reaches 0; 0 = max_steps.
+        rate_every: steps for which a learning rate is held; above 1 (an epoch) the first of them has rate 0.
         ema_decay: decay per step of the averaged weights, which are the ones evaluated and kept.
         clip: largest gradient norm; 0 = no clipping.
+        clip_from: first step that is clipped.
         precision: arithmetic of the forward pass; weights and losses stay float32.
     """
 
@@ -50,10 +53,13 @@ class Recipe:
     weight_decay: float = 1e-4
     warmup_steps: int = 100
     schedule: Literal["constant", "cosine"] = "constant"
+    cosine_steps: int = 0
+    rate_every: int = 1
     ema_decay: float = 0.998
     evaluate_every: int = 100
     patience: int = 10
     clip: float = 1.0
+    clip_from: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
@@ -216,7 +222,7 @@ class _Fit:
             )
         self.optimizer.zero_grad()
         loss.backward()
-        if self.recipe.clip > 0:
+        if self.recipe.clip > 0 and self.step >= self.recipe.clip_from:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         update_average(
@@ -292,12 +298,14 @@ class _Fit:
 
 def rate_scale(step: int, recipe: Recipe) -> float:
     """Return the factor in [0,1] on the base learning rate: linear warm-up, then constant or half a cosine."""
-    if step < recipe.warmup_steps:
-        return (step + 1) / recipe.warmup_steps
+    position = step // recipe.rate_every * recipe.rate_every
+    if position < recipe.warmup_steps:
+        return (position + (recipe.rate_every == 1)) / recipe.warmup_steps
     if recipe.schedule == "constant":
         return 1.0
-    done = (step - recipe.warmup_steps) / max(1, recipe.max_steps - recipe.warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * done))
+    horizon = recipe.cosine_steps or recipe.max_steps
+    done = (position - recipe.warmup_steps) / max(1, horizon - recipe.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 @torch.no_grad()

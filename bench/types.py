@@ -71,11 +71,31 @@ class Backbone:
     make: Callable[[Task, float], nn.Module] = field(compare=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network by name for counting: its parts on the meta device, which hold shapes and no values.
+
+    Attributes:
+        task: the data it is made for.
+        body: everything below the head; projector: what serves pre-training only; head: what gives the logits.
+        forward: what is computed for one image, from (1,C,H,W) on the meta device.
+    """
+
+    name: str
+    task: Task
+    body: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    projector: nn.Module | None = None
+    head: nn.Module | None = None
+
+
 class MethodModule(Protocol):
     """What a method's file offers.
 
     `checkpoint_name` may be absent if the method has no checkpoint (`build` then gets None), and so may
-    `train(config, job)` if it cannot be trained here; see `bench.train.TrainingJob`.
+    `train(config, job)` if it cannot be trained here; see `bench.train.TrainingJob`. Where some options stand for
+    several others, NAMED_OPTIONS holds their names and `expand(config)` returns the config with those others set;
+    options given singly are set after it.
 
     `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`;
     its other fields are the method's own options, all with defaults.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bench.errors import UsageError
 from bench.noise import c_in
@@ -20,7 +21,15 @@ NORM_EPS = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Sizes of the encoder; embed_dim is D, hidden_dim and output_dim are the projector's."""
+    """Sizes of the encoder and how it is trained; the names are those of the released configurations.
+
+    Attributes:
+        embed_dim: width D of the tokens.
+        hidden_dim, output_dim: widths of the projector.
+        moco_initialization: the patch projection starts as in MoCo-v3 (see `initialise_patches`).
+        stop_grad_conv1: the patch projection is never trained.
+        checkpoint_blocks: compute each block again in the backward pass: less memory, the same gradients.
+    """
 
     image_size: int
     patch_size: int
@@ -30,6 +39,9 @@ class EncoderConfig:
     num_heads: int
     hidden_dim: int
     output_dim: int
+    moco_initialization: bool = False
+    stop_grad_conv1: bool = False
+    checkpoint_blocks: bool = False
 
     @property
     def num_patches(self) -> int:
@@ -122,6 +134,9 @@ class Encoder(nn.Module):
         self.apply(_initialise)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if config.moco_initialization:
+            initialise_patches(self.patch_embed.proj)
+        self.patch_embed.requires_grad_(not config.stop_grad_conv1)
 
     def forward(self, x_t: Tensor, t: Tensor, *, layernorm: bool = True) -> Tensor:
         """Return the representation h (B,D): the class token after the last block.
@@ -136,7 +151,10 @@ class Encoder(nn.Module):
         tokens = torch.cat([self.cls_token.expand(len(x_t), -1, -1).to(patches), time, patches], dim=1)
         tokens = tokens + self.pos_embed
         for block in self.blocks:
-            tokens = block(tokens)
+            if self.config.checkpoint_blocks and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
+            else:
+                tokens = block(tokens)
         h = tokens[:, 0]
         return self.norm(h) if layernorm else h
 
@@ -166,6 +184,17 @@ def time_embedding(t: Tensor, dim: int) -> Tensor:
     )
     angles = (250 * t.float().log())[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def initialise_patches(projection: nn.Conv2d) -> None:
+    """Draw the patch projection's weights uniformly within sqrt(6 / (C p^2 + D)), its bias zero (arXiv 2104.02057).
+
+    That is Xavier's range for the linear map from a patch's C p^2 values to D.
+    """
+    bound = math.sqrt(6 / (projection.weight[0].numel() + projection.out_channels))
+    nn.init.uniform_(projection.weight, -bound, bound)
+    assert projection.bias is not None
+    nn.init.zeros_(projection.bias)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from baselines.consistency import consistency_loss
 from bench import train
-from bench.augmentation import augment
 from bench.checkpoints import save_checkpoint
+from bench.errors import UsageError
 from bench.train import Batch, TrainingJob, noisy_accuracy, provenance, with_noise
 from rrcm.heads import Classifier
+from rrcm.mixing import mix, soft_labels
+from rrcm.views import finetuning_view
+
+Augmentation = Literal["light", "none", "flip", "crop-flip", "randaugment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,12 @@ class Recipe(train.Recipe):
     """Recipe of fine-tuning.
 
     Attributes:
+        epochs: passes over the training images, looked at after each; 0 = max_steps counts instead.
+        warmup_epochs, cosine_epochs: as warmup_steps and cosine_steps, where epochs count.
+        scale_rate: whether learning_rate is that of 256 images and grows with batch_size.
+        augmentation: what is drawn before the noise; see `finetuning_view`.
+        mixup, cutmix: a of the mixed share's distribution Beta(a, a); 0 = off.
+        label_smoothing: probability taken from the label and spread over all classes, in [0,1).
         layer_decay: factor on the learning rate from each layer to the one below it.
         copies: noisy copies m of each image.
         weight: lambda of the consistency regularisation.
@@ -31,6 +41,31 @@ class Recipe(train.Recipe):
     copies: int = 2
     weight: float = 5.0
     entropy_weight: float = 0.5
+    epochs: int = 0
+    warmup_epochs: int = 0
+    cosine_epochs: int = 0
+    scale_rate: bool = False
+    augmentation: Augmentation = "light"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none.
+
+        Raises:
+            UsageError: mixup or cutmix is negative, or label_smoothing outside [0,1).
+        """
+        if min(self.mixup, self.cutmix) < 0 or not 0 <= self.label_smoothing < 1:
+            raise UsageError(
+                f"mixup {self.mixup:g} and cutmix {self.cutmix:g} must be >= 0, and label_smoothing "
+                f"{self.label_smoothing:g} in [0,1)"
+            )
+
+    @property
+    def has_soft_labels(self) -> bool:
+        """True where an image may belong to several classes."""
+        return max(self.mixup, self.cutmix, self.label_smoothing) > 0
 
 
 class Objective:
@@ -47,7 +82,8 @@ class Objective:
         layers: dict[int, list[nn.Parameter]] = {}
         depth = self.network.base_model.config.depth
         for name, parameter in self.network.named_parameters():
-            layers.setdefault(layer_of(name, depth), []).append(parameter)
+            if parameter.requires_grad:
+                layers.setdefault(layer_of(name, depth), []).append(parameter)
         return [
             {"params": parameters, "lr": learning_rate * self.recipe.layer_decay ** (depth + 1 - layer)}
             for layer, parameters in sorted(layers.items())
@@ -55,13 +91,18 @@ class Objective:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
-        x = augment(batch.x, self.task, batch.generator).repeat(self.recipe.copies, 1, 1, 1)
+        recipe, targets = self.recipe, batch.labels
+        x = finetuning_view(batch.x, self.task, recipe.augmentation, batch.generator)
+        if recipe.has_soft_labels:
+            targets = soft_labels(targets, self.task.num_classes, recipe.label_smoothing)
+            x, targets = mix(x, targets, batch.generator, mixup=recipe.mixup, cutmix=recipe.cutmix)
+        x = x.repeat(recipe.copies, 1, 1, 1)
         logits = self.network(with_noise(x, self.sigma, batch.generator), self.sigma).float()
         return consistency_loss(
-            list(logits.chunk(self.recipe.copies)),
-            batch.labels,
-            weight=self.recipe.weight,
-            entropy_weight=self.recipe.entropy_weight,
+            list(logits.chunk(recipe.copies)),
+            targets,
+            weight=recipe.weight,
+            entropy_weight=recipe.entropy_weight,
         )
 
     def after_step(self, step: int) -> None:
@@ -81,14 +122,36 @@ def layer_of(name: str, depth: int) -> int:
     return depth + 1
 
 
+def in_steps(recipe: Recipe, images: int) -> Recipe:
+    """Return the recipe with epochs turned into steps over `images` training images, and its rate for its batch.
+
+    The rate changes once per epoch, the first having rate 0 (arXiv 2501.13094, fine-tuning).
+    """
+    scale = recipe.batch_size / 256 if recipe.scale_rate else 1.0
+    recipe = replace(recipe, learning_rate=scale * recipe.learning_rate, scale_rate=False)
+    if recipe.epochs == 0:
+        return recipe
+    per_epoch = images // min(recipe.batch_size, images)
+    return replace(
+        recipe,
+        max_steps=recipe.epochs * per_epoch,
+        warmup_steps=recipe.warmup_epochs * per_epoch,
+        cosine_steps=recipe.cosine_epochs * per_epoch,
+        rate_every=per_epoch,
+        evaluate_every=per_epoch,
+        patience=recipe.epochs,
+    )
+
+
 def finetune(classifier: Classifier, recipe: Recipe, sigma: float, name: str, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint called `name`."""
+    recipe = in_steps(recipe, len(job.train_indices))
     objective = Objective(classifier, recipe, sigma, job)
     fitted = train.fit(name.removesuffix(".safetensors"), objective, recipe, job)
     encoder = classifier.base_model.config
     save_checkpoint(
         job.folder / name,
         fitted.network.state_dict(),
-        config={"method": "rrcm", "sigma": sigma, **asdict(encoder)},
+        config={"method": "rrcm", "sigma": sigma, "layernorm": classifier.layernorm, **asdict(encoder)},
         training=provenance(job, fitted),
     )

@@ -2,53 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from bench.checkpoints import load_checkpoint, load_weights
+from bench.checkpoints import check_configuration, load_checkpoint, load_weights
 from bench.train import TrainingJob, seeded_initialisation
-from bench.types import Task
-from rrcm import finetune, pretrain
+from bench.types import Network, Task
+from rrcm import finetune, presets, pretrain
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
+from rrcm.presets import EncoderName, EncoderOptions, PretrainingName, RecipeName
+
+NAMED_OPTIONS = ("encoder", "recipe", "pretrain_recipe")
+"""Options that stand for several others; see `expand`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(finetune.Recipe):
-    """Options of rRCM: sizes of the encoder, the recipe of fine-tuning, and that of pre-training (`pretrain_*`).
+class Config(EncoderOptions, finetune.Recipe):
+    """Options of rRCM: the encoder, the recipe of fine-tuning, and that of pre-training (`pretrain_*`).
 
     Attributes:
-        layernorm: whether the classifier reads h after the last LayerNorm.
+        encoder, recipe, pretrain_recipe: names of the presets whose values the other options start from.
         pretrain_steps: 0 = fine-tune from random weights.
+        checkpoint_blocks: compute the encoder's blocks again in the backward pass, to train in less memory.
     """
 
     task: Task
     sigma: float
-    patch_size: int = 7
-    embed_dim: int = 128
-    depth: int = 4
-    num_heads: int = 4
-    hidden_dim: int = 512
-    output_dim: int = 128
-    layernorm: bool = True
-    pretrain_steps: int = 1500
-    pretrain_batch_size: int = 256
-    pretrain_learning_rate: float = 1e-3
+    encoder: EncoderName = "rrcm-mnist"
+    recipe: RecipeName = "small"
+    pretrain_recipe: PretrainingName = "small"
+    checkpoint_blocks: bool = False
+    pretrain_steps: int = pretrain.SMALL.max_steps
+    pretrain_batch_size: int = pretrain.SMALL.batch_size
+    pretrain_learning_rate: float = pretrain.SMALL.learning_rate
+    pretrain_weight_decay: float = pretrain.SMALL.weight_decay
+    pretrain_warmup_steps: int = pretrain.SMALL.warmup_steps
+    pretrain_ema_decay: float = pretrain.SMALL.ema_decay
+    pretrain_clip: float = pretrain.SMALL.clip
+    pretrain_clip_from: int = pretrain.SMALL.clip_from
+    pretrain_target_start: float = pretrain.SMALL.target_start
+    pretrain_target_end: float = pretrain.SMALL.target_end
+    pretrain_sharpness: float = pretrain.SMALL.sharpness
+    pretrain_evaluate_every: int = pretrain.SMALL.evaluate_every
+    pretrain_precision: Literal["float32", "bfloat16"] = pretrain.SMALL.precision
 
     @property
-    def encoder(self) -> EncoderConfig:
+    def sizes(self) -> EncoderConfig:
         """Sizes of the encoder for the task."""
+        options = {field.name: getattr(self, field.name) for field in fields(EncoderOptions)}
+        del options["layernorm"]
         return EncoderConfig(
             image_size=self.task.image_size,
-            patch_size=self.patch_size,
             in_channels=self.task.channels,
-            embed_dim=self.embed_dim,
-            depth=self.depth,
-            num_heads=self.num_heads,
-            hidden_dim=self.hidden_dim,
-            output_dim=self.output_dim,
+            checkpoint_blocks=self.checkpoint_blocks,
+            **options,
         )
 
     @property
@@ -56,8 +69,50 @@ class Config(finetune.Recipe):
         """Recipe of the pre-training stage."""
         return pretrain.Recipe(
             max_steps=self.pretrain_steps,
-            batch_size=self.pretrain_batch_size,
-            learning_rate=self.pretrain_learning_rate,
+            **{name: getattr(self, f"pretrain_{name}") for name in _PRETRAIN_OPTIONS},
+        )
+
+
+_PRETRAIN_OPTIONS = tuple(
+    field.name.removeprefix("pretrain_")
+    for field in fields(Config)
+    if field.name.startswith("pretrain_") and field.name not in ("pretrain_steps", "pretrain_recipe")
+)
+"""Fields of `pretrain.Recipe` that are options called pretrain_<field>."""
+
+
+def expand(config: Config) -> Config:
+    """Return the configuration with every option that its named presets hold set to the preset's value.
+
+    Raises:
+        UsageError: the recipe is not published at this sigma.
+    """
+    pretraining = presets.pretraining(config.pretrain_recipe)
+    return replace(
+        config,
+        **asdict(presets.ENCODERS[config.encoder].options),
+        **asdict(presets.finetuning(config.recipe, config.sigma)),
+        pretrain_steps=pretraining.max_steps,
+        **{f"pretrain_{name}": getattr(pretraining, name) for name in _PRETRAIN_OPTIONS},
+    )
+
+
+def networks() -> Iterator[Network]:
+    """Yield the classifier of every named encoder, on the meta device."""
+    for name, preset in presets.ENCODERS.items():
+        task = preset.task
+        config = expand(Config(task=task, sigma=0.5, encoder=name))
+        with torch.device("meta"):
+            encoder = Encoder(config.sizes)
+            projector = encoder.projection_head
+            classifier = Classifier(encoder, task.num_classes, layernorm=config.layernorm)
+        yield Network(
+            name=name,
+            task=task,
+            body=classifier.base_model,
+            projector=projector,
+            head=classifier.linear_head,
+            forward=FixedSigma(classifier.eval(), config.sigma),
         )
 
 
@@ -87,18 +142,21 @@ def build(config: Config, checkpoint: Path | None) -> Classifier:
     """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
 
     Raises:
-        CheckpointError: the file is unreadable or holds another model.
+        CheckpointError: the file is unreadable, holds another model, or was made with other heads or LayerNorm.
     """
-    classifier = Classifier(Encoder(config.encoder), config.task.num_classes, layernorm=config.layernorm)
+    classifier = Classifier(Encoder(config.sizes), config.task.num_classes, layernorm=config.layernorm)
     if checkpoint is not None:
-        tensors, _ = load_checkpoint(checkpoint)
+        tensors, metadata = load_checkpoint(checkpoint)
         load_weights(classifier, tensors, checkpoint)
+        check_configuration(
+            metadata, {"layernorm": config.layernorm, "num_heads": config.num_heads}, checkpoint
+        )
     return classifier.eval()
 
 
 def train(config: Config, job: TrainingJob) -> None:
     """Pre-train the encoder if its checkpoint is not there yet, fine-tune it at sigma, and write the checkpoint."""
-    encoder = pretrain.load_or_train(config.encoder, config.pretraining, job)
+    encoder = pretrain.load_or_train(config.sizes, config.pretraining, job)
     with seeded_initialisation(job.seed):
         classifier = Classifier(encoder, config.task.num_classes, layernorm=config.layernorm)
     finetune.finetune(classifier, config, config.sigma, checkpoint_name(config), job)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import train
-from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bench.checkpoints import check_configuration, load_checkpoint, load_weights, save_checkpoint
 from bench.noise import karras_grid, to_model_units
 from bench.train import Batch, TrainingJob, provenance
 from bench.types import Task
@@ -40,6 +40,10 @@ class Recipe(train.Recipe):
     sharpness: float = 10.0
 
 
+SMALL = Recipe(max_steps=1500, batch_size=256)
+"""The recipe for small images on a CPU."""
+
+
 class Objective:
     """The two losses, the target encoder that follows the online one, and the one time index of each batch."""
 
@@ -49,8 +53,9 @@ class Objective:
         self.companions = nn.ModuleList([self.target])
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
-        """Return all parameters at one learning rate."""
-        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+        """Return all parameters that are trained, at one learning rate."""
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr": learning_rate}]
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean of contrastive + consistency loss at one index i, uniform over 0..N-2."""
@@ -90,8 +95,9 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Enc
         return encoder
     path = job.folder / CHECKPOINT_NAME
     if path.exists():
-        tensors, _ = load_checkpoint(path)
+        tensors, metadata = load_checkpoint(path)
         load_weights(encoder, tensors, path)
+        check_configuration(metadata, {"num_heads": sizes.num_heads}, path)
         return encoder
     fitted = train.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
     save_checkpoint(

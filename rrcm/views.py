@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.augmentation import augment, random_affine
 from bench.types import Task
+from rrcm.randaugment import rand_augment
 
 
 def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
@@ -27,6 +30,45 @@ def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
 def plain_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     """Return the lightly augmented view that the consistency term sees; (B,C,H,W) in [0,1]."""
     return augment(x, task, generator)
+
+
+def finetuning_view(x: Tensor, task: Task, kind: str, generator: torch.Generator) -> Tensor:
+    """Return x (B,C,H,W) in [0,1] augmented for fine-tuning; the same shape and range.
+
+    Args:
+        kind: "light" (as all methods), "none", "flip", "crop-flip" (40% to 100% of the area, sides 3:4 to 4:3,
+            resized back, then a flip) or "randaugment" (see `rand_augment`).
+
+    Deviation: crops are taken from the data set's own square image, not from the uncropped photograph.
+    """
+    if kind == "none":
+        return x
+    if kind == "light":
+        return augment(x, task, generator)
+    if kind == "randaugment":
+        return rand_augment(x, generator)
+    return random_crop(x, generator, area=(0.4, 1.0) if kind == "crop-flip" else (1.0, 1.0))
+
+
+def random_crop(x: Tensor, generator: torch.Generator, *, area: tuple[float, float]) -> Tensor:
+    """Return each image's random crop of a share of its area in `area`, resized back, and flipped or not.
+
+    Sides are between 3:4 and 4:3 where the area allows; area (1, 1) is the flip alone.
+    """
+    draws = torch.rand((5, len(x)), generator=generator, device=x.device)
+    ratio = ((2 * draws[0] - 1) * math.log(4 / 3)).exp().sqrt()
+    side = (area[0] + (area[1] - area[0]) * draws[1]).sqrt()
+    width, height = (side * ratio).clamp(max=1), (side / ratio).clamp(max=1)
+    if area == (1.0, 1.0):
+        width, height = torch.ones_like(side), torch.ones_like(side)
+    mirror = torch.where(draws[4] < 0.5, -1.0, 1.0)
+    zero = torch.zeros_like(side)
+    rows = [
+        torch.stack([mirror * width, zero, (2 * draws[2] - 1) * (1 - width)], dim=1),
+        torch.stack([zero, height, (2 * draws[3] - 1) * (1 - height)], dim=1),
+    ]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:

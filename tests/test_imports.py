@@ -13,10 +13,10 @@ LEVELS = (
     {"errors"},
     {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published"},
+    | {"published", "network_sizes"},
     {"data", "config", "subsets", "estimation", "codec"},
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
-    {"api", "training", "comparison", "recertify", "attack", "synthetic"},
+    {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
     {"selftest"},
     {"selftest_method"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,18 +43,90 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
     click.echo(f"{path}")
 
 
+@click.command(name="import-checkpoint")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
+@click.option(
+    "--which", type=click.Choice(["ema", "online", "target"]), help="Network of a folder <step>.ckpt; ema."
+)
+@click.option("--sigma", type=float, metavar="FLOAT", help="Noise level that a classifier was trained at.")
+@click.option("--num-heads", type=click.IntRange(min=1), metavar="INT", help="Attention heads of a new size.")
+@click.option(
+    "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
+)
+def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
+    """Turn a released checkpoint into a safetensors file that says what it is.
+
+    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, or a residual network
+    with its arch. Only tensors are read: no code in the file is run.
+    """
+    from bench.importing import import_checkpoint as convert
+
+    for sentence in convert(path, out, command=command_line(), which=which, said=said):
+        click.echo(sentence)
+    click.echo(f"{out}")
+
+
 @click.command(name="list")
-@click.argument("what", type=click.Choice(["methods", "datasets", "presets"]))
+@click.argument("what", type=click.Choice(["methods", "datasets", "presets", "models", "recipes"]))
 def list_names(what: str) -> None:
-    """List the methods, data sets or presets."""
-    from bench.config import list_presets
+    """List the methods, data sets, presets, networks with their sizes, or training recipes."""
     from bench.display import name_table
+
+    for headers, rows in _LISTS[what]():
+        name_table(headers, rows)
+
+
+Tables = list[tuple[Sequence[str], Sequence[Sequence[str]]]]
+
+
+def _methods() -> Tables:
     from bench.registry import methods
 
-    if what == "methods":
-        name_table(("method", "what it is"), [(entry.name, entry.summary) for entry in methods().values()])
-    elif what == "datasets":
-        name_table(("data set", "what it is"), list(DATASETS.items()))
-    else:
-        rows = [(preset.name, preset.description, preset.cost, preset.expected) for preset in list_presets()]
-        name_table(("preset", "what it is", "cost", "expected result"), rows)
+    rows = [(entry.name, entry.summary) for entry in methods().values()]
+    return [(("method", "what it is"), rows)]
+
+
+def _datasets() -> Tables:
+    return [(("data set", "what it is"), list(DATASETS.items()))]
+
+
+def _presets() -> Tables:
+    from bench.config import list_presets
+
+    rows = [(preset.name, preset.description, preset.cost, preset.expected) for preset in list_presets()]
+    return [(("preset", "what it is", "cost", "expected result"), rows)]
+
+
+def _models() -> Tables:
+    from bench.network_sizes import measure
+    from bench.registry import networks
+
+    headers = ("network", "image", "encoder parameters", "projector", "head", "FLOPs per image")
+    rows = [
+        (
+            size.name,
+            "x".join(map(str, size.image)),
+            f"{size.body:,}",
+            f"{size.projector:,}",
+            f"{size.head:,}",
+            f"{size.flops:,}",
+        )
+        for size in map(measure, networks())
+    ]
+    return [(headers, rows)]
+
+
+def _recipes() -> Tables:
+    from bench.registry import recipe_tables
+
+    return [*recipe_tables()]
+
+
+_LISTS: Mapping[str, Callable[[], Tables]] = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "presets": _presets,
+    "models": _models,
+    "recipes": _recipes,
+}

@@ -127,7 +127,7 @@ def write_nothing(path):
 def test_wrong_file_is_one_clear_line_and_runs_nothing(tmp_path, write, suffix):
     path = tmp_path / f"model{suffix}"
     write(path)
-    with pytest.raises(CheckpointError, match=r"model.* is not a readable ") as error:
+    with pytest.raises(CheckpointError, match=r"model\.\w+ (is|holds) ") as error:
         load_denoiser(str(path), FLAGS, COLOUR)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "trace").exists()
@@ -137,7 +137,7 @@ def test_file_that_holds_no_weights_or_is_not_there_is_refused(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     with pytest.raises(CheckpointError, match="holds no state dict"):
         load_denoiser(str(tmp_path / "list.pt"), "", COLOUR)
-    with pytest.raises(CheckpointError, match=r"No checkpoint at .*none\.pt: name a file that is there"):
+    with pytest.raises(CheckpointError, match=r"No file at .*none\.pt: name a checkpoint"):
         load_denoiser(str(tmp_path / "none.pt"), "", COLOUR)
 
 
@@ -244,7 +244,7 @@ def test_options_that_need_another_are_refused():
 
 def test_hub_names_go_to_diffusers_only_with_their_prefix(tmp_path, monkeypatch):
     asked = []
-    with pytest.raises(CheckpointError, match="No checkpoint at owner/name"):
+    with pytest.raises(CheckpointError, match="No file at owner/name"):
         load_denoiser("owner/name", "", TASK)
     folder = pipeline(tmp_path)
     monkeypatch.setattr(

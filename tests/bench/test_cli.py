@@ -181,7 +181,7 @@ def test_training_uses_the_sizes_of_the_data_sets_preset(monkeypatch):
 
     monkeypatch.setattr("bench.training.train_method", record)
     assert bench(monkeypatch, "train", "rrcm", "--dataset", "cifar10") == 0
-    assert seen["rrcm"]["rrcm"]["embed_dim"] == 768
+    assert seen["rrcm"]["rrcm"]["encoder"] == "rrcm-b-cifar10"
 
 
 def test_changed_protocol_is_refused_in_the_same_folder(root, monkeypatch, capsys):
@@ -250,8 +250,9 @@ def test_fields_own_spellings_and_imagenet_dir_work(monkeypatch, capsys):
     assert [line for line in expected if line not in shown] == []
 
 
-@pytest.mark.parametrize("what", ["methods", "datasets", "presets"])
+@pytest.mark.parametrize("what", ["methods", "datasets", "presets", "models", "recipes"])
 def test_list_names_everything(monkeypatch, capsys, what):
     names = {"methods": "consistency", "datasets": "fashion-mnist", "presets": "mnist5k-full"}
+    names |= {"models": "85,117,440", "recipes": "imagenet at 0.25"}
     assert bench(monkeypatch, "list", what) == 0
     assert names[what] in capsys.readouterr().out

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from bench.noise import karras_grid
+from bench.train import rate_scale
 from rrcm.encoder import Encoder, EncoderConfig
+from rrcm.finetune import Recipe, in_steps
 from rrcm.heads import Classifier
 from rrcm.losses import Views, consistency_loss, contrastive_loss
 from rrcm.schedule import num_scales, target_rate
@@ -101,3 +103,11 @@ def test_schedules_reproduce_released_ones():
         ):
             assert target_rate(step, total, sharpness) == pytest.approx(rate, abs=1e-9)
             assert num_scales(step, total) == scales
+
+
+def test_fine_tuning_rate_reproduces_the_released_one():
+    recorded = json.loads((GOLDEN / "rrcm_schedules.json").read_text())["finetune_lr"]
+    warmup, total = recorded["args"]["warmup"], recorded["args"]["total"]
+    recipe = in_steps(Recipe(schedule="cosine", epochs=total, warmup_epochs=warmup, batch_size=5), 10)
+    for epoch, scale in zip(recorded["steps"], recorded["scale"], strict=True):
+        assert rate_scale(2 * epoch + 1, recipe) == pytest.approx(scale, abs=1e-9)

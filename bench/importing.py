@@ -1,0 +1,112 @@
+"""Released checkpoints -> safetensors files of ours: recognised, checked name by name, described."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench import registry, zoo
+from bench.checkpoints import Imported, check_weights, load_torch_file, save_checkpoint, shapes_of
+from bench.errors import CheckpointError, UsageError
+from bench.types import Task
+
+
+def import_checkpoint(
+    path: Path, out: Path, *, command: str, which: str | None = None, said: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Write a released checkpoint as the safetensors file `out`, and return sentences on what it is.
+
+    Args:
+        path: a file written by torch.save, or a released pre-training folder.
+        command: the command line, kept in the file.
+        which: network of a folder: "ema" (the default), "online" or "target".
+        said: what tensors do not tell, as in `rrcm.checkpoints.Request`; None where the user said nothing.
+
+    Raises:
+        CheckpointError: the file is damaged, holds more than tensors, or is of another kind or model.
+        UsageError: something must be said that is not, or the other way round.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out is {out}, expected a name that ends in .safetensors")
+    if out.exists():
+        raise UsageError(f"{out} exists: give another --out")
+    rrcm = registry.released()
+    if path.is_dir():
+        path = rrcm.file_in(path, which or "ema")
+    elif which is not None:
+        raise UsageError(f"--which is {which}, but {path} is not a folder: leave it out")
+    content = load_torch_file(path)
+    if isinstance(content, dict) and {"arch", "state_dict"} <= content.keys():
+        imported = _residual_network(content, said.get("sigma"), path)
+    elif rrcm.recognises(tensors := _state_dict(content)):
+        imported = rrcm.import_tensors(tensors, rrcm.Request(**said), path)
+    else:
+        raise CheckpointError(f"{path} is {_likeness(content, tensors)}, expected a checkpoint of rRCM.")
+    origin = {"command": command, "imported_from": path.name, "sha256": zoo.sha256(path)}
+    save_checkpoint(out, imported.tensors, config=imported.config, training=origin)
+    return (*imported.description, _how_to_use(out, imported.file_name))
+
+
+def _state_dict(content: Any) -> dict[str, Tensor]:
+    """Return the named tensors of a file: at the top, or below "model" or "state_dict"; {} where there are none."""
+    if not isinstance(content, dict):
+        return {}
+    for key in ("model", "state_dict"):
+        if isinstance(content.get(key), dict):
+            return _state_dict(content[key])
+    named = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return named if len(named) == len(content) else {}
+
+
+def _residual_network(content: dict[str, Any], sigma: float | None, source: Path) -> Imported:
+    """Return the import of `{arch, state_dict}`, the form of arXiv 1902.02918's checkpoints."""
+    arch, tensors = str(content["arch"]), _state_dict(content)
+    plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in tensors.items()}
+    weights = {name: value for name, value in plain.items() if value.dim() > 0}
+    if "1.conv1.weight" not in weights or "1.fc.weight" not in weights:
+        raise CheckpointError(
+            f"{source} holds {arch!r} with names such as {next(iter(plain), 'none')!r}, expected 1.conv1.weight "
+            "and 1.fc.weight (normalisation, then the network)."
+        )
+    num_classes, channels = len(weights["1.fc.weight"]), weights["1.conv1.weight"].shape[1]
+    side = 32 if arch.startswith("cifar_") else 224
+    task = Task(dataset="", channels=channels, image_size=side, num_classes=num_classes)
+    with torch.device("meta"):
+        expected = registry.backbone(arch).make(task, 0.5).state_dict()
+    check_weights(shapes_of(expected), plain, source)
+    at = "a sigma that is not given" if sigma is None else f"sigma {sigma:g}"
+    return Imported(
+        description=(f"{arch} of {num_classes} classes after its normalisation, trained on noise of {at}",),
+        tensors=plain,
+        config={"method": "gaussian", "backbone": arch, "sigma": sigma},
+        file_name=None if sigma is None else f"gaussian-{arch}_sigma_{sigma:g}.safetensors",
+    )
+
+
+def _likeness(content: Any, tensors: Mapping[str, Tensor]) -> str:
+    """Return what a file that is not imported looks like."""
+    names = [name.removeprefix("module.") for name in tensors]
+    if not tensors:
+        keys = f" with the keys {', '.join(map(str, list(content)[:6]))}" if isinstance(content, dict) else ""
+        return f"a {type(content).__name__}{keys} and no state dict"
+    for start, what in (
+        ("input_blocks.", "a U-Net of improved-diffusion or guided-diffusion"),
+        ("patch_embed.", "a vision transformer without rRCM's projector"),
+        ("layer1.", "a residual network without its `arch`"),
+    ):
+        if any(name.startswith(start) for name in names):
+            return f"the state dict of {what}"
+    return f"a state dict of another model, with names such as {', '.join(names[:3])}"
+
+
+def _how_to_use(out: Path, file_name: str | None) -> str:
+    if file_name is None:
+        return "give --sigma to learn the name under which a zoo expects the file"
+    return f"`--zoo DIR` of run and train finds it as DIR/<data set>/{file_name}" + (
+        "" if out.name == file_name else ", so rename or move it"
+    )

@@ -1,0 +1,252 @@
+"""Named presets of rRCM (arXiv 2501.13094): encoder sizes, fine-tuning recipes, pre-training recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+from bench.errors import UsageError
+from bench.types import Task
+from rrcm import finetune, pretrain
+
+EncoderName = Literal["rrcm-mnist", "rrcm-b-cifar10", "rrcm-s-imagenet", "rrcm-b-imagenet"]
+RecipeName = Literal["small", "cifar10", "imagenet"]
+PretrainingName = Literal["small", "rrcm-b-cifar10", "rrcm-s-imagenet", "rrcm-b-imagenet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """Options that describe the network; the image's shape comes from the task.
+
+    Attributes:
+        layernorm: whether the classifier reads h after the last LayerNorm.
+        moco_initialization, stop_grad_conv1: random start of the patch projection, and whether it stays there.
+
+    The defaults are `rrcm-mnist`, for grey images of 28x28.
+    """
+
+    patch_size: int = 7
+    embed_dim: int = 128
+    depth: int = 4
+    num_heads: int = 4
+    hidden_dim: int = 512
+    output_dim: int = 128
+    layernorm: bool = True
+    moco_initialization: bool = False
+    stop_grad_conv1: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedEncoder:
+    """The options of a published size, and the data set it was made for."""
+
+    options: EncoderOptions
+    task: Task
+
+
+_IMAGENET = Task(dataset="imagenet", channels=3, image_size=224, num_classes=1000)
+_S_IMAGENET = EncoderOptions(
+    patch_size=16,
+    embed_dim=512,
+    depth=6,
+    num_heads=8,
+    hidden_dim=2048,
+    output_dim=256,
+    moco_initialization=True,
+    stop_grad_conv1=True,
+)
+
+ENCODERS: Mapping[EncoderName, NamedEncoder] = MappingProxyType(
+    {
+        "rrcm-mnist": NamedEncoder(
+            options=EncoderOptions(),
+            task=Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10),
+        ),
+        "rrcm-b-cifar10": NamedEncoder(
+            options=EncoderOptions(
+                patch_size=4,
+                embed_dim=768,
+                depth=12,
+                num_heads=12,
+                hidden_dim=2048,
+                output_dim=256,
+                layernorm=False,
+            ),
+            task=Task(dataset="cifar10", channels=3, image_size=32, num_classes=10),
+        ),
+        "rrcm-s-imagenet": NamedEncoder(options=_S_IMAGENET, task=_IMAGENET),
+        "rrcm-b-imagenet": NamedEncoder(
+            options=replace(_S_IMAGENET, embed_dim=768, depth=12, num_heads=12, hidden_dim=4096),
+            task=_IMAGENET,
+        ),
+    }
+)
+"""Sizes of the paper's encoders and of the small one, by name."""
+
+_FINETUNING = finetune.Recipe(
+    batch_size=1024,
+    learning_rate=2e-4,
+    scale_rate=True,
+    weight_decay=0.0,
+    schedule="cosine",
+    ema_decay=0.0,
+    clip=0.0,
+    epochs=100,
+    warmup_epochs=10,
+    layer_decay=0.75,
+    copies=2,
+    weight=10.0,
+    entropy_weight=0.5,
+    augmentation="none",
+)
+_FINETUNING_IMAGENET = replace(_FINETUNING, warmup_epochs=5, layer_decay=0.65, mixup=0.8, cutmix=1.0)
+
+FINETUNING: Mapping[tuple[RecipeName, float], finetune.Recipe] = MappingProxyType(
+    {
+        ("cifar10", 0.25): _FINETUNING,
+        ("cifar10", 0.5): replace(_FINETUNING, weight=20.0),
+        ("cifar10", 1.0): replace(_FINETUNING, weight=20.0, layer_decay=0.65),
+        ("imagenet", 0.25): replace(
+            _FINETUNING_IMAGENET, epochs=150, augmentation="randaugment", label_smoothing=0.1
+        ),
+        ("imagenet", 0.5): replace(
+            _FINETUNING_IMAGENET,
+            epochs=50,
+            cosine_epochs=150,
+            batch_size=2048,
+            weight=20.0,
+            augmentation="crop-flip",
+        ),
+        ("imagenet", 1.0): replace(
+            _FINETUNING_IMAGENET,
+            epochs=150,
+            batch_size=256,
+            learning_rate=1e-4,
+            weight=20.0,
+            augmentation="flip",
+        ),
+    }
+)
+"""The paper's recipes of fine-tuning, by data set and sigma.
+
+Deviation: the released program keeps the checkpoint that is best on the test set; here held-out training images decide.
+"""
+
+_PRETRAINING = pretrain.Recipe(
+    max_steps=600_000,
+    batch_size=4096,
+    learning_rate=1e-4,
+    weight_decay=0.01,
+    warmup_steps=10_000,
+    clip_from=10_000,
+    target_start=0.99,
+    target_end=0.9999,
+    sharpness=10.0,
+    precision="bfloat16",
+    evaluate_every=1000,
+)
+
+PRETRAINING: Mapping[PretrainingName, pretrain.Recipe] = MappingProxyType(
+    {
+        "rrcm-b-cifar10": replace(
+            _PRETRAINING,
+            max_steps=300_000,
+            batch_size=2048,
+            weight_decay=0.0,
+            ema_decay=0.9999,
+            sharpness=15.0,
+        ),
+        "rrcm-s-imagenet": _PRETRAINING,
+        "rrcm-b-imagenet": replace(
+            _PRETRAINING, learning_rate=2e-4, weight_decay=0.03, warmup_steps=15_000, clip_from=15_000
+        ),
+    }
+)
+"""The paper's recipes of pre-training, by encoder."""
+
+
+def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
+    """Return the recipe of fine-tuning for a sigma.
+
+    Raises:
+        UsageError: the paper has none at this sigma.
+    """
+    if name == "small":
+        return finetune.Recipe()
+    if (name, sigma) not in FINETUNING:
+        known = ", ".join(f"{known:g}" for family, known in FINETUNING if family == name)
+        raise UsageError(
+            f"recipe {name!r} is published at sigma {known}, not at {sigma:g}; give its options singly"
+        )
+    return FINETUNING[name, sigma]
+
+
+def pretraining(name: PretrainingName) -> pretrain.Recipe:
+    """Return the recipe of pre-training of an encoder."""
+    return pretrain.SMALL if name == "small" else PRETRAINING[name]
+
+
+Rows = list[tuple[str, ...]]
+
+
+def recipe_tables() -> list[tuple[tuple[str, ...], Rows]]:
+    """Return (headers, rows) of the fine-tuning recipes, and of the pre-training recipes, for reading."""
+    finetuning_rows: Rows = [
+        (
+            f"{family} at {sigma:g}",
+            str(recipe.epochs),
+            f"{recipe.warmup_epochs} / {recipe.cosine_epochs or recipe.epochs}",
+            str(recipe.batch_size),
+            f"{recipe.learning_rate:g}",
+            f"{recipe.weight_decay:g}",
+            f"{recipe.layer_decay:g}",
+            f"{recipe.copies} / {recipe.weight:g} / {recipe.entropy_weight:g}",
+            recipe.augmentation,
+            f"{recipe.mixup:g} / {recipe.cutmix:g} / {recipe.label_smoothing:g}",
+        )
+        for (family, sigma), recipe in FINETUNING.items()
+    ]
+    pretraining_rows: Rows = [
+        (
+            name,
+            str(recipe.max_steps),
+            str(recipe.warmup_steps),
+            str(recipe.batch_size),
+            f"{recipe.learning_rate:g}",
+            f"{recipe.weight_decay:g}",
+            f"{recipe.ema_decay:g}",
+            f"{recipe.target_start:g} to {recipe.target_end:g}, A {recipe.sharpness:g}",
+            f"{recipe.clip:g} from step {recipe.clip_from}",
+            recipe.precision,
+        )
+        for name, recipe in PRETRAINING.items()
+    ]
+    return [(_FINETUNING_HEADERS, finetuning_rows), (_PRETRAINING_HEADERS, pretraining_rows)]
+
+
+_FINETUNING_HEADERS: tuple[str, ...] = (
+    "--set rrcm.recipe",
+    "epochs",
+    "warm-up / cosine epochs",
+    "batch",
+    "lr per 256",
+    "weight decay",
+    "layer decay",
+    "m / lambda / eta",
+    "augmentation",
+    "mixup / cutmix / smoothing",
+)
+_PRETRAINING_HEADERS: tuple[str, ...] = (
+    "--set rrcm.pretrain_recipe",
+    "steps",
+    "warm-up",
+    "batch",
+    "lr",
+    "weight decay",
+    "EMA",
+    "target rate",
+    "clip",
+    "precision",
+)

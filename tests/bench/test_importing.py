@@ -1,0 +1,140 @@
+"""Files that users bring: damaged, foreign or hostile ones end in one clear sentence and run nothing."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench import registry
+from bench.errors import CheckpointError, UsageError
+from bench.importing import import_checkpoint
+from bench.types import Task
+from tests.bench.test_checkpoints import Planted
+from tests.tiny import bench
+
+GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
+NOTHING_SAID = {"sigma": None, "num_heads": None, "layernorm": None}
+
+
+def convert(path, **said):
+    return import_checkpoint(path, path.with_name("out.safetensors"), command="", said=NOTHING_SAID | said)
+
+
+def refusal(path):
+    with pytest.raises(CheckpointError) as error:
+        convert(path)
+    assert not path.with_name("out.safetensors").exists()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_code_in_a_file_is_not_run(tmp_path, protocol, wrapped):
+    path, trace = tmp_path / "model.pth", tmp_path / "trace"
+    content = {"base_model.cls_token": Planted(str(trace))}
+    if wrapped:
+        torch.save(content, path, pickle_protocol=protocol)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    assert "nothing of it was run" in refusal(path)
+    assert not trace.exists()
+
+
+def test_cut_off_download_says_so(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"base_model.cls_token": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    assert "is cut off or damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html>Too many downloads</html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b"\x1f\x8b\x08\x00", "a gzip archive"),
+        (b"hello", "of an unknown kind"),
+    ],
+)
+def test_file_of_another_kind_is_named(tmp_path, content, kind):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    assert f"is {kind}" in refusal(path)
+
+
+def test_safetensors_file_needs_no_import(tmp_path):
+    path = tmp_path / "model.pth"
+    save_file({"weight": torch.zeros(1)}, path)
+    assert "is a safetensors file" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "likeness"),
+    [
+        (
+            {"module.input_blocks.0.0.weight": torch.zeros(1)},
+            "a U-Net of improved-diffusion or guided-diffusion",
+        ),
+        ({"patch_embed.proj.weight": torch.zeros(1)}, "a vision transformer without rRCM's projector"),
+        ({"layer1.0.conv1.weight": torch.zeros(1)}, "a residual network without its `arch`"),
+        ({"model": {"fc.weight": torch.zeros(1)}}, "another model, with names such as fc.weight"),
+        ({"step": 3, "best": 0.5}, "a dict with the keys step, best and no state dict"),
+        (torch.zeros(3), "a Tensor and no state dict"),
+    ],
+)
+def test_checkpoint_of_another_model_is_likened(tmp_path, content, likeness):
+    path = tmp_path / "model.pt"
+    torch.save(content, path)
+    assert likeness in refusal(path)
+
+
+def test_missing_file_is_one_sentence(tmp_path):
+    assert "No file at" in refusal(tmp_path / "none.pth")
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no reference tensors at {GOLDEN}")
+def test_released_residual_network_gives_the_released_logits_as_a_baseline(tmp_path):
+    source, out = GOLDEN / "cifar_resnet_checkpoint.pth.tar", tmp_path / "out.safetensors"
+    arch = torch.load(source, weights_only=True)["arch"]
+    sentences = import_checkpoint(source, out, command="", said=NOTHING_SAID | {"sigma": 0.25})
+    assert sentences[-1].startswith(
+        f"`--zoo DIR` of run and train finds it as DIR/<data set>/gaussian-{arch}_sigma_0.25.s"
+    )
+    task = Task(dataset="cifar10", channels=3, image_size=32, num_classes=10)
+    config = registry.configure("gaussian", task, 0.25, {"backbone": arch})
+    tensors = load_file(GOLDEN / "cifar_resnet_io.safetensors")
+    logits = registry.load("gaussian").build(config, out)(tensors["in.image"], 0.25)
+    torch.testing.assert_close(logits, tensors["out.logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_residual_network_with_other_names_is_refused(tmp_path):
+    path = tmp_path / "model.pth.tar"
+    torch.save({"arch": "cifar_resnet20", "state_dict": {"conv1.weight": torch.zeros(16, 3, 3, 3)}}, path)
+    assert "expected 1.conv1.weight" in refusal(path)
+
+
+def test_which_needs_a_folder_and_out_a_new_safetensors_name(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({}, path)
+    with pytest.raises(UsageError, match="not a folder"):
+        import_checkpoint(path, tmp_path / "a.safetensors", command="", which="ema", said=NOTHING_SAID)
+    with pytest.raises(UsageError, match=r"ends in \.safetensors"):
+        import_checkpoint(path, tmp_path / "a.pth", command="", said=NOTHING_SAID)
+    (tmp_path / "out.safetensors").touch()
+    with pytest.raises(UsageError, match="give another --out"):
+        convert(path)
+
+
+def test_command_prints_what_a_wrong_file_is_in_one_line(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"<html>")
+    assert bench(monkeypatch, "import-checkpoint", path, "--out", tmp_path / "a.safetensors") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "is a web page" in captured.err

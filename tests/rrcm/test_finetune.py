@@ -1,0 +1,121 @@
+"""Fine-tuning with mixed images: closed forms of mixup and cutmix, seeding, resuming."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench import registry
+from bench.errors import UsageError
+from bench.train import fit
+from rrcm.encoder import Encoder
+from rrcm.finetune import Objective, Recipe
+from rrcm.heads import Classifier
+from rrcm.mixing import mix, soft_labels
+from rrcm.randaugment import rand_augment
+from rrcm.views import finetuning_view, random_crop
+from tests.tiny import OPTIONS, TASK, job
+
+ONE_HOT = F.one_hot(torch.tensor([0, 1])).float()
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def blank_and_full(side=8):
+    return torch.stack([torch.zeros(1, side, side), torch.ones(1, side, side)])
+
+
+def test_smoothing_keeps_a_distribution_with_its_mode_on_the_label():
+    targets = soft_labels(torch.tensor([2, 0]), 4, 0.1)
+    torch.testing.assert_close(
+        targets, torch.tensor([[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]])
+    )
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])
+def test_label_shares_are_pixel_shares(mixup, cutmix):
+    for seed in range(20):
+        x, targets = mix(blank_and_full(), ONE_HOT, generator(seed), mixup=mixup, cutmix=cutmix)
+        torch.testing.assert_close(x.mean(dim=(1, 2, 3)), targets[:, 1])
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(2))
+
+
+def test_mixup_blends_and_cutmix_pastes():
+    blended, _ = mix(blank_and_full(), ONE_HOT, generator(), mixup=0.8, cutmix=0.0)
+    assert len(blended[0].unique()) == 1
+    assert 0 < blended[0, 0, 0, 0] < 1
+    pasted = [mix(blank_and_full(), ONE_HOT, generator(seed), mixup=0.0, cutmix=1.0)[0] for seed in range(20)]
+    assert {float(value) for x in pasted for value in x.unique()} == {0.0, 1.0}
+
+
+def test_crops_keep_the_range_and_flips_alone_keep_the_pixels():
+    x = torch.rand(64, 3, 8, 8, generator=generator())
+    flipped = finetuning_view(x, TASK, "flip", generator())
+    same = (flipped - x).flatten(1).abs().amax(1) < 1e-5
+    mirrored = (flipped - x.flip(3)).flatten(1).abs().amax(1) < 1e-5
+    assert bool((same ^ mirrored).all())
+    assert 0 < same.sum() < 64  # all alike has probability 2^-63
+    crop = random_crop(x, generator(), area=(0.4, 1.0))
+    assert 0 <= crop.min() <= crop.max() <= 1
+    ramp = torch.linspace(0, 1, 64).expand(200, 1, 64, 64)
+    spans = random_crop(ramp, generator(), area=(0.4, 1.0))
+    widths = spans[:, 0, 32].amax(1) - spans[:, 0, 32].amin(1)
+    assert widths.min() > 0.4**0.5 * 0.75**0.5 - 0.05
+
+
+def test_rand_augment_depends_on_the_generator_alone_and_puts_others_back():
+    x = torch.rand(4, 3, 16, 16, generator=generator())
+    import random
+
+    random.seed(3)
+    expected = random.random()
+    random.seed(3)
+    first = rand_augment(x, generator(1))
+    assert random.random() == expected
+    assert torch.equal(first, rand_augment(x, generator(1)))
+    assert not torch.equal(first, rand_augment(x, generator(2)))
+    assert (first.shape, first.dtype) == (x.shape, x.dtype)
+
+
+def test_rand_augment_of_grey_images_is_refused():
+    with pytest.raises(UsageError, match="needs 3 channels, got 1"):
+        rand_augment(torch.zeros(1, 1, 8, 8), generator())
+
+
+@pytest.mark.parametrize("wrong", [{"mixup": -1.0}, {"cutmix": -0.1}, {"label_smoothing": 1.0}])
+def test_shares_that_are_none_are_refused(wrong):
+    with pytest.raises(UsageError, match="must be >= 0, and label_smoothing"):
+        Recipe(**wrong)
+
+
+RECIPE = Recipe(
+    max_steps=5, batch_size=8, evaluate_every=2, warmup_steps=1, mixup=0.8, cutmix=1.0, label_smoothing=0.1
+)
+
+
+def objective(work):
+    torch.manual_seed(0)
+    sizes = registry.configure("rrcm", TASK, 0.5, OPTIONS["rrcm"]).sizes
+    return Objective(Classifier(Encoder(sizes), 2), RECIPE, 0.5, work)
+
+
+def weights(fitted):
+    return torch.cat([value.flatten() for value in fitted.network.state_dict().values()])
+
+
+def test_killed_and_resumed_mixing_ends_with_the_same_weights(tmp_path):
+    whole = job(tmp_path / "whole")
+    expected = fit("stage", objective(whole), RECIPE, whole)
+
+    def stop_at_step_3(progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    parts = job(tmp_path / "parts", report=stop_at_step_3)
+    with pytest.raises(KeyboardInterrupt):
+        fit("stage", objective(parts), RECIPE, parts)
+    parts = dataclasses.replace(parts, report=lambda progress: None)
+    assert torch.equal(weights(fit("stage", objective(parts), RECIPE, parts)), weights(expected))
