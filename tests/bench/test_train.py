@@ -66,6 +66,20 @@ def test_training_stops_when_the_score_stops_rising_and_keeps_the_best(tmp_path)
     assert torch.equal(weights(fitted), weights(best))
 
 
+def test_steps_before_clip_from_are_not_clipped(tmp_path):
+    recipe = dataclasses.replace(RECIPE, max_steps=3, clip=0.0)
+    free, later, clipped = (
+        weights(fit("stage", Objective(work), dataclasses.replace(recipe, **changes), work))
+        for changes, work in (
+            ({}, job(tmp_path / "free")),
+            ({"clip": 1e-6, "clip_from": 3}, job(tmp_path / "later")),
+            ({"clip": 1e-6, "clip_from": 2}, job(tmp_path / "clipped")),
+        )
+    )
+    assert torch.equal(free, later)
+    assert not torch.equal(free, clipped)
+
+
 def test_max_seconds_ends_a_stage_at_once(tmp_path):
     work = job(tmp_path, max_seconds=0.0)
     assert fit("stage", Objective(work), RECIPE, work).steps == 0
