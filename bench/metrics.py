@@ -193,9 +193,8 @@ def samples_used(records: Sequence[Record], alpha: float, radii: Sequence[float]
 
 
 def _ratio_to_least(record: Record, alpha: float, radii: Sequence[float]) -> float:
-    selected = max(record.counts_selection, key=lambda pair: (pair[1], -pair[0]))[0]
     drawn = sum(count for _, count in record.counts_estimation)
-    share = dict(record.counts_estimation).get(selected, 0) / drawn
+    share = dict(record.counts_estimation).get(record.selected, 0) / drawn
     thresholds = [
         1 - tail for tail in table_tails(radii, record.sigma) if tail >= upper_tail(record.n, record.n, alpha)
     ]

@@ -87,12 +87,11 @@ def _recertified(record: Record, header: RunHeader, level: Level) -> Record:
         bound=level.bound,
         uniform=uniform or 0.0,
     )
-    selected = max(record.counts_selection, key=lambda pair: (pair[1], -pair[0]))[0]
     drawn = sum(count for _, count in counts)
-    tail = bound_tail(dict(counts).get(selected, 0), drawn, rule)
+    tail = bound_tail(dict(counts).get(record.selected, 0), drawn, rule)
     return dataclasses.replace(
         record,
-        predict=selected if tail <= 0.5 else ABSTAIN,
+        predict=record.selected if tail <= 0.5 else ABSTAIN,
         radius=radius(tail, record.sigma),
         counts_estimation=counts,
         n=level.n,

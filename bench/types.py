@@ -152,6 +152,11 @@ class Record:
         return self.predict == self.label
 
     @property
+    def selected(self) -> int:
+        """The class that selection chose: the most frequent one, the lowest on a tie."""
+        return max(self.counts_selection, key=lambda pair: (pair[1], -pair[0]))[0]
+
+    @property
     def is_skipped(self) -> bool:
         """True where no estimation sample was drawn: the selected class is wrong, or no radius is within reach."""
         return self.has_counts and not self.counts_estimation

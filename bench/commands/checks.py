@@ -1,5 +1,4 @@
-"""Checking and reusing what was certified: `bench recertify`, `bench replay`, `bench audit`,
-`bench selftest`."""
+"""Checking and reusing what was certified: `bench recertify`, `replay`, `audit`, `selftest`."""
 
 from __future__ import annotations
 

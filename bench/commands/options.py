@@ -26,6 +26,8 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def shared_options(*options: Decorator) -> Decorator:
+    """Return a decorator that gives a command these options, in this order."""
+
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             function = option(function)
@@ -65,6 +67,7 @@ PROTOCOL_OPTIONS = shared_options(
 
 
 def command_line() -> str:
+    """Return the command as the user typed it."""
     return shlex.join(["bench", *sys.argv[1:]])
 
 
