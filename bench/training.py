@@ -14,8 +14,8 @@ from bench.hardware import resolve_device
 from bench.train import Progress, TrainingJob
 from bench.types import Split
 
-HELD_OUT_FRACTION = 0.1
-"""Share of the training split that judges when training stops; the test split plays no part."""
+HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
+"""Share of the training split that judges when training stops, and its most images; the test split plays no part."""
 
 WORKSPACE = Path("results") / "training"
 """Where the state of unfinished trainings lies, below the current folder."""
@@ -61,7 +61,8 @@ def train_method(
         raise UsageError(
             f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
         )
-    kept, held_out = subsets.held_out(split, HELD_OUT_FRACTION, config.seed)
+    fraction = min(HELD_OUT_FRACTION, HELD_OUT_MOST / len(split.labels))
+    kept, held_out = subsets.held_out(split, fraction, config.seed)
     job = TrainingJob(
         split=split,
         train_indices=torch.tensor(kept),
