@@ -5,9 +5,8 @@ The runner prints nothing; it tells an Observer what happens. Repeating a run do
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,7 +25,7 @@ from bench.records import RecordsFile, read_run
 from bench.smoothing import Protocol
 from bench.train import Progress
 from bench.training import load_split, train_method
-from bench.types import SCHEMA_VERSION, Classifier, Record, Run, RunHeader, Split
+from bench.types import SCHEMA_VERSION, Certificate, Classifier, Record, Run, RunHeader, Split
 
 RUNS = Path("results") / "runs"
 """Where runs lie, below the current folder, when no --out is given."""
@@ -196,40 +195,69 @@ def _certify_images(
         return
     classifier = load_classifier(setup, method, sigma, checkpoint)
     batch_size = records.run.header.batch_sizes[method]
-    for index in missing:
+    together = group_size(setup, batch_size)
+    for first in range(0, len(missing), together):
+        group = missing[first : first + together]
         try:
-            record = certify_image(setup, classifier, method, sigma, index, batch_size)
+            new = certify_images(setup, classifier, method, sigma, group, batch_size)
         except NumericalError as error:
             raise NumericalError(f"{method}: {error}") from error
-        records.append(record)
-        observer.certified(record)
+        for record in new:
+            records.append(record)
+            observer.certified(record)
 
 
-def certify_image(
-    setup: Setup, classifier: Classifier, method: str, sigma: float, index: int, batch_size: int
-) -> Record:
-    """Return the record of one image of the test split.
+GROUP_BATCHES, GROUP_MOST = 4, 64
+"""Batches that images certified together fill, about, and how many images that may be: what a crash can lose."""
+
+
+def group_size(setup: Setup, batch_size: int) -> int:
+    """Return how many images are certified together: one, unless an image's samples fill too few batches.
+
+    On a CPU it is always one, since a batch of one block of noise is full enough there.
+    """
+    if setup.device.type == "cpu":
+        return 1
+    return max(1, min(GROUP_MOST, GROUP_BATCHES * batch_size // setup.config.n))
+
+
+def certify_images(
+    setup: Setup, classifier: Classifier, method: str, sigma: float, indices: Sequence[int], batch_size: int
+) -> list[Record]:
+    """Return the records of images of the test split, certified together; their time is shared out by samples.
 
     Raises:
-        DataError, UsageError, NumericalError: as in `smoothing.certify`.
+        DataError, UsageError, NumericalError: as in `smoothing.certify_group`.
     """
-    config, split = setup.config, setup.split
+    split = setup.split
     started = time.perf_counter()
-    certificate = smoothing.certify(
+    certificates = smoothing.certify_group(
         classifier,
-        split.images[index].to(setup.device),
+        [split.images[index].to(setup.device) for index in indices],
         sigma=sigma,
-        index=index,
-        protocol=protocol_of(config),
+        indices=indices,
+        protocol=protocol_of(setup.config),
         batch_size=batch_size,
         num_classes=split.task.num_classes,
-        label=split.labels[index],
+        labels=[split.labels[index] for index in indices],
     )
+    seconds = time.perf_counter() - started
+    samples = sum(certificate.samples for certificate in certificates)
+    return [
+        _record(setup, method, sigma, index, certificate, seconds * certificate.samples / samples)
+        for index, certificate in zip(indices, certificates, strict=True)
+    ]
+
+
+def _record(
+    setup: Setup, method: str, sigma: float, index: int, certificate: Certificate, seconds: float
+) -> Record:
+    config = setup.config
     return Record(
         method=method,
         sigma=sigma,
         index=index,
-        label=split.labels[index],
+        label=setup.split.labels[index],
         predict=certificate.predict,
         radius=certificate.radius,
         counts_selection=certificate.counts_selection,
@@ -237,7 +265,7 @@ def certify_image(
         n0=config.n0,
         n=config.n,
         samples=certificate.samples,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         uniform=image_uniform(config.seed, index) if config.bound == "randomised" else None,
     )
 
@@ -306,7 +334,7 @@ def make_header(
         schema_version=SCHEMA_VERSION,
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        git_revision=git_revision(),
+        git_revision=hardware.git_revision(),
         dataset=config.dataset,
         subset=config.subset,
         indices=setup.indices,
@@ -361,18 +389,3 @@ def _measured_size(setup: Setup, method: str, checkpoints: Checkpoints) -> int:
         BATCH_SIZES,
         synchronize=cost.synchronizer(setup.device),
     )
-
-
-def git_revision() -> str:
-    """Return the revision of the checkout this program runs from, "-dirty" added where it is changed, or "unknown"."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return "unknown"
-    return described.stdout.strip() or "unknown"

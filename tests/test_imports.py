@@ -14,7 +14,7 @@ LEVELS = (
     {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
     | {"published", "network_sizes"},
-    {"data", "config", "subsets", "estimation", "codec"},
+    {"data", "config", "subsets", "estimation", "codec", "counting"},
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
     {"selftest"},
