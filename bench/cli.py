@@ -69,6 +69,7 @@ for command in (
     methods.train,
     compare.report,
     compare.status,
+    compare.readme,
     logs.import_log,
     logs.export_log,
     images.certify,

@@ -13,7 +13,7 @@ LEVELS = (
     {"errors"},
     {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published", "network_sizes"},
+    | {"published", "network_sizes", "documents"},
     {"data", "config", "subsets", "estimation", "codec", "counting"},
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
