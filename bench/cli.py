@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from bench.commands import checks, compare, images, logs, measure, methods
+from bench.commands import checks, compare, doctor, images, logs, measure, methods
 from bench.errors import BenchError, UsageError
 
 
@@ -80,6 +80,7 @@ for command in (
     checks.selftest,
     measure.cost,
     methods.import_checkpoint,
+    doctor.doctor,
     methods.list_names,
 ):
     cli.add_command(command)

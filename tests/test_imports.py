@@ -14,12 +14,14 @@ LEVELS = (
     {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
     | {"published", "network_sizes", "documents"},
-    {"data", "config", "subsets", "estimation", "codec", "counting"},
-    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
+    {"data", "config", "subsets", "estimation", "codec", "counting", "scalings", "trials"},
+    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"}
+    | {"moments", "trial_images"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
-    {"selftest"},
-    {"selftest_method"},
+    {"selftest", "passport"},
+    {"selftest_method", "doctor"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
+    | {"doctor_tables"}
     | {"published_tables", "published_figures"},
     {"single", "rebuild", "certifier_cost"},
     {"replay", "audit"},

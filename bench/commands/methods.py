@@ -54,11 +54,15 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
 @click.option(
     "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
 )
+@click.option(
+    "--flags", metavar="TEXT", help="Flags of a released diffusion program, as on its command line."
+)
 def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
     """Turn a released checkpoint into a safetensors file that says what it is.
 
-    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, or a residual network
-    with its arch. Only tensors are read: no code in the file is run.
+    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, a residual network
+    with its arch, or a U-Net of improved-diffusion or guided-diffusion. Only tensors are
+    read: no code in the file is run.
     """
     from bench.importing import import_checkpoint as convert
 
