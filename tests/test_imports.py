@@ -13,13 +13,23 @@ LEVELS = (
     {"errors"},
     {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published", "network_sizes"},
+    | {"published", "network_sizes", "curves"},
     {"data", "config", "subsets", "estimation", "codec"},
+    {"batches"},
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
     {"selftest"},
     {"selftest_method"},
-    {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
+    {
+        "runner",
+        "tables",
+        "figures",
+        "cost_tables",
+        "sample_tables",
+        "cost_figures",
+        "plot_style",
+        "curve_figures",
+    }
     | {"published_tables", "published_figures"},
     {"single", "rebuild", "certifier_cost"},
     {"replay", "audit"},
@@ -39,6 +49,7 @@ DRAWN = {
     ("figures", "published_figures"),
     ("published_figures", "plot_style"),
     ("cost_figures", "plot_style"),
+    ("curve_figures", "plot_style"),
     ("commands", "commands"),
 }
 """Imports within a level."""

@@ -1,15 +1,18 @@
-"""Methods: `bench train`, `bench list`."""
+"""Methods: `bench train`, `bench curves`, `bench list`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.catalogue import DATASETS
 from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve
+
+if TYPE_CHECKING:
+    from bench.train import Progress
 
 
 @click.command()
@@ -29,7 +32,13 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
         given["changes"] = (f"{method}.precision={precision}", *given["changes"])
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
     from bench.display import TrainingDisplay
-    from bench.training import train_method
+    from bench.training import train_method, workspace
+
+    stages: dict[str, None] = {}  # an ordered set
+
+    def report(progress: Progress) -> None:
+        stages[progress.stage] = None
+        display.training(method, config.sigmas[0], progress)
 
     with TrainingDisplay() as display:
         path = train_method(
@@ -38,9 +47,37 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
             config,
             command=command_line(),
             max_seconds=max_seconds,
-            report=lambda progress: display.training(method, config.sigmas[0], progress),
+            report=report,
         )
     click.echo(f"{path}")
+    for figure in _draw_each(workspace(config), stages):
+        click.echo(f"{figure}")
+
+
+def _draw_each(folder: Path, stages: Iterable[str]) -> list[Path]:
+    """Draw the curves of each stage beside their CSV file, and return the figures."""
+    from bench.curve_figures import draw_curves
+
+    return [draw_curves([folder / f"{stage}.csv"], folder / f"{stage}.png") for stage in stages]
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    default="curves.png",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The figure to write: png, pdf or svg.",
+)
+def curves(sources: tuple[Path, ...], out: Path) -> None:
+    """Draw loss and held-out score of trainings in one figure.
+
+    SOURCES are the CSV files that `bench train` writes, a line per look, also of a training under way.
+    """
+    from bench.curve_figures import draw_curves
+
+    click.echo(f"{draw_curves(sources, out)}")
 
 
 @click.command(name="import-checkpoint")
