@@ -23,13 +23,22 @@ if TYPE_CHECKING:
 )
 @click.option("--max-seconds", type=float, metavar="SECONDS", help="Stop each stage after this time.")
 @click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the forward pass.")
-def train(method: str, sigma: str, max_seconds: float | None, precision: str | None, **given: Any) -> None:
+@click.option(
+    "--stage",
+    metavar="pretrain|linear|finetune",
+    help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
+)
+def train(method: str, sigma: str, max_seconds: float | None, **given: Any) -> None:
     """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
 
     Repeating an interrupted command continues it.
     """
+    stage, precision = given.pop("stage"), given.pop("precision")
     if precision is not None:
-        given["changes"] = (f"{method}.precision={precision}", *given["changes"])
+        prefix = "pretrain_" if stage == "pretrain" else ""
+        given["changes"] = (f"{method}.{prefix}precision={precision}", *given["changes"])
+    if stage is not None:
+        given["changes"] = (*given["changes"], f"{method}.stage={stage}")
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
     from bench.display import TrainingDisplay
     from bench.training import train_method, workspace
