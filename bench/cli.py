@@ -67,6 +67,7 @@ def _fail(message: str, code: int) -> None:
 for command in (
     compare.run,
     methods.train,
+    methods.curves,
     compare.report,
     compare.status,
     compare.readme,

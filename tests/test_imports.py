@@ -13,15 +13,16 @@ LEVELS = (
     {"errors"},
     {"types", "catalogue", "philox"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published", "network_sizes", "documents"},
+    | {"published", "network_sizes", "documents", "curves"},
     {"data", "config", "subsets", "estimation", "codec", "counting", "scalings", "trials"},
+    {"batches"},
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"}
     | {"moments", "trial_images"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
     {"selftest", "passport"},
     {"selftest_method", "doctor"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
-    | {"doctor_tables"}
+    | {"doctor_tables", "curve_figures"}
     | {"published_tables", "published_figures"},
     {"single", "rebuild", "certifier_cost"},
     {"replay", "audit"},
@@ -41,6 +42,7 @@ DRAWN = {
     ("figures", "published_figures"),
     ("published_figures", "plot_style"),
     ("cost_figures", "plot_style"),
+    ("curve_figures", "plot_style"),
     ("commands", "commands"),
 }
 """Imports within a level."""
