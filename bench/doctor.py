@@ -210,6 +210,12 @@ def _ask_input(use: Use, scalings: dict[str, Scaling], images: Images) -> Answer
     )
 
 
+def _least_mismatch(use: Use, images: Images) -> Trial:
+    """Return the least mismatch over noise levels: a scaling is not to blame for noise of another level."""
+    trials = (use.mismatch(use.scaling.name, images, level) for level in use.tried_levels)
+    return min(trials, key=lambda trial: trial.score)
+
+
 def _best_order(use: Use, images: Images) -> NDArray[np.int64]:
     """Return the data set's order, or the one that beats it on the first half of the images."""
     outputs, labels = _first_half(use, images)
