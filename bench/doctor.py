@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bench import moments, registry
+from bench import moments
+from bench.denoiser_trials import ask_denoiser
 from bench.errors import CheckpointError, NumericalError
 from bench.noise import nearest_time
 from bench.passport import Subject
@@ -19,46 +20,28 @@ from bench.trial_images import Images
 from bench.trials import (
     CANNOT_TELL,
     IMAGES_PER_CLASS,
+    Answer,
     Trial,
-    Verdict,
     accuracy,
     fit_order,
     judge,
     judge_collapse,
     known_orders,
-    mean_error,
 )
 from bench.types import Classifier
 
 LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 """Noise levels that published classifiers are trained at, in pixel units."""
 
-DENOISED_LEVELS = (0.25, 0.5, 1.0)
-"""Noise levels at which a denoiser is tried."""
-
 COARSE_GRID = 21
 """Points of the time grid that rRCM's released program takes where its user forgets --step, instead of 81."""
+
+OWN_ORDER = "the data set's order"
 
 BY_MOMENTS = "moments kept by batch norm"
 
 SMALLEST_TOLD = 1e-3
 """The sigma that stands for clean images in what a classifier is told."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One question: what was tried, and what that allows to say.
-
-    Attributes:
-        declared: the declared reading; None where nothing is declared.
-        by: what the verdict rests on.
-    """
-
-    question: str
-    declared: str | None
-    trials: tuple[Trial, ...]
-    verdict: Verdict
-    by: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +143,8 @@ def examine(
     """
     images = replace(images, x=images.x.to(device), noise=images.noise.to(device))
     if subject.denoiser is not None:
-        yield from _ask_denoiser(subject, images, device, batch_size)
+        subject.denoiser.to(device)
+        yield from ask_denoiser(subject.denoiser, images, batch_size)
     if subject.classifier is None:
         return
     if subject.network is not None:
@@ -180,15 +164,13 @@ def examine(
 def _ask_classifier(subject: Subject, use: Use, images: Images) -> Iterator[Answer]:
     scalings = _scalings(use)
     found = _ask_input(use, scalings, images)
-    use = _with_scaling(use, found, scalings)
+    yield found
+    if found.verdict.kind == "looks like":
+        use = replace(use, scaling=scalings[found.verdict.readings[0]])
     labels, orders = _ask_labels(use, images)
+    yield labels
     if labels.verdict.kind == "looks like":
         use = replace(use, order=orders[labels.verdict.readings[0]])
-        if found.verdict.kind == "cannot tell":
-            found = _ask_input(use, scalings, images.halves()[1])
-            use = _with_scaling(use, found, scalings)
-    yield found
-    yield labels
     yield _ask_sigma(use, images)
     if use.sigma and subject.is_told_sigma:
         yield _ask_time(use, images)
@@ -199,26 +181,26 @@ def _scalings(use: Use) -> dict[str, Scaling]:
     return {scaling.name: scaling for scaling in (use.declared, *others)}
 
 
-def _with_scaling(use: Use, answer: Answer, scalings: dict[str, Scaling]) -> Use:
-    if answer.verdict.kind != "looks like":
-        return use
-    return replace(use, scaling=scalings[answer.verdict.readings[0]])
-
-
 def _ask_input(use: Use, scalings: dict[str, Scaling], images: Images) -> Answer:
-    """Return what the network looks trained to see of pixels: by accuracy, and where that cannot tell, by moments."""
+    """Return what the network looks trained to see of pixels: by accuracy, and where that cannot tell, by moments.
+
+    Labels in another order are no fault of the scaling: each is tried under the order that suits it.
+    """
     declared = use.declared.name
+    uses = {name: replace(use, scaling=scaling) for name, scaling in scalings.items()}
+    orders = {name: _best_order(one, images) for name, one in uses.items()}
+    is_own = all(np.array_equal(order, use.order) for order in orders.values())
+    tried_on = images if is_own else images.halves()[1]
     trials = tuple(
-        replace(use, scaling=scaling).trial(name, images, level)
+        replace(one, order=orders[name]).trial(name, tried_on, level)
         for level in use.levels
-        for name, scaling in scalings.items()
+        for name, one in uses.items()
     )
-    verdict = judge(trials, declared)
+    verdict = judge(trials, declared, chance=images.chance)
     by_accuracy = Answer(question="input", declared=declared, trials=trials, verdict=verdict, by="accuracy")
     if verdict.kind != "cannot tell" or use.batch_norm is None:
         return by_accuracy
-    left = [scalings[name] for name in (declared, *verdict.readings)]
-    mismatches = tuple(_least_mismatch(replace(use, scaling=scaling), images) for scaling in left)
+    mismatches = tuple(_least_mismatch(uses[name], images) for name in (declared, *verdict.readings))
     return Answer(
         question="input",
         declared=declared,
@@ -234,27 +216,49 @@ def _least_mismatch(use: Use, images: Images) -> Trial:
     return min(trials, key=lambda trial: trial.score)
 
 
-def _ask_labels(use: Use, images: Images) -> tuple[Answer, dict[str, NDArray[np.int64]]]:
-    """Return the answer and the orders tried: the known ones, and one fitted on the first half of the images.
+def _best_order(use: Use, images: Images) -> NDArray[np.int64]:
+    """Return the data set's order, or the one that beats it on the first half of the images."""
+    outputs, labels = _first_half(use, images)
+    orders = _orders(use, images, outputs, labels)
+    trials = {
+        name: accuracy(name, "", int((order[outputs] == labels).sum()), len(labels))
+        for name, order in orders.items()
+    }
+    best = max(trials, key=lambda name: trials[name].score)
+    return orders[best] if trials[best].beats(trials[OWN_ORDER]) else use.order
 
-    All orders are tried on the second half.
-    """
-    ours = "the data set's order"
-    orders = {ours: use.order, **known_orders(images.class_names)}
-    fitted_on, tried_on = images.halves()
-    if len(fitted_on) >= IMAGES_PER_CLASS * len(use.order):
-        outputs = np.concatenate([use.outputs(fitted_on, level) for level in use.levels])
-        order = fit_order(outputs, np.tile(fitted_on.labels, len(use.levels)), len(use.order))
+
+def _first_half(use: Use, images: Images) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return outputs and labels of the first half of the images, at every level one after the other."""
+    half = images.halves()[0]
+    outputs = np.concatenate([use.outputs(half, level) for level in use.levels])
+    return outputs, np.tile(half.labels, len(use.levels))
+
+
+def _orders(
+    use: Use, images: Images, outputs: NDArray[np.int64], labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the orders to try: the data set's, the known ones, and one fitted to outputs and labels."""
+    orders = {OWN_ORDER: use.order, **known_orders(images.class_names)}
+    if len(images) >= 2 * IMAGES_PER_CLASS * len(use.order):
+        order = fit_order(outputs, labels, len(use.order))
         if not any(np.array_equal(order, known) for known in orders.values()):
             orders["permuted labels"] = order
+    return orders
+
+
+def _ask_labels(use: Use, images: Images) -> tuple[Answer, dict[str, NDArray[np.int64]]]:
+    """Return the answer and the orders tried, all on the second half of the images."""
+    orders, tried_on = _orders(use, images, *_first_half(use, images)), images.halves()[1]
     trials = tuple(
         accuracy(name, condition_of(level), int((order[found] == tried_on.labels).sum()), len(tried_on))
         for level in use.levels
         for found in [use.outputs(tried_on, level)]
         for name, order in orders.items()
     )
-    verdict = judge(trials, ours)
-    return Answer(question="labels", declared=ours, trials=trials, verdict=verdict, by="accuracy"), orders
+    verdict = judge(trials, OWN_ORDER, chance=images.chance)
+    answer = Answer(question="labels", declared=OWN_ORDER, trials=trials, verdict=verdict, by="accuracy")
+    return answer, orders
 
 
 def _ask_sigma(use: Use, images: Images) -> Answer:
@@ -298,51 +302,5 @@ def _ask_time(use: Use, images: Images) -> Answer:
         "told the nearest time of a 21-point grid": nearest_time(use.sigma, COARSE_GRID) / 2,
     }
     trials = tuple(use.trial(name, images, use.sigma, told=sigma) for name, sigma in told.items())
-    verdict = judge(trials, "told sigma")
+    verdict = judge(trials, "told sigma", chance=images.chance)
     return Answer(question="time", declared="told sigma", trials=trials, verdict=verdict, by="accuracy")
-
-
-def _ask_denoiser(
-    subject: Subject, images: Images, device: torch.device, batch_size: int
-) -> Iterator[Answer]:
-    """Yield an answer per question about a denoiser, by the error of its images at each noise level."""
-    subject.denoiser.to(device)
-    for question, readings in registry.readings().denoiser_readings(subject.denoiser).items():
-        trials = tuple(
-            mean_error(name, f"error, noise {sigma:g}", _errors(denoise, images, sigma, batch_size))
-            for sigma in DENOISED_LEVELS
-            for name, denoise in _that_reach(readings, sigma, images)
-        )
-        declared = next(iter(readings))
-        verdict = judge(trials, declared)
-        yield Answer(
-            question=f"denoiser, {question}",
-            declared=declared,
-            trials=trials,
-            verdict=verdict,
-            by="error of the denoised images",
-        )
-
-
-Denoise = Callable[[Tensor, float], Tensor]
-
-
-@torch.inference_mode()
-def _that_reach(readings: dict[str, Denoise], sigma: float, images: Images) -> Iterator[tuple[str, Denoise]]:
-    """Yield the readings whose schedule reaches the noise level; none where the declared one does not."""
-    for position, (name, denoise) in enumerate(readings.items()):
-        try:
-            denoise(images.x[:1], sigma)
-        except ValueError:
-            if position == 0:
-                return
-            continue
-        yield name, denoise
-
-
-@torch.inference_mode()
-def _errors(denoise: Denoise, images: Images, sigma: float, batch_size: int) -> NDArray[np.float64]:
-    """Return the root mean squared error of each denoised image, (n,) in pixel units."""
-    x_noisy = images.x + sigma * images.noise
-    x_hat = torch.cat([denoise(part, sigma) for part in x_noisy.split(batch_size)])
-    return (x_hat - images.x).double().square().flatten(1).mean(dim=1).sqrt().cpu().numpy()

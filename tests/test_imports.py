@@ -19,7 +19,7 @@ LEVELS = (
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"}
     | {"moments", "trial_images"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
-    {"selftest", "passport"},
+    {"selftest", "passport", "denoiser_trials"},
     {"selftest_method", "doctor"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
     | {"doctor_tables", "curve_figures"}
