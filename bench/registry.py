@@ -40,6 +40,10 @@ _BUILT_IN = {
         "baselines.densepure",
         "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
     ),
+    "consistency-model": (
+        "baselines.consistency_model",
+        "consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
+    ),
 }
 
 
