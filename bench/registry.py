@@ -44,6 +44,11 @@ _BUILT_IN = {
         "baselines.consistency_model",
         "consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
     ),
+    "smoothadv": (
+        "baselines.smoothadv",
+        "SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
+    ),
+    "macer": ("baselines.macer", "MACER (arXiv 2001.02378): training for a large certified radius"),
 }
 
 
