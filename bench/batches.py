@@ -39,6 +39,7 @@ class TrainingJob:
         workspace: where the state to resume from lies until the checkpoint is finished.
         command: the command line, kept in the checkpoint.
         max_seconds: wall time of each stage after which the best weights so far are kept; None = no limit.
+        checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
     """
 
     split: Split
@@ -50,6 +51,7 @@ class TrainingJob:
     seed: int
     command: str
     max_seconds: float | None = None
+    checkpoint_every: int | None = None
     report: Callable[[Progress], None] = field(default=lambda progress: None)
 
     def held_out(self) -> tuple[Tensor, Tensor]:

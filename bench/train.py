@@ -44,6 +44,8 @@ class Recipe:
         clip: largest gradient norm; 0 = no clipping.
         clip_from: first step that is clipped.
         precision: arithmetic of the forward pass; weights and losses stay float32.
+        nonfinite_limit: steps in a row with a loss or gradient that is not finite at which training fails; fewer are
+            skipped and counted.
     """
 
     max_steps: int = 20_000
@@ -60,6 +62,7 @@ class Recipe:
     clip: float = 1.0
     clip_from: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
+    nonfinite_limit: int = 10
 
 
 class Objective(Protocol):
@@ -101,31 +104,41 @@ class Supervised(Generic[Network]):
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The averaged network with the best held-out score (the last one, where none is measured), and what it took."""
+    """The averaged network with the best held-out score (the last one, where none is measured), and what it took.
+
+    `skipped` counts the steps that changed nothing, since their loss or gradient was not finite.
+    """
 
     network: nn.Module
     score: float | None
     steps: int
     images_seen: int
     seconds: float
+    skipped: int
 
 
 def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> Fitted:
     """Train until the held-out score stops rising (or for max_steps), and return the averaged network.
 
-    Repeating the call after an interruption continues from the last saved state. Each look at the held-out images
+    Repeating the call after an interruption continues from the last saved state: that of the last look, or of the last
+    multiple of `job.checkpoint_every` steps. Each look at the held-out images
     adds a line to <workspace>/<stage>.csv, which stays; see `bench.curves`.
 
     Raises:
-        NumericalError: the loss is not finite; the message names the step.
+        NumericalError: the loss or its gradient was not finite too often; the message names the step.
         CheckpointError: the saved state is of another network.
     """
     run = _Fit(stage, objective, recipe, job)
     run.resume()
-    while not run.is_over():
+    is_over = run.is_over()
+    while not is_over:
         run.advance()
-        if run.step % recipe.evaluate_every == 0 or run.is_over():
+        is_over = run.is_over()
+        if is_over or run.step % recipe.evaluate_every == 0:
             run.evaluate()
+            run.save()
+            is_over = is_over or run.is_over()
+        elif job.checkpoint_every is not None and run.step % job.checkpoint_every == 0:
             run.save()
     return run.finish()
 
@@ -144,6 +157,7 @@ class _Fit:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         self.step, self.stale, self.seconds, self.loss = 0, 0, 0.0, math.nan
         self.losses: list[float] = []
+        self.skipped, self.skipped_in_row = 0, 0
         self.best_score: float | None = None
         self.started = time.perf_counter()
         self.state_path = job.workspace / f"{stage}.pt"
@@ -168,23 +182,42 @@ class _Fit:
         device_type = self.job.device.type
         with torch.autocast(device_type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             loss = self.objective.loss(training_batch(self.job, self.recipe.batch_size, self.step))
-        if not torch.isfinite(loss):
-            raise NumericalError(
-                f"The loss of {self.stage} is {loss.item()} at step {self.step}: try a lower learning rate."
-            )
         self.optimizer.zero_grad()
         loss.backward()
-        if self.recipe.clip > 0 and self.step >= self.recipe.clip_from:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        update_average(
-            self.average, self.network, min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
-        )
-        self.objective.after_step(self.step)
+        self.loss, norm = loss.item(), self._clip()
+        if math.isfinite(self.loss) and math.isfinite(norm):
+            self._update()
+        else:
+            self._skip(norm)
         self.step += 1
-        self.loss = loss.item()
-        self.losses.append(self.loss)
         self.job.report(self._progress())
+
+    def _clip(self) -> float:
+        """Clip the gradient where the recipe says so, and return its norm before."""
+        is_clipped = self.recipe.clip > 0 and self.step >= self.recipe.clip_from
+        limit = self.recipe.clip if is_clipped else math.inf
+        return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+
+    def _update(self) -> None:
+        self.optimizer.step()
+        decay = min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
+        update_average(self.average, self.network, decay)
+        self.objective.after_step(self.step)
+        self.losses.append(self.loss)
+        self.skipped_in_row = 0
+
+    @torch.no_grad()
+    def _skip(self, norm: float) -> None:
+        """Leave the weights as they are, and give the buffers back the values that the average holds of them."""
+        self.skipped += 1
+        self.skipped_in_row += 1
+        if self.skipped_in_row >= self.recipe.nonfinite_limit:
+            raise NumericalError(
+                f"The loss of {self.stage} is {self.loss} and its gradient's norm {norm} at step {self.step}, number "
+                f"{self.skipped_in_row} in a row that is not finite: try a lower learning rate."
+            )
+        for buffer, kept in zip(self.network.buffers(), self.average.buffers(), strict=True):
+            buffer.copy_(kept)
 
     def _progress(self) -> Progress:
         return Progress(
@@ -229,6 +262,7 @@ class _Fit:
             "seconds": self.elapsed(),
             "best_score": self.best_score,
             "losses": self.losses,
+            "skipped": (self.skipped, self.skipped_in_row),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best,
@@ -259,7 +293,8 @@ class _Fit:
             ) from error
         self.step, self.stale, self.seconds = state["step"], state["stale"], state["seconds"]
         self.best, self.best_score = state["best"], state["best_score"]
-        self.losses = state.get("losses", [])  # states of earlier versions lie at a look, and have none
+        self.losses = state.get("losses", [])  # states of earlier versions lie at a look, and skipped no step
+        self.skipped, self.skipped_in_row = state.get("skipped", (0, 0))
 
     def finish(self) -> Fitted:
         self.average.load_state_dict(self.best)
@@ -269,6 +304,7 @@ class _Fit:
             steps=self.step,
             images_seen=self.images_seen(),
             seconds=self.elapsed(),
+            skipped=self.skipped,
         )
 
 
@@ -329,6 +365,7 @@ def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
         "seed": job.seed,
         "seconds": round(sum(fit.seconds for fit in fits), 1),
         "steps": [fit.steps for fit in fits],
+        "skipped_steps": [fit.skipped for fit in fits],
         "images_seen": sum(fit.images_seen for fit in fits),
         "held_out_scores": [fit.score for fit in fits],
         "held_out_images": len(job.held_out_indices),

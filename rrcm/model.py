@@ -57,6 +57,7 @@ class Config(EncoderOptions, finetune.Recipe):
     pretrain_sharpness: float = pretrain.SMALL.sharpness
     pretrain_evaluate_every: int = pretrain.SMALL.evaluate_every
     pretrain_precision: Literal["float32", "bfloat16"] = pretrain.SMALL.precision
+    pretrain_nonfinite_limit: int = pretrain.SMALL.nonfinite_limit
 
     @property
     def sizes(self) -> EncoderConfig:

@@ -22,17 +22,24 @@ if TYPE_CHECKING:
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
 @click.option("--max-seconds", type=float, metavar="SECONDS", help="Stop each stage after this time.")
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Save the state this often between looks at the held-out part.",
+)
 @click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
     metavar="pretrain|linear|finetune",
     help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
 )
-def train(method: str, sigma: str, max_seconds: float | None, **given: Any) -> None:
+def train(method: str, sigma: str, **given: Any) -> None:
     """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
 
     Repeating an interrupted command continues it.
     """
+    running = {name: given.pop(name) for name in ("max_seconds", "checkpoint_every")}
     stage, precision = given.pop("stage"), given.pop("precision")
     if precision is not None:
         prefix = "pretrain_" if stage == "pretrain" else ""
@@ -41,7 +48,9 @@ def train(method: str, sigma: str, max_seconds: float | None, **given: Any) -> N
         given["changes"] = (*given["changes"], f"{method}.stage={stage}")
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
     from bench.display import TrainingDisplay
-    from bench.training import train_method, workspace
+    from bench.training import TrainingOptions, train_method, workspace
+
+    options = TrainingOptions(**running)
 
     stages: dict[str, None] = {}  # an ordered set
 
@@ -55,7 +64,7 @@ def train(method: str, sigma: str, max_seconds: float | None, **given: Any) -> N
             config.sigmas[0],
             config,
             command=command_line(),
-            max_seconds=max_seconds,
+            options=options,
             report=report,
         )
     click.echo(f"{path}")
