@@ -58,6 +58,18 @@ class Config(EncoderOptions, finetune.Recipe):
     pretrain_evaluate_every: int = pretrain.SMALL.evaluate_every
     pretrain_precision: Literal["float32", "bfloat16"] = pretrain.SMALL.precision
     pretrain_nonfinite_limit: int = pretrain.SMALL.nonfinite_limit
+    pretrain_contrastive: bool = pretrain.SMALL.contrastive
+    pretrain_consistency: bool = pretrain.SMALL.consistency
+    pretrain_curriculum: bool = pretrain.SMALL.curriculum
+
+    def __post_init__(self) -> None:
+        """Refuse options that no recipe can have.
+
+        Raises:
+            UsageError: as in the recipes of fine-tuning and of pre-training.
+        """
+        super().__post_init__()
+        _ = self.pretraining
 
     @property
     def sizes(self) -> EncoderConfig:

@@ -57,28 +57,33 @@ def weights(fitted):
     return torch.cat([value.flatten().double() for value in fitted.network.state_dict().values()])
 
 
-def stopped_at(step):
-    """Return a report that kills the training once it has done `step` steps."""
+def stopped_at(step, after_look=False):
+    """Return a report that kills the training after `step` steps: at once, or after their look but before its save."""
+    reports = []
 
     def report(progress):
-        if progress.step == step:
+        reports.append(progress.step)
+        if reports.count(step) == 1 + after_look:
             raise KeyboardInterrupt
 
     return report
 
 
-def killed_and_resumed(objective, recipe, work, step):
+def killed_and_resumed(objective, recipe, work, *stop):
     with pytest.raises(KeyboardInterrupt):
-        fit("stage", objective(work), recipe, dataclasses.replace(work, report=stopped_at(step)))
+        fit("stage", objective(work), recipe, dataclasses.replace(work, report=stopped_at(*stop)))
     return fit("stage", objective(work), recipe, work)
 
 
-@pytest.mark.parametrize(("step", "every"), [(1, None), (5, None), (1, 1), (4, 3), (5, 1), (6, 5)])
-def test_killed_and_resumed_training_ends_with_the_same_weights_and_curves(tmp_path, step, every):
+@pytest.mark.parametrize(
+    ("stop", "every"),
+    [((1,), None), ((5,), None), ((4, True), None), ((1,), 1), ((4,), 3), ((5,), 1), ((6,), 5)],
+)
+def test_killed_and_resumed_training_ends_with_the_same_weights_and_curves(tmp_path, stop, every):
     whole = job(tmp_path / "whole")
     expected = fit("stage", Rising(whole), RECIPE, whole)
     parts = job(tmp_path / "parts", checkpoint_every=every)
-    resumed = killed_and_resumed(Rising, RECIPE, parts, step)
+    resumed = killed_and_resumed(Rising, RECIPE, parts, *stop)
     assert torch.equal(weights(resumed), weights(expected))
     assert resumed.steps == 7
     assert without_seconds(parts) == without_seconds(whole)
