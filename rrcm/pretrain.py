@@ -92,7 +92,7 @@ class Objective:
         scales = num_scales(batch.step, recipe.max_steps) if recipe.curriculum else END_SCALES + 1
         grid = karras_grid(scales)
         device = batch.generator.device
-        index = int(torch.randint(len(grid) - 1, (), generator=batch.generator, device=device))
+        index = int(torch.randint(len(grid) - 1, (), generator=batch.shared, device=device))
         views = Views(
             a=to_model_units(strong_view(batch.x, self.task, batch.generator)),
             b=to_model_units(strong_view(batch.x, self.task, batch.generator)),

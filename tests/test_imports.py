@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 LEVELS = (
     {"errors"},
-    {"types", "catalogue", "philox"},
+    {"types", "catalogue", "philox", "processes"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published", "network_sizes", "curves"},
+    | {"published", "network_sizes", "curves", "recipes"},
     {"data", "config", "subsets", "estimation", "codec"},
     {"batches"},
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
@@ -54,7 +54,17 @@ DRAWN = {
 }
 """Imports within a level."""
 
-METHODS_MAY_IMPORT = {"augmentation", "errors", "types", "noise", "data", "checkpoints", "train"}
+METHODS_MAY_IMPORT = {
+    "augmentation",
+    "errors",
+    "types",
+    "noise",
+    "data",
+    "checkpoints",
+    "processes",
+    "recipes",
+    "train",
+}
 
 
 def imports(path):

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.catalogue import DATASETS
-from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve
+from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, started_processes
 
 if TYPE_CHECKING:
+    from bench.config import RunConfig
     from bench.train import Progress
+    from bench.training import TrainingOptions
 
 
 @click.command()
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     metavar="STEPS",
     help="Save the state this often between looks at the held-out part.",
 )
-@click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the forward pass.")
+@click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
     metavar="pretrain|linear|finetune",
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 def train(method: str, sigma: str, **given: Any) -> None:
     """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
 
-    Repeating an interrupted command continues it.
+    Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
+    the batch size stays that of all together.
     """
     running = {name: given.pop(name) for name in ("max_seconds", "checkpoint_every")}
     stage, precision = given.pop("stage"), given.pop("precision")
@@ -47,10 +50,17 @@ def train(method: str, sigma: str, **given: Any) -> None:
     if stage is not None:
         given["changes"] = (*given["changes"], f"{method}.stage={stage}")
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
-    from bench.display import TrainingDisplay
-    from bench.training import TrainingOptions, train_method, workspace
+    from bench import processes
+    from bench.training import TrainingOptions
 
-    options = TrainingOptions(**running)
+    with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
+        _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
+
+
+def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown: bool) -> None:
+    """Train, and show what comes of it."""
+    from bench.display import TrainingDisplay
+    from bench.training import train_method, workspace
 
     stages: dict[str, None] = {}  # an ordered set
 
@@ -58,18 +68,14 @@ def train(method: str, sigma: str, **given: Any) -> None:
         stages[progress.stage] = None
         display.training(method, config.sigmas[0], progress)
 
-    with TrainingDisplay() as display:
+    with TrainingDisplay(is_shown=is_shown) as display:
         path = train_method(
-            method,
-            config.sigmas[0],
-            config,
-            command=command_line(),
-            options=options,
-            report=report,
+            method, config.sigmas[0], config, command=command_line(), options=options, report=report
         )
-    click.echo(f"{path}")
-    for figure in _draw_each(workspace(config), stages):
-        click.echo(f"{figure}")
+    if is_shown:
+        click.echo(f"{path}")
+        for figure in _draw_each(workspace(config), stages):
+            click.echo(f"{figure}")
 
 
 def _draw_each(folder: Path, stages: Iterable[str]) -> list[Path]:
