@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench import data
+from bench import data, processes
 from bench.noise import stable_seed
 from bench.types import Split
 
@@ -39,6 +39,7 @@ class TrainingJob:
         workspace: where the state to resume from lies until the checkpoint is finished.
         command: the command line, kept in the checkpoint.
         max_seconds: wall time of each stage after which the best weights so far are kept; None = no limit.
+        checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
     """
 
     split: Split
@@ -50,6 +51,7 @@ class TrainingJob:
     seed: int
     command: str
     max_seconds: float | None = None
+    checkpoint_every: int | None = None
     report: Callable[[Progress], None] = field(default=lambda progress: None)
 
     def held_out(self) -> tuple[Tensor, Tensor]:
@@ -59,23 +61,37 @@ class TrainingJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step's images (B,C,H,W) in [0,1], labels (B,), and the generator of all else that is drawn in the step."""
+    """One step's images (B,C,H,W) in [0,1], labels (B,), and the generators of all else that is drawn in the step.
+
+    Attributes:
+        x, labels: this process's share of the batch.
+        generator: of what differs from image to image, and so from process to process.
+        shared: of what all images have in common; gives all processes the same. The same generator for one process.
+    """
 
     x: Tensor
     labels: Tensor
     step: int
     generator: torch.Generator
+    shared: torch.Generator
 
 
 def training_batch(job: TrainingJob, batch_size: int, step: int) -> Batch:
-    """Return the batch of step `step`: consecutive pieces of one seeded permutation per epoch."""
+    """Return the batch of step `step`: consecutive pieces of one seeded permutation per epoch.
+
+    Raises:
+        UsageError: several processes, and a batch that they cannot share evenly.
+    """
     count = len(job.train_indices)
     size = min(batch_size, count)
     epoch, position = divmod(step, count // size)
     order = torch.randperm(count, generator=seeded(torch.device("cpu"), job.seed, "order", epoch))
-    chosen = job.train_indices[order[position * size : (position + 1) * size]]
+    chosen = job.train_indices[processes.share(order[position * size : (position + 1) * size])]
     x, labels = images_and_labels(job.split, chosen, job.device)
-    return Batch(x=x, labels=labels, step=step, generator=seeded(job.device, job.seed, "step", step))
+    generator = shared = seeded(job.device, job.seed, "step", step)
+    if processes.count() > 1:
+        generator = seeded(job.device, job.seed, "step", step, "process", processes.rank())
+    return Batch(x=x, labels=labels, step=step, generator=generator, shared=shared)
 
 
 def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

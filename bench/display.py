@@ -38,7 +38,7 @@ T = TypeVar("T")
 class TrainingDisplay:
     """A progress bar per stage of a training: step, loss, best held-out accuracy, time left at most."""
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, *, is_shown: bool = True) -> None:
         self._progress = progress or Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -50,6 +50,7 @@ class TrainingDisplay:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=Console(stderr=True),
+            disable=not is_shown,
         )
         self._tasks: dict[str, TaskID] = {}
 

@@ -11,21 +11,56 @@ ROOT = Path(__file__).parents[1]
 
 LEVELS = (
     {"errors"},
-    {"types", "catalogue", "philox"},
-    {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published", "network_sizes", "documents", "curves"},
-    {"data", "config", "subsets", "estimation", "codec", "counting", "scalings", "trials"},
+    {"catalogue", "philox", "types", "processes"},
+    {
+        "augmentation",
+        "checkpoints",
+        "curves",
+        "documents",
+        "folders",
+        "hardware",
+        "markup",
+        "network_sizes",
+        "noise",
+        "overrides",
+        "published",
+        "stats",
+        "zoo",
+        "recipes",
+    },
+    {"codec", "config", "counting", "data", "estimation", "scalings", "subsets", "trials"},
     {"batches"},
-    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"}
-    | {"moments", "trial_images"},
-    {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
-    {"selftest", "passport", "denoiser_trials"},
-    {"selftest_method", "doctor"},
-    {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
-    | {"doctor_tables", "curve_figures"}
-    | {"published_tables", "published_figures"},
-    {"single", "rebuild", "certifier_cost"},
-    {"replay", "audit"},
+    {
+        "arithmetic",
+        "batching",
+        "cost",
+        "logs",
+        "metrics",
+        "moments",
+        "records",
+        "registry",
+        "smoothing",
+        "train",
+        "trial_images",
+    },
+    {"api", "attack", "comparison", "importing", "recertify", "synthetic", "training"},
+    {"denoiser_trials", "passport", "selftest"},
+    {"doctor", "selftest_method"},
+    {
+        "cost_figures",
+        "cost_tables",
+        "curve_figures",
+        "doctor_tables",
+        "figures",
+        "plot_style",
+        "published_figures",
+        "published_tables",
+        "runner",
+        "sample_tables",
+        "tables",
+    },
+    {"certifier_cost", "rebuild", "single"},
+    {"audit", "replay"},
     {"audit_tables"},
     {"audit_run"},
     {"display"},
@@ -35,19 +70,29 @@ LEVELS = (
 """Modules of bench from the bottom up; a module imports from levels below its own."""
 
 DRAWN = {
-    ("tables", "cost_tables"),
-    ("tables", "sample_tables"),
+    ("commands", "commands"),
+    ("cost_figures", "plot_style"),
+    ("curve_figures", "plot_style"),
     ("figures", "cost_figures"),
     ("figures", "plot_style"),
     ("figures", "published_figures"),
     ("published_figures", "plot_style"),
-    ("cost_figures", "plot_style"),
-    ("curve_figures", "plot_style"),
-    ("commands", "commands"),
+    ("tables", "cost_tables"),
+    ("tables", "sample_tables"),
 }
 """Imports within a level."""
 
-METHODS_MAY_IMPORT = {"augmentation", "errors", "types", "noise", "data", "checkpoints", "train"}
+METHODS_MAY_IMPORT = {
+    "augmentation",
+    "checkpoints",
+    "data",
+    "errors",
+    "noise",
+    "processes",
+    "recipes",
+    "train",
+    "types",
+}
 
 
 def imports(path):
