@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.diffusion import Chain, DiffusionDenoiser
-from baselines.external import load_classifier, load_denoiser
+from baselines.external import ResizedClassifier, load_classifier, load_denoiser
 from baselines.resnet import RESNET
 from baselines.unet import Denoiser
 from bench.augmentation import augment
@@ -100,6 +100,13 @@ class DiffusionDenoisedSmoothing(nn.Module):
     def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
         return self.classifier(self.denoiser.denoise_pixels(x_noisy, sigma, keys))
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name."""
+        parts: dict[str, nn.Module] = {"denoiser": self.denoiser}
+        if isinstance(self.classifier, ResizedClassifier):
+            return parts | self.classifier.stages()
+        return parts | {"classifier": self.classifier}
 
 
 class CleanObjective(Supervised[nn.Module]):

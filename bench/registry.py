@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.catalogue import nearest_hint
 from bench.errors import UsageError
 from bench.overrides import override
-from bench.types import Backbone, MethodModule, Network, Task
+from bench.types import Architecture, Backbone, Chains, MethodModule, Network, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,6 +147,26 @@ def networks() -> Iterator[Network]:
     """Yield our own networks on the meta device: rRCM's by name, then the baselines'."""
     for module in ("rrcm.model", "baselines.networks"):
         yield from importlib.import_module(module).networks()
+
+
+def architectures(family: str, chains: Chains) -> dict[str, Architecture]:
+    """Return the methods of a family, "imagenet" or "cifar10" or one of these with "-reduced" behind it, by name."""
+    return {
+        one.name: one
+        for module in ("rrcm.architectures", "baselines.architectures")
+        for one in importlib.import_module(module).architectures(family, chains)
+    }
+
+
+def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Architecture:
+    """Return a method with the given options, and random weights, as something to measure.
+
+    Raises:
+        UsageError: as in `configure`.
+    """
+    config = configure(name, task, sigma, options)
+    module = load(name)
+    return Architecture(name=name, task=task, build=lambda make: module.build(config, None), batch_size=128)  # type: ignore[arg-type, return-value]
 
 
 def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
