@@ -83,7 +83,7 @@ _CIFAR10 = Family(
     single_batch=1000,
     chain_batch=100,
 )
-_SMALL_UNET = {"num_channels": 32, "num_res_blocks": 1, "channel_mult": "1,2"}
+_SMALL_UNET: dict[str, Any] = {"num_channels": 32, "num_res_blocks": 1, "channel_mult": "1,2"}
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {

@@ -164,9 +164,14 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     Raises:
         UsageError: as in `configure`.
     """
-    config = configure(name, task, sigma, options)
-    module = load(name)
-    return Architecture(name=name, task=task, build=lambda make: module.build(config, None), batch_size=128)  # type: ignore[arg-type, return-value]
+    config, module = configure(name, task, sigma, options), load(name)
+    torch = importlib.import_module("torch")
+
+    def on_cpu() -> Any:
+        with torch.device("cpu"):  # whatever device is asked for: not every module can be made elsewhere
+            return module.build(config, None)
+
+    return Architecture(name=name, task=task, build=lambda make: make(name, on_cpu), batch_size=128)
 
 
 def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
