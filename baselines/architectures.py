@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from baselines import openai_unet
-from baselines.dds import DiffusionDenoisedSmoothing
+from baselines.denoised import DenoisedClassifier
+from baselines.densepure import DensePure
 from baselines.diffusion import Chain
 from baselines.external import resized
 from baselines.noisy import NoisyClassifier
@@ -28,10 +29,11 @@ class TimmClassifier:
 
     def build(self, num_classes: int, make: Make) -> nn.Module:
         """Return the classifier with random weights, resizing and normalisation before it."""
-        network = make(f"{self}, {num_classes} classes", lambda: self._network(num_classes))
+        network = make(f"{self}, {num_classes} classes", lambda: self.network(num_classes))
         return resized(network, self.image_size)
 
-    def _network(self, num_classes: int) -> nn.Module:
+    def network(self, num_classes: int) -> nn.Module:
+        """Return timm's network with random weights, from normalised images to logits."""
         import timm
 
         sizes: dict[str, Any] = {} if self.image_size is None else {"img_size": self.image_size}
@@ -47,7 +49,8 @@ class Family:
         unet: flags of the released diffusion model.
         classifier: of purified images; others: suffix of the method's name -> another one.
         residual: name of the residual network -> its layers in the CIFAR form, 0 for timm's network of that name.
-        single_batch, chain_batch: samples per call of purifiers with one network call, and of chains.
+        single_batch, chain_batch, plain_batch: samples per call of purifiers with one network call, of chains, and of
+            classifiers of noisy images.
     """
 
     task: Task
@@ -57,6 +60,7 @@ class Family:
     residual: tuple[str, int]
     single_batch: int
     chain_batch: int
+    plain_batch: int = 1000
 
     @property
     def purified(self) -> Task:
@@ -99,6 +103,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             others={"vit": TimmClassifier(name="vit_tiny_patch16_224", image_size=32)},
             single_batch=8,
             chain_batch=4,
+            plain_batch=8,
         ),
         "cifar10-reduced": replace(
             _CIFAR10,
@@ -108,6 +113,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             residual=("resnet8", 8),
             single_batch=8,
             chain_batch=4,
+            plain_batch=8,
         ),
     }
 )
@@ -122,6 +128,7 @@ def architectures(family: str, chains: Chains) -> Iterator[Architecture]:
     for suffix, classifier in sizes.others.items():
         yield _dds(sizes, f"dds-{suffix}", classifier, 1)
     yield _dds(sizes, "dds-multistep", sizes.classifier, chains.steps)
+    yield _densepure(sizes, chains)
 
 
 def _residual(sizes: Family) -> Architecture:
@@ -130,30 +137,44 @@ def _residual(sizes: Family) -> Architecture:
     def network() -> nn.Module:
         if layers:
             return resnet(sizes.task, layers)
-        return normalised(TimmClassifier(name=name)._network(sizes.task.num_classes), sizes.task)
+        return normalised(TimmClassifier(name=name).network(sizes.task.num_classes), sizes.task)
 
     return Architecture(
         name=name,
         task=sizes.task,
         build=lambda make: NoisyClassifier(make(name, network)),
+        batch_size=sizes.plain_batch,
         published="gaussian",
         source="arXiv 1902.02918, Section 4",
     )
 
 
 def _dds(sizes: Family, name: str, classifier: TimmClassifier, steps: int) -> Architecture:
-    def build(make: Make) -> nn.Module:
-        unet = make(str(sizes.unet), lambda: openai_unet.network(sizes.unet))
-        denoiser = openai_unet.as_denoiser(unet, sizes.unet)
-        denoiser.chain = Chain(steps=steps)
-        return DiffusionDenoisedSmoothing(denoiser, classifier.build(sizes.task.num_classes, make))
-
     return Architecture(
         name=name,
         task=sizes.purified,
-        build=build,
+        build=lambda make: _pair(sizes, classifier, steps, make),
         calls=steps,
         batch_size=sizes.single_batch if steps == 1 else sizes.chain_batch,
         published="dds" if name == "dds" else "",
-        source="arXiv 2206.10550, Section 4 and Appendix A",
+        source="arXiv 2206.10550, Section 4",
     )
+
+
+def _densepure(sizes: Family, chains: Chains) -> Architecture:
+    return Architecture(
+        name="densepure",
+        task=sizes.purified,
+        build=lambda make: DensePure(_pair(sizes, sizes.classifier, chains.steps, make), chains.votes),
+        calls=chains.steps * chains.votes,
+        batch_size=sizes.chain_batch,
+        published="densepure",
+        source="arXiv 2211.00322, Section 5",
+    )
+
+
+def _pair(sizes: Family, classifier: TimmClassifier, steps: int, make: Make) -> DenoisedClassifier:
+    unet = make(str(sizes.unet), lambda: openai_unet.network(sizes.unet))
+    denoiser = openai_unet.as_denoiser(unet, sizes.unet)
+    denoiser.chain = Chain(steps=steps)
+    return DenoisedClassifier(denoiser, classifier.build(sizes.task.num_classes, make))

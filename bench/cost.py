@@ -49,6 +49,10 @@ class Quartiles:
     median: float
     third: float
 
+    def times(self, factor: float) -> Quartiles:
+        """Return these values in a unit that is `factor` times smaller."""
+        return Quartiles(first=factor * self.first, median=factor * self.median, third=factor * self.third)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Speedup:

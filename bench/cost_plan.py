@@ -95,8 +95,10 @@ def check_settings(settings: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(settings))
 
 
-def tasks(plan: Plan, run: Callable[[], CostRun]) -> Iterator[Task]:
+def tasks(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) -> Iterator[Task]:
     """Yield what is left to do, each task when its turn comes; `run` returns what is recorded by then.
+
+    A forecast lists them before any is done, as if the largest batch size were the fastest; whole images are missing.
 
     In each setting, rounds come first: one repetition of every pair, the order turned by one from round to round. Then
     each method's stages, its energy and one whole image, at its fastest batch size.
@@ -110,11 +112,16 @@ def tasks(plan: Plan, run: Callable[[], CostRun]) -> Iterator[Task]:
                 if number < plan.rounds(method) and not is_done(task, run()):
                     yield task
         for method in plan.architectures:
-            yield from _closing_tasks(plan, method, setting, run)
+            size = fastest_batch_size(run(), method, setting)
+            if size is None and is_forecast:
+                size = max(size for name, size in pairs if name == method)
+            yield from _closing_tasks(plan, (method, setting, size), run)
 
 
-def _closing_tasks(plan: Plan, method: str, setting: str, run: Callable[[], CostRun]) -> Iterator[Task]:
-    size = fastest_batch_size(run(), method, setting)
+def _closing_tasks(
+    plan: Plan, pair: tuple[str, str, int | None], run: Callable[[], CostRun]
+) -> Iterator[Task]:
+    method, setting, size = pair
     if size is None:
         return
     kinds: list[Kind] = [] if setting.endswith(COMPILED) else ["stages"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-_PURIFIERS = ("dds-multistep",)
+_PURIFIERS = ("dds-multistep", "densepure")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ from bench.published import claims
 NONE = "–"
 """Stands in a table for what was not measured."""
 
+SPEEDUP = f"speedup relative to {REFERENCE}"
+
 OWN = ("rrcm-b", "rrcm-s", "rrcm")
 """Methods whose mean advantage over the purifiers is stated: the first one that was measured."""
 
@@ -98,52 +100,70 @@ def stage_frame(run: CostRun) -> pd.DataFrame:
 
 
 def comparison_table(run: CostRun) -> Table:
-    """Return both comparisons as blocks of one table."""
-    session, found = run.sessions[-1], rows(run)
-    headers = ["method", "parameters", "GFLOPs per sample", "setting, batch", "samples/s", "latency (ms)"]
-    headers += [f"s per image, n = {n:,} (from throughput)" for n in session.n]
-    headers += [f"J per image, n = {n:,} (from throughput)" for n in session.n]
-    headers += [
-        "peak memory (MiB)",
-        "% of peak",
-        f"speedup relative to {REFERENCE}",
-        "repetitions",
-        "verdict",
-    ]
+    """Return both comparisons as blocks of one table; columns of what was measured of no method are left out."""
+    found = rows(run)
+    by_row = [_cells(run, row) for row in found]
+    headers = [name for name in by_row[0] if any(cells[name].text != NONE for cells in by_row)]
     return Table(
         caption="Inference cost at the methods' sizes, random weights",
         headers=tuple(headers),
-        blocks=tuple(
-            Block(title=title, rows=tuple(_cells(run, row) for row in found if row.comparison == title))
-            for title in (PUBLISHED, BEST)
-            if any(row.comparison == title for row in found)
-        ),
+        blocks=_blocks(found, by_row, headers),
         notes=(*_notes(run), *_invalid(found), *_means(run, found)),
     )
 
 
-def _cells(run: CostRun, row: Row) -> tuple[Cell, ...]:
+def short_table(run: CostRun) -> Table:
+    """Return the `comparison_table` with the columns that fit on a screen."""
+    found = rows(run)
+    by_row = [_cells(run, row) for row in found]
+    seconds = next(name for name in by_row[0] if name.startswith("s per image"))
+    headers = ["method", "setting, batch", "samples/s", seconds, SPEEDUP, "repetitions", "verdict"]
+    whole = comparison_table(run)
+    return Table(
+        caption=whole.caption,
+        headers=tuple(headers),
+        blocks=_blocks(found, by_row, headers),
+        notes=whole.notes,
+    )
+
+
+def _blocks(
+    found: Sequence[Row], by_row: Sequence[dict[str, Cell]], headers: Sequence[str]
+) -> tuple[Block, ...]:
+    chosen = [
+        (row.comparison, tuple(cells[name] for name in headers))
+        for row, cells in zip(found, by_row, strict=True)
+    ]
+    return tuple(
+        Block(title=title, rows=tuple(cells for comparison, cells in chosen if comparison == title))
+        for title in dict.fromkeys(comparison for comparison, _ in chosen)
+    )
+
+
+def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
+    """Return header -> cell, NONE where something was not measured."""
     session = run.sessions[-1]
-    counts = [session.n0 + n for n in session.n]
     joules, memory, share = row.joules_per_sample, row.pair.peak_memory_bytes, row.share_of_peak
-    latency = row.latency and Quartiles(
-        first=1000 * row.latency.first, median=1000 * row.latency.median, third=1000 * row.latency.third
-    )
-    return (
-        Cell(text=row.size.method),
-        Cell(text=f"{row.size.parameters:,}"),
-        Cell(text=format_significant(row.size.flops / 1e9)),
-        Cell(text=f"{row.pair.setting}, {row.pair.batch_size}"),
-        _quartile_cell(row.pair.throughput),
-        _quartile_cell(latency),
-        *(_quartile_cell(row.seconds_per_image(count)) for count in counts),
-        *(Cell(text=NONE if joules is None else format_significant(joules * count)) for count in counts),
-        Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
-        Cell(text=NONE if share is None else format_percent(share)),
-        _quartile_cell(row.speedup),
-        Cell(text=str(len(row.pair.repetitions))),
-        Cell(text=row.verdict),
-    )
+    cells = {
+        "method": Cell(text=row.size.method),
+        "parameters": Cell(text=f"{row.size.parameters:,}"),
+        "GFLOPs per sample": Cell(text=format_significant(row.size.flops / 1e9)),
+        "setting, batch": Cell(text=f"{row.pair.setting}, {row.pair.batch_size}"),
+        "samples/s": _quartile_cell(row.pair.throughput),
+        "latency (ms)": _quartile_cell(row.latency and row.latency.times(1000)),
+    }
+    for n in session.n:
+        cells[f"s per image, n = {n:,}"] = _quartile_cell(row.seconds_per_image(session.n0 + n))
+        cells[f"J per image, n = {n:,}"] = Cell(
+            text=NONE if joules is None else format_significant(joules * (session.n0 + n))
+        )
+    return cells | {
+        "peak memory (MiB)": Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
+        "% of peak": Cell(text=NONE if share is None else format_percent(share)),
+        SPEEDUP: _quartile_cell(row.speedup),
+        "repetitions": Cell(text=str(len(row.pair.repetitions))),
+        "verdict": Cell(text=row.verdict),
+    }
 
 
 def _quartile_cell(value: Quartiles | None) -> Cell:

@@ -240,7 +240,7 @@ class Measurement:
 
     def left(self) -> list[Task]:
         """Return the tasks that are left, as far as they can be told before any is done."""
-        return list(tasks(self.plan, lambda: self.file.run))
+        return list(tasks(self.plan, lambda: self.file.run, is_forecast=True))
 
     def steps(self, started: float) -> Iterator[Task]:
         """Do what is left, yielding each task when its line is written; `started` is the clock at the start."""

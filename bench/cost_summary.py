@@ -95,8 +95,7 @@ class Row:
 
     def seconds_per_image(self, samples: int) -> Quartiles:
         """Return the seconds that so many samples take, as they follow from throughput."""
-        one = self.pair.seconds_per_sample
-        return Quartiles(first=samples * one.first, median=samples * one.median, third=samples * one.third)
+        return self.pair.seconds_per_sample.times(samples)
 
 
 def pairs(run: CostRun) -> tuple[Pair, ...]:

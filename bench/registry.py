@@ -36,6 +36,10 @@ _BUILT_IN = {
         "consistency regularisation (arXiv 2006.04062): noisy copies must agree",
     ),
     "dds": ("baselines.dds", "diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify"),
+    "densepure": (
+        "baselines.densepure",
+        "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
+    ),
 }
 
 

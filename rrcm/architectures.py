@@ -32,16 +32,18 @@ def architectures(family: str, chains: Chains) -> Iterator[Architecture]:
             pixels = {"imagenet": 32, "cifar10": 16}[dataset]
             task: Task = replace(config.task, image_size=pixels)
             config = replace(config, task=task, depth=1, embed_dim=64, num_heads=1)
-        yield _architecture(encoder.removesuffix(f"-{dataset}"), config)
+        name = encoder.removesuffix(f"-{dataset}")
+        yield _architecture(name, config, 1000 if family == dataset else 8)
 
 
-def _architecture(name: str, config: Config) -> Architecture:
+def _architecture(name: str, config: Config, batch_size: int) -> Architecture:
     def network() -> nn.Module:
         return Classifier(Encoder(config.sizes), config.task.num_classes, layernorm=config.layernorm)
 
     return Architecture(
         name=name,
         task=config.task,
+        batch_size=batch_size,
         build=lambda make: make(name, network),
         published="rrcm" if name == "rrcm-b" else "",
         source="arXiv 2501.13094, Appendix",

@@ -83,9 +83,10 @@ def arguments(root, *extra):
         for method, options in OPTIONS.items()
         for option, value in options.items()
     ]
+    methods = ["--methods", "rrcm,gaussian,consistency,dds"]
     data = ["--dataset", "folder", "--data-dir", str(root / "data"), "--image-size", "8"]
     sizes = ["--n", "50", "--n0", "10", "--limit", "3", "--sigmas", "0.25,0.5", "--cost-repetitions", "2"]
-    return [*data, *sizes, "--zoo", str(root / "zoo"), "--device", "cpu", *changes, *extra]
+    return [*methods, *data, *sizes, "--zoo", str(root / "zoo"), "--device", "cpu", *changes, *extra]
 
 
 def bench(monkeypatch, *args):

@@ -115,7 +115,7 @@ def _report(folder: Path) -> None:
 
     run = read_cost_run(folder)
     written = cost_report.write_tables(run, folder) + cost_plots.write_figures(run, folder)
-    print_table(cost_report.comparison_table(run))
+    print_table(cost_report.short_table(run))
     click.echo(f"Written: {folder} ({len(written)} files)")
 
 

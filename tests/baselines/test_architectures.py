@@ -15,12 +15,14 @@ IMAGENET = {
     "dds": 552_814_086 + 305_674_728,  # 256x256_diffusion_uncond.pt, BEiT-L/16 at 512
     "dds-vit": 552_814_086 + 86_567_656,  # ViT-B/16 at 224, 86.6M
     "dds-multistep": 552_814_086 + 305_674_728,
+    "densepure": 552_814_086 + 305_674_728,
 }
 CIFAR10 = {
     "rrcm-b": 85_125_130,
     "resnet110": 1_730_714,  # 1.7M in arXiv 1512.03385, Table 6
     "dds": 52_546_438 + 85_806_346,  # cifar10_uncond_50M_500K.pt, ViT-B/16 with ten classes
     "dds-multistep": 52_546_438 + 85_806_346,
+    "densepure": 52_546_438 + 85_806_346,
 }
 
 
@@ -88,12 +90,13 @@ def vit_flops_by_hand(*, width, depth, patches, patch_values, num_classes, token
 
 
 def test_operations_of_the_cifar_denoiser_and_its_classifier_equal_the_hand_count():
-    known = registry.architectures("cifar10", Chains(steps=3))
-    counted = network_sizes.workloads([known["dds"], known["dds-multistep"]], 0.5)
+    known = registry.architectures("cifar10", Chains(steps=3, votes=2))
+    counted = network_sizes.workloads([known[name] for name in ("dds", "dds-multistep", "densepure")], 0.5)
     unet = unet_flops_by_hand(FAMILIES["cifar10"].unet)
     vit = vit_flops_by_hand(width=768, depth=12, patches=196, patch_values=768, num_classes=10, tokens=197)
     assert counted["dds"].flops == unet + vit
     assert counted["dds-multistep"].flops == 3 * unet + vit
+    assert counted["densepure"].flops == 2 * (3 * unet + vit)
 
 
 @pytest.mark.slow
