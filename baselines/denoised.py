@@ -45,6 +45,11 @@ class DenoisedClassifier(nn.Module):
         denoiser: PixelDenoiser = self.denoiser  # type: ignore[assignment]
         return self.classifier(denoiser.denoise_pixels(x_noisy, sigma, keys))
 
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name; a classifier may have stages of its own."""
+        own = getattr(self.classifier, "stages", lambda: {"classifier": self.classifier})
+        return {"denoiser": self.denoiser, **own()}
+
 
 class CleanObjective(Supervised[nn.Module]):
     """Cross entropy on clean augmented images; the score is clean held-out accuracy."""

@@ -60,6 +60,10 @@ class DensePure(nn.Module):
         chains = (self.pair(x_noisy, sigma, chain_keys(keys, chain)) for chain in range(self.votes))
         return torch.stack([_vote(logits) for logits in chains]).mean(0)
 
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name."""
+        return self.pair.stages()
+
 
 def _vote(logits: Tensor) -> Tensor:
     """Return (B,K), 1 at the largest of the logits and else 0; NaN in a row with a logit that is not finite."""

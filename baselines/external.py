@@ -143,6 +143,20 @@ def _schedule(scheduler: dict[str, Any], folder: Path) -> tuple[Tensor, Predicti
     return DDPMScheduler.from_config(scheduler).alphas_cumprod.double(), prediction
 
 
+class Resize(nn.Module):
+    """Brings images to a size (bicubic, antialiased), and leaves those of that size as they are."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return images (B,C,*size) for x (B,C,H,W)."""
+        if tuple(x.shape[2:]) == self.size:
+            return x
+        return F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False)
+
+
 class ResizedClassifier(nn.Module):
     """Resizes clean pixels (bicubic, antialiased) to a classifier's own input, normalises, classifies."""
 
@@ -150,13 +164,15 @@ class ResizedClassifier(nn.Module):
         self, network: nn.Module, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
         super().__init__()
-        self.network, self.size, self.normalize = network, size, Normalize(mean, std)
+        self.network, self.resize, self.normalize = network, Resize(size), Normalize(mean, std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B,K) for pixels x (B,C,H,W) in [0,1]."""
-        if tuple(x.shape[2:]) != self.size:
-            x = F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False)
-        return self.network(self.normalize(x))
+        return self.network(self.normalize(self.resize(x)))
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name."""
+        return {"resize": self.resize, "classifier": self.network}
 
 
 def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier:
@@ -180,11 +196,19 @@ def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier
     if checkpoint:
         tensors, _ = load_state(Path(checkpoint))
         load_weights(network, tensors, Path(checkpoint))
-    data = timm.data.resolve_model_data_config(network)
-    found = (network.num_classes, data["input_size"][0])
-    if found != (task.num_classes, task.channels):
+    channels = timm.data.resolve_model_data_config(network)["input_size"][0]
+    if (network.num_classes, channels) != (task.num_classes, task.channels):
         raise UsageError(
-            f"classifier {name!r} has {found[0]} classes and {found[1]} channels, but the data set has "
+            f"classifier {name!r} has {network.num_classes} classes and {channels} channels, but the data set has "
             f"{task.num_classes} and {task.channels}; name another, or its fine-tuned classifier_checkpoint"
         )
-    return ResizedClassifier(network, tuple(data["input_size"][1:]), data["mean"], data["std"])
+    return resized(network)
+
+
+def resized(network: nn.Module, size: int | None = None) -> ResizedClassifier:
+    """Return timm's network behind the mean, deviation and input size of timm's data config, or of `size`."""
+    import timm
+
+    data = timm.data.resolve_model_data_config(network)
+    shape = tuple(data["input_size"][1:]) if size is None else (size, size)
+    return ResizedClassifier(network, shape, data["mean"], data["std"])

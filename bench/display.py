@@ -183,6 +183,31 @@ class AuditDisplay:
         self._progress.update(self._tasks[key], completed=done)
 
 
+class TaskDisplay:
+    """A progress bar over steps of unequal length, with the name of the last one done."""
+
+    def __init__(self, total: int) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> TaskDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def done(self, name: str) -> None:
+        """Show that a step is done."""
+        self._progress.update(self._task, advance=1, description=name)
+
+
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Yield the items, with a bar on stderr."""
     with Progress(console=Console(stderr=True)) as progress:

@@ -63,8 +63,10 @@ COLORS = (
     "#ece133",
     "#fbafe4",
 )
-_LINES: tuple[Any, ...] = ("-", (0, (4.5, 1.5)), (0, (5, 1.3, 1, 1.3)), (0, (1.2, 1.2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+"""Colours of lines and markers in order: seaborn's colour-blind safe palette."""
+
+LINES: tuple[Any, ...] = ("-", (0, (4.5, 1.5)), (0, (5, 1.3, 1, 1.3)), (0, (1.2, 1.2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _PUBLISHED_LINE = (0, (0.9, 2.2))
 _KNOWN = ("rrcm", "gaussian", "consistency", "dds")
 
@@ -105,8 +107,8 @@ def styles(comparison: Comparison) -> dict[str, Style]:
     return {
         one.label: Style(
             color=COLORS[order[one.method] % len(COLORS)],
-            line=_LINES[(order[one.method] + one.run_number) % len(_LINES)],
-            marker=_MARKERS[order[one.method] % len(_MARKERS)],
+            line=LINES[(order[one.method] + one.run_number) % len(LINES)],
+            marker=MARKERS[order[one.method] % len(MARKERS)],
             is_hollow=one.run_number % 2 == 1,
         )
         for one in named
@@ -115,7 +117,7 @@ def styles(comparison: Comparison) -> dict[str, Style]:
 
 def published_style(color: str, number: int) -> Style:
     """Return how a method's published curve `number` is drawn: dotted in the method's colour, markers empty."""
-    marker = _MARKERS[number % len(_MARKERS)]
+    marker = MARKERS[number % len(MARKERS)]
     return Style(color=color, line=_PUBLISHED_LINE, marker=marker, is_hollow=True, is_published=True)
 
 

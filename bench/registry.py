@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.catalogue import nearest_hint
 from bench.errors import UsageError
 from bench.overrides import override
-from bench.types import Backbone, MethodModule, Network, Task
+from bench.types import Architecture, Backbone, Chains, MethodModule, Network, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,6 +160,31 @@ def networks() -> Iterator[Network]:
     """Yield our own networks on the meta device: rRCM's by name, then the baselines'."""
     for module in ("rrcm.model", "baselines.networks"):
         yield from importlib.import_module(module).networks()
+
+
+def architectures(family: str, chains: Chains) -> dict[str, Architecture]:
+    """Return the methods of a family, "imagenet" or "cifar10" or one of these with "-reduced" behind it, by name."""
+    return {
+        one.name: one
+        for module in ("rrcm.architectures", "baselines.architectures")
+        for one in importlib.import_module(module).architectures(family, chains)
+    }
+
+
+def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Architecture:
+    """Return a method with the given options, and random weights, as something to measure.
+
+    Raises:
+        UsageError: as in `configure`.
+    """
+    config, module = configure(name, task, sigma, options), load(name)
+    torch = importlib.import_module("torch")
+
+    def on_cpu() -> Any:
+        with torch.device("cpu"):  # whatever device is asked for: not every module can be made elsewhere
+            return module.build(config, None)
+
+    return Architecture(name=name, task=task, build=lambda make: make(name, on_cpu), batch_size=128)
 
 
 def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
