@@ -9,8 +9,8 @@ import sys
 
 import click
 
-from bench.commands import checks, compare, images, logs, measure, methods
-from bench.errors import BenchError, UsageError
+from bench.commands import checks, compare, images, logs, measure, methods, scale
+from bench.errors import BenchError, TerminatedError, UsageError
 
 
 class Commands(click.Group):
@@ -43,11 +43,16 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 a BenchError (one line on stderr), 2 wrong usage."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
+    """
     try:
         code = cli.main(standalone_mode=False)
     except UsageError as error:
         _fail(str(error), 2)
+    except TerminatedError as error:
+        _fail(str(error), 143)
     except BenchError as error:
         _fail(str(error), 1)
     except click.ClickException as error:
@@ -69,6 +74,7 @@ for command in (
     methods.train,
     compare.report,
     compare.status,
+    scale.merge,
     logs.import_log,
     logs.export_log,
     images.certify,

@@ -51,7 +51,7 @@ class RecordsFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     @classmethod
-    def create_or_resume(cls, folder: Path, header: RunHeader) -> RecordsFile:
+    def create_or_resume(cls, folder: Path, header: RunHeader, name: str = FILE_NAME) -> RecordsFile:
         """Return the folder's records file, begun with `header` or continued where it stopped.
 
         Args:
@@ -59,16 +59,17 @@ class RecordsFile:
             header: header of this command. An existing file keeps its own, which must agree in every field
                 that the records rest on; methods, sigmas and images that are new to it are added, and the
                 radii of tables are replaced.
+            name: of the file; every file has a lock of its own.
 
         Raises:
             ProtocolError: the folder holds a run under another protocol; the message names the first field.
             RecordsError: another process writes to the folder, or the file cannot be read or written.
         """
-        path = folder / FILE_NAME
+        path = folder / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with contextlib.ExitStack() as on_failure:
-                lock = _lock(folder)
+                lock = _lock(path)
                 on_failure.callback(os.close, lock)
                 opened = cls(path, lock, header)
                 on_failure.pop_all()
@@ -172,7 +173,7 @@ def check_comparable(runs: Sequence[Run], allow: Iterable[str] = ()) -> None:
             old, new = getattr(runs[0].header, name), getattr(run.header, name)
             if name not in allowed and old != new:
                 raise ProtocolError(
-                    f"{runs[0].folder} and {run.folder} differ in {name} ({_difference(old, new)}): "
+                    f"{runs[0].folder} and {run.folder} differ in {name} ({difference(old, new)}): "
                     f"compare runs of one protocol, or allow {name} to differ"
                 )
 
@@ -208,13 +209,13 @@ def _check_resumable(path: Path, old: RunHeader, new: RunHeader) -> None:
     for name, before, now in pairs:
         if before != now:
             raise ProtocolError(
-                f"{path} was made under another {name} (then and now: {_difference(before, now)}): "
+                f"{path} was made under another {name} (then and now: {difference(before, now)}): "
                 "give another --out, or repeat the command that made it"
             )
 
 
-def _difference(old: Any, new: Any) -> str:
-    """Return both values, or of long sequences the first place in which they differ."""
+def difference(old: Any, new: Any) -> str:
+    """Return both of two unlike values, or of long sequences the first place in which they differ."""
     if isinstance(old, tuple) and len(old) == len(new) > 8:
         place = next(i for i in range(len(old)) if old[i] != new[i])
         return f"at position {place}: {old[place]!r} and {new[place]!r}"
@@ -231,10 +232,11 @@ def _describe(record: Record) -> str:
     return f"image {record.index} of {record.method} at sigma {record.sigma:g}"
 
 
-def _lock(folder: Path) -> int:
-    """Return a descriptor that holds the folder's lock until it is closed, also by a crash."""
+def _lock(path: Path) -> int:
+    """Return a descriptor that holds a records file's lock until it is closed, also by a crash."""
+    folder, name = path.parent, ".lock" if path.name == FILE_NAME else f".lock-{path.stem}"
     with contextlib.ExitStack() as on_failure:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
         on_failure.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

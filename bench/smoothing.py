@@ -15,7 +15,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from bench.errors import DataError, NumericalError, UsageError
+from bench.errors import DataError, ModelError, NumericalError, UsageError
 from bench.estimation import Rule, bound_tail, is_settled, table_tails
 from bench.noise import NOISE_BLOCK, Stage, image_uniform, noise_block, sample_keys
 from bench.stats import binomial_two_sided_p, radius
@@ -102,7 +102,8 @@ def certify(
 
     Raises:
         DataError: x is not a finite (C, H, W) float32 image in [0,1].
-        UsageError: another argument lies outside its range, or the logits do not have shape (B, num_classes).
+        UsageError: another argument lies outside its range.
+        ModelError: the logits do not have shape (B, num_classes).
         NumericalError: a logit is NaN or infinite.
     """
     _check_arguments(x, sigma, protocol, batch_size, num_classes)
@@ -203,7 +204,7 @@ def count_classes(
         a tie between logits.
 
     Raises:
-        UsageError: the logits do not have shape (B, num_classes).
+        ModelError: the logits do not have shape (B, num_classes).
         NumericalError: a logit is NaN or infinite.
     """
     batches = predicted_classes(
@@ -341,7 +342,7 @@ def check_image(x: Tensor) -> None:
 
 def _check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
     if tuple(logits.shape) != (samples, num_classes):
-        raise UsageError(
+        raise ModelError(
             f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
             f"sample and one column per class, got {tuple(logits.shape)}: use a model of these classes"
         )

@@ -11,13 +11,14 @@ ROOT = Path(__file__).parents[1]
 
 LEVELS = (
     {"errors"},
-    {"types", "catalogue", "philox"},
+    {"types", "catalogue", "philox", "termination"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
     | {"published", "network_sizes"},
-    {"data", "config", "subsets", "estimation", "codec"},
+    {"data", "config", "subsets", "estimation", "codec", "engine"},
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
-    {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
-    {"selftest"},
+    {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic", "shards"}
+    | {"progress"},
+    {"selftest", "certifying"},
     {"selftest_method"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
     | {"published_tables", "published_figures"},

@@ -37,9 +37,9 @@ def cost(
         raise UsageError("give --certifier; the cost of methods beside each other is measured by `bench run`")
     config = resolve(preset, {**given, "sigmas": sigma})
     from bench import certifier_cost
+    from bench.certifying import prepare
     from bench.display import print_table, track
     from bench.hardware import device_name
-    from bench.runner import prepare
 
     setup = prepare(config)
     measured = (certifier_cost.certifier_cost(setup, method, repetitions) for method in config.methods)

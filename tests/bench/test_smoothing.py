@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bench import smoothing, stats
-from bench.errors import DataError, NumericalError, UsageError
+from bench.errors import DataError, ModelError, NumericalError, UsageError
 from bench.noise import NOISE_BLOCK, image_uniform, noise_block, sample_keys
 from bench.smoothing import Draws, Protocol, certify, count_classes, from_module, predict
 from bench.types import ABSTAIN
@@ -260,7 +260,7 @@ def test_a_wrong_protocol_is_refused(change, message):
 
 
 def test_logits_of_a_wrong_shape_are_refused():
-    with pytest.raises(UsageError, match=r"logits of shape \(50, 3\).*, got \(50, 2\)"):
+    with pytest.raises(ModelError, match=r"logits of shape \(50, 3\).*, got \(50, 2\)"):
         certify(constant(0.0, 1.0), X, **ARGUMENTS)
 
 
