@@ -59,9 +59,23 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except OSError as error:  # a full disk or a read-only folder, wherever it is met
         _fail(f"{error}; everything certified is kept, repeat the command to continue", 1)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(
+            f"out of memory ({error}): everything certified is kept; repeat the command with a smaller "
+            "--batch-size, or on a device with more memory",
+            1,
+        )
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    from bench.batching import is_out_of_memory
+
+    return isinstance(error, MemoryError) or is_out_of_memory(error)
 
 
 def _fail(message: str, code: int) -> None:

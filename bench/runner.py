@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from torch import nn
@@ -26,6 +26,7 @@ from bench.certifying import (
     prepare,
     require_checkpoint,
 )
+from bench.codec import PROGRAM
 from bench.config import RunConfig, run_name, to_json
 from bench.engine import Engine, LocalEngine
 from bench.errors import RecordsError
@@ -208,8 +209,16 @@ def make_header(
         checkpoints={f"{m}/{s:g}": zoo.sha256(path) for (m, s), path in checkpoints.items() if path},
         batch_sizes=batch_sizes,
         hardware=hardware.describe(setup.device),
-        libraries={name: version(name) for name in LIBRARIES},
+        libraries=library_versions(),
     )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the version of each library that records rest on, and of this program where it is installed."""
+    versions = {name: version(name) for name in LIBRARIES}
+    with suppress(PackageNotFoundError):
+        versions[PROGRAM] = version(PROGRAM)
+    return versions
 
 
 def known_batch_sizes(file: Path) -> dict[str, int]:

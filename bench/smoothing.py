@@ -341,10 +341,11 @@ def check_image(x: Tensor) -> None:
 
 
 def _check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
-    if tuple(logits.shape) != (samples, num_classes):
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (samples, num_classes):
         raise ModelError(
             f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
-            f"sample and one column per class, got {tuple(logits.shape)}: use a model of these classes"
+            f"sample and one column per class, got {shape}: use a model of these classes"
         )
 
 

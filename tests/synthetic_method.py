@@ -1,7 +1,9 @@
 """A method without a checkpoint: the brightness of an image against a threshold; and commands that know it."""
 
+import os
+import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import torch
@@ -36,6 +38,7 @@ FAULTS = {
     "samples": lambda logits: logits[1:],
     "dimensions": lambda logits: logits[..., None],
     "nothing": lambda logits: None,
+    "terminate": lambda logits: os.kill(os.getpid(), signal.SIGTERM) or logits,
 }
 
 
@@ -96,4 +99,4 @@ def command(root, *extra):
 
 def without_times(run):
     """Return what two equal runs' records share, in order."""
-    return [{**vars(record), "seconds": 0} for record in run.records]
+    return [asdict(record) | {"seconds": 0} for record in run.records]
