@@ -2,218 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from baselines.diffusion import Chain, DiffusionDenoiser
-from baselines.external import load_classifier, load_denoiser
-from baselines.resnet import RESNET
-from baselines.unet import Denoiser
-from bench.augmentation import augment
-from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bench.errors import UsageError
-from bench.noise import to_model_units
-from bench.train import (
-    Batch,
-    Recipe,
-    Supervised,
-    TrainingJob,
-    fit,
-    noisy_accuracy,
-    provenance,
-    seeded_initialisation,
-)
-from bench.types import Backbone, Task
-
-SCORED_SIGMAS = (0.25, 0.5, 1.0)
-"""Noise levels at which the denoiser is judged on held-out images while it trains; one denoiser serves all."""
-
-OWN: dict[str, Any] = {
-    "denoiser": "",
-    "denoiser_flags": "",
-    "classifier": "",
-    "classifier_checkpoint": "",
-    "reverse_steps": 1,
-}
-"""Options under which both parts are ours, used one-shot."""
+from baselines import diffusion_parts
+from baselines.denoised import DenoisedClassifier
+from bench.train import TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Recipe):
-    """Options of diffusion denoised smoothing; the recipe is the denoiser's.
-
-    Attributes:
-        backbone: the classifier of clean images.
-        channels: channels of the U-Net at each resolution.
-        patch: side of the squares of pixels folded into channels before the U-Net.
-        diffusion_steps: length T of the cosine schedule.
-        classifier_max_steps: steps at most of the classifier's training, whose other options are Recipe's defaults.
-        denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
-            pipeline's folder, or "hub:owner/name".
-        denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.
-        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size.
-        classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
-        reverse_steps: network calls of the reverse chain; 1 is one-shot.
-        reverse_eta: noise of the chain; 1 is the ancestral sampler's, 0 none.
-    """
-
-    task: Task
-    sigma: float
-    backbone: Backbone = RESNET
-    channels: tuple[int, ...] = (32, 64)
-    patch: int = 2
-    diffusion_steps: int = 1000
-    ema_decay: float = 0.999
-    evaluate_every: int = 250
-    patience: int = 6
-    classifier_max_steps: int = 10_000
-    denoiser: str = ""
-    denoiser_flags: str = ""
-    classifier: str = ""
-    classifier_checkpoint: str = ""
-    reverse_steps: int = 1
-    reverse_eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        Chain(steps=self.reverse_steps, eta=self.reverse_eta)
-        for option, needed in (("denoiser_flags", "denoiser"), ("classifier_checkpoint", "classifier")):
-            if getattr(self, option) and not getattr(self, needed):
-                raise UsageError(f"{option} is given without {needed}; name that too, or leave both out")
-
-    def own_denoiser(self) -> Denoiser:
-        """Return our small denoiser of these sizes with random weights."""
-        return Denoiser(self.task, self.channels, patch=self.patch, steps=self.diffusion_steps)
-
-
-class DiffusionDenoisedSmoothing(nn.Module):
-    """Denoiser, then classifier of clean pixels."""
-
-    def __init__(self, denoiser: DiffusionDenoiser, classifier: nn.Module) -> None:
-        super().__init__()
-        self.denoiser, self.classifier = denoiser, classifier
-
-    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
-        return self.classifier(self.denoiser.denoise_pixels(x_noisy, sigma, keys))
-
-
-class CleanObjective(Supervised[nn.Module]):
-    """Cross entropy on clean augmented images; the score is clean held-out accuracy."""
-
-    def __init__(self, network: nn.Module, job: TrainingJob) -> None:
-        super().__init__(network)
-        self.task = job.split.task
-        self.images, self.labels = job.held_out()
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of one batch."""
-        return F.cross_entropy(
-            self.network(augment(batch.x, self.task, batch.generator)).float(), batch.labels
-        )
-
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged network's accuracy on clean held-out images."""
-        return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
-
-
-class DenoiserObjective(Supervised[Denoiser]):
-    """Mean squared error of the predicted noise at uniform time steps (arXiv 2006.11239, Eq. 14).
-
-    The score is what the denoiser is for: held-out accuracy of denoiser + classifier, the mean over SCORED_SIGMAS.
-    """
-
-    def __init__(self, denoiser: Denoiser, classifier: nn.Module, job: TrainingJob) -> None:
-        super().__init__(denoiser)
-        self.classifier, self.task = classifier, job.split.task
-        self.images, self.labels = job.held_out()
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of one batch."""
-        denoiser, generator = self.network, batch.generator
-        x = to_model_units(augment(batch.x, self.task, generator))
-        abar_of = denoiser.alphas_cumprod.to(x)
-        timesteps = torch.randint(len(abar_of), (len(x),), generator=generator, device=x.device)
-        eps = torch.randn(x.shape, generator=generator, device=x.device)
-        abar = abar_of[timesteps].view(-1, 1, 1, 1)
-        x_t = abar.sqrt() * x + (1 - abar).sqrt() * eps
-        return F.mse_loss(denoiser.predict(x_t, timesteps).float(), eps)
-
-    @torch.no_grad()
-    def score(self, average: nn.Module) -> float:
-        """Return the held-out accuracy of the averaged denoiser with the classifier."""
-        both = DiffusionDenoisedSmoothing(average, self.classifier)  # type: ignore[arg-type]
-        accuracies = [
-            noisy_accuracy(lambda x, s=sigma: both(x, s), self.images, self.labels, sigma, draws=1)  # type: ignore[misc]
-            for sigma in SCORED_SIGMAS
-        ]
-        return sum(accuracies) / len(accuracies)
+class Config(diffusion_parts.Config):
+    """Options of diffusion denoised smoothing: its two parts, and `reverse_steps` for the multi-step variant."""
 
 
 def checkpoint_name(config: Config) -> str | None:
-    """Return the file name of the checkpoint that `config` needs, one for all sigmas; None where no part is ours."""
-    if config.denoiser and config.classifier:
-        return None
-    backbone = "" if config.backbone.name == RESNET.name else f"-{config.backbone.name}"
-    return f"dds{backbone}.safetensors"
+    """Return the file name of the checkpoint that `config` needs; see `diffusion_parts.checkpoint_name`."""
+    return diffusion_parts.checkpoint_name(config)
 
 
-def build(config: Config, checkpoint: Path | None) -> DiffusionDenoisedSmoothing:
-    """Return the classifier on CPU in eval mode; parts of our own get the checkpoint's weights (random for None).
-
-    Raises:
-        CheckpointError: a file is unreadable or holds another model.
-        UsageError: a denoiser or classifier that does not fit the images or classes.
-    """
-    method = _own_parts(config)
-    if checkpoint is not None:
-        tensors, _ = load_checkpoint(checkpoint)
-        replaced = tuple(f"{part}." for part in ("denoiser", "classifier") if getattr(config, part))
-        own = {name: value for name, value in tensors.items() if not name.startswith(replaced)}
-        load_weights(method, own, checkpoint)
-    if config.denoiser:
-        method.denoiser = load_denoiser(config.denoiser, config.denoiser_flags, config.task)
-    if config.classifier:
-        method.classifier = load_classifier(config.classifier, config.classifier_checkpoint, config.task)
-    method.denoiser.chain = Chain(steps=config.reverse_steps, eta=config.reverse_eta)
-    return method.eval()
-
-
-def _own_parts(config: Config) -> DiffusionDenoisedSmoothing:
-    """Return the method with random weights in the parts that are ours, and nothing in place of the others."""
-    denoiser = nn.Identity() if config.denoiser else config.own_denoiser()
-    classifier = nn.Identity() if config.classifier else config.backbone.make(config.task, config.sigma)
-    return DiffusionDenoisedSmoothing(denoiser, classifier)  # type: ignore[arg-type]
+def build(config: Config, checkpoint: Path | None) -> DenoisedClassifier:
+    """Return the classifier on CPU in eval mode; see `diffusion_parts.build`."""
+    return diffusion_parts.build(config, checkpoint)
 
 
 def train(config: Config, job: TrainingJob) -> None:
-    """Train the classifier on clean images, then the denoiser, each until its held-out score stops rising.
-
-    Both are our own parts, and the denoiser is scored one-shot, so that one checkpoint serves every mixture.
-    """
-    name = checkpoint_name(own := replace(config, **OWN))
-    with seeded_initialisation(job.seed):
-        method = build(own, None)
-    denoiser = method.denoiser
-    assert isinstance(denoiser, Denoiser)
-    assert name is not None
-    clean = replace(Recipe(), max_steps=config.classifier_max_steps, precision=config.precision)
-    classifier = fit("dds_classifier", CleanObjective(method.classifier, job), clean, job)
-    fitted = fit("dds_denoiser", DenoiserObjective(denoiser, classifier.network, job), own, job)
-    trained = DiffusionDenoisedSmoothing(fitted.network, classifier.network)  # type: ignore[arg-type]
-    described = {
-        "method": "dds",
-        "channels": config.channels,
-        "patch": config.patch,
-        "steps": config.diffusion_steps,
-    }
-    save_checkpoint(
-        job.folder / name,
-        trained.state_dict(),
-        config={**described, "backbone": config.backbone.name},
-        training=provenance(job, classifier, fitted),
-    )
+    """Train both parts that are ours, and write the checkpoint; see `diffusion_parts.train`."""
+    diffusion_parts.train(config, job)

@@ -1,4 +1,4 @@
-"""What a worker needs to certify: the data, the classifiers, and one image -> its record.
+"""What a worker needs to certify: the data, the classifiers, and images -> their records.
 
 Every process of a run has its own; the runner and its engines know no more than `Workbench`.
 """
@@ -6,7 +6,7 @@ Every process of a run has its own; the runner and its engines know no more than
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.noise import image_uniform
 from bench.smoothing import Protocol
 from bench.training import load_split
-from bench.types import Classifier, Record, Split
+from bench.types import Certificate, Classifier, Record, Split
 
 Checkpoints = dict[tuple[str, float], Path | None]
 """(method, sigma) -> file; None for a method that has no checkpoints."""
@@ -95,31 +95,57 @@ def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | 
     return halving(at_precision(quick, setup.device.type, setup.config.precision))
 
 
-def certify_image(
-    setup: Setup, classifier: Classifier, method: str, sigma: float, index: int, batch_size: int
-) -> Record:
-    """Return the record of one image of the test split.
+GROUP_BATCHES, GROUP_MOST = 4, 64
+"""Batches that images certified together fill, about, and how many images that may be: what a crash can lose."""
+
+
+def group_size(setup: Setup, batch_size: int) -> int:
+    """Return how many images are certified together: one, unless an image's samples fill too few batches.
+
+    On a CPU it is always one, since a batch of one block of noise is full enough there.
+    """
+    if setup.device.type == "cpu":
+        return 1
+    return max(1, min(GROUP_MOST, GROUP_BATCHES * batch_size // setup.config.n))
+
+
+def certify_images(
+    setup: Setup, classifier: Classifier, method: str, sigma: float, indices: Sequence[int], batch_size: int
+) -> list[Record]:
+    """Return the records of images of the test split, certified together; their time is shared out by samples.
 
     Raises:
-        DataError, UsageError, ModelError, NumericalError: as in `smoothing.certify`.
+        DataError, UsageError, ModelError, NumericalError: as in `smoothing.certify_group`.
     """
-    config, split = setup.config, setup.split
+    split = setup.split
     started = time.perf_counter()
-    certificate = smoothing.certify(
+    certificates = smoothing.certify_group(
         classifier,
-        split.images[index].to(setup.device),
+        [split.images[index].to(setup.device) for index in indices],
         sigma=sigma,
-        index=index,
-        protocol=protocol_of(config),
+        indices=indices,
+        protocol=protocol_of(setup.config),
         batch_size=batch_size,
         num_classes=split.task.num_classes,
-        label=split.labels[index],
+        labels=[split.labels[index] for index in indices],
     )
+    seconds = time.perf_counter() - started
+    samples = sum(certificate.samples for certificate in certificates)
+    return [
+        _record(setup, method, sigma, index, certificate, seconds * certificate.samples / samples)
+        for index, certificate in zip(indices, certificates, strict=True)
+    ]
+
+
+def _record(
+    setup: Setup, method: str, sigma: float, index: int, certificate: Certificate, seconds: float
+) -> Record:
+    config = setup.config
     return Record(
         method=method,
         sigma=sigma,
         index=index,
-        label=split.labels[index],
+        label=setup.split.labels[index],
         predict=certificate.predict,
         radius=certificate.radius,
         counts_selection=certificate.counts_selection,
@@ -127,7 +153,7 @@ def certify_image(
         n0=config.n0,
         n=config.n,
         samples=certificate.samples,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         uniform=image_uniform(config.seed, index) if config.bound == "randomised" else None,
     )
 
@@ -164,18 +190,23 @@ class Workbench:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"setup": None}
 
-    def __call__(self, method: str, sigma: float) -> Callable[[int], Record]:
-        """Return what certifies an image of the test split by its index, with the classifier loaded once.
+    def together(self, method: str) -> int:
+        """Return how many images of a method are certified together."""
+        self.setup = self.setup or prepare(self.config)
+        return group_size(self.setup, self.batch_sizes[method])
+
+    def __call__(self, method: str, sigma: float) -> Callable[[Sequence[int]], list[Record]]:
+        """Return what certifies images of the test split by their indices, with the classifier loaded once.
 
         Raises:
-            BenchError: as `prepare` and `load_classifier`; what is returned raises as `certify_image`.
+            BenchError: as `prepare` and `load_classifier`; what is returned raises as `certify_images`.
         """
         self.setup = setup = self.setup or prepare(self.config)
         classifier = load_classifier(setup, method, sigma, self.checkpoints[method, sigma])
 
-        def certify(index: int) -> Record:
+        def certify(indices: Sequence[int]) -> list[Record]:
             try:
-                return certify_image(setup, classifier, method, sigma, index, self.batch_sizes[method])
+                return certify_images(setup, classifier, method, sigma, indices, self.batch_sizes[method])
             except (ModelError, NumericalError) as error:
                 raise type(error)(f"{method}: {error}") from error
 

@@ -31,12 +31,14 @@ class Imported:
         description: sentences on what it is.
         tensors, config: what the safetensors file will hold.
         file_name: what the file is called in a zoo; None where the sigma is not known.
+        use: how a file that a zoo does not hold is used; "" for one that it does.
     """
 
     description: tuple[str, ...]
     tensors: dict[str, Tensor]
     config: dict[str, Any]
     file_name: str | None
+    use: str = ""
 
 
 def save_checkpoint(

@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from bench.commands import checks, compare, images, logs, measure, methods, scale
+from bench.commands import checks, compare, doctor, images, logs, measure, methods, scale
 from bench.errors import BenchError, TerminatedError, UsageError
 
 
@@ -86,9 +86,11 @@ def _fail(message: str, code: int) -> None:
 for command in (
     compare.run,
     methods.train,
+    methods.curves,
     compare.report,
     compare.status,
     scale.merge,
+    compare.readme,
     logs.import_log,
     logs.export_log,
     images.certify,
@@ -99,6 +101,7 @@ for command in (
     checks.selftest,
     measure.cost,
     methods.import_checkpoint,
+    doctor.doctor,
     methods.list_names,
 ):
     cli.add_command(command)

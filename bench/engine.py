@@ -5,14 +5,14 @@ The runner does not know which engine it has. This file imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from bench.types import Record
 
-Certify = Callable[[int], Record]
-"""From an image's index in the test split to its record."""
+Certify = Callable[[Sequence[int]], list[Record]]
+"""From images' indices in the test split to their records."""
 
 Loader = Callable[[str, float], Certify]
 """(method, sigma) -> what certifies its images; engines of several processes send a copy to each."""
@@ -20,21 +20,22 @@ Loader = Callable[[str, float], Certify]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One certificate to make: of an image by its index in the test split, by a method at a sigma."""
+    """Certificates to make together: of images by their indices in the test split, by a method at a sigma."""
 
     method: str
     sigma: float
-    index: int
+    indices: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"image {self.index} of {self.method} at sigma {self.sigma:g}"
+        images = ", ".join(map(str, self.indices))
+        return f"image{'s' * (len(self.indices) > 1)} {images} of {self.method} at sigma {self.sigma:g}"
 
 
 class Engine(Protocol):
     """Computes records, in this process or in others."""
 
-    def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[Record]:
-        """Yield one record per job, in any order, each as soon as it is there.
+    def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
+        """Yield each job's records as soon as they are there, in any order of jobs.
 
         Args:
             load: called once for each method and sigma in each process that computes.
@@ -47,9 +48,9 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Certifies one image after the other in this process."""
+    """Does one job after the other in this process."""
 
-    def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[Record]:
+    def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
         """Yield the jobs' records in their order; see `Engine`."""
         loaded: tuple[str, float] | None = None
         certify: Certify | None = None
@@ -57,4 +58,4 @@ class LocalEngine:
             if certify is None or loaded != (job.method, job.sigma):
                 certify = None  # frees the last classifier before the next is loaded
                 certify, loaded = load(job.method, job.sigma), (job.method, job.sigma)
-            yield certify(job.index)
+            yield certify(job.indices)

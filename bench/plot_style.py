@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
 }
 """Matplotlib settings, for `matplotlib.rc_context`; fonts are embedded in PDF as TrueType."""
 
-_COLORS = (
+COLORS = (
     "#0173b2",
     "#de8f05",
     "#029e73",
@@ -104,7 +104,7 @@ def styles(comparison: Comparison) -> dict[str, Style]:
     order = {method: position for position, method in enumerate((*_KNOWN, *others))}
     return {
         one.label: Style(
-            color=_COLORS[order[one.method] % len(_COLORS)],
+            color=COLORS[order[one.method] % len(COLORS)],
             line=_LINES[(order[one.method] + one.run_number) % len(_LINES)],
             marker=_MARKERS[order[one.method] % len(_MARKERS)],
             is_hollow=one.run_number % 2 == 1,

@@ -34,8 +34,18 @@ class Observer:
         """Take the start of the cost measurement."""
 
 
-def pending_jobs(run: Run, config: RunConfig, indices: Sequence[int], observer: Observer) -> Iterator[Job]:
-    """Yield a job per certificate that the run lacks, sigma by sigma; tell the observer as each method begins."""
+def pending_jobs(
+    run: Run,
+    config: RunConfig,
+    indices: Sequence[int],
+    observer: Observer,
+    together: Callable[[str], int] = lambda method: 1,
+) -> Iterator[Job]:
+    """Yield jobs of all certificates that the run lacks, sigma by sigma; tell the observer as each method begins.
+
+    Args:
+        together: method -> images of a job at most.
+    """
     known: dict[tuple[str, float], dict[int, Record]] = {}
     for record in run.records:
         known.setdefault((record.method, record.sigma), {})[record.index] = record
@@ -44,22 +54,24 @@ def pending_jobs(run: Run, config: RunConfig, indices: Sequence[int], observer: 
             before = known.get((method, sigma), {})
             done = [before[index] for index in indices if index in before]
             observer.begin(method, sigma, len(indices), len(done), sum(record.is_correct for record in done))
-            for index in indices:
-                if index not in before:
-                    yield Job(method=method, sigma=sigma, index=index)
+            missing = [index for index in indices if index not in before]
+            size = together(method)
+            for first in range(0, len(missing), size):
+                yield Job(method=method, sigma=sigma, indices=tuple(missing[first : first + size]))
 
 
 def write_results(
-    results: Iterator[Record],
+    results: Iterator[list[Record]],
     records: RecordsFile,
     observer: Observer,
     held: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> None:
-    """Write each record as it comes, and tell the observer."""
+    """Write each job's records as they come, and tell the observer; `held` is entered around each job."""
     while True:
         with held():
-            record = next(results, None)
-            if record is None:
+            made = next(results, None)
+            if made is None:
                 return
-            records.append(record)
-            observer.certified(record)
+            for record in made:
+                records.append(record)
+                observer.certified(record)

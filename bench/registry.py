@@ -36,6 +36,10 @@ _BUILT_IN = {
         "consistency regularisation (arXiv 2006.04062): noisy copies must agree",
     ),
     "dds": ("baselines.dds", "diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify"),
+    "densepure": (
+        "baselines.densepure",
+        "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
+    ),
 }
 
 
@@ -157,6 +161,27 @@ def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
 def released() -> Any:
     """Return the module that recognises and checks released checkpoints of rRCM."""
     return importlib.import_module("rrcm.checkpoints")
+
+
+def released_unets() -> Any:
+    """Return the module that recognises and checks U-Nets of the released diffusion programs."""
+    return importlib.import_module("baselines.openai_import")
+
+
+def readings() -> Any:
+    """Return the module that knows how the baselines' networks are fed, and other ways to feed them."""
+    return importlib.import_module("baselines.readings")
+
+
+def diffusion() -> Any:
+    """Return the module that loads denoisers of other programs."""
+    return importlib.import_module("baselines.external")
+
+
+def is_rrcm(network: nn.Module) -> bool:
+    """Return whether rRCM's classifier is in the network: fed [-1,1], and told the time of sigma."""
+    kind = importlib.import_module("rrcm.heads").Classifier
+    return any(isinstance(module, kind) for module in network.modules())
 
 
 def _timm_model(name: str, task: Task) -> nn.Module:

@@ -5,7 +5,6 @@ The runner prints nothing; it tells an Observer what happens. Repeating a run do
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -87,9 +86,8 @@ def run(
             batch_sizes=records.run.header.batch_sizes,
             setup=setup,
         )
-        jobs = pending_jobs(
-            records.run, config, shard.part(setup.indices) if shard else setup.indices, observer
-        )
+        indices = shard.part(setup.indices) if shard else setup.indices
+        jobs = pending_jobs(records.run, config, indices, observer, work.together)
         write_results((engine or LocalEngine()).results(work, jobs), records, observer, held)
         measures_costs = config.cost_repetitions > 0 and (shard is None or shard.number == 1)
         if measures_costs and not _costs_known(records.run):
@@ -187,7 +185,7 @@ def make_header(
         schema_version=SCHEMA_VERSION,
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        git_revision=git_revision(),
+        git_revision=hardware.git_revision(),
         dataset=config.dataset,
         subset=config.subset,
         indices=setup.indices,
@@ -250,18 +248,3 @@ def _measured_size(setup: Setup, method: str, checkpoints: Checkpoints) -> int:
         BATCH_SIZES,
         synchronize=cost.synchronizer(setup.device),
     )
-
-
-def git_revision() -> str:
-    """Return the revision of the checkout this program runs from, "-dirty" added where it is changed, or "unknown"."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return "unknown"
-    return described.stdout.strip() or "unknown"

@@ -12,20 +12,19 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bench import data
+from bench import curves
+from bench.batches import Batch, Progress, TrainingJob, seeded, training_batch
 from bench.checkpoints import first_line
+from bench.curves import Look
 from bench.errors import CheckpointError, NumericalError
 from bench.hardware import device_name
-from bench.noise import stable_seed
-from bench.types import Split
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -61,56 +60,6 @@ class Recipe:
     clip: float = 1.0
     clip_from: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a training run tells while it goes on; `score` is the best held-out value so far, if one is measured."""
-
-    stage: str
-    step: int
-    max_steps: int
-    loss: float
-    seconds: float
-    score: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingJob:
-    """Where a training run takes its images from, where it keeps its state, and whom it tells.
-
-    Attributes:
-        split: the training split; `train_indices` and `held_out_indices` part it (the test split plays no part).
-        folder: where finished checkpoints go: <zoo>/<dataset>.
-        workspace: where the state to resume from lies until the checkpoint is finished.
-        command: the command line, kept in the checkpoint.
-        max_seconds: wall time of each stage after which the best weights so far are kept; None = no limit.
-    """
-
-    split: Split
-    train_indices: Tensor
-    held_out_indices: Tensor
-    folder: Path
-    workspace: Path
-    device: torch.device
-    seed: int
-    command: str
-    max_seconds: float | None = None
-    report: Callable[[Progress], None] = field(default=lambda progress: None)
-
-    def held_out(self) -> tuple[Tensor, Tensor]:
-        """Return the held-out images (N,C,H,W) in [0,1] and their labels (N,), on the device."""
-        return images_and_labels(self.split, self.held_out_indices, self.device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """One step's images (B,C,H,W) in [0,1], labels (B,), and the generator of all else that is drawn in the step."""
-
-    x: Tensor
-    labels: Tensor
-    step: int
-    generator: torch.Generator
 
 
 class Objective(Protocol):
@@ -164,7 +113,8 @@ class Fitted:
 def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> Fitted:
     """Train until the held-out score stops rising (or for max_steps), and return the averaged network.
 
-    Repeating the call after an interruption continues from the last saved state.
+    Repeating the call after an interruption continues from the last saved state. Each look at the held-out images
+    adds a line to <workspace>/<stage>.csv, which stays; see `bench.curves`.
 
     Raises:
         NumericalError: the loss is not finite; the message names the step.
@@ -193,9 +143,11 @@ class _Fit:
         self.base_rates = [group["lr"] for group in groups]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         self.step, self.stale, self.seconds, self.loss = 0, 0, 0.0, math.nan
+        self.losses: list[float] = []
         self.best_score: float | None = None
         self.started = time.perf_counter()
         self.state_path = job.workspace / f"{stage}.pt"
+        self.curves_path = job.workspace / f"{stage}.csv"
 
     def is_over(self) -> bool:
         limit = self.job.max_seconds
@@ -231,6 +183,7 @@ class _Fit:
         self.objective.after_step(self.step)
         self.step += 1
         self.loss = loss.item()
+        self.losses.append(self.loss)
         self.job.report(self._progress())
 
     def _progress(self) -> Progress:
@@ -250,7 +203,24 @@ class _Fit:
             self.best_score, self.stale = score, 0
         else:
             self.stale += 1
+        self._append_look(score)
         self.job.report(self._progress())
+
+    def _append_look(self, score: float | None) -> None:
+        look = Look(
+            stage=self.stage,
+            step=self.step,
+            loss=math.fsum(self.losses) / len(self.losses) if self.losses else None,
+            score=score,
+            learning_rate=self.recipe.learning_rate * rate_scale(max(0, self.step - 1), self.recipe),
+            seconds=round(self.elapsed(), 3),
+            images=self.images_seen(),
+        )
+        curves.append(self.curves_path, look)
+        self.losses = []
+
+    def images_seen(self) -> int:
+        return self.step * min(self.recipe.batch_size, len(self.job.train_indices))
 
     def save(self) -> None:
         state = {
@@ -258,6 +228,7 @@ class _Fit:
             "stale": self.stale,
             "seconds": self.elapsed(),
             "best_score": self.best_score,
+            "losses": self.losses,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best,
@@ -270,6 +241,10 @@ class _Fit:
         os.replace(temporary, self.state_path)
 
     def resume(self) -> None:
+        self._load_state()
+        curves.keep_until(self.curves_path, self.step)
+
+    def _load_state(self) -> None:
         if not self.state_path.exists():
             return
         try:
@@ -284,6 +259,7 @@ class _Fit:
             ) from error
         self.step, self.stale, self.seconds = state["step"], state["stale"], state["seconds"]
         self.best, self.best_score = state["best"], state["best_score"]
+        self.losses = state.get("losses", [])  # states of earlier versions lie at a look, and have none
 
     def finish(self) -> Fitted:
         self.average.load_state_dict(self.best)
@@ -291,7 +267,7 @@ class _Fit:
             network=self.average,
             score=self.best_score,
             steps=self.step,
-            images_seen=self.step * self.recipe.batch_size,
+            images_seen=self.images_seen(),
             seconds=self.elapsed(),
         )
 
@@ -318,28 +294,6 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
         mean.lerp_(value, 1 - decay)
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(buffer)
-
-
-def training_batch(job: TrainingJob, batch_size: int, step: int) -> Batch:
-    """Return the batch of step `step`: consecutive pieces of one seeded permutation per epoch."""
-    count = len(job.train_indices)
-    size = min(batch_size, count)
-    epoch, position = divmod(step, count // size)
-    order = torch.randperm(count, generator=seeded(torch.device("cpu"), job.seed, "order", epoch))
-    chosen = job.train_indices[order[position * size : (position + 1) * size]]
-    x, labels = images_and_labels(job.split, chosen, job.device)
-    return Batch(x=x, labels=labels, step=step, generator=seeded(job.device, job.seed, "step", step))
-
-
-def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the images (B,C,H,W) in [0,1] at `indices` (B,) and their labels (B,), on `device`."""
-    images, labels = data.batch(split, indices)
-    return images.to(device), labels.to(device)
-
-
-def seeded(device: torch.device, *parts: object) -> torch.Generator:
-    """Return a generator on `device` whose stream depends on the parts alone."""
-    return torch.Generator(device).manual_seed(stable_seed(*parts))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
 """Share of the training split that judges when training stops, and its most images; the test split plays no part."""
 
 WORKSPACE = Path("results") / "training"
-"""Where the state of unfinished trainings lies, below the current folder."""
+"""Where curves, and the state of unfinished trainings, lie below the current folder."""
 
 
 def load_split(config: RunConfig, name: data.SplitName) -> Split:
@@ -34,6 +34,11 @@ def load_split(config: RunConfig, name: data.SplitName) -> Split:
         download=config.download,
         image_size=config.image_size,
     )
+
+
+def workspace(config: RunConfig) -> Path:
+    """Return the folder of states, curves and figures of trainings on the configuration's data set."""
+    return (WORKSPACE if config.zoo is None else config.zoo / "training") / config.dataset
 
 
 def train_method(
@@ -68,7 +73,7 @@ def train_method(
         train_indices=torch.tensor(kept),
         held_out_indices=torch.tensor(held_out),
         folder=zoo.writable(config.zoo, config.dataset),
-        workspace=(WORKSPACE if config.zoo is None else config.zoo / "training") / config.dataset,
+        workspace=workspace(config),
         device=resolve_device(config.device),
         seed=config.seed,
         command=command,

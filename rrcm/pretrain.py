@@ -84,21 +84,34 @@ class Objective:
         """Return None: pre-training has no labels and runs for all its steps."""
 
 
+def load(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
+    """Return the encoder that fine-tuning starts from: the pre-trained one, or for zero steps random weights.
+
+    Raises:
+        CheckpointError: it is not there yet, or has other sizes.
+    """
+    encoder, path = _initial(sizes, job), job.folder / CHECKPOINT_NAME
+    if recipe.max_steps > 0:
+        tensors, metadata = load_checkpoint(path)
+        load_weights(encoder, tensors, path)
+        check_configuration(metadata, {"num_heads": sizes.num_heads}, path)
+    return encoder
+
+
+def _initial(sizes: EncoderConfig, job: TrainingJob) -> Encoder:
+    with train.seeded_initialisation(job.seed):
+        return Encoder(sizes)
+
+
 def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
     """Return the pre-trained encoder: from its checkpoint where that exists, else trained and saved now.
 
     Zero steps return random weights. Raises CheckpointError where the checkpoint has other sizes.
     """
-    with train.seeded_initialisation(job.seed):
-        encoder = Encoder(sizes)
-    if recipe.max_steps == 0:
-        return encoder
     path = job.folder / CHECKPOINT_NAME
-    if path.exists():
-        tensors, metadata = load_checkpoint(path)
-        load_weights(encoder, tensors, path)
-        check_configuration(metadata, {"num_heads": sizes.num_heads}, path)
-        return encoder
+    if recipe.max_steps == 0 or path.exists():
+        return load(sizes, recipe, job)
+    encoder = _initial(sizes, job)
     fitted = train.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
     save_checkpoint(
         path,

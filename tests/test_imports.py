@@ -13,14 +13,17 @@ LEVELS = (
     {"errors"},
     {"types", "catalogue", "philox", "termination"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published", "network_sizes"},
-    {"data", "config", "subsets", "estimation", "codec", "engine"},
-    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
+    | {"published", "network_sizes", "documents", "curves"},
+    {"data", "config", "subsets", "estimation", "codec", "counting", "scalings", "trials", "engine"},
+    {"batches"},
+    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"}
+    | {"moments", "trial_images"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic", "shards"}
     | {"progress"},
-    {"selftest", "certifying"},
-    {"selftest_method"},
+    {"selftest", "passport", "certifying"},
+    {"selftest_method", "doctor"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
+    | {"doctor_tables", "curve_figures"}
     | {"published_tables", "published_figures"},
     {"single", "rebuild", "certifier_cost"},
     {"replay", "audit"},
@@ -40,6 +43,7 @@ DRAWN = {
     ("figures", "published_figures"),
     ("published_figures", "plot_style"),
     ("cost_figures", "plot_style"),
+    ("curve_figures", "plot_style"),
     ("commands", "commands"),
 }
 """Imports within a level."""

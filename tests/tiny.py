@@ -85,7 +85,8 @@ def arguments(root, *extra):
     ]
     data = ["--dataset", "folder", "--data-dir", str(root / "data"), "--image-size", "8"]
     sizes = ["--n", "50", "--n0", "10", "--limit", "3", "--sigmas", "0.25,0.5", "--cost-repetitions", "2"]
-    return [*data, *sizes, "--zoo", str(root / "zoo"), "--device", "cpu", *changes, *extra]
+    run = ["--methods", "rrcm,gaussian,consistency,dds"]
+    return [*data, *sizes, *run, "--zoo", str(root / "zoo"), "--device", "cpu", *changes, *extra]
 
 
 def bench(monkeypatch, *args):

@@ -1,4 +1,4 @@
-"""Comparing methods: `bench run`, `bench report`, `bench status`."""
+"""Comparing methods: `bench run`, `bench report`, `bench status`, `bench readme`."""
 
 from __future__ import annotations
 
@@ -83,6 +83,21 @@ def status(run: Path) -> None:
     from bench.records import read_run
 
     status_table(read_run(run))
+
+
+@click.command()
+@click.argument("page", default="README.md", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+def readme(page: Path) -> None:
+    """Put the tables of results into PAGE again (README.md), between its marks.
+
+    A table stands between the lines <!-- table: PATH --> and <!-- end of table -->; PATH is relative to PAGE.
+    """
+    from bench.documents import fill_tables
+
+    old = page.read_text(encoding="utf-8")
+    new = fill_tables(old, page.parent)
+    page.write_text(new, encoding="utf-8", newline="\n")
+    click.echo(f"{page}: {'as it was' if new == old else 'changed'}")
 
 
 def _print_config(config: RunConfig) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.dds import DiffusionDenoisedSmoothing
+from baselines.denoised import DenoisedClassifier
 from baselines.unet import Denoiser
 from bench.errors import UsageError
 from bench.noise import timestep_of_sigma
@@ -45,7 +45,7 @@ def test_optimal_noise_prediction_gives_the_optimal_denoiser(sigma):
 
 
 def test_classifier_sees_denoised_pixels():
-    method = DiffusionDenoisedSmoothing(optimal(), nn.Flatten())
+    method = DenoisedClassifier(optimal(), nn.Flatten())
     seen = method(torch.full((1, 1, 8, 8), 0.6), 0.5)  # 0.6 in pixels is the data's mean, 0.2 in model units
     torch.testing.assert_close(seen, torch.full((1, 64), 0.6))
 

@@ -9,7 +9,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, EDMEulerScheduler, UNet2DModel
 from safetensors.torch import save_file
 
-from baselines.dds import Config, DiffusionDenoisedSmoothing, build, checkpoint_name, train
+from baselines.dds import Config, build, checkpoint_name, train
+from baselines.denoised import DenoisedClassifier
 from baselines.diffusion import DiffusionDenoiser
 from baselines.external import ResizedClassifier, from_pipeline, from_released, load_classifier, load_denoiser
 from baselines.openai_unet import convert
@@ -64,7 +65,7 @@ def test_saved_pipeline_certifies_as_the_object_in_memory(tmp_path, prediction):
     protocol = Protocol(n0=20, n=100, alpha=0.001, seed=0)
     certificates = [
         certify(
-            DiffusionDenoisedSmoothing(denoiser, Brightness()),
+            DenoisedClassifier(denoiser, Brightness()),
             torch.full((1, 8, 8), 0.55),
             sigma=0.5,
             index=3,

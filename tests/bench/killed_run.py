@@ -77,7 +77,7 @@ def run(folder, *, images=2, seconds=0.0):
         indices = tuple(range(count))
         with RecordsFile.create_or_resume(folder, header(indices)) as file:
             jobs = pending_jobs(file.run, CONFIG, indices, Observer())
-            load = lambda method, sigma: lambda index: certify(method, sigma, index, seconds)  # noqa: E731
+            load = lambda method, sigma: lambda group: [certify(method, sigma, i, seconds) for i in group]  # noqa: E731
             write_results(LocalEngine().results(load, jobs), file, Observer())
 
 

@@ -17,12 +17,12 @@ def test_a_classifier_is_loaded_once_for_all_its_jobs_and_only_when_needed():
 
     def load(method, sigma):
         loaded.append((method, sigma))
-        return lambda index: record(index, method=method, sigma=sigma)
+        return lambda indices: [record(index, method=method, sigma=sigma) for index in indices]
 
     keys = [("rrcm", 0.25, 1), ("rrcm", 0.25, 2), ("dds", 0.25, 1), ("dds", 0.5, 1)]
-    results = LocalEngine().results(load, (Job(method=m, sigma=s, index=i) for m, s, i in keys))
+    results = LocalEngine().results(load, (Job(method=m, sigma=s, indices=(i,)) for m, s, i in keys))
     assert loaded == []
-    assert [(each.method, each.sigma, each.index) for each in results] == keys
+    assert [(each.method, each.sigma, each.index) for [each] in results] == keys
     assert loaded == [("rrcm", 0.25), ("dds", 0.25), ("dds", 0.5)]
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from bench import curves
+from bench.batches import training_batch
 from bench.errors import CheckpointError, NumericalError
-from bench.train import Recipe, Supervised, fit, noisy_accuracy, rate_scale, training_batch, update_average
+from bench.train import Recipe, Supervised, fit, noisy_accuracy, rate_scale, update_average
 from tests.tiny import job
 
 RECIPE = Recipe(max_steps=7, batch_size=8, evaluate_every=2, warmup_steps=1)
@@ -55,6 +57,11 @@ def test_killed_and_resumed_training_ends_with_the_same_weights(tmp_path):
     )
     assert torch.equal(weights(resumed), weights(expected))
     assert resumed.steps == 7
+    assert without_seconds(parts) == without_seconds(whole)
+
+
+def without_seconds(work):
+    return [dataclasses.replace(look, seconds=0.0) for look in curves.read(work.workspace / "stage.csv")]
 
 
 def test_training_stops_when_the_score_stops_rising_and_keeps_the_best(tmp_path):

@@ -1,0 +1,87 @@
+"""What methods that denoise and then classify as if clean share: the pair, the classifier's training, the score."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.resnet import RESNET
+from bench.augmentation import augment
+from bench.train import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
+from bench.types import Backbone
+
+SCORED_SIGMAS = (0.25, 0.5, 1.0)
+"""Noise levels at which a denoiser is judged on held-out images while it trains; one denoiser serves all."""
+
+
+class PixelDenoiser(Protocol):
+    """A denoiser in pixel units."""
+
+    def denoise_pixels(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return denoised pixels (B,C,H,W) in [0,1] for x_noisy with noise of deviation sigma."""
+        ...
+
+
+class DenoisedClassifier(nn.Module):
+    """Denoiser, then classifier of clean pixels."""
+
+    denoiser: nn.Module
+    classifier: nn.Module
+
+    def __init__(self, denoiser: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.denoiser, self.classifier = denoiser, classifier
+
+    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
+        denoiser: PixelDenoiser = self.denoiser  # type: ignore[assignment]
+        return self.classifier(denoiser.denoise_pixels(x_noisy, sigma, keys))
+
+
+class CleanObjective(Supervised[nn.Module]):
+    """Cross entropy on clean augmented images; the score is clean held-out accuracy."""
+
+    def __init__(self, network: nn.Module, job: TrainingJob) -> None:
+        super().__init__(network)
+        self.task = job.split.task
+        self.images, self.labels = job.held_out()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        return F.cross_entropy(
+            self.network(augment(batch.x, self.task, batch.generator)).float(), batch.labels
+        )
+
+    def score(self, average: nn.Module) -> float:
+        """Return the averaged network's accuracy on clean held-out images."""
+        return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
+
+
+def train_classifier(network: nn.Module, recipe: Recipe, max_steps: int, job: TrainingJob) -> Fitted:
+    """Return the classifier trained on clean images until its held-out accuracy stops rising.
+
+    Its recipe is Recipe's default, of which only the precision follows the method's. The stage has one name for all
+    methods, so that a second method in the same workspace takes the classifier that the first has trained.
+    """
+    clean = replace(Recipe(), max_steps=max_steps, precision=recipe.precision)
+    return fit("dds_classifier", CleanObjective(network, job), clean, job)
+
+
+@torch.no_grad()
+def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the accuracy of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS."""
+    both = DenoisedClassifier(denoiser, classifier)
+    accuracies = [
+        noisy_accuracy(lambda x, s=sigma: both(x, s), images, labels, sigma, draws=1)  # type: ignore[misc]
+        for sigma in SCORED_SIGMAS
+    ]
+    return sum(accuracies) / len(accuracies)
+
+
+def file_name(method: str, backbone: Backbone) -> str:
+    """Return "<method>[-<backbone>].safetensors", one file for all sigmas; the default backbone is left out."""
+    return f"{method}{'' if backbone.name == RESNET.name else f'-{backbone.name}'}.safetensors"

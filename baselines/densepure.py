@@ -1,0 +1,89 @@
+"""DensePure (Xiao et al. 2022, arXiv 2211.00322): several reverse chains, each classified, and a majority vote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines import diffusion_parts
+from baselines.denoised import DenoisedClassifier
+from bench.errors import UsageError
+from bench.noise import stable_seed
+from bench.train import TrainingJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(diffusion_parts.Config):
+    """Options of DensePure, whose denoiser, classifier and checkpoint are those of `dds`.
+
+    Attributes:
+        votes: reverse chains K of each sample.
+        reverse_steps: network calls b of each chain; with 1 all chains are the same.
+
+    Deviation: the defaults make 10 calls of a network per sample, where the paper makes up to several hundred.
+    """
+
+    votes: int = 5
+    reverse_steps: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.votes < 1:
+            raise UsageError(f"votes is {self.votes}, expected at least 1")
+
+
+class DensePure(nn.Module):
+    """A denoiser and a classifier called once per vote."""
+
+    def __init__(self, pair: DenoisedClassifier, votes: int) -> None:
+        super().__init__()
+        self.pair, self.votes = pair, votes
+
+    @torch.no_grad()
+    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return the share of votes of each class, (B,K), for x_noisy (B,C,H,W) in pixel units.
+
+        The class is the most frequent one (arXiv 2211.00322, Section 4); of equally frequent ones the paper says
+        nothing, and the lowest wins. The shares have no gradient. A chain with a logit that is not finite makes its
+        sample's shares NaN.
+
+        Args:
+            keys: (B,) int64, the samples' identities; with the number of the chain they pick its noise.
+
+        Raises:
+            UsageError: chains that draw noise, without keys.
+        """
+        chains = (self.pair(x_noisy, sigma, chain_keys(keys, chain)) for chain in range(self.votes))
+        return torch.stack([_vote(logits) for logits in chains]).mean(0)
+
+
+def _vote(logits: Tensor) -> Tensor:
+    """Return (B,K), 1 at the largest of the logits and else 0; NaN in a row with a logit that is not finite."""
+    vote = F.one_hot(logits.argmax(1), logits.shape[1]).float()
+    return vote.masked_fill(~logits.isfinite().all(1, keepdim=True), torch.nan)
+
+
+def chain_keys(keys: Tensor | None, chain: int) -> Tensor | None:
+    """Return (B,) int64 identities of the samples in one chain: the samples' own in the first, others in the rest."""
+    if keys is None or chain == 0:
+        return keys
+    return torch.tensor([stable_seed(key, "chain", chain) for key in keys.tolist()], device=keys.device)
+
+
+def checkpoint_name(config: Config) -> str | None:
+    """Return the file name of the checkpoint that `config` needs, which is that of `dds`."""
+    return diffusion_parts.checkpoint_name(config)
+
+
+def build(config: Config, checkpoint: Path | None) -> DensePure:
+    """Return the classifier on CPU in eval mode; see `diffusion_parts.build`."""
+    return DensePure(diffusion_parts.build(config, checkpoint), config.votes).eval()
+
+
+def train(config: Config, job: TrainingJob) -> None:
+    """Train both parts that are ours, and write the checkpoint of `dds`; see `diffusion_parts.train`."""
+    diffusion_parts.train(config, job)
