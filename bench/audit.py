@@ -10,10 +10,10 @@ from torch import Tensor
 
 from bench import smoothing
 from bench.attack import Attack, Target, attack
+from bench.certifying import protocol_of
 from bench.counting import Draws, predicted_classes
 from bench.noise import Stage, stable_seed
 from bench.rebuild import Rebuilt
-from bench.runner import protocol_of
 from bench.smoothing import certificate_of
 from bench.stats import binomial_upper_tail
 from bench.types import ABSTAIN, Certificate, Classifier, Record

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import sys
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -13,9 +14,18 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from bench.errors import RecordsError
 from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
 
+PROGRAM = "rrcm-bench"
+"""Name of this program as installed, and of its version among a header's libraries."""
+
 _KINDS: dict[str, type] = {"header": RunHeader, "certificate": Record, "cost": CostRecord}
 
 T = TypeVar("T")
+
+_RECORD_KEYS = ("kind", *(field.name for field in dataclasses.fields(Record)))
+_RECORD_TYPES = {
+    (str, str, float, int, int, int, float, list, list, int, int, int, float, last)
+    for last in (NoneType, float)
+}
 
 
 @functools.cache
@@ -69,9 +79,12 @@ def decode_header(line: bytes, where: str) -> RunHeader:
     version = values.get("schema_version")
     if isinstance(version, int) and version != SCHEMA_VERSION:
         age = "a newer" if version > SCHEMA_VERSION else "an older"
+        libraries = values.get("libraries")
+        writer = libraries.get(PROGRAM) if isinstance(libraries, dict) else None
+        remedy = f"{PROGRAM} {writer}" if isinstance(writer, str) else "that version"
         raise RecordsError(
             f"{where}: schema version {version} was written by {age} version of bench, and this one reads "
-            f"{SCHEMA_VERSION}: install that version"
+            f"{SCHEMA_VERSION}: install {remedy}"
         )
     return _from_json(RunHeader, _without_kind(values, ("header",), where), where)
 
@@ -83,6 +96,34 @@ def decode(line: bytes, where: str) -> Record | CostRecord:
         RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
     """
     return decode_item(line, {"certificate": Record, "cost": CostRecord}, where)
+
+
+def quick_record(line: bytes, known: dict[Any, Any]) -> Record | None:
+    """Return the record of a line as `encode` writes it, or None: `decode` reads every other line, or refuses it.
+
+    Args:
+        known: values of the lines before, kept once where they come again; begin with {}.
+    """
+    try:
+        values = loads(line)
+    except ValueError:
+        return None
+    if type(values) is not dict or tuple(values) != _RECORD_KEYS:
+        return None
+    row = tuple(values.values())
+    if values.pop("kind") != "certificate" or tuple(map(type, row)) not in _RECORD_TYPES:
+        return None
+    if not math.isfinite(sum(value for value in row if type(value) is float)):
+        return None
+    for name in ("counts_selection", "counts_estimation"):
+        counts = tuple([tuple(pair) if type(pair) is list else () for pair in values[name]])
+        if any(tuple(map(type, pair)) != (int, int) for pair in counts):
+            return None
+        values[name] = known.setdefault(counts, counts)
+    for name in ("sigma", "n0", "n", "samples"):
+        values[name] = known.setdefault((name, values[name]), values[name])
+    values["method"] = sys.intern(values["method"])
+    return Record(**values)
 
 
 def _decode_object(line: bytes, where: str) -> dict[str, Any]:
@@ -105,13 +146,22 @@ def loads(line: bytes) -> Any:
     """Return the JSON value of a line.
 
     Raises:
-        ValueError: it is not JSON, or holds NaN or infinity.
+        ValueError: it is not JSON, holds NaN or infinity, or text that cannot be written.
     """
-    return json.loads(line.decode(), parse_constant=_refuse_constant)
+    try:
+        value = _DECODER.decode(line.decode())
+        if b"\\u" in line:  # half of a surrogate pair would fail wherever it is printed
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _to_json(item: Any) -> dict[str, Any]:

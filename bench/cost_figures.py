@@ -187,7 +187,7 @@ def _draw_point(axes: Axes, point: Point, style: Style, largest: int) -> None:
 
 
 def _area(parameters: int, largest: int) -> float:
-    return _LARGEST_AREA * parameters / largest
+    return _LARGEST_AREA * parameters / max(largest, 1)
 
 
 def _lowest(points: Sequence[Point]) -> float:

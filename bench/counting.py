@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.errors import NumericalError, UsageError
+from bench.errors import ModelError, NumericalError
 from bench.noise import NOISE_BLOCK, Stage, noise_block, sample_keys
 from bench.types import Classifier
 
@@ -52,7 +52,7 @@ def count_classes(
         a tie between logits.
 
     Raises:
-        UsageError: the logits do not have shape (B, num_classes).
+        ModelError: the logits do not have shape (B, num_classes).
         NumericalError: a logit is NaN or infinite.
     """
     if stop is None:
@@ -193,8 +193,9 @@ def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def _check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
-    if tuple(logits.shape) != (samples, num_classes):
-        raise UsageError(
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (samples, num_classes):
+        raise ModelError(
             f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
-            f"sample and one column per class, got {tuple(logits.shape)}: use a model of these classes"
+            f"sample and one column per class, got {shape}: use a model of these classes"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from bench import cost, markup, tables
 from bench.comparison import REFERENCE
 from bench.config import RunConfig
 from bench.metrics import group, samples_used
-from bench.runner import Observer
+from bench.progress import Observer
 from bench.sample_tables import saved_sentence
 from bench.selftest import Check, Size
 from bench.train import Progress as TrainingProgress
@@ -76,12 +77,36 @@ class TrainingDisplay:
         )
 
 
+@dataclass(kw_only=True)
+class _Counter:
+    """What a run has done for one method at one sigma; seconds and samples are this command's."""
+
+    task: TaskID
+    done: int
+    certified: int
+    seconds: float = 0.0
+    samples: int = 0
+
+    def add(self, record: Record) -> None:
+        """Count one record."""
+        self.done += 1
+        self.certified += record.is_correct
+        self.seconds += record.seconds
+        self.samples += record.samples
+
+    def detail(self) -> str:
+        """Return certified images, and samples per second of computing."""
+        certified = f"{self.certified} certified"
+        if self.samples == 0:
+            return certified if self.done else ""
+        return f"{certified}, {self.samples / self.seconds:,.0f} samples/s"
+
+
 class RunDisplay(Observer):
     """Progress of a run: images done, certified so far, samples per second and time left, per method and sigma."""
 
     def __init__(self, config: RunConfig) -> None:
         self._console = Console(stderr=True)
-        self._samples = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -102,9 +127,7 @@ class RunDisplay(Observer):
         )
         self._trainings = TrainingDisplay(self._progress)
         self._all: TaskID | None = None
-        self._task: TaskID | None = None
-        self._certified = 0
-        self._seconds = 0.0
+        self._counters: dict[tuple[str, float], _Counter] = {}
         self._curves = total
 
     def __enter__(self) -> RunDisplay:
@@ -127,26 +150,18 @@ class RunDisplay(Observer):
         if self._all is None:
             self._all = self._progress.add_task("[bold]all", total=total * self._curves, detail="")
         self._progress.advance(self._all, done)
-        self._certified, self._seconds, self._samples = certified, 0.0, 0
-        name = f"{method} at sigma {sigma:g}"
-        self._task = self._progress.add_task(name, total=total, completed=done, detail=self._detail(done))
+        task = self._progress.add_task(f"{method} at sigma {sigma:g}", total=total, completed=done, detail="")
+        counter = _Counter(task=task, done=done, certified=certified)
+        self._progress.update(task, detail=counter.detail())
+        self._counters[method, sigma] = counter
 
     def certified(self, record: Record) -> None:
         """Advance the bars by one image."""
-        assert self._task is not None
         assert self._all is not None
-        self._certified += record.is_correct
-        self._seconds += record.seconds
-        self._samples += record.samples
-        done = int(self._progress.tasks[self._progress.task_ids.index(self._task)].completed) + 1
-        self._progress.update(self._task, completed=done, detail=self._detail(done))
+        counter = self._counters[record.method, record.sigma]
+        counter.add(record)
+        self._progress.update(counter.task, completed=counter.done, detail=counter.detail())
         self._progress.advance(self._all)
-
-    def _detail(self, done: int) -> str:
-        certified = f"{self._certified} certified"
-        if self._samples == 0:
-            return certified if done else ""
-        return f"{certified}, {self._samples / self._seconds:,.0f} samples/s"
 
     def measuring(self, methods: tuple[str, ...]) -> None:
         """Say that the costs are being measured."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.certifying import certify_images
 from bench.errors import UsageError
 from bench.rebuild import Rebuilt
-from bench.runner import certify_images
 from bench.types import Record
 
 COMPARED = ("label", "predict", "radius", "counts_selection", "counts_estimation", "samples", "uniform")

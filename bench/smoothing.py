@@ -88,7 +88,8 @@ def certify(
 
     Raises:
         DataError: x is not a finite (C, H, W) float32 image in [0,1].
-        UsageError: another argument lies outside its range, or the logits do not have shape (B, num_classes).
+        UsageError: another argument lies outside its range.
+        ModelError: the logits do not have shape (B, num_classes).
         NumericalError: a logit is NaN or infinite.
     """
     [certificate] = certify_group(

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 LEVELS = (
     {"errors"},
-    {"catalogue", "philox", "types", "processes"},
+    {"catalogue", "philox", "processes", "types", "termination"},
     {
         "augmentation",
         "checkpoints",
@@ -24,11 +24,11 @@ LEVELS = (
         "noise",
         "overrides",
         "published",
+        "recipes",
         "stats",
         "zoo",
-        "recipes",
     },
-    {"codec", "config", "counting", "data", "estimation", "scalings", "subsets", "trials"},
+    {"codec", "config", "counting", "data", "estimation", "scalings", "subsets", "trials", "engine"},
     {"batches"},
     {
         "arithmetic",
@@ -43,8 +43,8 @@ LEVELS = (
         "train",
         "trial_images",
     },
-    {"api", "attack", "comparison", "importing", "recertify", "synthetic", "training"},
-    {"denoiser_trials", "passport", "selftest"},
+    {"api", "attack", "comparison", "importing", "recertify", "synthetic", "training", "progress", "shards"},
+    {"denoiser_trials", "passport", "selftest", "certifying"},
     {"doctor", "selftest_method"},
     {
         "cost_figures",

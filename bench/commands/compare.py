@@ -33,22 +33,32 @@ if TYPE_CHECKING:
     "--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out."
 )
 @click.option("--out", metavar="DIR", help="The run's folder.")
+@click.option("--shard", metavar="i/k", help="Certify every k-th image only; then `bench merge` joins.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
-def run(preset: str, dry_run: bool, **given: Any) -> None:
+def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     """Certify images with every method at every sigma, measure the cost, write tables and figures.
 
-    Repeating an interrupted command continues it.
+    Repeating an interrupted command continues it; SIGTERM ends it after the image in hand, with exit code 143.
     """
+    from bench.shards import parse_shard
+
     config = resolve(preset, given)
+    part = None if shard is None else parse_shard(shard)
     if dry_run:
         _print_config(config)
         return
     from bench import runner
     from bench.display import RunDisplay
+    from bench.termination import Termination
 
-    with RunDisplay(config) as display:
-        _, folder = runner.run(config, command=command_line(), observer=display)
-    report_runs([folder], folder, ())
+    with Termination() as termination, RunDisplay(config) as display:
+        _, folder = runner.run(
+            config, command=command_line(), observer=display, shard=part, held=termination.held
+        )
+    if part is None:
+        report_runs([folder], folder, ())
+    else:
+        click.echo(f"{folder / part.file_name}\nWhen all {part.count} shards are done: bench merge {folder}")
 
 
 @click.command()

@@ -10,10 +10,10 @@ import torch
 from bench import audit_run
 from bench.attack import Attack
 from bench.audit import Attacked, chance_of_violations
+from bench.certifying import Setup, certify_images
 from bench.config import RunConfig
 from bench.errors import UsageError
 from bench.rebuild import Rebuilt
-from bench.runner import Setup, certify_images
 from bench.types import ABSTAIN
 from tests import oracles, tiny
 from tests.bench.fake_runs import make_run

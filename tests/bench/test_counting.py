@@ -9,7 +9,7 @@ import torch
 
 from bench import counting
 from bench.counting import count_classes
-from bench.errors import NumericalError, UsageError
+from bench.errors import ModelError, NumericalError
 from bench.noise import NOISE_BLOCK, noise_block, sample_keys
 from bench.smoothing import certify, certify_group
 from tests.bench.test_smoothing import ARGUMENTS, GROUP, PROTOCOL, Recorder, X, constant, draws
@@ -98,7 +98,7 @@ def test_the_image_is_left_as_it_is():
 
 
 def test_logits_of_a_wrong_shape_are_refused():
-    with pytest.raises(UsageError, match=r"logits of shape \(50, 3\).*, got \(50, 2\)"):
+    with pytest.raises(ModelError, match=r"logits of shape \(50, 3\).*, got \(50, 2\)"):
         certify(constant(0.0, 1.0), X, **ARGUMENTS)
 
 
