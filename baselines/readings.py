@@ -26,7 +26,7 @@ def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, .
 
 def resized_to(network: nn.Module) -> tuple[int, int] | None:
     """Return (height, width) that the network resizes images to, or None where it leaves them as they are."""
-    layers = (layer.size for layer in network.modules() if isinstance(layer, ResizedClassifier))
+    layers = (layer.resize.size for layer in network.modules() if isinstance(layer, ResizedClassifier))
     return next(layers, None)
 
 
