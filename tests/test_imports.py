@@ -11,18 +11,20 @@ ROOT = Path(__file__).parents[1]
 
 LEVELS = (
     {"errors"},
-    {"types", "catalogue", "philox"},
+    {"types", "catalogue", "philox", "cost_presets"},
     {"stats", "augmentation", "checkpoints", "noise", "folders", "overrides", "hardware", "markup", "zoo"}
-    | {"published", "network_sizes"},
+    | {"published", "network_sizes", "power"},
     {"data", "config", "subsets", "estimation", "codec"},
-    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"},
-    {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"},
-    {"selftest"},
-    {"selftest_method"},
+    {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"}
+    | {"cost_records"},
+    {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic"}
+    | {"cost_plan", "cost_work"},
+    {"selftest", "cost_estimate", "cost_summary", "equal_accuracy"},
+    {"selftest_method", "cost_run"},
     {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
     | {"published_tables", "published_figures"},
-    {"single", "rebuild", "certifier_cost"},
-    {"replay", "audit"},
+    {"single", "rebuild", "certifier_cost", "cost_report", "cost_plots", "pareto_figure"},
+    {"replay", "audit", "cost_request"},
     {"audit_tables"},
     {"audit_run"},
     {"display"},
