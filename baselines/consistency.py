@@ -53,7 +53,7 @@ def regularisation(copies: list[Tensor], *, weight: float, entropy_weight: float
 
 def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, entropy_weight: float) -> Tensor:
     """Return the mean cross entropy over all copies plus the regularisation (arXiv 2006.04062, Eq. 7)."""
-    cross_entropy = torch.stack([F.cross_entropy(logits, labels) for logits in copies]).mean()
+    cross_entropy = noisy.mean_cross_entropy(copies, labels)
     return cross_entropy + regularisation(copies, weight=weight, entropy_weight=entropy_weight)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from baselines import openai_unet
+from baselines.consistency_map import ConsistencyModel
 from baselines.diffusion import DiffusionDenoiser, Prediction
 from baselines.openai_flags import PRESETS, check_flags, complete_flags, parse_flags
 from baselines.resnet import Normalize
@@ -73,8 +75,39 @@ def from_pipeline(folder: Path) -> DiffusionDenoiser:
         CheckpointError: a part is missing, unreadable or not strictly loadable; pickled weights are never read.
         UsageError: a scheduler without betas (not a diffusion of fixed steps), or an unknown prediction type.
     """
-    from diffusers import DDPMScheduler, UNet2DModel
+    unet, scheduler = _read_pipeline(folder)
+    alphas_cumprod, prediction = _schedule(scheduler, folder)
+    return DiffusionDenoiser(unet, alphas_cumprod, prediction=prediction)
 
+
+def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
+    """Return a consistency model of the task's images, on the CPU in eval mode.
+
+    Args:
+        source: a folder of a diffusers ConsistencyModelPipeline, or "hub:owner/name".
+
+    Raises:
+        CheckpointError: a part is missing, unreadable or not strictly loadable, or source is no folder.
+        UsageError: a class-conditional model, a pipeline of another kind, images of another shape.
+    """
+    folder = _fetched(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{source} is no folder, expected one of a diffusers ConsistencyModelPipeline, or {HUB}owner/name"
+        )
+    unet, scheduler = _read_pipeline(folder)
+    if scheduler.get("_class_name") != "CMStochasticIterativeScheduler":
+        raise UsageError(
+            f"{folder}/scheduler is {scheduler.get('_class_name')}, expected the CMStochasticIterativeScheduler of a "
+            "consistency model; a diffusion model is a denoiser of dds"
+        )
+    _check_images(source, unet.config, task)
+    constants = {name: scheduler[name] for name in ("sigma_data", "sigma_min") if name in scheduler}
+    return ConsistencyModel(unet, **constants).eval()
+
+
+def _read_pipeline(folder: Path) -> tuple[UNet2DModel, dict[str, Any]]:
+    """Return a pipeline's U-Net and its scheduler's configuration; no weights are pickled, none is left over."""
     try:
         scheduler = DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True)
         unet, loaded = UNet2DModel.from_pretrained(
@@ -93,13 +126,10 @@ def from_pipeline(folder: Path) -> DiffusionDenoiser:
         )
     if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
         raise UsageError(f"{folder}/unet must be told a class, which a denoiser does not know")
-    alphas_cumprod, prediction = _schedule(scheduler, folder)
-    return DiffusionDenoiser(unet, alphas_cumprod, prediction=prediction)
+    return unet, scheduler
 
 
 def _schedule(scheduler: dict[str, Any], folder: Path) -> tuple[Tensor, Prediction]:
-    from diffusers import DDPMScheduler
-
     if "beta_schedule" not in scheduler and "trained_betas" not in scheduler:
         raise UsageError(
             f"{folder}/scheduler is {scheduler.get('_class_name')}, which has no betas; expected a scheduler of a "

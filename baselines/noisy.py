@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.resnet import RESNET
@@ -51,10 +53,14 @@ class NoisyObjective(Supervised[nn.Module]):
         self.task, self.sigma, self.copies, self.copies_loss = task, sigma, copies, loss
         self.images, self.labels = job.held_out()
 
+    def noisy_copies(self, batch: Batch) -> Tensor:
+        """Return the copies that are classified, (copies B,C,H,W), all images' first copies first."""
+        x = augment(batch.x, self.task, batch.generator).repeat(self.copies, 1, 1, 1)
+        return with_noise(x, self.sigma, batch.generator)
+
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
-        x = augment(batch.x, self.task, batch.generator).repeat(self.copies, 1, 1, 1)
-        logits = self.network(with_noise(x, self.sigma, batch.generator)).float()
+        logits = self.network(self.noisy_copies(batch)).float()
         return self.copies_loss(list(logits.chunk(self.copies)), batch.labels)
 
     def score(self, average: nn.Module) -> float:
@@ -90,12 +96,29 @@ def checkpoint_name(method: str, config: Config) -> str:
     return f"{method}{backbone}_sigma_{config.sigma:g}.safetensors"
 
 
-def train(method: str, config: Config, loss: Loss, copies: int, job: TrainingJob) -> Fitted:
-    """Train until held-out noisy accuracy stops rising, and write the method's checkpoint."""
+def mean_cross_entropy(copies: list[Tensor], labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of all copies' logits (B,K) against labels (B,)."""
+    return torch.stack([F.cross_entropy(logits, labels) for logits in copies]).mean()
+
+
+def train(
+    method: str,
+    config: Config,
+    loss: Loss,
+    copies: int,
+    job: TrainingJob,
+    objective_of: Callable[..., NoisyObjective] = NoisyObjective,
+) -> Fitted:
+    """Train until held-out noisy accuracy stops rising, and write the method's checkpoint.
+
+    Args:
+        copies: noisy copies of each image that the loss is given.
+        objective_of: makes the objective from what NoisyObjective takes.
+    """
     name = checkpoint_name(method, config)
     with seeded_initialisation(job.seed):
         network = config.backbone.make(config.task, config.sigma)
-    objective = NoisyObjective(network, loss, task=config.task, sigma=config.sigma, copies=copies, job=job)
+    objective = objective_of(network, loss, task=config.task, sigma=config.sigma, copies=copies, job=job)
     fitted = fit(Path(name).stem, objective, config, job)
     described = {"method": method, "backbone": config.backbone.name, "sigma": config.sigma, "copies": copies}
     save_checkpoint(

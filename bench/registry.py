@@ -40,6 +40,15 @@ _BUILT_IN = {
         "baselines.densepure",
         "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
     ),
+    "consistency-model": (
+        "baselines.consistency_model",
+        "consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
+    ),
+    "smoothadv": (
+        "baselines.smoothadv",
+        "SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
+    ),
+    "macer": ("baselines.macer", "MACER (arXiv 2001.02378): training for a large certified radius"),
 }
 
 

@@ -7,7 +7,7 @@ from bench import registry
 from bench.errors import CheckpointError
 from tests.tiny import OPTIONS, TASK, job
 
-METHODS = ["rrcm", "gaussian", "consistency", "dds"]
+METHODS = ["rrcm", "gaussian", "consistency", "dds", "consistency-model", "smoothadv", "macer"]
 
 
 def configured(name):

@@ -28,6 +28,9 @@ OPTIONS = {
     },
     "gaussian": {"max_steps": 2, "batch_size": 8},
     "consistency": {"max_steps": 2, "batch_size": 8},
+    "smoothadv": {"max_steps": 2, "batch_size": 8},
+    "macer": {"max_steps": 2, "batch_size": 8, "copies": 2, "weight_from": 1},
+    "consistency-model": {"channels": (8, 8), "max_steps": 2, "batch_size": 8, "classifier_max_steps": 2},
     "dds": {"channels": (8, 8), "max_steps": 2, "batch_size": 8, "classifier_max_steps": 2},
 }
 """Options under which every method trains in a second."""
@@ -83,10 +86,10 @@ def arguments(root, *extra):
         for method, options in OPTIONS.items()
         for option, value in options.items()
     ]
-    methods = ["--methods", "rrcm,gaussian,consistency,dds"]
     data = ["--dataset", "folder", "--data-dir", str(root / "data"), "--image-size", "8"]
     sizes = ["--n", "50", "--n0", "10", "--limit", "3", "--sigmas", "0.25,0.5", "--cost-repetitions", "2"]
-    return [*methods, *data, *sizes, "--zoo", str(root / "zoo"), "--device", "cpu", *changes, *extra]
+    run = ["--methods", "rrcm,gaussian,consistency,dds"]
+    return [*data, *sizes, *run, "--zoo", str(root / "zoo"), "--device", "cpu", *changes, *extra]
 
 
 def bench(monkeypatch, *args):
