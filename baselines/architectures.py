@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from baselines import openai_unet
+from baselines.consistency_map import ConsistencyModel
 from baselines.denoised import DenoisedClassifier
 from baselines.densepure import DensePure
 from baselines.diffusion import Chain
@@ -129,6 +130,7 @@ def architectures(family: str, chains: Chains) -> Iterator[Architecture]:
         yield _dds(sizes, f"dds-{suffix}", classifier, 1)
     yield _dds(sizes, "dds-multistep", sizes.classifier, chains.steps)
     yield _densepure(sizes, chains)
+    yield _consistency_model(sizes)
 
 
 def _residual(sizes: Family) -> Architecture:
@@ -170,6 +172,28 @@ def _densepure(sizes: Family, chains: Chains) -> Architecture:
         batch_size=sizes.chain_batch,
         published="densepure",
         source="arXiv 2211.00322, Section 5",
+    )
+
+
+def _consistency_model(sizes: Family) -> Architecture:
+    """Return one call of a consistency model, then the classifier.
+
+    It has the denoiser's network without the learned variance, as the 256x256 models of arXiv 2303.01469 have.
+    Deviation: the CIFAR-10 model of that paper is an NCSN++, which diffusers does not hold.
+    """
+    flags = replace(sizes.unet, learn_sigma=False)
+
+    def build(make: Make) -> nn.Module:
+        model = ConsistencyModel(make(str(flags), lambda: openai_unet.network(flags)))
+        return DenoisedClassifier(model, sizes.classifier.build(sizes.task.num_classes, make))
+
+    return Architecture(
+        name="consistency-model",
+        task=sizes.purified,
+        build=build,
+        batch_size=sizes.single_batch,
+        published="consistency-model",
+        source="arXiv 2303.01469, Appendix C",
     )
 
 

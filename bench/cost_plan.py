@@ -112,10 +112,10 @@ def tasks(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
                 if number < plan.rounds(method) and not is_done(task, run()):
                     yield task
         for method in plan.architectures:
-            best = fastest_batch_size(run(), method, setting)
-            if best is None and is_forecast:
-                best = max(size for name, size in pairs if name == method)
-            yield from _closing_tasks(plan, (method, setting, best), run)
+            fastest = fastest_batch_size(run(), method, setting)
+            if fastest is None and is_forecast:
+                fastest = max(size for name, size in pairs if name == method)
+            yield from _closing_tasks(plan, (method, setting, fastest), run)
 
 
 def _closing_tasks(

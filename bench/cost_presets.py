@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-_PURIFIERS = ("dds-multistep", "densepure")
+_PURIFIERS = ("dds-multistep", "densepure", "consistency-model")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,7 @@ class Measurer:
             module = one.build(self._workshop.compiled if is_compiled else self._workshop.plain)
             shape = (one.task.channels, one.task.image_size, one.task.image_size)
             self._subjects[task.method] = subject(
-                module.eval(),
+                module.to(self._workshop.device).eval(),
                 task.setting.removesuffix(COMPILED),  # type: ignore[arg-type]
                 shape,
                 one.task.num_classes,

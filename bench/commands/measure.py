@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 @click.option("--repetitions", type=click.IntRange(1), default=10, show_default=True, help="Rounds.")
 @click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop cleanly before so long.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: below results/.")
+@click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path),
+    help="Compare the methods of a finished run at equal certified accuracy.",
+)
+@click.option("--radius", type=float, default=0.5, show_default=True, help="L2 radius for --run.")
 @click.option("--report", is_flag=True, help="Only make tables and figures again from the records in --out.")
 def cost(
     certifier: bool,
@@ -48,17 +55,23 @@ def cost(
     repetitions: int,
     folder: Path | None,
     report: bool,
+    run_folder: Path | None,
+    radius: float,
     max_seconds: float | None,
     **given: Any,
 ) -> None:
     """Measure what methods cost on this machine beside each other, with random weights.
 
-    Repeating an interrupted command continues it. With --certifier, measure what the certifier itself costs, for
-    trained methods.
+    Repeating an interrupted command continues it. With --run, join the certificates of a run with its measured cost,
+    measuring nothing: the speed at equal certified accuracy, and accuracy by seconds. With --certifier, measure what
+    the certifier itself costs, for trained methods.
     """
     own = {name: given.pop(name) for name in ("batch_sizes", "steps", "votes")}
     if certifier:
         _certifier(preset, sigma, repetitions, folder, given)
+        return
+    if run_folder is not None:
+        _equal_accuracy(run_folder, radius, folder or run_folder)
         return
     if report:
         if folder is None:
@@ -117,6 +130,22 @@ def _report(folder: Path) -> None:
     written = cost_report.write_tables(run, folder) + cost_plots.write_figures(run, folder)
     print_table(cost_report.short_table(run))
     click.echo(f"Written: {folder} ({len(written)} files)")
+
+
+def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
+    from bench import equal_accuracy
+    from bench.display import print_table
+    from bench.pareto_figure import write_pareto
+    from bench.records import read_run
+
+    run = read_run(run_folder)
+    curves = equal_accuracy.curves(run, radius)
+    compared = equal_accuracy.at_equal_accuracy(curves)
+    table = equal_accuracy.equal_accuracy_table(run, compared, radius, command_line())
+    written = equal_accuracy.write_equal_accuracy(table, compared, out)
+    written += write_pareto(curves, radius, run.costs[0].device, out)
+    print_table(table)
+    click.echo(f"Written: {', '.join(map(str, written))}")
 
 
 def _certifier(preset: str, sigma: str, repetitions: int, folder: Path | None, given: dict[str, Any]) -> None:

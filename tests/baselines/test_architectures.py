@@ -16,6 +16,7 @@ IMAGENET = {
     "dds-vit": 552_814_086 + 86_567_656,  # ViT-B/16 at 224, 86.6M
     "dds-multistep": 552_814_086 + 305_674_728,
     "densepure": 552_814_086 + 305_674_728,
+    "consistency-model": 552_814_086 - 3 * (256 * 9 + 1) + 305_674_728,  # three output channels fewer
 }
 CIFAR10 = {
     "rrcm-b": 85_125_130,
@@ -23,6 +24,7 @@ CIFAR10 = {
     "dds": 52_546_438 + 85_806_346,  # cifar10_uncond_50M_500K.pt, ViT-B/16 with ten classes
     "dds-multistep": 52_546_438 + 85_806_346,
     "densepure": 52_546_438 + 85_806_346,
+    "consistency-model": 52_546_438 - 3 * (128 * 9 + 1) + 85_806_346,
 }
 
 
