@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -22,12 +21,6 @@ _OPTIONAL = {
 }
 
 T = TypeVar("T")
-
-_RECORD_KEYS = ("kind", *(field.name for field in dataclasses.fields(Record)))
-_RECORD_TYPES = {
-    (str, str, float, int, int, int, float, list, list, int, int, int, float, last)
-    for last in (NoneType, float)
-}
 
 
 def encode(item: RunHeader | Record | CostRecord) -> bytes:
@@ -74,34 +67,6 @@ def decode(line: bytes, where: str) -> Record | CostRecord:
     inner = _without_kind(values, ("certificate", "cost"), where)
     cls: type[Record | CostRecord] = Record if values["kind"] == "certificate" else CostRecord
     return _from_json(cls, inner, where)
-
-
-def quick_record(line: bytes, known: dict[Any, Any]) -> Record | None:
-    """Return the record of a line as `encode` writes it, or None: `decode` reads every other line, or refuses it.
-
-    Args:
-        known: values of the lines before, kept once where they come again; begin with {}.
-    """
-    try:
-        values = loads(line)
-    except ValueError:
-        return None
-    if type(values) is not dict or tuple(values) != _RECORD_KEYS:
-        return None
-    row = tuple(values.values())
-    if values.pop("kind") != "certificate" or tuple(map(type, row)) not in _RECORD_TYPES:
-        return None
-    if not math.isfinite(sum(value for value in row if type(value) is float)):
-        return None
-    for name in ("counts_selection", "counts_estimation"):
-        counts = tuple([tuple(pair) if type(pair) is list else () for pair in values[name]])
-        if any(tuple(map(type, pair)) != (int, int) for pair in counts):
-            return None
-        values[name] = known.setdefault(counts, counts)
-    for name in ("sigma", "n0", "n", "samples"):
-        values[name] = known.setdefault((name, values[name]), values[name])
-    values["method"] = sys.intern(values["method"])
-    return Record(**values)
 
 
 def _decode_object(line: bytes, where: str) -> dict[str, Any]:
