@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import math
-import sys
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -20,12 +19,6 @@ PROGRAM = "rrcm-bench"
 _KINDS: dict[str, type] = {"header": RunHeader, "certificate": Record, "cost": CostRecord}
 
 T = TypeVar("T")
-
-_RECORD_KEYS = ("kind", *(field.name for field in dataclasses.fields(Record)))
-_RECORD_TYPES = {
-    (str, str, float, int, int, int, float, list, list, int, int, int, float, last)
-    for last in (NoneType, float)
-}
 
 
 @functools.cache
@@ -96,34 +89,6 @@ def decode(line: bytes, where: str) -> Record | CostRecord:
         RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
     """
     return decode_item(line, {"certificate": Record, "cost": CostRecord}, where)
-
-
-def quick_record(line: bytes, known: dict[Any, Any]) -> Record | None:
-    """Return the record of a line as `encode` writes it, or None: `decode` reads every other line, or refuses it.
-
-    Args:
-        known: values of the lines before, kept once where they come again; begin with {}.
-    """
-    try:
-        values = loads(line)
-    except ValueError:
-        return None
-    if type(values) is not dict or tuple(values) != _RECORD_KEYS:
-        return None
-    row = tuple(values.values())
-    if values.pop("kind") != "certificate" or tuple(map(type, row)) not in _RECORD_TYPES:
-        return None
-    if not math.isfinite(sum(value for value in row if type(value) is float)):
-        return None
-    for name in ("counts_selection", "counts_estimation"):
-        counts = tuple([tuple(pair) if type(pair) is list else () for pair in values[name]])
-        if any(tuple(map(type, pair)) != (int, int) for pair in counts):
-            return None
-        values[name] = known.setdefault(counts, counts)
-    for name in ("sigma", "n0", "n", "samples"):
-        values[name] = known.setdefault((name, values[name]), values[name])
-    values["method"] = sys.intern(values["method"])
-    return Record(**values)
 
 
 def _decode_object(line: bytes, where: str) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _finish_bars(axes: Axes, labels: Sequence[str], compared: Sequence[MeasuredC
 
 
 def _point(comparison: Comparison, label: str, radius: float) -> Point | None:
-    by_sigma = {entry.sigma: entry.records for entry in comparison.best_of(label)}
+    by_sigma = {entry.sigma: entry.curve for entry in comparison.best_of(label)}
     costs = {one.sigma: one.cost for one in comparison.costs if one.label == label}
     if not by_sigma or not costs:
         return None

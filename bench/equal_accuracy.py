@@ -18,7 +18,7 @@ from bench.comparison import REFERENCE
 from bench.cost import samples_per_second
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
-from bench.metrics import best_sigma, group
+from bench.metrics import best_sigma, curve, group
 from bench.stats import upper_tail
 from bench.types import Record, Run
 
@@ -120,7 +120,7 @@ def curves(run: Run, radius: float) -> tuple[Curve, ...]:
         by_sigma = {sigma: records for (name, sigma), records in groups.items() if name == method}
         if not by_sigma or method not in costs:
             continue
-        best = best_sigma(by_sigma, radius)
+        best = best_sigma({sigma: curve(records) for sigma, records in by_sigma.items()}, radius)
         records, rate = by_sigma[best.sigma], samples_per_second(costs[method]).median
         tried = _sample_counts(run.header.n)
         found.append(

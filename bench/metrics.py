@@ -5,6 +5,7 @@ Every number carries the count of images it rests on. Radii are L2 radii in pixe
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Curve:
 
     def at(self, radius: float) -> Share:
         """Return the certified accuracy at `radius` >= 0."""
-        position = int(np.searchsorted(self.radii, radius, side="left"))
+        position = bisect.bisect_left(self.radii, radius)
         count = self.counts[position] if position < len(self.counts) else 0
         return Share(count=count, images=self.images)
 
@@ -246,17 +247,14 @@ def envelope(curves: Sequence[Curve]) -> Curve:
     return Curve(radii=tuple(map(float, radii)), counts=counts, images=images.pop())
 
 
-def best_sigma(by_sigma: Mapping[float, Sequence[Record]], radius: float) -> BestSigma:
+def best_sigma(by_sigma: Mapping[float, Curve], radius: float) -> BestSigma:
     """Return the best sigma of one method at `radius`, and its (optimistic) certified accuracy.
 
     Args:
-        by_sigma: sigma -> the method's records at that sigma, all of the same images.
+        by_sigma: sigma -> the method's curve at that sigma, all of the same images.
         radius: L2, pixel units.
-
-    Raises:
-        RecordsError: a sigma has no records.
     """
-    shares = {sigma: certified_accuracy(records, radius) for sigma, records in by_sigma.items()}
+    shares = {sigma: steps.at(radius) for sigma, steps in by_sigma.items()}
     sigma = min(shares, key=lambda sigma: (-shares[sigma].value, sigma))
     return BestSigma(sigma=sigma, share=shares[sigma])
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import gc
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.codec import decode, decode_header, encode, loads, quick_record
+from bench.codec import decode, decode_header, encode, loads
 from bench.errors import ProtocolError, RecordsError, UsageError
+from bench.quick_reading import QuickReader
 from bench.types import CostRecord, Record, Run, RunHeader
 
 FILE_NAME = "records.jsonl"
@@ -283,12 +286,24 @@ def _read_repairing(path: Path) -> tuple[Run, str | None]:
 def _read(path: Path) -> tuple[Run, int]:
     """Return the run and how many bytes of the file are whole lines."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, _collector_paused():
             return _parse(path, file)
     except OSError as error:
         raise RecordsError(
             f"no records at {path} ({error.strerror}): give the folder that a run was written to"
         ) from error
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking through a million records, which hold no cycles, again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _parse(path: Path, file: Iterable[bytes]) -> tuple[Run, int]:
@@ -300,16 +315,20 @@ def _parse(path: Path, file: Iterable[bytes]) -> tuple[Run, int]:
     records: list[Record] = []
     # A stop between the costs of two methods has them all measured again, in the same rounds.
     costs: dict[tuple[str, float], CostRecord] = {}
-    known: dict[Any, Any] = {}
-    check = _membership(path, header)
+    quick = QuickReader()
+    curves = itertools.product(header.methods, header.sigmas)
+    left = {curve: set(header.indices) for curve in curves}
     for number, line in enumerate(lines, 2):
-        item = quick_record(line, known) or decode(line, f"{path}, line {number}")
-        if isinstance(item, Record):
-            check(item, number)
-            records.append(item)
-        else:
-            costs[item.method, item.sigma] = item
+        item = quick.record(line) or decode(line, f"{path}, line {number}")
         whole += len(line)
+        if isinstance(item, CostRecord):
+            costs[item.method, item.sigma] = item
+            continue
+        of_curve = left.get((item.method, item.sigma), set())
+        if item.index not in of_curve or item.n != header.n or item.n0 != header.n0:
+            raise RecordsError(_refusal(path, header, item, number))
+        of_curve.remove(item.index)
+        records.append(item)
     return Run(folder=path.parent, header=header, records=tuple(records), costs=tuple(costs.values())), whole
 
 
@@ -332,24 +351,14 @@ def _is_whole(line: bytes) -> bool:
     return line.endswith(b"\n")
 
 
-def _membership(path: Path, header: RunHeader) -> Callable[[Record, int], None]:
-    """Return what refuses a record that the header does not name, or that was there before."""
-    left = {(m, s): set(header.indices) for m in header.methods for s in header.sigmas}
-    images = frozenset(header.indices)
-
-    def check(record: Record, number: int) -> None:
-        of_curve = left.get((record.method, record.sigma))
-        if of_curve is None or record.index not in images:
-            raise RecordsError(
-                f"{path}, line {number}: {_describe(record)} is not part of this run: remove the line"
-            )
-        if (record.n0, record.n) != (header.n0, header.n):
-            raise RecordsError(
-                f"{path}, line {number}: {_describe(record)} was made with n0 = {record.n0} and n = {record.n}, "
-                f"the header says {header.n0} and {header.n}: undo the change to the header, or remove the line"
-            )
-        if record.index not in of_curve:
-            raise RecordsError(f"{path} holds {_describe(record)} twice: delete one of the two lines")
-        of_curve.remove(record.index)
-
-    return check
+def _refusal(path: Path, header: RunHeader, record: Record, number: int) -> str:
+    """Return why a record may not stand in this line."""
+    is_named = record.method in header.methods and record.sigma in header.sigmas
+    if not is_named or record.index not in header.indices:
+        return f"{path}, line {number}: {_describe(record)} is not part of this run: remove the line"
+    if (record.n0, record.n) != (header.n0, header.n):
+        return (
+            f"{path}, line {number}: {_describe(record)} was made with n0 = {record.n0} and n = {record.n}, "
+            f"the header says {header.n0} and {header.n}: undo the change to the header, or remove the line"
+        )
+    return f"{path} holds {_describe(record)} twice: delete one of the two lines"

@@ -20,7 +20,6 @@ from bench.metrics import (
     abstention,
     acr,
     best_sigma,
-    certified_accuracy,
     clean_accuracy,
     noisy_accuracy,
 )
@@ -86,14 +85,14 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
     [0,1]; exact 95% interval), interval_is_optimistic (sigma was chosen among several on these very images).
     """
     rows = [
-        _accuracy_row(entry, f"σ = {sigma:g}", sigma, radius, certified_accuracy(entry.records, radius))
+        _accuracy_row(entry, f"σ = {sigma:g}", sigma, radius, entry.curve.at(radius))
         for sigma in comparison.sigmas
         for entry in comparison.at_sigma(sigma)
         for radius in comparison.radii
     ]
     for label in comparison.labels:
         candidates = comparison.best_of(label)
-        by_sigma = {entry.sigma: entry.records for entry in candidates}
+        by_sigma = {entry.sigma: entry.curve for entry in candidates}
         for radius in comparison.radii if by_sigma else ():
             best = best_sigma(by_sigma, radius)
             row = _accuracy_row(candidates[0], BEST, best.sigma, radius, best.share)
