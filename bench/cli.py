@@ -68,6 +68,7 @@ for command in (
     compare.run,
     methods.train,
     compare.report,
+    compare.compare,
     compare.status,
     logs.import_log,
     logs.export_log,
