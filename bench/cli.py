@@ -88,6 +88,7 @@ for command in (
     methods.train,
     methods.curves,
     compare.report,
+    compare.compare,
     compare.status,
     scale.merge,
     compare.readme,

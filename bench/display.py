@@ -251,9 +251,9 @@ def check_table(checks: Sequence[Check], size: Size) -> None:
     )
 
 
-def print_table(table: markup.Table) -> None:
-    """Print a table with its notes."""
-    _print_table(_stdout(), table)
+def print_table(table: markup.Table, *, has_intervals: bool = False) -> None:
+    """Print a table with its notes, and with the intervals of its numbers where asked to."""
+    _print_table(_stdout(240 if has_intervals else 160), table, has_intervals)
 
 
 def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -301,8 +301,8 @@ def samples_lines(run: Run) -> list[str]:
     return [saved_sentence(used, header.estimation)]
 
 
-def _print_table(console: Console, table: markup.Table) -> None:
-    """Print the table with one block per sigma, intervals under the numbers."""
+def _print_table(console: Console, table: markup.Table, has_intervals: bool = False) -> None:
+    """Print the table, one block after the other, with the intervals behind the numbers or without them."""
     shown = Table(title=table.caption, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for position, header in enumerate(table.headers):
         shown.add_column(header, justify="left" if position == 0 else "right", no_wrap=True)
@@ -310,11 +310,16 @@ def _print_table(console: Console, table: markup.Table) -> None:
         if block.title:
             shown.add_row(Text(block.title, style="italic"))
         for row in block.rows:
-            shown.add_row(*(Text(cell.text, style="bold" if cell.is_best else "") for cell in row))
+            shown.add_row(*(_text(cell, has_intervals) for cell in row))
         shown.add_section()
     console.print(shown)
     for note in table.notes:
         console.print(note, highlight=False, markup=False, style="dim")
+
+
+def _text(cell: markup.Cell, has_interval: bool) -> Text:
+    text = Text(cell.text, style="bold" if cell.is_best else "")
+    return text.append(f" {cell.detail}", style="not bold") if has_interval and cell.interval else text
 
 
 def status_table(run: Run) -> None:
@@ -368,7 +373,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _stdout() -> Console:
-    """Return the console for results; a pipe gets lines as wide as they need to be."""
+def _stdout(width: int = 160) -> Console:
+    """Return the console for results; a pipe gets lines of `width` characters."""
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=width)
