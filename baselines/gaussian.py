@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import noisy
+from baselines import noisy, recipes
 from bench.train import TrainingJob
+
+NAMED_OPTIONS = noisy.NAMED_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(noisy.Config):
     """Options of Gaussian augmentation: the network and the recipe of its training."""
+
+
+def expand(config: Config) -> Config:
+    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
+    return recipes.expand("gaussian", config)
 
 
 def checkpoint_name(config: Config) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import noisy
+from baselines import noisy, recipes
 from bench.errors import UsageError
 from bench.train import Batch, TrainingJob
+
+NAMED_OPTIONS = noisy.NAMED_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +23,28 @@ class Config(noisy.Config):
 
     Attributes:
         copies: noisy copies k of each image. Deviation: 4, where the paper has 16, which costs four times as much.
-        weight: lambda, the weight of the radius.
+        weight: lambda, the weight of the radius; None = 6 at sigma 1 and 16 below (MNIST).
         margin: gamma, the radius (in units of sigma / 2) above which an image adds nothing.
         beta: inverse temperature of the softmax whose means are the radius's probabilities.
-        weight_from: training step before which lambda is 0. The paper begins so at sigma 1 only; Deviation: here at
-            every sigma, since a fresh network has no radius to enlarge.
+        weight_from: training step (epoch, where `epochs` count) before which lambda is 0.
     """
 
     copies: int = 4
-    weight: float = 16.0
+    weight: float | None = None
     margin: float = 8.0
     beta: float = 16.0
     weight_from: int = 500
 
+    @property
+    def radius_weight(self) -> float:
+        """Weight of the radius at this sigma."""
+        if self.weight is not None:
+            return self.weight
+        return 16.0 if self.sigma < 1 else 6.0
+
     def __post_init__(self) -> None:
         for name, least in (("copies", 1), ("weight", 0), ("weight_from", 0)):
-            if (value := getattr(self, name)) < least:
+            if (value := getattr(self, name)) is not None and value < least:
                 raise UsageError(f"{name} is {value:g}, expected at least {least}")
         for name in ("margin", "beta"):
             if (value := getattr(self, name)) <= 0:
@@ -47,8 +54,10 @@ class Config(noisy.Config):
 class MacerObjective(noisy.NoisyObjective):
     """The loss of the mean probabilities, and from a step on that of the radius."""
 
-    def __init__(self, config: Config, network: nn.Module, loss: noisy.Loss, *, job: TrainingJob) -> None:
-        super().__init__(network, loss, task=config.task, sigma=config.sigma, copies=config.copies, job=job)
+    def __init__(
+        self, network: nn.Module, loss: noisy.Loss, *, config: Config, copies: int, job: TrainingJob
+    ) -> None:
+        super().__init__(network, loss, config=config, copies=copies, job=job)
         self.config = config
 
     def loss(self, batch: Batch) -> Tensor:
@@ -59,7 +68,7 @@ class MacerObjective(noisy.NoisyObjective):
         if batch.step < config.weight_from:
             return loss
         radius = radius_loss(copies, batch.labels, margin=config.margin, beta=config.beta)
-        return loss + config.weight * config.sigma / 2 * radius
+        return loss + config.radius_weight * config.sigma / 2 * radius
 
 
 def classification_loss(copies: list[Tensor], labels: Tensor) -> Tensor:
@@ -94,6 +103,11 @@ def _xi(others: Tensor) -> Tensor:
     return -torch.special.ndtri(others.sum(1)) - torch.special.ndtri(others.amax(1))
 
 
+def expand(config: Config) -> Config:
+    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
+    return recipes.expand("macer", config)
+
+
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs."""
     return noisy.checkpoint_name("macer", config)
@@ -106,5 +120,5 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
-    objective_of = functools.partial(MacerObjective, config)
-    noisy.train("macer", config, classification_loss, config.copies, job, objective_of)
+    config = noisy.in_steps(config, len(job.train_indices), "weight_from")
+    noisy.train("macer", config, classification_loss, config.copies, job, MacerObjective)

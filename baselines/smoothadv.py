@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import noisy
+from baselines import noisy, recipes
 from bench.augmentation import augment
 from bench.errors import UsageError
 from bench.train import Batch, TrainingJob
+
+NAMED_OPTIONS = noisy.NAMED_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,11 @@ class Config(noisy.Config):
         copies: noisy copies m, of which the attack and the training see the same.
         epsilon: L2 radius of the attack, in pixel units.
         attack_steps: gradient steps T of each attack.
-        epsilon_warmup: training steps over which epsilon grows from 0 in equal parts; 0 = none.
+        epsilon_warmup: training steps (epochs, where `epochs` count) over which epsilon grows to its value; 0 = none.
     """
 
     copies: int = 2
-    epsilon: float = 0.5
+    epsilon: float = 1.0
     attack_steps: int = 2
     epsilon_warmup: int = 500
 
@@ -46,8 +47,10 @@ class Config(noisy.Config):
 class AdversarialObjective(noisy.NoisyObjective):
     """The loss of noisy copies of each attacked image, the noise being that of the attack."""
 
-    def __init__(self, config: Config, network: nn.Module, loss: noisy.Loss, *, job: TrainingJob) -> None:
-        super().__init__(network, loss, task=config.task, sigma=config.sigma, copies=config.copies, job=job)
+    def __init__(
+        self, network: nn.Module, loss: noisy.Loss, *, config: Config, copies: int, job: TrainingJob
+    ) -> None:
+        super().__init__(network, loss, config=config, copies=copies, job=job)
         self.config = config
 
     def noisy_copies(self, batch: Batch) -> Tensor:
@@ -106,6 +109,11 @@ def _norm(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
+def expand(config: Config) -> Config:
+    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
+    return recipes.expand("smoothadv", config)
+
+
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs."""
     return noisy.checkpoint_name("smoothadv", config)
@@ -118,5 +126,5 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
-    objective_of = functools.partial(AdversarialObjective, config)
-    noisy.train("smoothadv", config, noisy.mean_cross_entropy, config.copies, job, objective_of)
+    config = noisy.in_steps(config, len(job.train_indices), "epsilon_warmup")
+    noisy.train("smoothadv", config, noisy.mean_cross_entropy, config.copies, job, AdversarialObjective)

@@ -136,8 +136,8 @@ def has_backbone(name: str) -> bool:
 def backbone(name: str) -> Backbone:
     """Return a network by name.
 
-    "resnet" is a ResNet-14 of the CIFAR form, "cifar_resnet110" and so on are others of that form, "vit" is
-    rRCM's encoder at a fixed sigma, and any other name is timm's.
+    "resnet" is a ResNet-14 of the CIFAR form, "cifar_resnet110" and so on are others of that form, "lenet" is for
+    28x28 images, "vit" is rRCM's encoder at a fixed sigma, and any other name is timm's.
 
     Raises:
         UsageError: neither of these; the nearest name is given.
@@ -147,10 +147,12 @@ def backbone(name: str) -> Backbone:
         return resnet.RESNET
     if name.startswith("cifar_resnet") and name.removeprefix("cifar_resnet").isdecimal():
         return resnet.backbone(name, int(name.removeprefix("cifar_resnet")))
+    if name == "lenet":
+        return importlib.import_module("baselines.lenet").LENET
     if name == "vit":
         return Backbone(name=name, make=importlib.import_module("rrcm.model").make_backbone)
     timm = importlib.import_module("timm")
-    known = ["resnet", "cifar_resnet110", "vit", *timm.list_models()]
+    known = ["resnet", "cifar_resnet110", "lenet", "vit", *timm.list_models()]
     if name not in known:
         raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, known)}")
     return Backbone(name=name, make=lambda task, sigma: _timm_model(name, task))
@@ -188,8 +190,9 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
 
 
 def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """Return (headers, rows) of the published recipes that options can name."""
-    return importlib.import_module("rrcm.presets").recipe_tables()
+    """Return (headers, rows) of the published recipes that options can name: rRCM's, then the baselines'."""
+    modules = ("rrcm.presets", "baselines.recipes")
+    return [table for name in modules for table in importlib.import_module(name).recipe_tables()]
 
 
 def released() -> Any:

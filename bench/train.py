@@ -122,7 +122,7 @@ class _Fit:
         self.best = copy.deepcopy(self.average.state_dict())
         groups = list(objective.parameter_groups(recipe.learning_rate))
         self.base_rates = [group["lr"] for group in groups]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        self.optimizer = _optimizer(groups, recipe)
         self.scaler = torch.amp.GradScaler(job.device.type, enabled=recipe.precision == "float16")
         self.step, self.stale, self.seconds, self.loss = 0, 0, 0.0, math.nan
         self.losses: list[float] = []
@@ -287,6 +287,12 @@ class _Fit:
             seconds=self.elapsed(),
             skipped=self.skipped,
         )
+
+
+def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
 
 
 @torch.no_grad()

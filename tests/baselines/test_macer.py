@@ -65,7 +65,9 @@ def test_radius_counts_from_its_step_on_times_lambda_and_half_sigma(tmp_path):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     config = Config(task=TASK, sigma=0.5, copies=2, weight=3.0, weight_from=1)
-    objective = MacerObjective(config, network, lambda copies, labels: torch.zeros(()), job=job(tmp_path))
+    objective = MacerObjective(
+        network, lambda copies, labels: torch.zeros(()), config=config, copies=2, job=job(tmp_path)
+    )
     before, after = (objective.loss(training_batch(job(tmp_path), 8, step)) for step in (0, 1))
     assert float(before) == 0
     noisy = objective.noisy_copies(training_batch(job(tmp_path), 8, 1))
