@@ -33,6 +33,9 @@ from bench.types import Classifier
 LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 """Noise levels that published classifiers are trained at, in pixel units."""
 
+PIXELS_PER_CALL = 2**18
+"""Pixels per call of a network: 64 images of 64x64, 4 of 256x256, so that large U-Nets fit in memory."""
+
 COARSE_GRID = 21
 """Points of the time grid that rRCM's released program takes where its user forgets --step, instead of 81."""
 
@@ -134,14 +137,19 @@ def condition_of(level: float) -> str:
 
 
 def examine(
-    subject: Subject, images: Images, device: torch.device, *, batch_size: int = 64
+    subject: Subject, images: Images, device: torch.device, *, batch_size: int | None = None
 ) -> Iterator[Answer]:
     """Yield the answers of a checkpoint, one question after the other, each asked under the answers found before.
+
+    Args:
+        batch_size: images per call; None: as many as hold PIXELS_PER_CALL.
 
     Raises:
         CheckpointError, NumericalError: as in `Use.outputs`.
     """
     images = replace(images, x=images.x.to(device), noise=images.noise.to(device))
+    if batch_size is None:
+        batch_size = max(1, min(len(images), PIXELS_PER_CALL // images.x[0, 0].numel()))
     if subject.denoiser is not None:
         subject.denoiser.to(device)
         yield from ask_denoiser(subject.denoiser, images, batch_size)
@@ -165,15 +173,21 @@ def _ask_classifier(subject: Subject, use: Use, images: Images) -> Iterator[Answ
     scalings = _scalings(use)
     found = _ask_input(use, scalings, images)
     yield found
-    if found.verdict.kind == "looks like":
-        use = replace(use, scaling=scalings[found.verdict.readings[0]])
+    if (name := _only_one(found)) is not None:
+        use = replace(use, scaling=scalings[name])
     labels, orders = _ask_labels(use, images)
     yield labels
-    if labels.verdict.kind == "looks like":
-        use = replace(use, order=orders[labels.verdict.readings[0]])
+    if (name := _only_one(labels)) is not None:
+        use = replace(use, order=orders[name])
     yield _ask_sigma(use, images)
     if use.sigma and subject.is_told_sigma:
         yield _ask_time(use, images)
+
+
+def _only_one(answer: Answer) -> str | None:
+    """Return the alternative that a checkpoint looks like, if it is one."""
+    is_one = answer.verdict.kind == "looks like" and len(answer.verdict.readings) == 1
+    return answer.verdict.readings[0] if is_one else None
 
 
 def _scalings(use: Use) -> dict[str, Scaling]:
