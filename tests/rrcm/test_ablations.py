@@ -59,3 +59,8 @@ def test_encoders_of_another_ablation_are_refused(tmp_path, name):
     assert load_checkpoint(path)[1]["config"][name] is False
     with pytest.raises(CheckpointError, match=f"made with {name} false"):
         pretrain.load_or_train(config.sizes, config.pretraining, work)
+
+
+def test_views_are_those_asked_for(tmp_path):
+    with pytest.raises(UsageError, match="views 'moco' need 3 channels, got 1"):
+        loss(job(tmp_path), pretrain_views="moco")
