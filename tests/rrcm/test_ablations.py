@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench import registry
-from bench.batches import training_batch
+from bench.batches import Loader
 from bench.checkpoints import load_checkpoint, save_checkpoint
 from bench.errors import CheckpointError, UsageError
 from rrcm import pretrain
@@ -20,7 +20,7 @@ def loss(work, step=0, **changes):
     config = configured(**changes)
     torch.manual_seed(0)
     objective = pretrain.Objective(Encoder(config.sizes), config.pretraining, TASK)
-    return objective.loss(training_batch(work, 8, step))
+    return objective.loss(Loader(work, 8).batch(step))
 
 
 def test_the_loss_is_the_sum_of_what_either_term_gives_alone(tmp_path):
