@@ -35,6 +35,9 @@ from bench.types import Record, Run
 
 T = TypeVar("T")
 
+LOADER_IS_SLOW = 0.2
+"""Share of a training's time spent waiting for images above which the loader, not the model, sets the pace."""
+
 
 class TrainingDisplay:
     """A progress bar per stage of a training: step, loss, best held-out accuracy, time left at most."""
@@ -65,6 +68,9 @@ class TrainingDisplay:
     def training(self, method: str, sigma: float, progress: TrainingProgress) -> None:
         """Show the progress of one stage."""
         score = "" if progress.score is None else f", held-out accuracy {progress.score:.1%}"
+        loader = ""
+        if progress.waiting > LOADER_IS_SLOW:
+            loader = f", {progress.waiting:.0%} of the time waiting for images: raise --workers"
         if progress.stage not in self._tasks:
             self._tasks[progress.stage] = self._progress.add_task(
                 f"train {progress.stage}", total=None, detail=""
@@ -73,7 +79,7 @@ class TrainingDisplay:
             self._tasks[progress.stage],
             total=progress.max_steps,
             completed=progress.step,
-            detail=f"steps, loss {progress.loss:.3f}{score}",
+            detail=f"steps, loss {progress.loss:.3f}{score}{loader}",
         )
 
 

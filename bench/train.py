@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Generic, Protocol, TypeVar
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import curves, processes
-from bench.batches import Batch, Progress, TrainingJob, seeded, training_batch
+from bench.batches import Batch, Loader, Progress, TrainingJob, seeded
 from bench.checkpoints import first_line
 from bench.curves import Look
 from bench.errors import CheckpointError, NumericalError
@@ -94,26 +94,29 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
         NumericalError: the loss or its gradient was not finite too often; the message names the step.
         CheckpointError: the saved state is of another network.
     """
-    run = _Fit(stage, objective, recipe, job)
-    run.resume()
-    is_over = run.is_over()
-    while not is_over:
-        run.advance()
+    with closing(Loader(job, recipe.batch_size)) as loader:
+        run = _Fit(stage, objective, recipe, job, loader)
+        run.resume()
         is_over = run.is_over()
-        if is_over or run.step % recipe.evaluate_every == 0:
-            run.evaluate()
-            run.save()
-            is_over = is_over or run.is_over()
-        elif job.checkpoint_every is not None and run.step % job.checkpoint_every == 0:
-            run.save()
-    return run.finish()
+        while not is_over:
+            run.advance()
+            is_over = run.is_over()
+            if is_over or run.step % recipe.evaluate_every == 0:
+                run.evaluate()
+                run.save()
+                is_over = is_over or run.is_over()
+            elif job.checkpoint_every is not None and run.step % job.checkpoint_every == 0:
+                run.save()
+        return run.finish()
 
 
 class _Fit:
     """State of one training run: what `fit` saves and resumes."""
 
-    def __init__(self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> None:
-        self.stage, self.objective, self.recipe, self.job = stage, objective, recipe, job
+    def __init__(
+        self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob, loader: Loader
+    ) -> None:
+        self.stage, self.objective, self.recipe, self.job, self.loader = stage, objective, recipe, job, loader
         self.network = objective.network.to(job.device)
         objective.companions.to(job.device)
         processes.share_statistics(self.network)
@@ -151,7 +154,7 @@ class _Fit:
         device_type = self.job.device.type
         low = torch.float16 if self.recipe.precision == "float16" else torch.bfloat16
         with torch.autocast(device_type, low, enabled=self.recipe.precision != "float32"):
-            loss = self.objective.loss(training_batch(self.job, self.recipe.batch_size, self.step))
+            loss = self.objective.loss(self.loader.batch(self.step))
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         processes.average_gradients(self.network.parameters())
@@ -200,6 +203,7 @@ class _Fit:
             loss=self.loss,
             seconds=self.elapsed(),
             score=self.best_score,
+            waiting=self.loader.waiting(),
         )
 
     def evaluate(self) -> None:
@@ -223,13 +227,14 @@ class _Fit:
             learning_rate=self.recipe.learning_rate * rate_scale(max(0, self.step - 1), self.recipe),
             seconds=round(self.elapsed(), 3),
             images=self.images_seen(),
+            waiting=round(self.loader.waiting(), 3),
         )
         if processes.is_first():
             curves.append(self.curves_path, look)
         self.losses = []
 
     def images_seen(self) -> int:
-        return self.step * min(self.recipe.batch_size, len(self.job.train_indices))
+        return self.step * self.loader.size
 
     def save(self) -> None:
         if not processes.is_first():

@@ -28,6 +28,7 @@ class TrainingOptions:
 
     max_seconds: float | None = None
     checkpoint_every: int | None = None
+    workers: int = 0
 
 
 def load_split(config: RunConfig, name: data.SplitName) -> Split:

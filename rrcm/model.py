@@ -59,6 +59,7 @@ class Config(EncoderOptions, finetune.Recipe):
     pretrain_evaluate_every: int = pretrain.SMALL.evaluate_every
     pretrain_precision: TrainingPrecision = pretrain.SMALL.precision
     pretrain_nonfinite_limit: int = pretrain.SMALL.nonfinite_limit
+    pretrain_views: pretrain.ViewsName = pretrain.SMALL.views
     pretrain_contrastive: bool = pretrain.SMALL.contrastive
     pretrain_consistency: bool = pretrain.SMALL.consistency
     pretrain_curriculum: bool = pretrain.SMALL.curriculum

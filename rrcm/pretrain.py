@@ -19,7 +19,9 @@ from bench.types import Task
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.losses import Views, consistency_loss, contrastive_loss
 from rrcm.schedule import END_SCALES, num_scales, target_rate
-from rrcm.views import plain_view, strong_view
+from rrcm.views import moco_views, plain_view, strong_view
+
+ViewsName = Literal["small", "moco"]
 
 CHECKPOINT_NAME = "rrcm_pretrained.safetensors"
 
@@ -29,6 +31,7 @@ class Recipe(train.Recipe):
     """Recipe of pre-training.
 
     Attributes:
+        views: "small" for `strong_view` and `plain_view`, "moco" for the paper's `moco_views`, of colour images.
         contrastive, consistency: whether the loss has that term; False is an ablation.
         curriculum: whether the number of grid points grows as in `num_scales`; False = the last one from the start.
 
@@ -43,6 +46,7 @@ class Recipe(train.Recipe):
     target_start: float = 0.97
     target_end: float = 0.995
     sharpness: float = 10.0
+    views: ViewsName = "small"
     contrastive: bool = True
     consistency: bool = True
     curriculum: bool = True
@@ -93,18 +97,23 @@ class Objective:
         grid = karras_grid(scales)
         device = batch.generator.device
         index = int(torch.randint(len(grid) - 1, (), generator=batch.shared, device=device))
-        views = Views(
-            a=to_model_units(strong_view(batch.x, self.task, batch.generator)),
-            b=to_model_units(strong_view(batch.x, self.task, batch.generator)),
-            plain=to_model_units(plain_view(batch.x, self.task, batch.generator)),
-            noise=torch.randn(batch.x.shape, generator=batch.generator, device=device),
-        )
+        a, b, plain = map(to_model_units, self._views(batch))
+        noise = torch.randn(batch.x.shape, generator=batch.generator, device=device)
+        views = Views(a=a, b=b, plain=plain, noise=noise)
         terms = []
         if recipe.contrastive:
             terms.append(contrastive_loss(self.network, self.target, views, float(grid[-1])))
         if recipe.consistency:
             terms.append(consistency_loss(self.network, views, float(grid[index]), float(grid[index + 1])))
         return torch.stack(terms).sum(dim=0).mean()
+
+    def _views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return two strong views and a plain one, (B,C,H,W) in [0,1]."""
+        x, task, generator = batch.x, self.task, batch.generator
+        if self.recipe.views == "moco":
+            return moco_views(x, generator)
+        first, second = strong_view(x, task, generator), strong_view(x, task, generator)
+        return first, second, plain_view(x, task, generator)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 from bench import curves, processes
-from bench.batches import training_batch
+from bench.batches import Loader
 from bench.errors import UsageError
 from bench.train import Recipe, Supervised, fit
 from rrcm.encoder import Encoder, EncoderConfig
@@ -77,14 +77,14 @@ def training(folder):
 
 def draws(folder):
     """Return a draw of what all images have in common, and one of what they have not."""
-    batch = training_batch(job(folder), 8, 0)
+    batch = Loader(job(folder), 8).batch(0)
     return torch.rand(3, generator=batch.shared), torch.rand(3, generator=batch.generator)
 
 
 def refusal(folder):
     """Return what is said of a batch that two processes cannot share."""
     with pytest.raises(UsageError) as refused:
-        training_batch(job(folder), 7, 0)
+        Loader(job(folder), 7).batch(0)
     return str(refused.value)
 
 
@@ -140,7 +140,10 @@ def test_training_takes_the_steps_of_one_process_and_agrees_on_what_to_skip(two,
     first, second = (found["training"][:2] for found in two)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     ours, theirs = (
-        [dataclasses.replace(look, seconds=0, loss=0) for look in curves.read(path / "state" / "stage.csv")]
+        [
+            dataclasses.replace(look, seconds=0, loss=0, waiting=0)
+            for look in curves.read(path / "state" / "stage.csv")
+        ]
         for path in (tmp_path, folder)
     )
     assert theirs == ours

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     metavar="STEPS",
     help="Save the state this often between looks at the held-out part.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Threads that read image files ahead (of each process).",
+)
 @click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
@@ -42,7 +49,7 @@ def train(method: str, sigma: str, **given: Any) -> None:
     Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
     the batch size stays that of all together.
     """
-    running = {name: given.pop(name) for name in ("max_seconds", "checkpoint_every")}
+    running = {name: given.pop(name) for name in ("max_seconds", "checkpoint_every", "workers")}
     stage, precision = given.pop("stage"), given.pop("precision")
     if precision is not None:
         prefix = "pretrain_" if stage == "pretrain" else ""

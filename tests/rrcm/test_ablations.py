@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench import registry
-from bench.batches import training_batch
+from bench.batches import Loader
 from bench.checkpoints import load_checkpoint, save_checkpoint
 from bench.errors import CheckpointError, UsageError
 from rrcm import pretrain
@@ -20,7 +20,7 @@ def loss(work, step=0, **changes):
     config = configured(**changes)
     torch.manual_seed(0)
     objective = pretrain.Objective(Encoder(config.sizes), config.pretraining, TASK)
-    return objective.loss(training_batch(work, 8, step))
+    return objective.loss(Loader(work, 8).batch(step))
 
 
 def test_the_loss_is_the_sum_of_what_either_term_gives_alone(tmp_path):
@@ -59,3 +59,8 @@ def test_encoders_of_another_ablation_are_refused(tmp_path, name):
     assert load_checkpoint(path)[1]["config"][name] is False
     with pytest.raises(CheckpointError, match=f"made with {name} false"):
         pretrain.load_or_train(config.sizes, config.pretraining, work)
+
+
+def test_views_are_those_asked_for(tmp_path):
+    with pytest.raises(UsageError, match="views 'moco' need 3 channels, got 1"):
+        loss(job(tmp_path), pretrain_views="moco")
