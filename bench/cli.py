@@ -90,6 +90,7 @@ for command in (
     compare.report,
     compare.status,
     scale.merge,
+    scale.plan,
     compare.readme,
     logs.import_log,
     logs.export_log,

@@ -20,10 +20,10 @@ LEVELS = (
     {"train", "arithmetic", "batching", "smoothing", "metrics", "records", "logs", "cost", "registry"}
     | {"moments", "trial_images"},
     {"api", "training", "importing", "comparison", "recertify", "attack", "synthetic", "shards"}
-    | {"progress"},
-    {"selftest", "passport", "certifying"},
+    | {"progress", "dispatch"},
+    {"selftest", "passport", "certifying", "process_engine", "ray_engine"},
     {"selftest_method", "doctor"},
-    {"runner", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
+    {"runner", "plan", "tables", "figures", "cost_tables", "sample_tables", "cost_figures", "plot_style"}
     | {"doctor_tables", "curve_figures"}
     | {"published_tables", "published_figures"},
     {"single", "rebuild", "certifier_cost"},
