@@ -41,7 +41,7 @@ def test_a_worker_killed_amid_an_image_costs_nothing(tmp_path, ray):
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_without_room_or_without_an_answer_is_named(tmp_path, ray):
     with pytest.raises(
-        EngineError, match="a worker takes .*, but the cluster has .* lower --cpus-per-worker"
+        EngineError, match=r"a worker takes .*, but the cluster has .* lower --cpus-per-worker"
     ):
         list(RayEngine(cpus=1, cpus_per_worker=2.0).results(Loader(tmp_path), iter(JOBS)))
     with pytest.raises(EngineError, match=r"no Ray cluster answers at .* start one with `ray start --head`"):
