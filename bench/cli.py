@@ -91,6 +91,7 @@ for command in (
     compare.compare,
     compare.status,
     scale.merge,
+    scale.plan,
     compare.readme,
     logs.import_log,
     logs.export_log,
