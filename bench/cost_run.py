@@ -169,6 +169,7 @@ class Measurer:
         return sum(value.numel() * value.element_size() for value in module.state_dict().values())
 
     def _stages(self, task: Task) -> StageSplit:
+        self._stream(task)
         stages = stage_seconds(self._subject(task), task.batch_size, self._instruments)
         return StageSplit(method=task.method, setting=task.setting, batch_size=task.batch_size, stages=stages)
 
