@@ -246,16 +246,24 @@ def _missed_knee(run: CostRun, timed: Sequence[Pair], best: Pair) -> str | None:
     size = next(size for size in run.sizes if size.method == best.method)
     if size.calls > 1:
         return None  # its network's batch size was swept with one call
-    same = [pair for pair in timed if (pair.method, pair.setting) == (best.method, best.setting)]
+    same = _sweep(timed, best)
     if any(pair.batch_size > best.batch_size for pair in same):
         return None
+    setting = same[0].setting
     if any(
-        (one.method, one.setting) == (best.method, best.setting) and one.batch_size > best.batch_size
+        (one.method, one.setting) == (best.method, setting) and one.batch_size > best.batch_size
         for one in run.failures
     ):
         return None
     if len(same) == 1:
         return "batch size not at the knee: no other was timed"
-    if best.throughput.median < GAIN * same[-2].throughput.median:
+    if same[-1].throughput.median < GAIN * same[-2].throughput.median:
         return None
     return f"batch size not at the knee: {best.batch_size} is the largest that was timed"
+
+
+def _sweep(timed: Sequence[Pair], best: Pair) -> list[Pair]:
+    """Return the pairs among which a batch size was chosen: compiled networks take that of those that are not."""
+    own = [pair for pair in timed if pair.method == best.method]
+    eager = [pair for pair in own if pair.setting == best.setting.removesuffix(COMPILED)]
+    return eager or [pair for pair in own if pair.setting == best.setting]
