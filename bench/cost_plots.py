@@ -9,10 +9,12 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.cost_records import CostRun
-from bench.cost_summary import BEST, Pair, pairs, rows
+from bench.cost_summary import BEST, Pair, pairs, rows, stage_names
 from bench.plot_style import COLORS, COLUMN_WIDTH, LINES, MARKERS, PAGE_WIDTH, SETTINGS, literal
 from bench.published import PublishedNumber, published_numbers
 
@@ -53,6 +55,7 @@ def throughput_figure(run: CostRun) -> Figure | None:
         sizes = sorted({pair.batch_size for pair in timed if pair.setting == setting})
         panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
         panel.minorticks_off()
+        _use_plain_numbers(panel.yaxis)
         panel.set_title(setting)
         panel.set_xlabel("batch size")
     panels[0].set_ylabel("samples per second")
@@ -62,6 +65,14 @@ def throughput_figure(run: CostRun) -> Figure | None:
         handles |= dict(zip(labels, lines, strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside right center")
     return _with_device(figure, run)
+
+
+def _use_plain_numbers(axis: Axis) -> None:
+    """Label a log axis 1, 2, 5, 10 and so on, or 1, 10, 100 where the range is long."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_sweep(axes: Axes, own: Sequence[Pair], number: int) -> None:
@@ -88,8 +99,7 @@ def stages_figure(run: CostRun) -> Figure | None:
     """
     if not run.splits:
         return None
-    names = list(dict.fromkeys(name for one in run.splits for name in one.stages))
-    names.sort(key=lambda name: name == "host")
+    names = stage_names(run.splits)
     figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.splits) + 0.95), layout="constrained")
     axes = figure.subplots()
     for position, one in enumerate(run.splits):
@@ -118,7 +128,7 @@ def stages_figure(run: CostRun) -> Figure | None:
         matplotlib.patches.Patch(color=COLORS[number % len(COLORS)], label=name)
         for number, name in enumerate(names)
     ]
-    figure.legend(handles=patches, loc="outside upper center", ncols=len(names))
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
     return _with_device(figure, run)
 
 
@@ -179,6 +189,7 @@ def accuracy_figure(run: CostRun, numbers: Sequence[PublishedNumber]) -> Figure 
     axes.set_xscale("log")
     axes.set_xlim(min(seconds) / 2.5, max(seconds) * 6)
     axes.set_ylim(0, 100)
+    _use_plain_numbers(axes.xaxis)
     session = run.sessions[-1]
     axes.set_xlabel(f"measured seconds per image (n = {session.n[0]:,}, from throughput)")
     axes.set_ylabel(f"published accuracy at radius {points[0].number.radius:g} (%)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from bench.batching import GAIN
 from bench.comparison import REFERENCE
 from bench.cost import Quartiles, quartiles
 from bench.cost_plan import CHAIN_REPETITIONS, COMPILED
-from bench.cost_records import CostRun, MethodSize, Repetition
+from bench.cost_records import CostRun, MethodSize, Repetition, StageSplit
 from bench.hardware import peak_flops
 from bench.power import THROTTLING
 
@@ -26,6 +26,9 @@ MIN_SECONDS = 0.2
 
 MAX_IMAGE_ERROR = 0.05
 """How far the time of a whole image may lie from that which follows from throughput, as a share of it."""
+
+STAGES = ("noise", "denoiser", "resize", "classifier", "counting", "host")
+"""Stages that our methods have, in order; others come before the last."""
 
 PUBLISHED, BEST = "as published", "at best"
 """The two comparisons: float32 at the batch size of the method's program; the fastest setting and batch size."""
@@ -115,6 +118,13 @@ def pairs(run: CostRun) -> tuple[Pair, ...]:
         )
         for method, setting, size in keys
     )
+
+
+def stage_names(splits: Iterable[StageSplit]) -> list[str]:
+    """Return the stages in the order in which a sample goes through them, host last."""
+    found = {name for one in splits for name in one.stages}
+    known = [name for name in STAGES if name in found]
+    return [*known[:-1], *sorted(found - set(STAGES)), *known[-1:]]
 
 
 def rows(run: CostRun) -> tuple[Row, ...]:
