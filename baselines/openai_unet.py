@@ -84,9 +84,7 @@ def convert(tensors: dict[str, Tensor], flags: Flags, source: Path) -> UNet2DMod
     unet = network(flags)
     ours = unet.state_dict()
     names = {name: released_name(name, flags) for name in ours}
-    check_weights(
-        {names[name]: _released_shape(name, value) for name, value in ours.items()}, tensors, source
-    )
+    check_weights(released_shapes(ours, flags), tensors, source)
     weights = {}
     for name, value in ours.items():
         weight = tensors[names[name]]
@@ -138,6 +136,11 @@ def _released_blocks(flags: Flags) -> dict[str, str]:
         after = 2 if flags.attends[last - level] else 1
         places[f"up_blocks.{level}.upsamplers.0"] = f"output_blocks.{level * (depth + 1) + depth}.{after}"
     return places
+
+
+def released_shapes(ours: dict[str, Tensor], flags: Flags) -> dict[str, torch.Size]:
+    """Return the names and shapes under which the programs store the state dict `ours` of a network of ours."""
+    return {released_name(name, flags): _released_shape(name, value) for name, value in ours.items()}
 
 
 def _qkv_part(name: str) -> int | None:

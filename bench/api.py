@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench import smoothing
-from bench.errors import UsageError
+from bench.errors import ModelError
 from bench.smoothing import Protocol, check_image, from_module
 from bench.types import Certificate, Classifier
 
@@ -51,7 +51,7 @@ def certify(
         Class (ABSTAIN = -1 where nothing is certified), radius in pixel units and the counts behind them.
 
     Raises:
-        DataError, UsageError, NumericalError: as in `smoothing.certify`.
+        DataError, UsageError, ModelError, NumericalError: as in `smoothing.certify`.
     """
     return smoothing.certify(
         classifier,
@@ -95,5 +95,5 @@ def _count_columns(classifier: Classifier, image: Tensor, sigma: float) -> int:
     check_image(image)
     logits = classifier(image[None], sigma, torch.zeros(1, dtype=torch.int64, device=image.device))
     if logits.ndim != 2:
-        raise UsageError(f"the classifier must return logits of shape (B, K), got {tuple(logits.shape)}")
+        raise ModelError(f"the classifier must return logits of shape (B, K), got {tuple(logits.shape)}")
     return logits.shape[1]

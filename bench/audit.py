@@ -10,10 +10,11 @@ from torch import Tensor
 
 from bench import smoothing
 from bench.attack import Attack, Target, attack
+from bench.certifying import protocol_of
+from bench.counting import Draws, predicted_classes
 from bench.noise import Stage, stable_seed
 from bench.rebuild import Rebuilt
-from bench.runner import protocol_of
-from bench.smoothing import Draws, certificate_of
+from bench.smoothing import certificate_of
 from bench.stats import binomial_upper_tail
 from bench.types import ABSTAIN, Certificate, Classifier, Record
 
@@ -197,11 +198,11 @@ def _outcome(rebuilt: Rebuilt, record: Record, variant: Variant) -> _Outcome:
 
     def labels_of(stage: Stage, samples: int) -> Tensor:
         draws = Draws(seed=protocol.seed, index=record.index, stage=stage, samples=samples)
-        batches = smoothing.predicted_classes(
+        batches = predicted_classes(
             variant.classifier,  # type: ignore[arg-type]
-            x,
+            x[None],
             sigma=record.sigma,
-            draws=draws,
+            draws=[draws],
             batch_size=variant.batch_size,
             num_classes=num_classes,
         )

@@ -15,15 +15,10 @@ import torch
 from torch import Tensor
 
 from bench import cost, hardware, smoothing
+from bench.certifying import Setup, load_classifier, protocol_of, require_checkpoint
 from bench.cost import Contender, Quartiles
 from bench.markup import Block, Cell, Table, format_significant, to_markdown
-from bench.runner import (
-    Setup,
-    choose_batch_sizes,
-    load_classifier,
-    protocol_of,
-    require_checkpoint,
-)
+from bench.runner import choose_batch_sizes
 from bench.smoothing import Protocol
 from bench.types import Classifier
 

@@ -9,8 +9,8 @@ import sys
 
 import click
 
-from bench.commands import checks, compare, images, logs, measure, methods
-from bench.errors import BenchError, UsageError
+from bench.commands import checks, compare, doctor, images, logs, measure, methods, scale
+from bench.errors import BenchError, TerminatedError, UsageError
 
 
 class Commands(click.Group):
@@ -43,20 +43,39 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 a BenchError (one line on stderr), 2 wrong usage."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
+    """
     try:
         code = cli.main(standalone_mode=False)
     except UsageError as error:
         _fail(str(error), 2)
+    except TerminatedError as error:
+        _fail(str(error), 143)
     except BenchError as error:
         _fail(str(error), 1)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except OSError as error:  # a full disk or a read-only folder, wherever it is met
         _fail(f"{error}; everything certified is kept, repeat the command to continue", 1)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(
+            f"out of memory ({error}): everything certified is kept; repeat the command with a smaller "
+            "--batch-size, or on a device with more memory",
+            1,
+        )
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    from bench.batching import is_out_of_memory
+
+    return isinstance(error, MemoryError) or is_out_of_memory(error)
 
 
 def _fail(message: str, code: int) -> None:
@@ -67,8 +86,12 @@ def _fail(message: str, code: int) -> None:
 for command in (
     compare.run,
     methods.train,
+    methods.curves,
     compare.report,
+    compare.compare,
     compare.status,
+    scale.merge,
+    compare.readme,
     logs.import_log,
     logs.export_log,
     images.certify,
@@ -79,6 +102,7 @@ for command in (
     checks.selftest,
     measure.cost,
     methods.import_checkpoint,
+    doctor.doctor,
     methods.list_names,
 ):
     cli.add_command(command)

@@ -13,6 +13,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from bench.errors import RecordsError
 from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
 
+PROGRAM = "rrcm-bench"
+"""Name of this program as installed, and of its version among a header's libraries."""
+
 _KINDS: dict[str, type] = {"header": RunHeader, "certificate": Record, "cost": CostRecord}
 
 T = TypeVar("T")
@@ -69,9 +72,12 @@ def decode_header(line: bytes, where: str) -> RunHeader:
     version = values.get("schema_version")
     if isinstance(version, int) and version != SCHEMA_VERSION:
         age = "a newer" if version > SCHEMA_VERSION else "an older"
+        libraries = values.get("libraries")
+        writer = libraries.get(PROGRAM) if isinstance(libraries, dict) else None
+        remedy = f"{PROGRAM} {writer}" if isinstance(writer, str) else "that version"
         raise RecordsError(
             f"{where}: schema version {version} was written by {age} version of bench, and this one reads "
-            f"{SCHEMA_VERSION}: install that version"
+            f"{SCHEMA_VERSION}: install {remedy}"
         )
     return _from_json(RunHeader, _without_kind(values, ("header",), where), where)
 
@@ -105,13 +111,22 @@ def loads(line: bytes) -> Any:
     """Return the JSON value of a line.
 
     Raises:
-        ValueError: it is not JSON, or holds NaN or infinity.
+        ValueError: it is not JSON, holds NaN or infinity, or text that cannot be written.
     """
-    return json.loads(line.decode(), parse_constant=_refuse_constant)
+    try:
+        value = _DECODER.decode(line.decode())
+        if b"\\u" in line:  # half of a surrogate pair would fail wherever it is printed
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _to_json(item: Any) -> dict[str, Any]:

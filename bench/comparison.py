@@ -6,11 +6,12 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from bench.cost import Quartiles, speedups
 from bench.errors import ProtocolError, RecordsError
 from bench.logs import LOGS
-from bench.metrics import group
+from bench.metrics import Curve, curve, group
 from bench.types import CostRecord, Record, Run
 
 REFERENCE = "dds"
@@ -42,10 +43,15 @@ class Entry(Named):
     alpha: float
     estimation: str
 
-    @property
+    @cached_property
     def indices(self) -> frozenset[int]:
         """Image indices certified."""
         return frozenset(record.index for record in self.records)
+
+    @cached_property
+    def curve(self) -> Curve:
+        """Certified accuracy at every radius."""
+        return curve(self.records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +231,9 @@ def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) ->
             f"At {where} only the {len(common)} images that all rows have are compared, of up to {most}."
         )
     return [
-        replace(entry, records=tuple(record for record in entry.records if record.index in common))
+        entry
+        if len(entry.records) == len(common)
+        else replace(entry, records=tuple(record for record in entry.records if record.index in common))
         for entry in entries
     ]
 

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from bench.errors import ProtocolError, RecordsError
 from bench.power import Reader, nvml_reader
 from bench.types import Classifier, CostRecord
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 PeakMemory = Callable[[Callable[[], object]], int | None]
 """Runs its argument and returns the most bytes in use meanwhile, or None where the system does not tell."""
@@ -159,6 +161,8 @@ def noisy_work(classifier: Classifier, x: Tensor, sigma: float, batch_size: int)
     Returns:
         A callable that returns (batch_size,) int64 classes on the device.
     """
+    import torch  # here, so that tables of a million records need no torch
+
     keys = torch.arange(batch_size, device=x.device)
     generator = torch.Generator(x.device).manual_seed(0)
 
@@ -172,7 +176,11 @@ def noisy_work(classifier: Classifier, x: Tensor, sigma: float, batch_size: int)
 
 def synchronizer(device: torch.device) -> Callable[[], object]:
     """Return a callable that waits for the device's pending work; a CPU has none."""
-    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    if device.type != "cuda":
+        return lambda: None
+    import torch
+
+    return partial(torch.cuda.synchronize, device)
 
 
 def peak_memory_meter(device: torch.device) -> PeakMemory:
@@ -184,6 +192,8 @@ def peak_memory_meter(device: torch.device) -> PeakMemory:
 
 
 def _peak_allocated(device: torch.device, work: Callable[[], object]) -> int:
+    import torch
+
     torch.cuda.reset_peak_memory_stats(device)
     work()
     return torch.cuda.max_memory_allocated(device)

@@ -9,13 +9,20 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.cost_records import CostRun
 from bench.cost_summary import BEST, Pair, pairs, rows, stage_names
-from bench.plot_style import COLORS, COLUMN_WIDTH, LINES, MARKERS, PAGE_WIDTH, SETTINGS, literal
+from bench.plot_style import (
+    COLORS,
+    COLUMN_WIDTH,
+    LINES,
+    MARKERS,
+    PAGE_WIDTH,
+    SETTINGS,
+    literal,
+    use_plain_numbers,
+)
 from bench.published import PublishedNumber, published_numbers
 
 _LARGEST_AREA = 260.0
@@ -55,7 +62,7 @@ def throughput_figure(run: CostRun) -> Figure | None:
         sizes = sorted({pair.batch_size for pair in timed if pair.setting == setting})
         panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
         panel.minorticks_off()
-        _use_plain_numbers(panel.yaxis)
+        use_plain_numbers(panel.yaxis)
         panel.set_title(setting)
         panel.set_xlabel("batch size")
     panels[0].set_ylabel("samples per second")
@@ -65,14 +72,6 @@ def throughput_figure(run: CostRun) -> Figure | None:
         handles |= dict(zip(labels, lines, strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside right center")
     return _with_device(figure, run)
-
-
-def _use_plain_numbers(axis: Axis) -> None:
-    """Label a log axis 1, 2, 5, 10 and so on, or 1, 10, 100 where the range is long."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_sweep(axes: Axes, own: Sequence[Pair], number: int) -> None:
@@ -189,7 +188,7 @@ def accuracy_figure(run: CostRun, numbers: Sequence[PublishedNumber]) -> Figure 
     axes.set_xscale("log")
     axes.set_xlim(min(seconds) / 2.5, max(seconds) * 6)
     axes.set_ylim(0, 100)
-    _use_plain_numbers(axes.xaxis)
+    use_plain_numbers(axes.xaxis)
     session = run.sessions[-1]
     axes.set_xlabel(f"measured seconds per image (n = {session.n[0]:,}, from throughput)")
     axes.set_ylabel(f"published accuracy at radius {points[0].number.radius:g} (%)")

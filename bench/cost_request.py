@@ -21,7 +21,7 @@ from bench.cost_presets import COST_PRESETS, ORDINARY_BATCH_SIZES
 from bench.cost_records import COST_SCHEMA_VERSION, CostFile, CostHeader, CostSession, open_cost_file
 from bench.cost_run import Measurement, measurement
 from bench.errors import UsageError
-from bench.runner import LIBRARIES, git_revision
+from bench.runner import LIBRARIES
 from bench.training import load_split
 from bench.types import Architecture, Chains, Task
 
@@ -109,7 +109,7 @@ def resolved(request: Request, resolve: Resolve) -> Resolved:
     session = CostSession(
         command=request.command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        git_revision=git_revision(),
+        git_revision=hardware.git_revision(),
         hardware=hardware.describe(device),
         libraries={library: version(library) for library in LIBRARIES},
         n0=n0,

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from bench.arithmetic import at_precision
 from bench.cost import Instruments
+from bench.counting import Draws, predicted_classes
 from bench.noise import NOISE_BLOCK, noise_block
-from bench.smoothing import Draws, Protocol, certify, predicted_classes
+from bench.smoothing import Protocol, certify
 from bench.types import Classifier, Precision
 
 IMAGES = 4
@@ -80,9 +81,9 @@ def _endless_classes(one: Subject, batch_size: int) -> Iterator[Tensor]:
     for index in itertools.count():
         yield from predicted_classes(
             one.classifier,
-            one.images[index % IMAGES],
+            one.images[index % IMAGES][None],
             sigma=one.sigma,
-            draws=Draws(seed=0, index=index, stage="estimation", samples=samples),
+            draws=[Draws(seed=0, index=index, stage="estimation", samples=samples)],
             batch_size=batch_size,
             num_classes=one.num_classes,
         )

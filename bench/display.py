@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from bench import cost, markup, tables
 from bench.comparison import REFERENCE
 from bench.config import RunConfig
 from bench.metrics import group, samples_used
-from bench.runner import Observer
+from bench.progress import Observer
 from bench.sample_tables import saved_sentence
 from bench.selftest import Check, Size
 from bench.train import Progress as TrainingProgress
@@ -38,7 +39,7 @@ T = TypeVar("T")
 class TrainingDisplay:
     """A progress bar per stage of a training: step, loss, best held-out accuracy, time left at most."""
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, *, is_shown: bool = True) -> None:
         self._progress = progress or Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -50,6 +51,7 @@ class TrainingDisplay:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=Console(stderr=True),
+            disable=not is_shown,
         )
         self._tasks: dict[str, TaskID] = {}
 
@@ -75,12 +77,36 @@ class TrainingDisplay:
         )
 
 
+@dataclass(kw_only=True)
+class _Counter:
+    """What a run has done for one method at one sigma; seconds and samples are this command's."""
+
+    task: TaskID
+    done: int
+    certified: int
+    seconds: float = 0.0
+    samples: int = 0
+
+    def add(self, record: Record) -> None:
+        """Count one record."""
+        self.done += 1
+        self.certified += record.is_correct
+        self.seconds += record.seconds
+        self.samples += record.samples
+
+    def detail(self) -> str:
+        """Return certified images, and samples per second of computing."""
+        certified = f"{self.certified} certified"
+        if self.samples == 0:
+            return certified if self.done else ""
+        return f"{certified}, {self.samples / self.seconds:,.0f} samples/s"
+
+
 class RunDisplay(Observer):
     """Progress of a run: images done, certified so far, samples per second and time left, per method and sigma."""
 
     def __init__(self, config: RunConfig) -> None:
         self._console = Console(stderr=True)
-        self._samples = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -101,9 +127,7 @@ class RunDisplay(Observer):
         )
         self._trainings = TrainingDisplay(self._progress)
         self._all: TaskID | None = None
-        self._task: TaskID | None = None
-        self._certified = 0
-        self._seconds = 0.0
+        self._counters: dict[tuple[str, float], _Counter] = {}
         self._curves = total
 
     def __enter__(self) -> RunDisplay:
@@ -126,26 +150,18 @@ class RunDisplay(Observer):
         if self._all is None:
             self._all = self._progress.add_task("[bold]all", total=total * self._curves, detail="")
         self._progress.advance(self._all, done)
-        self._certified, self._seconds, self._samples = certified, 0.0, 0
-        name = f"{method} at sigma {sigma:g}"
-        self._task = self._progress.add_task(name, total=total, completed=done, detail=self._detail(done))
+        task = self._progress.add_task(f"{method} at sigma {sigma:g}", total=total, completed=done, detail="")
+        counter = _Counter(task=task, done=done, certified=certified)
+        self._progress.update(task, detail=counter.detail())
+        self._counters[method, sigma] = counter
 
     def certified(self, record: Record) -> None:
         """Advance the bars by one image."""
-        assert self._task is not None
         assert self._all is not None
-        self._certified += record.is_correct
-        self._seconds += record.seconds
-        self._samples += record.samples
-        done = int(self._progress.tasks[self._progress.task_ids.index(self._task)].completed) + 1
-        self._progress.update(self._task, completed=done, detail=self._detail(done))
+        counter = self._counters[record.method, record.sigma]
+        counter.add(record)
+        self._progress.update(counter.task, completed=counter.done, detail=counter.detail())
         self._progress.advance(self._all)
-
-    def _detail(self, done: int) -> str:
-        certified = f"{self._certified} certified"
-        if self._samples == 0:
-            return certified if done else ""
-        return f"{certified}, {self._samples / self._seconds:,.0f} samples/s"
 
     def measuring(self, methods: tuple[str, ...]) -> None:
         """Say that the costs are being measured."""
@@ -235,9 +251,9 @@ def check_table(checks: Sequence[Check], size: Size) -> None:
     )
 
 
-def print_table(table: markup.Table) -> None:
-    """Print a table with its notes."""
-    _print_table(_stdout(), table)
+def print_table(table: markup.Table, *, has_intervals: bool = False) -> None:
+    """Print a table with its notes, and with the intervals of its numbers where asked to."""
+    _print_table(_stdout(240 if has_intervals else 160), table, has_intervals)
 
 
 def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -285,8 +301,8 @@ def samples_lines(run: Run) -> list[str]:
     return [saved_sentence(used, header.estimation)]
 
 
-def _print_table(console: Console, table: markup.Table) -> None:
-    """Print the table with one block per sigma, intervals under the numbers."""
+def _print_table(console: Console, table: markup.Table, has_intervals: bool = False) -> None:
+    """Print the table, one block after the other, with the intervals behind the numbers or without them."""
     shown = Table(title=table.caption, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for position, header in enumerate(table.headers):
         shown.add_column(header, justify="left" if position == 0 else "right", no_wrap=True)
@@ -294,11 +310,16 @@ def _print_table(console: Console, table: markup.Table) -> None:
         if block.title:
             shown.add_row(Text(block.title, style="italic"))
         for row in block.rows:
-            shown.add_row(*(Text(cell.text, style="bold" if cell.is_best else "") for cell in row))
+            shown.add_row(*(_text(cell, has_intervals) for cell in row))
         shown.add_section()
     console.print(shown)
     for note in table.notes:
         console.print(note, highlight=False, markup=False, style="dim")
+
+
+def _text(cell: markup.Cell, has_interval: bool) -> Text:
+    text = Text(cell.text, style="bold" if cell.is_best else "")
+    return text.append(f" {cell.detail}", style="not bold") if has_interval and cell.interval else text
 
 
 def status_table(run: Run) -> None:
@@ -352,7 +373,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _stdout() -> Console:
-    """Return the console for results; a pipe gets lines as wide as they need to be."""
+def _stdout(width: int = 160) -> Console:
+    """Return the console for results; a pipe gets lines of `width` characters."""
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=width)

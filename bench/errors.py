@@ -27,3 +27,18 @@ class ProtocolError(BenchError):
 
 class NumericalError(BenchError):
     """A NaN or an infinity where a finite number must be: in logits, or in a training loss at a step."""
+
+
+class ModelError(BenchError):
+    """A classifier that breaks its contract: logits of another shape, or of another number of classes."""
+
+
+class EngineError(BenchError):
+    """Workers that cannot be started, or that die again and again."""
+
+
+class TerminatedError(BenchError):
+    """A SIGTERM; the command line exits with 143, as a shell says of a process that it ended."""
+
+    def __init__(self) -> None:
+        super().__init__("terminated; everything certified is kept, repeat the command to continue")

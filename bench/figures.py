@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.comparison import Comparison, compare
 from bench.cost_figures import accuracy_against_cost_figure, speedup_figure
-from bench.metrics import Curve, curve, envelope
+from bench.metrics import Curve, envelope
 from bench.plot_style import (
     COLUMN_WIDTH,
     PAGE_WIDTH,
@@ -88,7 +88,7 @@ def certified_accuracy_figure(comparison: Comparison, published: Sequence[Publis
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, sigma in zip(axes, sigmas, strict=False):
         for entry in comparison.at_sigma(sigma):
-            _draw_curve(panel, curve(entry.records), by_label[entry.label], comparison.radii, has_band=True)
+            _draw_curve(panel, entry.curve, by_label[entry.label], comparison.radii, has_band=True)
         draw_published(panel, [one for one in others if one.sigma == sigma])
         panel.set_title(rf"$\sigma$ = {sigma:g}")
         panel.tick_params(labelbottom=True)
@@ -98,7 +98,7 @@ def certified_accuracy_figure(comparison: Comparison, published: Sequence[Publis
         panel.set_ylabel(ACCURACY_LABEL)
     for unused in axes[len(sigmas) :]:
         unused.remove()
-    _set_limits(axes[0], comparison, [curve(entry.records) for entry in comparison.entries], others)
+    _set_limits(axes[0], comparison, [entry.curve for entry in comparison.entries], others)
     add_legend(figure, by_label | legend_of(others))
     return figure
 
@@ -116,8 +116,7 @@ def envelope_figure(comparison: Comparison, published: Sequence[PublishedNumber]
     figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
     axes = figure.subplots()
     envelopes = {
-        label: envelope([curve(entry.records) for entry in comparison.best_of(label)])
-        for label in comparison.labels
+        label: envelope([entry.curve for entry in comparison.best_of(label)]) for label in comparison.labels
     }
     for label, upper in envelopes.items():
         _draw_curve(axes, upper, legend[label], comparison.radii, has_band=False)

@@ -1,9 +1,10 @@
-"""The device to compute on, and what a run or a checkpoint says of the machine it was made on."""
+"""The device to compute on, and what a run says of the machine and the program it was made by."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -75,3 +76,18 @@ def _cpu_model() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def git_revision() -> str:
+    """Return the revision of the checkout this program runs from, "-dirty" added where it is changed, or "unknown"."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return described.stdout.strip() or "unknown"

@@ -25,7 +25,8 @@ def import_checkpoint(
         path: a file written by torch.save, or a released pre-training folder.
         command: the command line, kept in the file.
         which: network of a folder: "ema" (the default), "online" or "target".
-        said: what tensors do not tell, as in `rrcm.checkpoints.Request`; None where the user said nothing.
+        said: what tensors do not tell, as in `rrcm.checkpoints.Request`, and "flags" of a diffusion program as on
+            its command line; None where the user said nothing.
 
     Raises:
         CheckpointError: the file is damaged, holds more than tensors, or is of another kind or model.
@@ -44,12 +45,18 @@ def import_checkpoint(
     if isinstance(content, dict) and {"arch", "state_dict"} <= content.keys():
         imported = _residual_network(content, said.get("sigma"), path)
     elif rrcm.recognises(tensors := _state_dict(content)):
-        imported = rrcm.import_tensors(tensors, rrcm.Request(**said), path)
+        told = {name: value for name, value in said.items() if name != "flags"}
+        imported = rrcm.import_tensors(tensors, rrcm.Request(**told), path)
+    elif any(name.removeprefix("module.").startswith("input_blocks.") for name in tensors):
+        imported = registry.released_unets().import_tensors(tensors, said.get("flags") or "", path)
     else:
-        raise CheckpointError(f"{path} is {_likeness(content, tensors)}, expected a checkpoint of rRCM.")
+        raise CheckpointError(
+            f"{path} is {_likeness(content, tensors)}, expected a checkpoint of rRCM, a residual network with its "
+            "`arch`, or a U-Net of improved-diffusion or guided-diffusion."
+        )
     origin = {"command": command, "imported_from": path.name, "sha256": zoo.sha256(path)}
     save_checkpoint(out, imported.tensors, config=imported.config, training=origin)
-    return (*imported.description, _how_to_use(out, imported.file_name))
+    return (*imported.description, imported.use or _how_to_use(out, imported.file_name))
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:
@@ -95,7 +102,6 @@ def _likeness(content: Any, tensors: Mapping[str, Tensor]) -> str:
         keys = f" with the keys {', '.join(map(str, list(content)[:6]))}" if isinstance(content, dict) else ""
         return f"a {type(content).__name__}{keys} and no state dict"
     for start, what in (
-        ("input_blocks.", "a U-Net of improved-diffusion or guided-diffusion"),
         ("patch_embed.", "a vision transformer without rRCM's projector"),
         ("layer1.", "a residual network without its `arch`"),
     ):

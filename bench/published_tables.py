@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.comparison import Comparison, Entry, compare
 from bench.markup import Block, Cell, Table, format_percent, format_radius, to_latex, to_markdown
-from bench.metrics import Share, best_sigma, certified_accuracy
+from bench.metrics import Share, best_sigma
 from bench.published import Claim, PublishedNumber
 from bench.types import Run, RunHeader
 
@@ -93,12 +93,12 @@ def _measured(comparison: Comparison, number: PublishedNumber) -> Iterable[tuple
     if number.sigma is not None:
         for entry in comparison.at_sigma(number.sigma):
             if entry.method == number.method:
-                yield entry, entry.sigma, certified_accuracy(entry.records, number.radius)
+                yield entry, entry.sigma, entry.curve.at(number.radius)
         return
     for label in comparison.labels:
         entries = [entry for entry in comparison.best_of(label) if entry.method == number.method]
         if entries:
-            best = best_sigma({entry.sigma: entry.records for entry in entries}, number.radius)
+            best = best_sigma({entry.sigma: entry.curve for entry in entries}, number.radius)
             yield entries[0], best.sigma, best.share
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import zoo
+from bench.certifying import Setup, load_classifier, prepare, require_checkpoint
 from bench.config import RunConfig, validate
 from bench.errors import CheckpointError
 from bench.overrides import override
 from bench.registry import methods
-from bench.runner import Setup, load_classifier, prepare, require_checkpoint
 from bench.types import Classifier, Precision, Record, Run
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import io
+import gc
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.codec import decode, decode_header, encode, loads
 from bench.errors import ProtocolError, RecordsError, UsageError
+from bench.quick_reading import QuickReader
 from bench.types import CostRecord, Record, Run, RunHeader
 
 FILE_NAME = "records.jsonl"
@@ -51,7 +53,7 @@ class RecordsFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     @classmethod
-    def create_or_resume(cls, folder: Path, header: RunHeader) -> RecordsFile:
+    def create_or_resume(cls, folder: Path, header: RunHeader, name: str = FILE_NAME) -> RecordsFile:
         """Return the folder's records file, begun with `header` or continued where it stopped.
 
         Args:
@@ -59,16 +61,17 @@ class RecordsFile:
             header: header of this command. An existing file keeps its own, which must agree in every field
                 that the records rest on; methods, sigmas and images that are new to it are added, and the
                 radii of tables are replaced.
+            name: of the file; every file has a lock of its own.
 
         Raises:
             ProtocolError: the folder holds a run under another protocol; the message names the first field.
             RecordsError: another process writes to the folder, or the file cannot be read or written.
         """
-        path = folder / FILE_NAME
+        path = folder / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with contextlib.ExitStack() as on_failure:
-                lock = _lock(folder)
+                lock = _lock(path)
                 on_failure.callback(os.close, lock)
                 opened = cls(path, lock, header)
                 on_failure.pop_all()
@@ -133,7 +136,7 @@ def read_run(path: Path) -> Run:
         RecordsError: there is no such file, a newer version wrote it, or a line is not valid.
     """
     file = path / FILE_NAME if path.is_dir() else path
-    return _parse(file, _read_bytes(file))[0]
+    return _read(file)[0]
 
 
 def write_run(folder: Path, run: Run) -> None:
@@ -172,7 +175,7 @@ def check_comparable(runs: Sequence[Run], allow: Iterable[str] = ()) -> None:
             old, new = getattr(runs[0].header, name), getattr(run.header, name)
             if name not in allowed and old != new:
                 raise ProtocolError(
-                    f"{runs[0].folder} and {run.folder} differ in {name} ({_difference(old, new)}): "
+                    f"{runs[0].folder} and {run.folder} differ in {name} ({difference(old, new)}): "
                     f"compare runs of one protocol, or allow {name} to differ"
                 )
 
@@ -208,13 +211,13 @@ def _check_resumable(path: Path, old: RunHeader, new: RunHeader) -> None:
     for name, before, now in pairs:
         if before != now:
             raise ProtocolError(
-                f"{path} was made under another {name} (then and now: {_difference(before, now)}): "
+                f"{path} was made under another {name} (then and now: {difference(before, now)}): "
                 "give another --out, or repeat the command that made it"
             )
 
 
-def _difference(old: Any, new: Any) -> str:
-    """Return both values, or of long sequences the first place in which they differ."""
+def difference(old: Any, new: Any) -> str:
+    """Return both of two unlike values, or of long sequences the first place in which they differ."""
     if isinstance(old, tuple) and len(old) == len(new) > 8:
         place = next(i for i in range(len(old)) if old[i] != new[i])
         return f"at position {place}: {old[place]!r} and {new[place]!r}"
@@ -231,10 +234,11 @@ def _describe(record: Record) -> str:
     return f"image {record.index} of {record.method} at sigma {record.sigma:g}"
 
 
-def _lock(folder: Path) -> int:
-    """Return a descriptor that holds the folder's lock until it is closed, also by a crash."""
+def _lock(path: Path) -> int:
+    """Return a descriptor that holds a records file's lock until it is closed, also by a crash."""
+    folder, name = path.parent, ".lock" if path.name == FILE_NAME else f".lock-{path.stem}"
     with contextlib.ExitStack() as on_failure:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
         on_failure.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -270,39 +274,73 @@ def _write_atomically(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_repairing(path: Path) -> tuple[Run, str | None]:
+    run, whole = _read(path)
+    excess = path.stat().st_size - whole
+    if excess == 0:
+        return run, None
+    os.truncate(path, whole)
+    return run, f"removed a cut last line of {excess} bytes from {path}; its work is done again"
+
+
+def _read(path: Path) -> tuple[Run, int]:
+    """Return the run and how many bytes of the file are whole lines."""
     try:
-        return path.read_bytes()
+        with open(path, "rb") as file, _collector_paused():
+            return _parse(path, file)
     except OSError as error:
         raise RecordsError(
             f"no records at {path} ({error.strerror}): give the folder that a run was written to"
         ) from error
 
 
-def _read_repairing(path: Path) -> tuple[Run, str | None]:
-    content = _read_bytes(path)
-    run, whole = _parse(path, content)
-    if whole == len(content):
-        return run, None
-    os.truncate(path, whole)
-    return run, f"removed a cut last line of {len(content) - whole} bytes from {path}; its work is done again"
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking through a million records, which hold no cycles, again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
-def _parse(path: Path, content: bytes) -> tuple[Run, int]:
-    """Return the run and how many bytes of the file are whole lines."""
-    lines = list(io.BytesIO(content))
-    if lines and not _is_whole(lines[-1]):
-        lines.pop()
-    if not lines:
+def _parse(path: Path, file: Iterable[bytes]) -> tuple[Run, int]:
+    lines = _whole_lines(file)
+    first = next(lines, None)
+    if first is None:
         raise RecordsError(f"{path} has no header line: delete it, or give another folder")
-    header = decode_header(lines[0], f"{path}, line 1")
-    items = [decode(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2)]
-    records = tuple(item for item in items if isinstance(item, Record))
-    _check_unique(path, records)
+    header, whole = decode_header(first, f"{path}, line 1"), len(first)
+    records: list[Record] = []
     # A stop between the costs of two methods has them all measured again, in the same rounds.
-    costs = {(item.method, item.sigma): item for item in items if isinstance(item, CostRecord)}
-    run = Run(folder=path.parent, header=header, records=records, costs=tuple(costs.values()))
-    return run, sum(map(len, lines))
+    costs: dict[tuple[str, float], CostRecord] = {}
+    quick = QuickReader()
+    curves = itertools.product(header.methods, header.sigmas)
+    left = {curve: set(header.indices) for curve in curves}
+    for number, line in enumerate(lines, 2):
+        item = quick.record(line) or decode(line, f"{path}, line {number}")
+        whole += len(line)
+        if isinstance(item, CostRecord):
+            costs[item.method, item.sigma] = item
+            continue
+        of_curve = left.get((item.method, item.sigma), set())
+        if item.index not in of_curve or item.n != header.n or item.n0 != header.n0:
+            raise RecordsError(_refusal(path, header, item, number))
+        of_curve.remove(item.index)
+        records.append(item)
+    return Run(folder=path.parent, header=header, records=tuple(records), costs=tuple(costs.values())), whole
+
+
+def _whole_lines(file: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines but for a last one that was cut."""
+    last = None
+    for line in file:
+        if last is not None:
+            yield last
+        last = line
+    if last is not None and _is_whole(last):
+        yield last
 
 
 def _is_whole(line: bytes) -> bool:
@@ -313,9 +351,14 @@ def _is_whole(line: bytes) -> bool:
     return line.endswith(b"\n")
 
 
-def _check_unique(path: Path, records: Iterable[Record]) -> None:
-    seen = set()
-    for record in records:
-        if _identity(record) in seen:
-            raise RecordsError(f"{path} holds {_describe(record)} twice: delete one of the two lines")
-        seen.add(_identity(record))
+def _refusal(path: Path, header: RunHeader, record: Record, number: int) -> str:
+    """Return why a record may not stand in this line."""
+    is_named = record.method in header.methods and record.sigma in header.sigmas
+    if not is_named or record.index not in header.indices:
+        return f"{path}, line {number}: {_describe(record)} is not part of this run: remove the line"
+    if (record.n0, record.n) != (header.n0, header.n):
+        return (
+            f"{path}, line {number}: {_describe(record)} was made with n0 = {record.n0} and n = {record.n}, "
+            f"the header says {header.n0} and {header.n}: undo the change to the header, or remove the line"
+        )
+    return f"{path} holds {_describe(record)} twice: delete one of the two lines"

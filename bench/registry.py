@@ -197,6 +197,27 @@ def released() -> Any:
     return importlib.import_module("rrcm.checkpoints")
 
 
+def released_unets() -> Any:
+    """Return the module that recognises and checks U-Nets of the released diffusion programs."""
+    return importlib.import_module("baselines.openai_import")
+
+
+def readings() -> Any:
+    """Return the module that knows how the baselines' networks are fed, and other ways to feed them."""
+    return importlib.import_module("baselines.readings")
+
+
+def diffusion() -> Any:
+    """Return the module that loads denoisers of other programs."""
+    return importlib.import_module("baselines.external")
+
+
+def is_rrcm(network: nn.Module) -> bool:
+    """Return whether rRCM's classifier is in the network: fed [-1,1], and told the time of sigma."""
+    kind = importlib.import_module("rrcm.heads").Classifier
+    return any(isinstance(module, kind) for module in network.modules())
+
+
 def _timm_model(name: str, task: Task) -> nn.Module:
     """Return pixels -> normalised -> timm's model with random weights, for the task's shape."""
     timm = importlib.import_module("timm")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.certifying import certify_images
 from bench.errors import UsageError
 from bench.rebuild import Rebuilt
-from bench.runner import certify_image
 from bench.types import Record
 
 COMPARED = ("label", "predict", "radius", "counts_selection", "counts_estimation", "samples", "uniform")
@@ -51,12 +51,12 @@ def replay(
 
 
 def _replayed(rebuilt: Rebuilt, old: Record) -> Replay:
-    new = certify_image(
+    [new] = certify_images(
         rebuilt.setup,
         rebuilt.classifier(old.method, old.sigma),
         old.method,
         old.sigma,
-        old.index,
+        [old.index],
         rebuilt.run.header.batch_sizes[old.method],
     )
     differences = tuple(name for name in COMPARED if getattr(old, name) != getattr(new, name))

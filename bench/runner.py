@@ -5,28 +5,36 @@ The runner prints nothing; it tells an Observer what happens. Repeating a run do
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from bench import cost, hardware, registry, smoothing, subsets, zoo
-from bench.arithmetic import at_precision, compiled
-from bench.batching import halving, measured_batch_size
+from bench import cost, hardware, registry, zoo
+from bench.batching import measured_batch_size
+from bench.certifying import (
+    Checkpoints,
+    Setup,
+    Workbench,
+    find_checkpoint,
+    load_classifier,
+    prepare,
+    require_checkpoint,
+)
+from bench.codec import PROGRAM
 from bench.config import RunConfig, run_name, to_json
-from bench.errors import CheckpointError, NumericalError, RecordsError, UsageError
-from bench.noise import NOISE_BLOCK, image_uniform
-from bench.records import RecordsFile, read_run
-from bench.smoothing import Protocol
-from bench.train import Progress
-from bench.training import load_split, train_method
-from bench.types import SCHEMA_VERSION, Classifier, Record, Run, RunHeader, Split
+from bench.engine import Engine, LocalEngine
+from bench.errors import RecordsError
+from bench.noise import NOISE_BLOCK
+from bench.progress import Observer, pending_jobs, write_results
+from bench.records import FILE_NAME, RecordsFile, read_run
+from bench.shards import Shard, check_folder
+from bench.training import train_method
+from bench.types import SCHEMA_VERSION, Run, RunHeader
 
 RUNS = Path("results") / "runs"
 """Where runs lie, below the current folder, when no --out is given."""
@@ -34,79 +42,55 @@ RUNS = Path("results") / "runs"
 LIBRARIES = ("torch", "torchvision", "timm", "diffusers", "numpy", "scipy")
 
 
-class Observer:
-    """What a run tells while it goes on; every method may be overridden, and by default says nothing."""
-
-    def note(self, text: str) -> None:
-        """Take a sentence that the user should read."""
-
-    def training(self, method: str, sigma: float, progress: Progress) -> None:
-        """Take the progress of a training."""
-
-    def begin(self, method: str, sigma: float, total: int, done: int, certified: int) -> None:
-        """Take the start of a method at a sigma: images in all, done before, and certified among those."""
-
-    def certified(self, record: Record) -> None:
-        """Take a record that was just written."""
-
-    def measuring(self, methods: tuple[str, ...]) -> None:
-        """Take the start of the cost measurement."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What all certificates of a run share; `note` takes sentences for the user."""
-
-    config: RunConfig
-    split: Split
-    indices: tuple[int, ...]
-    device: torch.device
-    note: Callable[[str], None] = lambda sentence: None
-
-
 def run_folder(config: RunConfig) -> Path:
     """Return the folder of a validated configuration's run."""
     return RUNS / run_name(config) if config.out is None else config.out
 
 
-def prepare(config: RunConfig) -> Setup:
-    """Return the test split, the certified indices and the device.
-
-    Raises:
-        DataError, UsageError: the data or the device is not there.
-    """
-    device = hardware.resolve_device(config.device)
-    if config.precision == "tf32" and device.type != "cuda":
-        raise UsageError(f"precision tf32 needs a CUDA device, this one is {device.type}: use float32")
-    split = load_split(config, "test")
-    indices = subsets.certified_subset(split, config.subset, config.skip, config.limit)
-    return Setup(config=config, split=split, indices=indices, device=device)
-
-
-def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHeader, Path]:
+def run(
+    config: RunConfig,
+    *,
+    command: str,
+    observer: Observer,
+    engine: Engine | None = None,
+    shard: Shard | None = None,
+    held: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> tuple[RunHeader, Path]:
     """Certify every image with every method at every sigma, measure the costs, and return header and folder.
 
     Args:
         config: a validated configuration.
         command: the command line, kept in the header.
+        engine: computes the records; None: this process.
+        shard: the part of the images to certify, into a file of its own; shard 1 measures the costs. A shard
+            trains nothing.
+        held: entered around each record from its computation to its line on the disk.
 
     Raises:
         BenchError: whatever the user can mend; all records written before are kept, and repeating continues.
     """
     setup = replace(prepare(config), note=observer.note)
-    checkpoints = find_or_train(setup, command, observer)
-    folder = run_folder(config)
-    batch_sizes = known_batch_sizes(folder)
+    checkpoints = require_all(setup) if shard else find_or_train(setup, command, observer)
+    folder, name = run_folder(config), shard.file_name if shard else FILE_NAME
+    check_folder(folder, shard)
+    batch_sizes = known_batch_sizes(folder / name)
     if not batch_sizes.keys() >= set(config.methods):
         batch_sizes = choose_batch_sizes(setup, checkpoints) | batch_sizes
     header = make_header(setup, checkpoints, command, batch_sizes)
-    with RecordsFile.create_or_resume(folder, header) as records:
+    with RecordsFile.create_or_resume(folder, header, name) as records:
         if records.repaired:
             observer.note(records.repaired)
-        for sigma in config.sigmas:
-            for method in config.methods:
-                _certify_images(setup, method, sigma, checkpoints[method, sigma], records, observer)
-        if config.cost_repetitions > 0 and not _costs_known(records.run):
+        work = Workbench(
+            config=replace(config, device=setup.device.type),  # type: ignore[arg-type]
+            checkpoints=checkpoints,
+            batch_sizes=records.run.header.batch_sizes,
+            setup=setup,
+        )
+        indices = shard.part(setup.indices) if shard else setup.indices
+        jobs = pending_jobs(records.run, config, indices, observer, work.together)
+        write_results((engine or LocalEngine()).results(work, jobs), records, observer, held)
+        measures_costs = config.cost_repetitions > 0 and (shard is None or shard.number == 1)
+        if measures_costs and not _costs_known(records.run):
             observer.measuring(records.run.header.methods)
             for measured in measure_costs(setup, checkpoints, records.run.header):
                 records.append(measured)
@@ -115,20 +99,6 @@ def run(config: RunConfig, *, command: str, observer: Observer) -> tuple[RunHead
 
 BATCH_SIZES = tuple(2**power for power in range(7, 14))
 """Samples per call that are tried on an accelerator."""
-
-Checkpoints = dict[tuple[str, float], Path | None]
-"""(method, sigma) -> file; None for a method that has no checkpoints."""
-
-
-def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None, Path | None]:
-    """Return the file name of the method's checkpoint (None: it has none) and where it lies (None: nowhere)."""
-    module = registry.load(method)
-    if not hasattr(module, "checkpoint_name"):
-        return None, None
-    config = setup.config
-    options = config.options.get(method, {})
-    name = module.checkpoint_name(registry.configure(method, setup.split.task, sigma, options))
-    return name, None if name is None else zoo.find(config.zoo, config.dataset, name)
 
 
 def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints:
@@ -154,105 +124,14 @@ def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints
     return found
 
 
-def require_checkpoint(setup: Setup, method: str, sigma: float) -> Path | None:
-    """Return the method's checkpoint, or None where it has none.
+def require_all(setup: Setup) -> Checkpoints:
+    """Return the checkpoint of every method and sigma.
 
     Raises:
-        CheckpointError: the method has one, but it is not there yet; the message says how to train it.
+        CheckpointError: one is not there yet; the message says how to train it.
     """
-    name, checkpoint = find_checkpoint(setup, method, sigma)
-    if name is not None and checkpoint is None:
-        dataset = setup.config.dataset
-        raise CheckpointError(
-            f"no {name} for {dataset}: train it first with "
-            f"`bench train {method} --dataset {dataset} --sigma {sigma:g}`, or name its --zoo"
-        )
-    return checkpoint
-
-
-def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> Classifier:
-    """Return the method's classifier on the device, at the run's precision.
-
-    Raises:
-        UsageError, CheckpointError: an option or the checkpoint does not fit.
-    """
-    options = setup.config.options.get(method, {})
-    config = registry.configure(method, setup.split.task, sigma, options)
-    built = registry.load(method).build(config, checkpoint)
-    if isinstance(built, nn.Module):
-        built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    quick = compiled(built, setup.config.compile, setup.note)
-    return halving(at_precision(quick, setup.device.type, setup.config.precision))
-
-
-def _certify_images(
-    setup: Setup, method: str, sigma: float, checkpoint: Path | None, records: RecordsFile, observer: Observer
-) -> None:
-    done = {r.index: r for r in records.run.records if (r.method, r.sigma) == (method, sigma)}
-    certified = sum(record.is_correct for record in done.values())
-    observer.begin(method, sigma, len(setup.indices), len(done), certified)
-    missing = [index for index in setup.indices if index not in done]
-    if not missing:
-        return
-    classifier = load_classifier(setup, method, sigma, checkpoint)
-    batch_size = records.run.header.batch_sizes[method]
-    for index in missing:
-        try:
-            record = certify_image(setup, classifier, method, sigma, index, batch_size)
-        except NumericalError as error:
-            raise NumericalError(f"{method}: {error}") from error
-        records.append(record)
-        observer.certified(record)
-
-
-def certify_image(
-    setup: Setup, classifier: Classifier, method: str, sigma: float, index: int, batch_size: int
-) -> Record:
-    """Return the record of one image of the test split.
-
-    Raises:
-        DataError, UsageError, NumericalError: as in `smoothing.certify`.
-    """
-    config, split = setup.config, setup.split
-    started = time.perf_counter()
-    certificate = smoothing.certify(
-        classifier,
-        split.images[index].to(setup.device),
-        sigma=sigma,
-        index=index,
-        protocol=protocol_of(config),
-        batch_size=batch_size,
-        num_classes=split.task.num_classes,
-        label=split.labels[index],
-    )
-    return Record(
-        method=method,
-        sigma=sigma,
-        index=index,
-        label=split.labels[index],
-        predict=certificate.predict,
-        radius=certificate.radius,
-        counts_selection=certificate.counts_selection,
-        counts_estimation=certificate.counts_estimation,
-        n0=config.n0,
-        n=config.n,
-        samples=certificate.samples,
-        seconds=time.perf_counter() - started,
-        uniform=image_uniform(config.seed, index) if config.bound == "randomised" else None,
-    )
-
-
-def protocol_of(config: RunConfig) -> Protocol:
-    """Return the certify protocol of a configuration."""
-    return Protocol(
-        n0=config.n0,
-        n=config.n,
-        alpha=config.alpha,
-        seed=config.seed,
-        estimation=config.estimation,
-        bound=config.bound,
-        radii=config.radii,
-    )
+    config = setup.config
+    return {(m, s): require_checkpoint(setup, m, s) for m in config.methods for s in config.sigmas}
 
 
 def _costs_known(run: Run) -> bool:
@@ -306,7 +185,7 @@ def make_header(
         schema_version=SCHEMA_VERSION,
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        git_revision=git_revision(),
+        git_revision=hardware.git_revision(),
         dataset=config.dataset,
         subset=config.subset,
         indices=setup.indices,
@@ -328,14 +207,22 @@ def make_header(
         checkpoints={f"{m}/{s:g}": zoo.sha256(path) for (m, s), path in checkpoints.items() if path},
         batch_sizes=batch_sizes,
         hardware=hardware.describe(setup.device),
-        libraries={name: version(name) for name in LIBRARIES},
+        libraries=library_versions(),
     )
 
 
-def known_batch_sizes(folder: Path) -> dict[str, int]:
-    """Return the batch sizes of the run in a folder, to be used again; empty where there is none to read."""
+def library_versions() -> dict[str, str]:
+    """Return the version of each library that records rest on, and of this program where it is installed."""
+    versions = {name: version(name) for name in LIBRARIES}
+    with suppress(PackageNotFoundError):
+        versions[PROGRAM] = version(PROGRAM)
+    return versions
+
+
+def known_batch_sizes(file: Path) -> dict[str, int]:
+    """Return the batch sizes of the run in a records file, to be used again; empty where there is none to read."""
     try:
-        return read_run(folder).header.batch_sizes
+        return read_run(file).header.batch_sizes
     except RecordsError:
         return {}
 
@@ -361,18 +248,3 @@ def _measured_size(setup: Setup, method: str, checkpoints: Checkpoints) -> int:
         BATCH_SIZES,
         synchronize=cost.synchronizer(setup.device),
     )
-
-
-def git_revision() -> str:
-    """Return the revision of the checkout this program runs from, "-dirty" added where it is changed, or "unknown"."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return "unknown"
-    return described.stdout.strip() or "unknown"

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from bench import smoothing
+from bench.counting import Draws, count_classes
 from bench.selftest import FALSE_ALARM, allowed_violations
-from bench.smoothing import Draws, Protocol
+from bench.smoothing import Protocol
 from bench.stats import clopper_pearson_lower, radius
 from bench.types import ABSTAIN, Classifier
 
@@ -89,7 +90,7 @@ def _check_calls(subject: Subject, x_noisy: Tensor) -> Iterator[Property]:
         [subject.classifier(kept[i : i + 1], subject.sigma, keys[i : i + 1]) for i in range(len(keys))]
     )
     spread = float((alone - logits).abs().max())
-    scale = max(1.0, float(logits.abs().max()))
+    spread, scale = float((alone - logits).abs().max()), max(1.0, float(logits.abs().max()))
     yield Property(
         name="a sample's logits do not depend on its batch, up to rounding",
         holds=spread <= 0.02 * scale,
@@ -98,7 +99,7 @@ def _check_calls(subject: Subject, x_noisy: Tensor) -> Iterator[Property]:
 
 
 def _check_coverage(subject: Subject, protocol: Protocol, trials: int, reference: int) -> Property:
-    known = smoothing.count_classes(
+    known = count_classes(
         subject.classifier,
         subject.x,
         sigma=subject.sigma,

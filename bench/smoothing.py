@@ -1,13 +1,12 @@
 """The certifier: counts of classes under seeded noise, and what they certify (arXiv 1902.02918, Alg. 1).
 
-One certifier serves every method. It adds the noise; a method sees noisy pixels, sigma and sample identities.
+One certifier serves every method; what a method sees, and how its classes are counted, is in counting.py.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import get_args
@@ -15,9 +14,10 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from bench.errors import DataError, NumericalError, UsageError
+from bench.counting import Draws, Stop, count_classes, count_group
+from bench.errors import DataError, UsageError
 from bench.estimation import Rule, bound_tail, is_settled, table_tails
-from bench.noise import NOISE_BLOCK, Stage, image_uniform, noise_block, sample_keys
+from bench.noise import Stage, image_uniform
 from bench.stats import binomial_two_sided_p, radius
 from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation
 
@@ -55,20 +55,6 @@ class Protocol:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draws:
-    """Which noise is drawn: the first `samples` samples of the stream of (seed, index, stage)."""
-
-    seed: int
-    index: int
-    stage: Stage
-    samples: int
-
-
-Stop = Callable[[Sequence[int]], bool]
-"""Says of the counts of whole blocks of noise whether they are enough."""
-
-
 def certify(
     classifier: Classifier,
     x: Tensor,
@@ -102,25 +88,74 @@ def certify(
 
     Raises:
         DataError: x is not a finite (C, H, W) float32 image in [0,1].
-        UsageError: another argument lies outside its range, or the logits do not have shape (B, num_classes).
+        UsageError: another argument lies outside its range.
+        ModelError: the logits do not have shape (B, num_classes).
         NumericalError: a logit is NaN or infinite.
     """
-    _check_arguments(x, sigma, protocol, batch_size, num_classes)
+    [certificate] = certify_group(
+        classifier,
+        [x],
+        sigma=sigma,
+        indices=[index],
+        protocol=protocol,
+        batch_size=batch_size,
+        num_classes=num_classes,
+        labels=[label],
+    )
+    return certificate
 
-    count = partial(count_classes, classifier, x, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
 
-    def draws(stage: Stage, samples: int) -> Draws:
-        return Draws(seed=protocol.seed, index=index, stage=stage, samples=samples)
+def certify_group(
+    classifier: Classifier,
+    images: Sequence[Tensor],
+    *,
+    sigma: float,
+    indices: Sequence[int],
+    protocol: Protocol,
+    batch_size: int,
+    num_classes: int,
+    labels: Sequence[int | None],
+) -> list[Certificate]:
+    """Return the certificate of each of G images of one shape, as `certify` does, in batches that span images.
 
-    selection = count(draws=draws("selection", protocol.n0))
-    selected = selection.index(max(selection))
-    if protocol.estimation != "fixed" and label is not None and selected != label:
-        return _skipped(selection, selected)
-    rule, stop = protocol.rule(index), None
+    Their noise is that of each image by itself. Sequential estimation goes image by image.
+
+    Args: as in `certify`, with G images, indices and labels; batch_size may be more than one image has samples.
+    Raises: as in `certify`.
+    """
+    for x in images:
+        _check_arguments(x, sigma, protocol, batch_size, num_classes)
+    count = partial(count_group, classifier, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
+    group = torch.stack(list(images))
+    selections = count(group, draws=_draws(protocol, "selection", indices))
+    selected = [counts.index(max(counts)) for counts in selections]
+    kept = [
+        position
+        for position, label in enumerate(labels)
+        if protocol.estimation == "fixed" or label is None or label == selected[position]
+    ]
+    draws = _draws(protocol, "estimation", [indices[position] for position in kept])
     if protocol.estimation == "sequential":
-        stop = _stopping(selected, rule, table_tails(protocol.radii, sigma))
-    estimation = count(draws=draws("estimation", protocol.n), stop=stop)
-    return certificate_of(selection, estimation, sigma, rule)
+        tails = table_tails(protocol.radii, sigma)
+        stops = [_stopping(selected[i], protocol.rule(indices[i]), tails) for i in kept]
+        one = partial(count_classes, classifier, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
+        estimations = [
+            one(group[i], draws=drawn, stop=stop) for i, drawn, stop in zip(kept, draws, stops, strict=True)
+        ]
+    else:
+        estimations = count(group[kept], draws=draws) if kept else []
+    counted = dict(zip(kept, estimations, strict=True))
+    return [
+        certificate_of(selection, counted[i], sigma, protocol.rule(indices[i]))
+        if i in counted
+        else _skipped(selection, selected[i])
+        for i, selection in enumerate(selections)
+    ]
+
+
+def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Draws]:
+    samples = protocol.n0 if stage == "selection" else protocol.n
+    return [Draws(seed=protocol.seed, index=index, stage=stage, samples=samples) for index in indices]
 
 
 def certificate_of(
@@ -179,114 +214,6 @@ def predict(
     return counts.index(first) if p_value <= protocol.alpha else ABSTAIN
 
 
-@torch.inference_mode()
-def count_classes(
-    classifier: Classifier,
-    x: Tensor,
-    *,
-    sigma: float,
-    draws: Draws,
-    batch_size: int,
-    num_classes: int,
-    stop: Stop | None = None,
-) -> tuple[int, ...]:
-    """Return how often each class is predicted under noise.
-
-    The counts stay on the device until the last batch, so that no batch waits for another. They depend on
-    batch_size only as far as the network's own arithmetic does.
-
-    Args: as in `certify`, which checks them; `draws` says which noise. `stop` says of the counts of the first
-        blocks of noise whether they are enough; it is asked before the first and after each whole block.
-
-    Returns:
-        (num_classes) counts that sum to draws.samples, or to less where `stop` ended them; the lowest class wins
-        a tie between logits.
-
-    Raises:
-        UsageError: the logits do not have shape (B, num_classes).
-        NumericalError: a logit is NaN or infinite.
-    """
-    batches = predicted_classes(
-        classifier, x, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
-    )
-    *counts, bad = (
-        _count_all(batches, num_classes, x.device)
-        if stop is None
-        else _count_until(stop, batches, num_classes)
-    )
-    if bad:
-        raise NumericalError(
-            f"logits are NaN or infinite in {bad} of {draws.samples} {draws.stage} samples of image "
-            f"{draws.index} at sigma {sigma:g}: check the checkpoint, or run in float32"
-        )
-    return tuple(counts)
-
-
-def predicted_classes(
-    classifier: Classifier, x: Tensor, *, sigma: float, draws: Draws, batch_size: int, num_classes: int
-) -> Iterator[Tensor]:
-    """Yield the predicted classes (B,) of each batch, num_classes where a logit is NaN or infinite.
-
-    Args, Raises: as in `count_classes`; call it under inference mode.
-    """
-    for noise, keys in _batches(_blocks(draws, x), batch_size):
-        logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
-        _check_shape(logits, len(keys), num_classes)
-        yield logits.argmax(1).masked_fill_(~logits.isfinite().all(1), num_classes)
-
-
-def _count_all(batches: Iterator[Tensor], num_classes: int, device: torch.device) -> list[int]:
-    """Return the counts of all samples, those of a logit that is not finite at the end."""
-    counts = torch.zeros(num_classes + 1, dtype=torch.int64, device=device)
-    for labels in batches:
-        counts.scatter_add_(0, labels, torch.ones_like(labels))
-    return counts.tolist()
-
-
-def _count_until(stop: Stop, batches: Iterator[Tensor], num_classes: int) -> list[int]:
-    """Return the counts of the fewest whole blocks that `stop` finds enough, or of all samples."""
-    counts = [0] * (num_classes + 1)
-    if stop(counts[:-1]):
-        return counts
-    labels = itertools.chain.from_iterable(batch.tolist() for batch in batches)
-    for position, label in enumerate(labels, 1):
-        counts[label] += 1
-        if position % NOISE_BLOCK == 0 and (counts[-1] or stop(counts[:-1])):
-            break
-    return counts
-
-
-def _blocks(draws: Draws, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (noise, keys) of each block once, the last one cut to the samples that are asked for."""
-    for block in range(math.ceil(draws.samples / NOISE_BLOCK)):
-        kept = min(NOISE_BLOCK, draws.samples - block * NOISE_BLOCK)
-        noise = noise_block(draws.seed, draws.index, draws.stage, block, tuple(x.shape), x.device)
-        keys = sample_keys(draws.seed, draws.index, draws.stage, block, x.device)
-        yield noise[:kept], keys[:kept]
-
-
-def _batches(blocks: Iterator[tuple[Tensor, Tensor]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield fresh (noise, keys) of batch_size samples, the last one shorter, cut in order from the blocks."""
-    pieces: list[tuple[Tensor, Tensor]] = []
-    missing = batch_size
-    for noise, keys in blocks:
-        while len(keys):
-            pieces.append((noise[:missing], keys[:missing]))
-            noise, keys = noise[missing:], keys[missing:]
-            missing -= len(pieces[-1][1])
-            if missing == 0:
-                yield _joined(pieces)
-                pieces, missing = [], batch_size
-    if pieces:
-        yield _joined(pieces)
-
-
-def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    if len(pieces) == 1:  # a batch within one block is not copied
-        return pieces[0]
-    return torch.cat([noise for noise, _ in pieces]), torch.cat([keys for _, keys in pieces])
-
-
 def _sparse(counts: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     return tuple((label, count) for label, count in enumerate(counts) if count)
 
@@ -336,14 +263,6 @@ def check_image(x: Tensor) -> None:
         raise DataError(
             f"an image must lie in [0,1], got values from {low:g} to {high:g}: undo its normalisation, "
             "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
-        )
-
-
-def _check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
-    if tuple(logits.shape) != (samples, num_classes):
-        raise UsageError(
-            f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
-            f"sample and one column per class, got {tuple(logits.shape)}: use a model of these classes"
         )
 
 

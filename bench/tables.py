@@ -20,7 +20,6 @@ from bench.metrics import (
     abstention,
     acr,
     best_sigma,
-    certified_accuracy,
     clean_accuracy,
     noisy_accuracy,
 )
@@ -78,6 +77,16 @@ def main_table(runs: Sequence[Run]) -> Table:
     return _accuracy_table(accuracy_frame(comparison), runs, comparison)
 
 
+def acr_table(runs: Sequence[Run]) -> Table:
+    """Return ACR, accuracies and abstention as one table, a row per method, a block per sigma.
+
+    Raises:
+        RecordsError, ProtocolError: as `write_tables`.
+    """
+    comparison = compare(runs)
+    return _acr_table(acr_frame(comparison), runs, comparison)
+
+
 def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
     """Return certified accuracies, one row per (block, label, radius), unrounded.
 
@@ -86,14 +95,14 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
     [0,1]; exact 95% interval), interval_is_optimistic (sigma was chosen among several on these very images).
     """
     rows = [
-        _accuracy_row(entry, f"σ = {sigma:g}", sigma, radius, certified_accuracy(entry.records, radius))
+        _accuracy_row(entry, f"σ = {sigma:g}", sigma, radius, entry.curve.at(radius))
         for sigma in comparison.sigmas
         for entry in comparison.at_sigma(sigma)
         for radius in comparison.radii
     ]
     for label in comparison.labels:
         candidates = comparison.best_of(label)
-        by_sigma = {entry.sigma: entry.records for entry in candidates}
+        by_sigma = {entry.sigma: entry.curve for entry in candidates}
         for radius in comparison.radii if by_sigma else ():
             best = best_sigma(by_sigma, radius)
             row = _accuracy_row(candidates[0], BEST, best.sigma, radius, best.share)
@@ -262,14 +271,15 @@ def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
             f"precision {header.precision}."
         )
         limits = (
-            f"{format_radius(largest_radius(_rule(header), sigma), 3)} at σ = {sigma:g}"
+            f"{format_radius(largest_radius(rule_of(header), sigma), 3)} at σ = {sigma:g}"
             for sigma in header.sigmas
         )
         sentences.append(f"Largest radius that n = {header.n} draws can certify: {', '.join(limits)}.")
     return tuple(dict.fromkeys(sentences))
 
 
-def _rule(header: RunHeader) -> Rule:
+def rule_of(header: RunHeader) -> Rule:
+    """Return how a run's counts became bounds."""
     estimation, bound = cast("Estimation", header.estimation), cast("Bound", header.bound)
     return Rule(n=header.n, alpha=header.alpha, estimation=estimation, bound=bound)
 

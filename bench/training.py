@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +19,15 @@ HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
 """Share of the training split that judges when training stops, and its most images; the test split plays no part."""
 
 WORKSPACE = Path("results") / "training"
-"""Where the state of unfinished trainings lies, below the current folder."""
+"""Where curves, and the state of unfinished trainings, lie below the current folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a training runs, whatever it trains; the fields are those of `TrainingJob`."""
+
+    max_seconds: float | None = None
+    checkpoint_every: int | None = None
 
 
 def load_split(config: RunConfig, name: data.SplitName) -> Split:
@@ -36,13 +45,18 @@ def load_split(config: RunConfig, name: data.SplitName) -> Split:
     )
 
 
+def workspace(config: RunConfig) -> Path:
+    """Return the folder of states, curves and figures of trainings on the configuration's data set."""
+    return (WORKSPACE if config.zoo is None else config.zoo / "training") / config.dataset
+
+
 def train_method(
     name: str,
     sigma: float,
     config: RunConfig,
     *,
     command: str,
-    max_seconds: float | None = None,
+    options: TrainingOptions = TrainingOptions(),
     report: Callable[[Progress], None],
 ) -> Path:
     """Train one method at one sigma on the configuration's data set, and return its new checkpoint.
@@ -68,11 +82,11 @@ def train_method(
         train_indices=torch.tensor(kept),
         held_out_indices=torch.tensor(held_out),
         folder=zoo.writable(config.zoo, config.dataset),
-        workspace=(WORKSPACE if config.zoo is None else config.zoo / "training") / config.dataset,
+        workspace=workspace(config),
         device=resolve_device(config.device),
         seed=config.seed,
         command=command,
-        max_seconds=max_seconds,
+        **vars(options),
         report=report,
     )
     train(method, job)

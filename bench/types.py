@@ -152,7 +152,7 @@ class MethodModule(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One certificate: everything needed to recompute any bound later, without the model.
 

@@ -1,4 +1,4 @@
-"""rRCM as a method of the harness (arXiv 2501.13094): its options, its classifier, its training in two stages."""
+"""rRCM as a method of the harness (arXiv 2501.13094): its options, its classifier, its training in stages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.checkpoints import check_configuration, load_checkpoint, load_weights
+from bench.errors import UsageError
+from bench.recipes import TrainingPrecision
 from bench.train import TrainingJob, seeded_initialisation
 from bench.types import Network, Task
 from rrcm import finetune, presets, pretrain
@@ -21,12 +23,16 @@ from rrcm.presets import EncoderName, EncoderOptions, PretrainingName, RecipeNam
 NAMED_OPTIONS = ("encoder", "recipe", "pretrain_recipe")
 """Options that stand for several others; see `expand`."""
 
+Stage = Literal["all", "pretrain", "linear", "finetune"]
+"""What is trained; see `train`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(EncoderOptions, finetune.Recipe):
     """Options of rRCM: the encoder, the recipe of fine-tuning, and that of pre-training (`pretrain_*`).
 
     Attributes:
+        stage: what `train` does, and with "linear" which classifier is built: the head on frozen features.
         encoder, recipe, pretrain_recipe: names of the presets whose values the other options start from.
         pretrain_steps: 0 = fine-tune from random weights.
         checkpoint_blocks: compute the encoder's blocks again in the backward pass, to train in less memory.
@@ -34,6 +40,7 @@ class Config(EncoderOptions, finetune.Recipe):
 
     task: Task
     sigma: float
+    stage: Stage = "all"
     encoder: EncoderName = "rrcm-mnist"
     recipe: RecipeName = "small"
     pretrain_recipe: PretrainingName = "small"
@@ -50,7 +57,20 @@ class Config(EncoderOptions, finetune.Recipe):
     pretrain_target_end: float = pretrain.SMALL.target_end
     pretrain_sharpness: float = pretrain.SMALL.sharpness
     pretrain_evaluate_every: int = pretrain.SMALL.evaluate_every
-    pretrain_precision: Literal["float32", "bfloat16"] = pretrain.SMALL.precision
+    pretrain_precision: TrainingPrecision = pretrain.SMALL.precision
+    pretrain_nonfinite_limit: int = pretrain.SMALL.nonfinite_limit
+    pretrain_contrastive: bool = pretrain.SMALL.contrastive
+    pretrain_consistency: bool = pretrain.SMALL.consistency
+    pretrain_curriculum: bool = pretrain.SMALL.curriculum
+
+    def __post_init__(self) -> None:
+        """Refuse options that no recipe can have.
+
+        Raises:
+            UsageError: as in the recipes of fine-tuning and of pre-training.
+        """
+        super().__post_init__()
+        _ = self.pretraining
 
     @property
     def sizes(self) -> EncoderConfig:
@@ -134,16 +154,22 @@ def make_backbone(task: Task, sigma: float) -> FixedSigma:
 
 
 def checkpoint_name(config: Config) -> str:
-    """Return the file name of the checkpoint that `config` needs."""
-    return f"rrcm_sigma_{config.sigma:g}.safetensors"
+    """Return the file name of the checkpoint that `config` needs; of stage "pretrain" the one it makes."""
+    if config.stage == "pretrain":
+        return pretrain.CHECKPOINT_NAME
+    kind = "_linear" if config.stage == "linear" else ""
+    return f"rrcm{kind}_sigma_{config.sigma:g}.safetensors"
 
 
 def build(config: Config, checkpoint: Path | None) -> Classifier:
     """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
 
     Raises:
+        UsageError: stage "pretrain", which makes no classifier.
         CheckpointError: the file is unreadable, holds another model, or was made with other heads or LayerNorm.
     """
+    if config.stage == "pretrain":
+        raise UsageError("stage 'pretrain' makes an encoder without a head: use stage 'linear' or 'finetune'")
     classifier = Classifier(Encoder(config.sizes), config.task.num_classes, layernorm=config.layernorm)
     if checkpoint is not None:
         tensors, metadata = load_checkpoint(checkpoint)
@@ -155,8 +181,24 @@ def build(config: Config, checkpoint: Path | None) -> Classifier:
 
 
 def train(config: Config, job: TrainingJob) -> None:
-    """Pre-train the encoder if its checkpoint is not there yet, fine-tune it at sigma, and write the checkpoint."""
-    encoder = pretrain.load_or_train(config.sizes, config.pretraining, job)
+    """Train the configuration's stage, and write its checkpoint.
+
+    "pretrain" trains the encoder if its checkpoint is not there yet; "linear" a head on its frozen features and
+    "finetune" all weights at sigma, both from that checkpoint (from random weights where pretrain_steps is 0);
+    "all" is "pretrain", then "finetune".
+
+    Raises:
+        UsageError: stage "pretrain" with zero steps.
+        CheckpointError: "linear" or "finetune" without the pre-trained encoder.
+    """
+    if config.stage == "pretrain" and config.pretrain_steps == 0:
+        raise UsageError("stage 'pretrain' has pretrain_steps 0: give it steps, or leave that stage out")
+    prepare = pretrain.load_or_train if config.stage in ("all", "pretrain") else pretrain.load
+    encoder = prepare(config.sizes, config.pretraining, job)
+    if config.stage == "pretrain":
+        return
     with seeded_initialisation(job.seed):
         classifier = Classifier(encoder, config.task.num_classes, layernorm=config.layernorm)
+    if config.stage == "linear":
+        classifier.base_model.requires_grad_(False)
     finetune.finetune(classifier, config, config.sigma, checkpoint_name(config), job)

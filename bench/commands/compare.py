@@ -1,4 +1,4 @@
-"""Comparing methods: `bench run`, `bench report`, `bench status`."""
+"""Comparing methods: `bench run`, `report`, `compare`, `status`, `readme`."""
 
 from __future__ import annotations
 
@@ -33,22 +33,32 @@ if TYPE_CHECKING:
     "--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out."
 )
 @click.option("--out", metavar="DIR", help="The run's folder.")
+@click.option("--shard", metavar="i/k", help="Certify every k-th image only; then `bench merge` joins.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
-def run(preset: str, dry_run: bool, **given: Any) -> None:
+def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     """Certify images with every method at every sigma, measure the cost, write tables and figures.
 
-    Repeating an interrupted command continues it.
+    Repeating an interrupted command continues it; SIGTERM ends it after the image in hand, with exit code 143.
     """
+    from bench.shards import parse_shard
+
     config = resolve(preset, given)
+    part = None if shard is None else parse_shard(shard)
     if dry_run:
         _print_config(config)
         return
     from bench import runner
     from bench.display import RunDisplay
+    from bench.termination import Termination
 
-    with RunDisplay(config) as display:
-        _, folder = runner.run(config, command=command_line(), observer=display)
-    report_runs([folder], folder, ())
+    with Termination() as termination, RunDisplay(config) as display:
+        _, folder = runner.run(
+            config, command=command_line(), observer=display, shard=part, held=termination.held
+        )
+    if part is None:
+        report_runs([folder], folder, ())
+    else:
+        click.echo(f"{folder / part.file_name}\nWhen all {part.count} shards are done: bench merge {folder}")
 
 
 @click.command()
@@ -66,6 +76,40 @@ def report(runs: tuple[Path, ...], out: Path | None, allow: str, published: bool
 
 
 @click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_A [RUN_B ...]")
+@click.option("--methods", metavar="A,B,...", help="Only these methods.")
+@click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Only these noise levels.")
+@click.option("--all-pairs", is_flag=True, help="Also pairs of different methods of several runs.")
+@click.option(
+    "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for CSV, Markdown and LaTeX tables.")
+def compare(
+    runs: tuple[Path, ...],
+    methods: str | None,
+    sigmas: str | None,
+    all_pairs: bool,
+    allow: str,
+    out: Path | None,
+) -> None:
+    """Compare methods image by image: intervals, exact tests, what holds with high probability, training gaps.
+
+    Of one run, each pair of its methods is compared; of several, each method with itself.
+    """
+    from bench.display import print_table
+    from bench.paired_run import compare_runs
+    from bench.records import check_comparable, read_run
+
+    read = [read_run(folder) for folder in runs]
+    check_comparable(read, tuple(filter(None, allow.split(","))))
+    tables, written = compare_runs(read, methods=methods, sigmas=sigmas, has_all=all_pairs, out=out)
+    for table in tables:
+        print_table(table, has_intervals=True)
+    if written:
+        click.echo(f"Written: {', '.join(map(str, written))}")
+
+
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def status(run: Path) -> None:
     """Say what of RUN is done, what is left and how long that will take."""
@@ -73,6 +117,21 @@ def status(run: Path) -> None:
     from bench.records import read_run
 
     status_table(read_run(run))
+
+
+@click.command()
+@click.argument("page", default="README.md", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+def readme(page: Path) -> None:
+    """Put the tables of results into PAGE again (README.md), between its marks.
+
+    A table stands between the lines <!-- table: PATH --> and <!-- end of table -->; PATH is relative to PAGE.
+    """
+    from bench.documents import fill_tables
+
+    old = page.read_text(encoding="utf-8")
+    new = fill_tables(old, page.parent)
+    page.write_text(new, encoding="utf-8", newline="\n")
+    click.echo(f"{page}: {'as it was' if new == old else 'changed'}")
 
 
 def _print_config(config: RunConfig) -> None:

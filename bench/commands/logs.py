@@ -31,14 +31,14 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     FILE has the tab-separated columns idx, label, predict, radius, correct, time. Logs of the same images, n and
     alpha may share a folder.
     """
-    from bench import logs, runner
+    from bench import hardware, logs
     from bench.records import FILE_NAME, RecordsFile, read_run
 
     config = _configuration({**given, "sigmas": (sigma,), "methods": (method,)})
     log = logs.read_log(file)
     earlier = read_run(out).header.config.get(logs.LOGS, {}) if (out / FILE_NAME).exists() else {}
     header = logs.log_header(
-        log, config, command=command_line(), git_revision=runner.git_revision(), earlier=earlier
+        log, config, command=command_line(), git_revision=hardware.git_revision(), earlier=earlier
     )
     with RecordsFile.create_or_resume(out, header) as records:
         done = set(records.run.records)

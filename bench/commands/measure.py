@@ -151,9 +151,9 @@ def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
 def _certifier(preset: str, sigma: str, repetitions: int, folder: Path | None, given: dict[str, Any]) -> None:
     config = resolve(preset, {**given, "sigmas": sigma})
     from bench import certifier_cost
+    from bench.certifying import prepare
     from bench.display import print_table, track
     from bench.hardware import device_name
-    from bench.runner import prepare
 
     setup = prepare(config)
     measured = (certifier_cost.certifier_cost(setup, method, repetitions) for method in config.methods)

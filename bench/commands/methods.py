@@ -1,15 +1,20 @@
-"""Methods: `bench train`, `bench list`."""
+"""Methods: `bench train`, `bench curves`, `bench list`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.catalogue import DATASETS
-from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve
+from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, started_processes
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+    from bench.train import Progress
+    from bench.training import TrainingOptions
 
 
 @click.command()
@@ -19,28 +24,84 @@ from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolv
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
 @click.option("--max-seconds", type=float, metavar="SECONDS", help="Stop each stage after this time.")
-@click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the forward pass.")
-def train(method: str, sigma: str, max_seconds: float | None, precision: str | None, **given: Any) -> None:
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Save the state this often between looks at the held-out part.",
+)
+@click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
+@click.option(
+    "--stage",
+    metavar="pretrain|linear|finetune",
+    help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
+)
+def train(method: str, sigma: str, **given: Any) -> None:
     """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
 
-    Repeating an interrupted command continues it.
+    Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
+    the batch size stays that of all together.
     """
+    running = {name: given.pop(name) for name in ("max_seconds", "checkpoint_every")}
+    stage, precision = given.pop("stage"), given.pop("precision")
     if precision is not None:
-        given["changes"] = (f"{method}.precision={precision}", *given["changes"])
+        prefix = "pretrain_" if stage == "pretrain" else ""
+        given["changes"] = (f"{method}.{prefix}precision={precision}", *given["changes"])
+    if stage is not None:
+        given["changes"] = (*given["changes"], f"{method}.stage={stage}")
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
-    from bench.display import TrainingDisplay
-    from bench.training import train_method
+    from bench import processes
+    from bench.training import TrainingOptions
 
-    with TrainingDisplay() as display:
+    with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
+        _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
+
+
+def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown: bool) -> None:
+    """Train, and show what comes of it."""
+    from bench.display import TrainingDisplay
+    from bench.training import train_method, workspace
+
+    stages: dict[str, None] = {}  # an ordered set
+
+    def report(progress: Progress) -> None:
+        stages[progress.stage] = None
+        display.training(method, config.sigmas[0], progress)
+
+    with TrainingDisplay(is_shown=is_shown) as display:
         path = train_method(
-            method,
-            config.sigmas[0],
-            config,
-            command=command_line(),
-            max_seconds=max_seconds,
-            report=lambda progress: display.training(method, config.sigmas[0], progress),
+            method, config.sigmas[0], config, command=command_line(), options=options, report=report
         )
-    click.echo(f"{path}")
+    if is_shown:
+        click.echo(f"{path}")
+        for figure in _draw_each(workspace(config), stages):
+            click.echo(f"{figure}")
+
+
+def _draw_each(folder: Path, stages: Iterable[str]) -> list[Path]:
+    """Draw the curves of each stage beside their CSV file, and return the figures."""
+    from bench.curve_figures import draw_curves
+
+    return [draw_curves([folder / f"{stage}.csv"], folder / f"{stage}.png") for stage in stages]
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    default="curves.png",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The figure to write: png, pdf or svg.",
+)
+def curves(sources: tuple[Path, ...], out: Path) -> None:
+    """Draw loss and held-out score of trainings in one figure.
+
+    SOURCES are the CSV files that `bench train` writes, a line per look, also of a training under way.
+    """
+    from bench.curve_figures import draw_curves
+
+    click.echo(f"{draw_curves(sources, out)}")
 
 
 @click.command(name="import-checkpoint")
@@ -54,11 +115,15 @@ def train(method: str, sigma: str, max_seconds: float | None, precision: str | N
 @click.option(
     "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
 )
+@click.option(
+    "--flags", metavar="TEXT", help="Flags of a released diffusion program, as on its command line."
+)
 def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
     """Turn a released checkpoint into a safetensors file that says what it is.
 
-    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, or a residual network
-    with its arch. Only tensors are read: no code in the file is run.
+    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, a residual network
+    with its arch, or a U-Net of improved-diffusion or guided-diffusion. Only tensors are
+    read: no code in the file is run.
     """
     from bench.importing import import_checkpoint as convert
 

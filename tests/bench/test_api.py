@@ -9,7 +9,7 @@ from torch import nn
 
 import bench
 from bench import smoothing
-from bench.errors import DataError, UsageError
+from bench.errors import DataError, ModelError
 from bench.smoothing import Protocol
 
 IMAGE = torch.full((1, 2, 2), 0.5)
@@ -63,7 +63,7 @@ def test_a_wrong_image_is_refused_before_the_model_sees_it(name):
 
 
 def test_logits_without_classes_are_refused():
-    with pytest.raises(UsageError, match=r"must return logits of shape \(B, K\), got \(1, 1, 2, 2\)"):
+    with pytest.raises(ModelError, match=r"must return logits of shape \(B, K\), got \(1, 1, 2, 2\)"):
         bench.certify(bench.from_module(nn.Identity()), IMAGE, sigma=0.5)
 
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from bench.arithmetic import at_precision, compiled, many_programs
+from bench.certifying import prepare
 from bench.config import RunConfig
 from bench.errors import UsageError
-from bench.runner import prepare
 
 X = torch.rand((4, 1, 4, 4), generator=torch.Generator().manual_seed(0))
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))

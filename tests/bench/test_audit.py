@@ -10,10 +10,10 @@ import torch
 from bench import audit_run
 from bench.attack import Attack
 from bench.audit import Attacked, chance_of_violations
+from bench.certifying import Setup, certify_images
 from bench.config import RunConfig
 from bench.errors import UsageError
 from bench.rebuild import Rebuilt
-from bench.runner import Setup, certify_image
 from bench.types import ABSTAIN
 from tests import oracles, tiny
 from tests.bench.fake_runs import make_run
@@ -46,7 +46,7 @@ def known(folder, classifier, inflate=1.0):
     """Return a rebuilt run of four tiny images certified by the classifier, the radii multiplied."""
     split = tiny.split("test")
     setup = Setup(config=CONFIG, split=split, indices=(0, 1, 2, 3), device=torch.device("cpu"))
-    records = [certify_image(setup, classifier, "rrcm", 0.25, index, 64) for index in setup.indices]
+    records = certify_images(setup, classifier, "rrcm", 0.25, setup.indices, 64)
     records = [dataclasses.replace(record, radius=record.radius * inflate) for record in records]
     run = make_run(folder, methods=("rrcm",), sigmas=(0.25,), images=4)
     header = dataclasses.replace(run.header, batch_sizes={"rrcm": 64}, radii=CONFIG.radii, n=200)

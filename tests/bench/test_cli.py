@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -42,7 +43,7 @@ def root(trained, tmp_path, monkeypatch):
 
 
 def without_timings(run):
-    return sorted({**vars(record), "seconds": 0}.items() for record in run.records)
+    return sorted({**asdict(record), "seconds": 0}.items() for record in run.records)
 
 
 def error_line(capsys):

@@ -121,7 +121,7 @@ def test_best_sigma_has_the_highest_certified_accuracy_and_is_the_smallest_on_a_
     groups = {sigma: records for (_, sigma), records in group(make_run(methods=["rrcm"]).records).items()}
     for radius in (0.0, 0.25, 0.5, 1.0, 5.0):
         counts = {sigma: certified_accuracy(records, radius).count for sigma, records in groups.items()}
-        best = best_sigma(groups, radius)
+        best = best_sigma({sigma: curve(records) for sigma, records in groups.items()}, radius)
         assert best.share.count == max(counts.values())
         assert best.sigma == min(sigma for sigma in counts if counts[sigma] == best.share.count)
 

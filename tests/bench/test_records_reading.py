@@ -97,7 +97,7 @@ def test_infinity_written_as_a_large_number_is_refused(tmp_path):
 
 
 def test_whole_numbers_are_read_as_floats_where_floats_are_declared(tmp_path):
-    write(tmp_path, record(sigma=1))
+    write(tmp_path, record(sigma=1), header=dataclasses.replace(HEADER, sigmas=(1.0,)))
     assert type(read_run(tmp_path).records[0].sigma) is float
 
 

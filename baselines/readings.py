@@ -1,0 +1,113 @@
+"""How the baselines' networks are fed, and other ways to feed them: for the trial of a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from baselines.diffusion import DiffusionDenoiser
+from baselines.external import ResizedClassifier
+from baselines.resnet import Normalize
+from bench.noise import cosine_alphas_cumprod, linear_alphas_cumprod
+
+PREDICTIONS = {"epsilon": "the noise", "sample": "the clean image", "v_prediction": "v"}
+"""diffusers' name of what a network predicts -> ours in a sentence."""
+
+
+def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return (mean, deviation) in pixel units of the network's own normalisation, or None where it has none."""
+    layers = (layer for layer in network.modules() if isinstance(layer, Normalize))
+    layer = next(layers, None)
+    return None if layer is None else (layer.mean, layer.std)
+
+
+def resized_to(network: nn.Module) -> tuple[int, int] | None:
+    """Return (height, width) that the network resizes images to, or None where it leaves them as they are."""
+    layers = (layer.resize.size for layer in network.modules() if isinstance(layer, ResizedClassifier))
+    return next(layers, None)
+
+
+def time_rule(denoiser: DiffusionDenoiser) -> str:
+    """Return in words which time step stands for sigma."""
+    steps = len(denoiser.alphas_cumprod)
+    fed = "" if denoiser.time_scale == 1 else f", fed times {denoiser.time_scale:g}"
+    return f"first of {steps} steps with sqrt((1 - abar)/abar) >= 2 sigma{fed}"
+
+
+def schedule_name(denoiser: DiffusionDenoiser) -> str:
+    """Return the name of the noise schedule: cosine, linear, or its own."""
+    ours = denoiser.alphas_cumprod
+    known = {"cosine": cosine_alphas_cumprod(len(ours)), "linear": linear_alphas_cumprod(len(ours))}
+    near = (name for name, abar in known.items() if torch.allclose(abar, ours.double().cpu(), rtol=1e-3))
+    return next(near, "its own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A way to use a denoiser.
+
+    Attributes:
+        denoiser: with its prediction, schedule and scale of time.
+        told: it is told this multiple of sigma; the noise is that of sigma.
+        sees_pixels: its images lie in [0,1] instead of [-1,1], with noise of sigma instead of 2 sigma.
+    """
+
+    denoiser: DiffusionDenoiser
+    told: float = 1.0
+    sees_pixels: bool = False
+
+    def __call__(self, x_noisy: Tensor, sigma: float) -> Tensor:
+        """Return denoised pixels for x_noisy (B,C,H,W) in pixel units with noise of deviation sigma.
+
+        Raises:
+            ValueError: the schedule ends before that noise level.
+        """
+        if self.sees_pixels:
+            return self.denoiser(x_noisy, self.told * sigma)
+        return self.denoiser.denoise_pixels(x_noisy, self.told * sigma)
+
+
+def denoiser_readings(base: Reading) -> dict[str, dict[str, Reading]]:
+    """Return ways to use a denoiser that differ from `base` in one thing: question -> reading -> use.
+
+    The first reading of each question is `base` itself.
+    """
+    denoiser, steps = base.denoiser, len(base.denoiser.alphas_cumprod)
+    said = schedule_name(denoiser)
+    other = "linear" if said == "cosine" else "cosine"
+    abar = {"linear": linear_alphas_cumprod, "cosine": cosine_alphas_cumprod}[other](steps)
+    predictions = {
+        f"predicts {PREDICTIONS[name]}": _changed(base, prediction=name)
+        for name in PREDICTIONS
+        if name != denoiser.prediction
+    }
+    told = {f"told {factor:g} sigma": replace(base, told=factor) for factor in (1.0, 0.5, 2.0)}
+    scales = {_fed(1.0): 1.0, _fed(1000 / steps): 1000 / steps}
+    times = {name: _changed(base, time_scale=scale) for name, scale in scales.items()}
+    ranges = {
+        name: replace(base, sees_pixels=pixels) for name, pixels in (("[-1,1]", False), ("[0,1]", True))
+    }
+    questions = {
+        "prediction": {f"predicts {PREDICTIONS[denoiser.prediction]}": base} | predictions,
+        "schedule": {f"{said} schedule": base, f"{other} schedule": _changed(base, alphas_cumprod=abar)},
+        "range": {"[0,1]" if base.sees_pixels else "[-1,1]": base} | ranges,
+        "sigma told": {f"told {base.told:g} sigma": base} | told,
+    }
+    if steps != 1000 and type(denoiser).predict is DiffusionDenoiser.predict:
+        questions["scale of time"] = {_fed(denoiser.time_scale): base} | times
+    return questions
+
+
+def _fed(scale: float) -> str:
+    return f"time step fed times {scale:g}"
+
+
+def _changed(base: Reading, **attributes: object) -> Reading:
+    """Return the reading of a copy of the denoiser that shares the weights and differs in some attributes."""
+    other = copy.copy(base.denoiser)
+    for name, value in attributes.items():
+        setattr(other, name, value)
+    return replace(base, denoiser=other)

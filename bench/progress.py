@@ -1,0 +1,77 @@
+"""A run's progress without torch: which certificates are missing, and each record's way to the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from bench.config import RunConfig
+from bench.engine import Job
+from bench.records import RecordsFile
+from bench.types import Record, Run
+
+if TYPE_CHECKING:
+    from bench.train import Progress
+
+
+class Observer:
+    """What a run tells while it goes on; every method may be overridden, and by default says nothing."""
+
+    def note(self, text: str) -> None:
+        """Take a sentence that the user should read."""
+
+    def training(self, method: str, sigma: float, progress: Progress) -> None:
+        """Take the progress of a training."""
+
+    def begin(self, method: str, sigma: float, total: int, done: int, certified: int) -> None:
+        """Take the start of a method at a sigma: images in all, done before, and certified among those."""
+
+    def certified(self, record: Record) -> None:
+        """Take a record that was just written."""
+
+    def measuring(self, methods: tuple[str, ...]) -> None:
+        """Take the start of the cost measurement."""
+
+
+def pending_jobs(
+    run: Run,
+    config: RunConfig,
+    indices: Sequence[int],
+    observer: Observer,
+    together: Callable[[str], int] = lambda method: 1,
+) -> Iterator[Job]:
+    """Yield jobs of all certificates that the run lacks, sigma by sigma; tell the observer as each method begins.
+
+    Args:
+        together: method -> images of a job at most.
+    """
+    known: dict[tuple[str, float], dict[int, Record]] = {}
+    for record in run.records:
+        known.setdefault((record.method, record.sigma), {})[record.index] = record
+    for sigma in config.sigmas:
+        for method in config.methods:
+            before = known.get((method, sigma), {})
+            done = [before[index] for index in indices if index in before]
+            observer.begin(method, sigma, len(indices), len(done), sum(record.is_correct for record in done))
+            missing = [index for index in indices if index not in before]
+            size = together(method)
+            for first in range(0, len(missing), size):
+                yield Job(method=method, sigma=sigma, indices=tuple(missing[first : first + size]))
+
+
+def write_results(
+    results: Iterator[list[Record]],
+    records: RecordsFile,
+    observer: Observer,
+    held: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> None:
+    """Write each job's records as they come, and tell the observer; `held` is entered around each job."""
+    while True:
+        with held():
+            made = next(results, None)
+            if made is None:
+                return
+            for record in made:
+                records.append(record)
+                observer.certified(record)

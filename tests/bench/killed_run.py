@@ -1,0 +1,115 @@
+"""A run without torch that tests kill: at every system call that writes, or at a random moment."""
+
+import itertools
+import os
+import signal
+import time
+import warnings
+
+from bench import records
+from bench.config import RunConfig
+from bench.engine import LocalEngine
+from bench.progress import Observer, pending_jobs, write_results
+from bench.records import RecordsFile
+from bench.types import SCHEMA_VERSION, Record, RunHeader
+
+CONFIG = RunConfig(methods=("a", "b"), sigmas=(0.25, 0.5))
+WRITING = ("write", "fsync", "replace", "ftruncate", "truncate")
+"""The functions of `os` through which records reach the disk."""
+
+
+def header(indices):
+    """Return the header of a run on these images."""
+    return RunHeader(
+        schema_version=SCHEMA_VERSION,
+        command="bench run",
+        created="2025-01-01T00:00:00+00:00",
+        git_revision="abc",
+        dataset="mnist5k",
+        subset="balanced",
+        indices=indices,
+        class_names=("0", "1"),
+        image_shape=(1, 8, 8),
+        methods=CONFIG.methods,
+        sigmas=CONFIG.sigmas,
+        n0=10,
+        n=100,
+        alpha=0.001,
+        seed=0,
+        bound="clopper-pearson",
+        noise_block=128,
+        precision="float32",
+        device_type="cpu",
+        radii=(0.0, 0.25),
+        config={},
+        checkpoints={},
+        batch_sizes={"a": 128, "b": 128},
+        hardware={},
+        libraries={},
+    )
+
+
+def certify(method, sigma, index, seconds=0.0):
+    """Return the record that every run makes of a job."""
+    time.sleep(seconds)
+    k = 50 + (7 * index) % 50
+    return Record(
+        method=method,
+        sigma=sigma,
+        index=index,
+        label=index % 2,
+        predict=1,
+        radius=sigma / (1 + index),
+        counts_selection=((1, 10),),
+        counts_estimation=((0, 100 - k), (1, k)),
+        n0=10,
+        n=100,
+        samples=110,
+        seconds=1.0,
+    )
+
+
+def run(folder, *, images=2, seconds=0.0):
+    """Begin or continue the run; first on half of the images, so that its header is rewritten once."""
+    path = folder / records.FILE_NAME
+    begun = len(records.read_run(folder).header.indices) if path.exists() else 0
+    for count in range(max(begun, images // 2), images + 1, images // 2):
+        indices = tuple(range(count))
+        with RecordsFile.create_or_resume(folder, header(indices)) as file:
+            jobs = pending_jobs(file.run, CONFIG, indices, Observer())
+            load = lambda method, sigma: lambda group: [certify(method, sigma, i, seconds) for i in group]  # noqa: E731
+            write_results(LocalEngine().results(load, jobs), file, Observer())
+
+
+def die_at(step, is_cut):
+    """Make this process kill itself before its call number `step` that writes, where `is_cut` amid a write."""
+    calls = itertools.count()
+
+    def deadly(function, name):
+        def call(*args, **rest):
+            if next(calls) == step:
+                if is_cut and name == "write":
+                    function(args[0], args[1][: len(args[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **rest)
+
+        return call
+
+    for name in WRITING:
+        setattr(records.os, name, deadly(getattr(os, name), name))
+
+
+def in_child(work, *, seconds=None):
+    """Run `work` in a child process, killed after `seconds` if given; return whether it ended by itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child runs no thread's code
+        child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

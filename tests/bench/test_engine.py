@@ -1,0 +1,48 @@
+"""Engines and the writer: which records come, when classifiers are loaded, and what a SIGTERM leaves."""
+
+import os
+import signal
+from contextlib import nullcontext
+
+import pytest
+
+from bench.engine import Job, LocalEngine
+from bench.errors import TerminatedError
+from bench.termination import Termination
+from tests.bench.test_records import record
+
+
+def test_a_classifier_is_loaded_once_for_all_its_jobs_and_only_when_needed():
+    loaded = []
+
+    def load(method, sigma):
+        loaded.append((method, sigma))
+        return lambda indices: [record(index, method=method, sigma=sigma) for index in indices]
+
+    keys = [("rrcm", 0.25, 1), ("rrcm", 0.25, 2), ("dds", 0.25, 1), ("dds", 0.5, 1)]
+    results = LocalEngine().results(load, (Job(method=m, sigma=s, indices=(i,)) for m, s, i in keys))
+    assert loaded == []
+    assert [(each.method, each.sigma, each.index) for [each] in results] == keys
+    assert loaded == [("rrcm", 0.25), ("dds", 0.25), ("dds", 0.5)]
+
+
+def test_sigterm_waits_for_what_is_held():
+    before = signal.getsignal(signal.SIGTERM)
+    done = []
+
+    def work(hold, what, error=None):
+        with hold():
+            os.kill(os.getpid(), signal.SIGTERM)
+            if error:
+                raise error
+            done.append(what)
+
+    with Termination() as termination:
+        with pytest.raises(TerminatedError, match="everything certified is kept, repeat"):
+            work(termination.held, "held")
+        with pytest.raises(TerminatedError):
+            work(nullcontext, "not held")
+        with pytest.raises(ValueError, match="first"):
+            work(termination.held, "failed", ValueError("first"))
+    assert done == ["held"]
+    assert signal.getsignal(signal.SIGTERM) is before

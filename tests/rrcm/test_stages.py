@@ -1,0 +1,76 @@
+"""The stages of rRCM's training: which checkpoint each one needs, makes, and leaves alone."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench import registry
+from bench.errors import CheckpointError, UsageError
+from rrcm import model
+from tests.tiny import OPTIONS, TASK, bench, image_tree, job
+
+
+def configured(stage, **changes):
+    return registry.configure("rrcm", TASK, 0.5, {**OPTIONS["rrcm"], "stage": stage, **changes})
+
+
+def train(stage, work, **changes):
+    config = configured(stage, **changes)
+    model.train(config, work)
+    return load_file(work.folder / model.checkpoint_name(config))
+
+
+def test_pretrain_then_finetune_makes_the_stages_of_a_run_that_was_interrupted_between_them(tmp_path):
+    split, whole = job(tmp_path / "split"), job(tmp_path / "whole")
+    encoder = train("pretrain", split)
+    assert [path.name for path in split.folder.iterdir()] == ["rrcm_pretrained.safetensors"]
+    classifier = train("finetune", split)
+    train("pretrain", whole)
+    again = train("all", whole)
+    assert all(torch.equal(classifier[name], again[name]) for name in again)
+    assert any(name.startswith("projection_head") for name in encoder)
+
+
+def test_linear_stage_trains_the_head_alone(tmp_path):
+    work = job(tmp_path)
+    encoder = train("pretrain", work)
+    classifier = train("linear", work)
+    for name, value in classifier.items():
+        if name.startswith("base_model."):
+            assert torch.equal(value, encoder[name.removeprefix("base_model.")].float()), name
+    head = model.build(configured("linear"), work.folder / "rrcm_linear_sigma_0.5.safetensors").linear_head
+    assert head.bias.abs().max() > 0
+    assert not (work.folder / "rrcm_sigma_0.5.safetensors").exists()
+
+
+@pytest.mark.parametrize("stage", ["linear", "finetune"])
+def test_later_stages_need_the_encoder_unless_they_start_from_random_weights(tmp_path, stage):
+    work = job(tmp_path)
+    with pytest.raises(CheckpointError, match=r"No checkpoint at .*rrcm_pretrained\.safetensors"):
+        train(stage, work)
+    train(stage, work, pretrain_steps=0)
+
+
+def test_pre_training_alone_makes_no_classifier_and_needs_steps(tmp_path):
+    with pytest.raises(UsageError, match="encoder without a head: use stage 'linear' or 'finetune'"):
+        model.build(configured("pretrain"), None)
+    with pytest.raises(UsageError, match="has pretrain_steps 0"):
+        train("pretrain", job(tmp_path), pretrain_steps=0)
+
+
+def test_command_trains_a_stage_and_leaves_its_curves_and_their_figure(tmp_path, monkeypatch, capsys):
+    image_tree(tmp_path / "data")
+    options = [f"--set=rrcm.{name}={value}" for name, value in OPTIONS["rrcm"].items()]
+    data = ["--dataset", "folder", "--data-dir", tmp_path / "data", "--image-size", "8"]
+    where = ["--zoo", tmp_path / "zoo", "--device", "cpu"]
+    assert bench(monkeypatch, "train", "rrcm", "--stage", "pretrain", *data, *where, *options) == 0
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / "zoo" / "folder" / "rrcm_pretrained.safetensors"),
+        str(tmp_path / "zoo" / "training" / "folder" / "rrcm_pretrained.png"),
+    ]
+    curve = tmp_path / "zoo" / "training" / "folder" / "rrcm_pretrained.csv"
+    assert curve.read_text().splitlines()[1].startswith("rrcm_pretrained,2,")
+    assert bench(monkeypatch, "curves", curve, "--out", tmp_path / "both.svg") == 0
+    assert (tmp_path / "both.svg").exists()
+    assert bench(monkeypatch, "train", "gaussian", "--stage", "linear", *data, *where) == 2
+    assert "stage" in capsys.readouterr().err
