@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from bench.dispatch import Event, dispatch
 from bench.engine import Job, Loader, Worker
 from bench.errors import EngineError
 from bench.types import Record
+
+CONNECT_SECONDS = 10.0
+"""How long a cluster may take to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class RayEngine:
         """
         ray = _import_ray()
         try:
+            _check_reachable(self.address)
             ray.init(
                 address=self.address,
                 num_cpus=self.cpus if self.address is None else None,
@@ -43,7 +48,7 @@ class RayEngine:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise EngineError(
                 f"no Ray cluster answers at {self.address!r} ({error}): start one with `ray start --head`"
             ) from error
@@ -116,6 +121,18 @@ class _Actor:
     def work(self, job: Job) -> list[Record]:
         """Return the job's records."""
         return self._worker.work(job)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Return nothing where HOST:PORT answers: Ray itself would wait for minutes, or for ever.
+
+    Raises:
+        OSError: it does not answer.
+        ValueError: the port is no number.
+    """
+    host, colon, port = (address or "").rpartition(":")
+    if colon and "//" not in host:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _import_ray() -> Any:
