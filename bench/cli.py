@@ -72,6 +72,7 @@ for command in (
     compare.status,
     logs.import_log,
     logs.export_log,
+    logs.check_log,
     images.certify,
     images.predict,
     checks.recertify,
