@@ -116,7 +116,7 @@ def _curves(
 def _add_values(panel: Any, curves: dict[str, Curve], end: float, has_bands: bool) -> None:
     """Add one tooltip that holds every label's value at the radius under the pointer; an unseen line carries it."""
     radii = np.unique(np.concatenate([*(steps.radii for steps in curves.values()), [end]]))
-    columns: dict[str, Any] = {"radius": radii, "zero": np.zeros(len(radii))}
+    columns: dict[str, Any] = {"radius": radii, "middle": np.full(len(radii), 50.0)}
     tooltips = [("radius", "@radius{0.000}")]
     for place, (label, steps) in enumerate(curves.items()):
         counts = np.array([steps.at(radius).count for radius in radii])
@@ -125,7 +125,7 @@ def _add_values(panel: Any, curves: dict[str, Curve], end: float, has_bands: boo
         columns |= {f"low{place}": 100 * low, f"high{place}": 100 * high} if has_bands else {}
         interval = f" [@low{place}{{0.0}}, @high{place}{{0.0}}]" if has_bands else ""
         tooltips.append((label, f"@accuracy{place}{{0.0}}%{interval}"))
-    carrier = panel.line("radius", "zero", source=ColumnDataSource(columns), alpha=0.0, name=VALUES)
+    carrier = panel.line("radius", "middle", source=ColumnDataSource(columns), alpha=0.0, name=VALUES)
     hover = HoverTool(
         renderers=[carrier], tooltips=tooltips, mode="vline", line_policy="nearest", name=VALUES
     )
