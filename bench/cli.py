@@ -95,6 +95,7 @@ for command in (
     compare.readme,
     logs.import_log,
     logs.export_log,
+    logs.check_log,
     images.certify,
     images.predict,
     checks.recertify,

@@ -84,11 +84,22 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
 @click.option("--published", is_flag=True, help="Set the numbers that papers report beside ours.")
-def report(runs: tuple[Path, ...], out: Path | None, allow: str, published: bool) -> None:
+@click.option("--html", is_flag=True, help="Also write report.html, one page that needs no network.")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder of the data, for the page's pictures."
+)
+def report(
+    runs: tuple[Path, ...], out: Path | None, allow: str, published: bool, html: bool, data_dir: Path | None
+) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
     report_runs(runs, out or runs[0], tuple(filter(None, allow.split(","))), published)
+    if html:
+        from bench.page import write_page
+        from bench.records import read_run
+
+        click.echo(f"Page: {write_page([read_run(run) for run in runs], out or runs[0], data_dir)}")
 
 
 @click.command()
