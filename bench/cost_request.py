@@ -84,8 +84,6 @@ def resolved(request: Request, resolve: Resolve) -> Resolved:
         architectures, dataset = _published(request), paper.dataset
         samples, sweep = paper.samples, paper.cpu_batch_sizes if device.type == "cpu" else paper.batch_sizes
     name, preset = hardware.device_name(device), Path(request.preset).stem
-    n = _integers("n", request.options["n"]) if "n" in request.options else samples
-    n0 = _integers("n0", request.options.get("n0", "100"))[0]
     plan = Plan(
         architectures=architectures,
         settings=_settings(request, device),
@@ -93,8 +91,8 @@ def resolved(request: Request, resolve: Resolve) -> Resolved:
         sweep=sweep,
         device_type=device.type,
         repetitions=request.repetitions,
-        n0=n0,
-        n=n,
+        n0=_integers("n0", request.options.get("n0", "100"))[0],
+        n=_integers("n", request.options["n"]) if "n" in request.options else samples,
     )
     header = CostHeader(
         schema_version=COST_SCHEMA_VERSION,
@@ -106,23 +104,25 @@ def resolved(request: Request, resolve: Resolve) -> Resolved:
         steps=request.steps,
         votes=request.votes,
     )
-    session = CostSession(
-        command=request.command,
+    return Resolved(
+        plan=plan,
+        device=device,
+        folder=request.folder or RESULTS / certifier_cost.default_folder(name).name / preset,
+        header=header,
+        session=_session(request.command, device, plan),
+        max_seconds=request.max_seconds,
+    )
+
+
+def _session(command: str, device: torch.device, plan: Plan) -> CostSession:
+    return CostSession(
+        command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         git_revision=hardware.git_revision(),
         hardware=hardware.describe(device),
         libraries={library: version(library) for library in LIBRARIES},
-        n0=n0,
-        n=n,
-    )
-    folder = request.folder or RESULTS / certifier_cost.default_folder(name).name / preset
-    return Resolved(
-        plan=plan,
-        device=device,
-        folder=folder,
-        header=header,
-        session=session,
-        max_seconds=request.max_seconds,
+        n0=plan.n0,
+        n=plan.n,
     )
 
 

@@ -48,30 +48,19 @@ if TYPE_CHECKING:
 )
 @click.option("--radius", type=float, default=0.5, show_default=True, help="L2 radius for --run.")
 @click.option("--report", is_flag=True, help="Only make tables and figures again from the records in --out.")
-def cost(
-    certifier: bool,
-    preset: str,
-    sigma: str,
-    repetitions: int,
-    folder: Path | None,
-    report: bool,
-    run_folder: Path | None,
-    radius: float,
-    max_seconds: float | None,
-    **given: Any,
-) -> None:
+def cost(certifier: bool, report: bool, run_folder: Path | None, folder: Path | None, **given: Any) -> None:
     """Measure what methods cost on this machine beside each other, with random weights.
 
-    Repeating an interrupted command continues it. With --run, join the certificates of a run with its measured cost,
-    measuring nothing: the speed at equal certified accuracy, and accuracy by seconds. With --certifier, measure what
-    the certifier itself costs, for trained methods.
+    --n and --precision may list several values. Repeating an interrupted command continues it. With --run, join the
+    certificates of a run with its measured cost, measuring nothing: the speed at equal certified accuracy, and accuracy
+    by seconds. With --certifier, measure what the certifier itself costs, for trained methods.
     """
-    own = {name: given.pop(name) for name in ("batch_sizes", "steps", "votes")}
+    own = {name: given.pop(name) for name in _OWN}
     if certifier:
-        _certifier(preset, sigma, repetitions, folder, given)
+        _certifier(own["preset"], {**given, "sigmas": own["sigma"]}, own["repetitions"], folder)
         return
     if run_folder is not None:
-        _equal_accuracy(run_folder, radius, folder or run_folder)
+        _equal_accuracy(run_folder, own["radius"], folder or run_folder)
         return
     if report:
         if folder is None:
@@ -80,17 +69,12 @@ def cost(
         return
     from bench import cost_request
 
-    request = cost_request.Request(
-        preset=preset,
-        command=command_line(),
-        sigma=sigma,
-        repetitions=repetitions,
-        folder=folder,
-        max_seconds=max_seconds,
-        given=given,
-        **own,
-    )
-    _measure(request)
+    del own["radius"]
+    _measure(cost_request.Request(command=command_line(), folder=folder, given=given, **own))
+
+
+_OWN = ("preset", "sigma", "radius", "repetitions", "max_seconds", "batch_sizes", "steps", "votes")
+"""Options of this command alone; the others are those of `bench run`."""
 
 
 def _measure(request: Request) -> None:
@@ -148,8 +132,8 @@ def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
     click.echo(f"Written: {', '.join(map(str, written))}")
 
 
-def _certifier(preset: str, sigma: str, repetitions: int, folder: Path | None, given: dict[str, Any]) -> None:
-    config = resolve(preset, {**given, "sigmas": sigma})
+def _certifier(preset: str, options: dict[str, Any], repetitions: int, folder: Path | None) -> None:
+    config = resolve(preset, options)
     from bench import certifier_cost
     from bench.certifying import prepare
     from bench.display import print_table, track
