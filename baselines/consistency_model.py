@@ -44,7 +44,8 @@ class Config(Recipe):
         classifier_max_steps: steps at most of the classifier's training, whose other options are Recipe's defaults.
         denoiser: "" is our own small one; else the folder of a diffusers ConsistencyModelPipeline without classes,
             or "hub:owner/name".
-        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size.
+        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
+            "transformers:" and a folder or hub name.
         classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
     """
 

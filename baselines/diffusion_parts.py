@@ -44,7 +44,8 @@ class Config(Recipe):
         denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
             pipeline's folder, or "hub:owner/name".
         denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.
-        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size.
+        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
+            "transformers:" and a folder or hub name.
         classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
         reverse_steps: network calls of the reverse chain; 1 is one-shot.
         reverse_eta: noise of the chain; 1 is the ancestral sampler's, 0 none.

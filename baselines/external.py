@@ -21,6 +21,9 @@ from bench.types import Task
 HUB = "hub:"
 """Begins a name that diffusers fetches from its hub."""
 
+TRANSFORMERS = "transformers:"
+"""Begins the folder, or the name on the hub, of a classifier of the transformers library."""
+
 
 def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
     """Return a denoiser of the task's images, on the CPU in eval mode.
@@ -176,16 +179,21 @@ class ResizedClassifier(nn.Module):
 
 
 def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier:
-    """Return timm's classifier with the input size, mean and deviation of timm's data config.
+    """Return a classifier of clean images with the input size, mean and deviation that its library states.
 
     Args:
-        name: timm's name of the model.
-        checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes.
+        name: timm's name of the model, or "transformers:" and a folder or hub name.
+        checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes. A classifier
+            of transformers brings its own.
 
     Raises:
-        UsageError: an unknown name, or another number of classes or channels than the task's.
-        CheckpointError: the file is unreadable or holds another model.
+        UsageError: an unknown name, another number of classes or channels than the task's, or transformers missing.
+        CheckpointError: the file or folder is unreadable or holds another model.
     """
+    if name.startswith(TRANSFORMERS):
+        if checkpoint:
+            raise UsageError(f"classifier {name} brings its own weights; leave classifier_checkpoint out")
+        return _from_transformers(name, task)
     import timm
 
     sizes = {"num_classes": task.num_classes} if checkpoint else {}
@@ -197,12 +205,59 @@ def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier
         tensors, _ = load_state(Path(checkpoint))
         load_weights(network, tensors, Path(checkpoint))
     channels = timm.data.resolve_model_data_config(network)["input_size"][0]
-    if (network.num_classes, channels) != (task.num_classes, task.channels):
+    _check_classes(name, (network.num_classes, channels), task)
+    return resized(network)
+
+
+def _check_classes(name: str, found: tuple[int, int], task: Task) -> None:
+    """Return nothing where `found`, a classifier's classes and channels, are the task's."""
+    if found != (task.num_classes, task.channels):
         raise UsageError(
-            f"classifier {name!r} has {network.num_classes} classes and {channels} channels, but the data set has "
+            f"classifier {name!r} has {found[0]} classes and {found[1]} channels, but the data set has "
             f"{task.num_classes} and {task.channels}; name another, or its fine-tuned classifier_checkpoint"
         )
-    return resized(network)
+
+
+class Logits(nn.Module):
+    """A network of the transformers library, whose output has `logits`, as one that returns them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B,K) for normalised images (B,C,H,W)."""
+        return self.network(x).logits
+
+
+def _from_transformers(name: str, task: Task) -> ResizedClassifier:
+    """Return an image classifier of transformers; no pickled weights are read and no code of its folder is run."""
+    try:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+    except ImportError as error:
+        raise UsageError(
+            f"classifier {name} needs the transformers library: pip install 'rrcm-bench[transformers]'"
+        ) from error
+    source = name.removeprefix(TRANSFORMERS)
+    try:
+        network = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
+        processor = AutoImageProcessor.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{name} cannot be read: {first_line(error)}") from error
+    _check_classes(name, (network.config.num_labels, getattr(network.config, "num_channels", 3)), task)
+    mean, std = (0.0,) * task.channels, (1.0,) * task.channels
+    if processor.do_normalize:
+        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    return ResizedClassifier(Logits(network), _input_size(processor), mean, std)
+
+
+def _input_size(processor: Any) -> tuple[int, int]:
+    """Return height and width of what the network sees: of the crop where the processor crops, else of its resizing."""
+    size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
+    sides: dict[str, int] = dict(size)
+    if "shortest_edge" in sides:
+        return sides["shortest_edge"], sides["shortest_edge"]
+    return sides["height"], sides["width"]
 
 
 def resized(network: nn.Module, size: int | None = None) -> ResizedClassifier:

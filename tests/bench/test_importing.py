@@ -112,6 +112,19 @@ def test_released_residual_network_gives_the_released_logits_as_a_baseline(tmp_p
     torch.testing.assert_close(logits, tensors["out.logits"], rtol=1e-4, atol=1e-4)
 
 
+def test_released_lenet_becomes_a_baseline(tmp_path):
+    task = Task(dataset="mnist", channels=1, image_size=28, num_classes=10)
+    released = registry.backbone("lenet").make(task, 0.5)
+    torch.save({"arch": "lenet", "state_dict": released.state_dict()}, tmp_path / "checkpoint.pth.tar")
+    out = tmp_path / "out.safetensors"
+    import_checkpoint(tmp_path / "checkpoint.pth.tar", out, command="", said={"sigma": 0.5})
+    classifier = registry.load("gaussian").build(
+        registry.configure("gaussian", task, 0.5, {"backbone": "lenet"}), out
+    )
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(classifier(x, 0.5), released(x))
+
+
 def test_residual_network_with_other_names_is_refused(tmp_path):
     path = tmp_path / "model.pth.tar"
     torch.save({"arch": "cifar_resnet20", "state_dict": {"conv1.weight": torch.zeros(16, 3, 3, 3)}}, path)
