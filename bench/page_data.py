@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.comparison import Comparison, Entry
+from bench.comparison import REFERENCE, Comparison, Entry
 from bench.cost_tables import SPEEDUP
 from bench.markup import format_percent, format_radius, format_significant
 from bench.paired_tables import SIGNIFICANT, format_p
@@ -53,6 +53,7 @@ def page_values(
         "radii": [{"value": radius, "text": f"{radius:.2f}"} for radius in comparison.radii],
         "rows": leaderboard(frames),
         "paired": paired_rows(frames["paired"]),
+        "reference": REFERENCE,
         "usual": usual_radius(comparison.radii),
         "classes": list(header.class_names),
         "images": _images(comparison),
@@ -163,7 +164,8 @@ def _accuracy_cell(row: Any) -> Values:
 
 def _summary_cells(row: Any) -> Values:
     acr_text = ("≥ " if row["acr_is_lower_bound"] else "") + format_radius(row["acr"], 3)
-    return {"acr": cell(row["acr"], acr_text)} | {
+    bounds = ["" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("acr_low", "acr_high")]
+    return {"acr": cell(row["acr"], acr_text, *bounds)} | {
         short: cell(row[name], *(_percent(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
         for short, name in (("clean", "clean_accuracy"), ("abstention", "abstention"))
     }

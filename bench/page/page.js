@@ -44,9 +44,9 @@ function columns() {
     ...(all ? shown : shown.filter((one) => one.radius === state.radius)),
     { key: "acr", name: "ACR", cell: (row) => row.acr },
     { key: "clean", name: "clean", cell: (row) => row.clean },
-    { key: "abstention", name: "abstains", cell: (row) => row.abstention, rising: true },
+    { key: "abstention", name: "abstains", cell: (row) => row.abstention, rising: true, neutral: true },
     { key: "seconds", name: "s / image", cell: (row) => row.seconds, rising: true },
-    { key: "speedup", name: "× dds", cell: (row) => row.speedup },
+    { key: "speedup", name: `× ${data.reference}`, cell: (row) => row.speedup },
   ].filter((column) => column.text || data.rows.some((row) => column.cell(row).value !== null));
 }
 
@@ -118,7 +118,7 @@ function numberCell(column, row, rows) {
   const rivals = rows.filter((one) => one.sigma === row.sigma).map((one) => column.cell(one).value);
   const known = rivals.filter((value) => value !== null);
   const best = column.rising ? Math.min(...known) : Math.max(...known);
-  if (known.length > 1 && cell.value === best && best > 0) made.className = "best";
+  if (!column.neutral && known.length > 1 && cell.value === best && best > 0) made.className = "best";
   if (cell.low !== "") made.title = `[${cell.low}, ${cell.high}]`;
   if (cell.low !== "" && state.radius !== "all") made.append(element("small", { textContent: made.title }));
   if (row.sigma === "best" && column.radius) made.title = `σ = ${cell.sigma} [${cell.low}, ${cell.high}]`;
@@ -216,7 +216,7 @@ function drawPairs() {
   byId("paired-hint").textContent =
     `Two methods on the same images, at radius ${radius.text}, which the filter above changes: difference of their ` +
     "certified accuracies in points with its paired 95% interval, and the exact McNemar test, corrected (Holm) for " +
-    "the radii. Bold: below 0.05.";
+    "the radii. Bold: below 0.05. Both are over images: another training of the methods may differ.";
   const names = ["methods", "σ", "difference", "only the first", "only the second", "p", "p (Holm)"];
   byId("pairs").tHead.replaceChildren(
     element("tr", {}, ...names.map((name) => element("th", { scope: "col", className: "plain", textContent: name }))),

@@ -21,9 +21,11 @@ from bench.page import FILE_NAME, script_json, write_page
 from bench.page_data import cost_points, leaderboard, paired_rows
 from bench.page_pictures import data_uri, draw_pictures
 from bench.paired_tables import paired_frame, pairs_of
+from bench.records import write_run
 from bench.tables import accuracy_frame, acr_frame, write_tables
 from tests.bench.fake_runs import make_run
 from tests.bench.page_runs import CLASSES, HOSTILE, IMAGES, hostile_run, picture_split
+from tests.tiny import bench
 
 
 def frames_of(run):
@@ -178,3 +180,13 @@ def test_missing_or_other_data_leave_the_page_without_pictures_and_say_why(split
 
     monkeypatch.setattr(page_pictures, "load", missing)
     assert draw_pictures(header, [0.25]).note == "No pictures: no data here."
+
+
+def test_report_writes_the_page_where_it_is_asked_to(tmp_path, split, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "bench.commands.compare.report_runs", lambda *args: None
+    )  # tables and figures: test_cli
+    write_run(tmp_path / "run", hostile_run(tmp_path))
+    assert bench(monkeypatch, "report", tmp_path / "run", "--html", "--out", tmp_path / "out") == 0
+    assert str(tmp_path / "out" / FILE_NAME) in capsys.readouterr().out.replace("\n", "")
+    assert (tmp_path / "out" / FILE_NAME).exists()
