@@ -85,9 +85,9 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
     """Train until the held-out score stops rising (or for max_steps), and return the averaged network.
 
     Repeating the call after an interruption continues from the last saved state: that of the last look, or of the last
-    multiple of `job.checkpoint_every` steps. Each look at the held-out images
-    adds a line to <workspace>/<stage>.csv, which stays; see `bench.curves`. Where several processes train together
-    (see `bench.processes`), recipe.batch_size is that of all, and the first process writes.
+    multiple of `job.checkpoint_every` steps. Each look at the held-out images adds a line to <workspace>/<stage>.csv,
+    which stays; see `bench.curves`. Where several processes train together (see `bench.processes`), recipe.batch_size
+    is that of all, and the first process writes.
 
     Raises:
         NumericalError: the loss or its gradient was not finite too often; the message names the step.
