@@ -172,12 +172,16 @@ def judge_collapse(trials: Sequence[Trial], declared: str) -> Verdict:
         trials: accuracies, a reading per noise level, ascending.
         declared: the level's reading.
     """
-    best = max(trials, key=lambda trial: trial.low)
-    by_name = {trial.reading: trial for trial in trials}
-    if not by_name[declared].high < best.low / 2:
+    kept = not_collapsed(trials)
+    if declared in kept:
         return CANNOT_TELL
-    kept = [trial.reading for trial in trials if not trial.high < best.low / 2]
     return Verdict(kind="looks like", readings=(f"{kept[-1]} or less",))
+
+
+def not_collapsed(trials: Sequence[Trial]) -> list[str]:
+    """Return the readings, in order, whose accuracy is not clearly below half of the best."""
+    best = max(trial.low for trial in trials)
+    return [trial.reading for trial in trials if trial.high >= best / 2]
 
 
 def fit_order(predicted: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
