@@ -225,7 +225,7 @@ def _ask_input(use: Use, scalings: dict[str, Scaling], images: Images) -> Answer
         for level in use.levels
         for name, one in uses.items()
     )
-    verdict = judge(trials, declared, chance=images.chance)
+    verdict = judge(trials, declared)
     by_accuracy = Answer(question="input", declared=declared, trials=trials, verdict=verdict, by="accuracy")
     if verdict.kind != "cannot tell" or use.batch_norm is None:
         return by_accuracy
@@ -285,7 +285,7 @@ def _ask_labels(use: Use, images: Images) -> tuple[Answer, dict[str, NDArray[np.
         for found in [use.outputs(tried_on, level)]
         for name, order in orders.items()
     )
-    verdict = judge(trials, OWN_ORDER, chance=images.chance)
+    verdict = judge(trials, OWN_ORDER)
     answer = Answer(question="labels", declared=OWN_ORDER, trials=trials, verdict=verdict, by="accuracy")
     return answer, orders
 
@@ -330,5 +330,5 @@ def _ask_time(use: Use, sigma: float, images: Images) -> Answer:
         "told the nearest time of a 21-point grid": nearest_time(sigma, COARSE_GRID) / 2,
     }
     trials = tuple(use.trial(name, images, sigma, told=value) for name, value in told.items())
-    verdict = judge(trials, "told sigma", chance=images.chance)
+    verdict = judge(trials, "told sigma")
     return Answer(question="time", declared="told sigma", trials=trials, verdict=verdict, by="accuracy")
