@@ -27,6 +27,7 @@ from bench.trials import (
     judge,
     judge_collapse,
     known_orders,
+    not_collapsed,
 )
 from bench.types import Classifier
 
@@ -57,6 +58,7 @@ class Use:
         scaling: what its network is made to see.
         order: (K,) class that each output stands for.
         sigma: the declared noise level, 0 for clean images; None where nothing is declared.
+        levels: noise levels at which readings are compared: clean, and the declared one (see `_usable_levels`).
         batch_size: images per call.
         batch_norm: the network's first batch norm, or None.
     """
@@ -66,13 +68,9 @@ class Use:
     scaling: Scaling
     order: NDArray[np.int64]
     sigma: float | None
+    levels: tuple[float, ...] = (0.0,)
     batch_size: int
     batch_norm: nn.BatchNorm2d | None
-
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """Noise levels at which readings are compared: clean, and the declared one."""
-        return (0.0,) if not self.sigma else (0.0, self.sigma)
 
     @property
     def tried_levels(self) -> tuple[float, ...]:
@@ -170,6 +168,7 @@ def examine(
 
 
 def _ask_classifier(subject: Subject, use: Use, images: Images) -> Iterator[Answer]:
+    use = replace(use, levels=_usable_levels(use, images))
     scalings = _scalings(use)
     found = _ask_input(use, scalings, images)
     yield found
@@ -179,9 +178,25 @@ def _ask_classifier(subject: Subject, use: Use, images: Images) -> Iterator[Answ
     yield labels
     if (name := _only_one(labels)) is not None:
         use = replace(use, order=orders[name])
-    yield _ask_sigma(use, images)
+    sigma = _ask_sigma(use, images)
+    yield sigma
     if use.sigma and subject.is_told_sigma:
-        yield _ask_time(use, images)
+        time = _ask_time(use, use.sigma, images)
+        in_doubt = sigma.verdict.kind == "looks like"
+        yield replace(time, verdict=CANNOT_TELL, by="accuracy: sigma is in doubt") if in_doubt else time
+
+
+def _usable_levels(use: Use, images: Images) -> tuple[float, ...]:
+    """Return clean and the declared level, or the highest below it at which accuracy has not collapsed.
+
+    Where a network was trained at less noise than is declared, another scaling may do better under the declared
+    noise for no other reason than that it weakens the noise.
+    """
+    if not use.sigma:
+        return (0.0,)
+    levels = {sigma_name(level): level for level in use.tried_levels if level <= use.sigma}
+    kept = not_collapsed([use.trial(name, images, level) for name, level in levels.items()])
+    return (0.0, levels[kept[-1]]) if levels[kept[-1]] else (0.0,)
 
 
 def _only_one(answer: Answer) -> str | None:
@@ -210,7 +225,7 @@ def _ask_input(use: Use, scalings: dict[str, Scaling], images: Images) -> Answer
         for level in use.levels
         for name, one in uses.items()
     )
-    verdict = judge(trials, declared, chance=images.chance)
+    verdict = judge(trials, declared)
     by_accuracy = Answer(question="input", declared=declared, trials=trials, verdict=verdict, by="accuracy")
     if verdict.kind != "cannot tell" or use.batch_norm is None:
         return by_accuracy
@@ -270,7 +285,7 @@ def _ask_labels(use: Use, images: Images) -> tuple[Answer, dict[str, NDArray[np.
         for found in [use.outputs(tried_on, level)]
         for name, order in orders.items()
     )
-    verdict = judge(trials, OWN_ORDER, chance=images.chance)
+    verdict = judge(trials, OWN_ORDER)
     answer = Answer(question="labels", declared=OWN_ORDER, trials=trials, verdict=verdict, by="accuracy")
     return answer, orders
 
@@ -306,15 +321,14 @@ def sigma_name(level: float) -> str:
     return "clean images" if level == 0 else f"sigma {level:g}"
 
 
-def _ask_time(use: Use, images: Images) -> Answer:
-    """Return whether the network looks told another time than the declared one, the noise being the same."""
-    assert use.sigma is not None
+def _ask_time(use: Use, sigma: float, images: Images) -> Answer:
+    """Return whether the network looks told another time than the declared one, the noise being that of sigma."""
     told = {
-        "told sigma": use.sigma,
-        "told sigma / 2": use.sigma / 2,
-        "told 2 sigma": 2 * use.sigma,
-        "told the nearest time of a 21-point grid": nearest_time(use.sigma, COARSE_GRID) / 2,
+        "told sigma": sigma,
+        "told sigma / 2": sigma / 2,
+        "told 2 sigma": 2 * sigma,
+        "told the nearest time of a 21-point grid": nearest_time(sigma, COARSE_GRID) / 2,
     }
-    trials = tuple(use.trial(name, images, use.sigma, told=sigma) for name, sigma in told.items())
-    verdict = judge(trials, "told sigma", chance=images.chance)
+    trials = tuple(use.trial(name, images, sigma, told=value) for name, value in told.items())
+    verdict = judge(trials, "told sigma")
     return Answer(question="time", declared="told sigma", trials=trials, verdict=verdict, by="accuracy")

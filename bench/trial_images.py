@@ -33,11 +33,6 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def chance(self) -> float:
-        """The share of the most frequent class: the accuracy of one and the same answer."""
-        return float(np.bincount(self.labels).max()) / len(self)
-
     def halves(self) -> tuple[Images, Images]:
         """Return the first half of the images, and the others."""
         middle = len(self) // 2

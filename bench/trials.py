@@ -124,22 +124,19 @@ def is_better(trials: Sequence[Trial], one: str, other: str, margin: float = 1.0
     return any(a.beats(b, margin) for a, b in pairs) and not any(b.beats(a, margin) for a, b in pairs)
 
 
-def judge(
-    trials: Sequence[Trial], declared: str | None, *, margin: float = 1.0, chance: float = 0.0
-) -> Verdict:
+def judge(trials: Sequence[Trial], declared: str | None, *, margin: float = 1.0) -> Verdict:
     """Return what the trials say of the declared reading.
 
-    "Looks like" needs a reading that is better than the declared one (`is_better`) and than chance, "as declared" a
-    declared one that is better than all others. A right declaration whose accuracy no other reading exceeds is
-    accused by one other reading under one condition with probability 0.2% at most if their counts were independent
-    (by enumeration, 64 images); on the same images and noise, as here, the counts move together, and it is less.
+    "Looks like" needs a reading that is better than the declared one (`is_better`), "as declared" a declared one that
+    is better than all others. A right declaration whose accuracy no other reading exceeds is accused by one other
+    reading under one condition with probability 0.2% at most if their counts were independent (by enumeration, 64
+    images); on the same images and noise, as here, the counts move together, and it is less.
 
     Args:
         trials: of every reading, under the same conditions.
         declared: a reading among them; None: nothing is declared, and only a reading that is better than all others
             counts.
         margin: factor by which intervals must be disjoint.
-        chance: the score of one and the same answer to all images, which a network that is fed wrongly often gives.
     """
     names = tuple(dict.fromkeys(trial.reading for trial in trials))
     if declared is None:
@@ -150,9 +147,7 @@ def judge(
         )
         return Verdict(kind="looks like", readings=best) if best else CANNOT_TELL
     others = [name for name in names if name != declared]
-    above = {t.reading for t in trials if t.lower_is_better or t.low > chance}
-    found = [name for name in others if name in above and is_better(trials, name, declared, margin)]
-    if found:
+    if found := [name for name in others if is_better(trials, name, declared, margin)]:
         likely = tuple(name for name in found if not any(is_better(trials, rival, name) for rival in found))
         return Verdict(kind="looks like", readings=likely)
     rivals = tuple(name for name in others if not is_better(trials, declared, name, margin))
@@ -172,12 +167,16 @@ def judge_collapse(trials: Sequence[Trial], declared: str) -> Verdict:
         trials: accuracies, a reading per noise level, ascending.
         declared: the level's reading.
     """
-    best = max(trials, key=lambda trial: trial.low)
-    by_name = {trial.reading: trial for trial in trials}
-    if not by_name[declared].high < best.low / 2:
+    kept = not_collapsed(trials)
+    if declared in kept:
         return CANNOT_TELL
-    kept = [trial.reading for trial in trials if not trial.high < best.low / 2]
     return Verdict(kind="looks like", readings=(f"{kept[-1]} or less",))
+
+
+def not_collapsed(trials: Sequence[Trial]) -> list[str]:
+    """Return the readings, in order, whose accuracy is not clearly below half of the best."""
+    best = max(trial.low for trial in trials)
+    return [trial.reading for trial in trials if trial.high >= best / 2]
 
 
 def fit_order(predicted: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:

@@ -191,6 +191,27 @@ def test_classifier_told_another_time_is_found():
         assert verdicts(tried)["time"] == verdict
 
 
+class WeakInNoise(nn.Module):
+    """Classifies by shade while the noise it sees is below a limit; told sigma helps where it is halved."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x_noisy, sigma, keys=None):
+        is_weak = (x_noisy.std(dim=(1, 2, 3)) < self.limit) | (sigma < self.limit)
+        logits = NearestShade(SCALINGS["[0,1]"])(x_noisy)
+        return torch.where(is_weak[:, None], logits, torch.tensor([1.0, 0, 0, 0]))
+
+
+def test_training_at_less_noise_is_found_and_nothing_else_blamed_for_it():
+    network = WeakInNoise(0.17)
+    found = verdicts(subject(network, classifier=network, is_told_sigma=True, sigma=0.25))
+    assert found["sigma"] == ("looks like", ("sigma 0.12 or less",))
+    assert found["time"] == ("cannot tell", ())
+    assert found["input"] == found["labels"] == AS_DECLARED
+
+
 class BestForGaussian(nn.Module):
     """The best prediction of x ~ N(mean, deviation^2) from x_t under a schedule of its own, as a U-Net gives it."""
 
@@ -254,7 +275,7 @@ def test_images_are_held_out_of_training_and_balanced():
 
 def test_outputs_that_do_not_fit_the_classes_are_refused():
     wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
-    with pytest.raises(CheckpointError, match=r"shape \(32, 5\), but the data set has 4 classes"):
+    with pytest.raises(CheckpointError, match=r"shape \(64, 5\), but the data set has 4 classes"):
         verdicts(subject(wide))
     nan = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     nn.init.constant_(nan[1].bias, float("nan"))
