@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bench.cost_records import CostRun
 from bench.cost_summary import BEST, Pair, pairs, rows, stage_names
+from bench.markup import format_significant
 from bench.plot_style import (
     COLORS,
     COLUMN_WIDTH,
@@ -109,7 +110,7 @@ def stages_figure(run: CostRun) -> Figure | None:
             axes.barh(position, share, left=left, height=0.66, color=color, linewidth=0)
             left += share
         axes.annotate(
-            f"{1000 * total / one.batch_size:.3g} ms",
+            _duration(total / one.batch_size),
             (100, position),
             xytext=(4, 0),
             textcoords="offset points",
@@ -129,6 +130,11 @@ def stages_figure(run: CostRun) -> Figure | None:
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
     return _with_device(figure, run)
+
+
+def _duration(seconds: float) -> str:
+    is_long = seconds >= 1
+    return f"{format_significant(seconds if is_long else 1000 * seconds)} {'s' if is_long else 'ms'}"
 
 
 def published_points(run: CostRun, numbers: Sequence[PublishedNumber]) -> list[PublishedPoint]:

@@ -70,6 +70,7 @@ def test_seconds_are_those_of_the_samples_classified(machine):
 def test_a_batch_longer_than_the_target_is_a_repetition_of_its_own(machine):
     machine.measure(plan(machine.method("a", 10.0), batch_sizes=(8,)))
     assert [one.samples for one in machine.run.repetitions] == [8, 8, 8]
+    assert len(machine.modules["a"].batches) == 1 + 3 + 1  # to warm up, the repetitions, the stages
 
 
 def test_each_round_times_every_pair_and_begins_with_another(machine):
