@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,29 +211,41 @@ def _means(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
         sentence = mean_advantage([row for row in found if row.comparison == comparison])
         if sentence:
             yield f"{comparison}: {sentence}"
+    if operations := operations_ratio(run):
+        yield operations
     for claim in claims(run.header.dataset):
         if claim.quantity.startswith("inference cost"):
             yield f"Published: {claim.quantity}, {claim.value} {claim.unit} ({claim.paper}: {claim.source})."
 
 
 def mean_advantage(found: Sequence[Row]) -> str | None:
-    """Return how many times faster our method is than the purifiers on the mean, None where one side is missing.
-
-    The purifiers are all methods beside ours and those that are published as plain classifiers.
-    """
-    by_name = {row.size.method: row.pair.throughput.median for row in found}
-    own = next((name for name in OWN if name in by_name), None)
-    others = [name for name in by_name if name.startswith(("dds", "densepure", "consistency-model"))]
-    if own is None or not others:
+    """Return how many times faster our method is than the purifiers on the mean, None where one side is missing."""
+    rates = {row.size.method: row.pair.throughput.median for row in found}
+    ratios = _over_purifiers(rates)
+    if ratios is None:
         return None
-    ratios = [by_name[own] / by_name[name] for name in others]
-    listed = ", ".join(
-        f"{name} {format_significant(ratio)}" for name, ratio in zip(others, ratios, strict=True)
-    )
-    mean = format_significant(sum(ratios) / len(ratios))
-    geometric = format_significant(math.prod(ratios) ** (1 / len(ratios)))
+    own, values = ratios
+    mean = format_significant(sum(values.values()) / len(values))
+    geometric = format_significant(math.prod(values.values()) ** (1 / len(values)))
     faster = f"{mean} times as fast as the purifiers on the mean, {geometric} times on the geometric mean"
-    return f"{own} is {faster} ({listed})."
+    return f"{own} is {faster} ({_listed(values)})."
+
+
+def operations_ratio(run: CostRun) -> str | None:
+    """Return how many times the operations of our method the purifiers do for a sample, None as above."""
+    ratios = _over_purifiers({size.method: 1 / size.flops for size in run.sizes})
+    return ratios and f"Operations of a sample over those of {ratios[0]}: {_listed(ratios[1])}."
+
+
+def _over_purifiers(values: Mapping[str, float]) -> tuple[str, dict[str, float]] | None:
+    """Return our method, and its value over that of each method that denoises first; None where one side is missing."""
+    own = next((name for name in OWN if name in values), None)
+    others = [name for name in values if name.startswith(("dds", "densepure", "consistency-model"))]
+    return (own, {name: values[own] / values[name] for name in others}) if own and others else None
+
+
+def _listed(ratios: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {format_significant(ratio)}" for name, ratio in ratios.items())
 
 
 def sweep_table(run: CostRun) -> Table:

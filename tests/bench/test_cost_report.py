@@ -7,7 +7,7 @@ import pytest
 
 from bench.cost_plots import published_points, write_figures
 from bench.cost_records import Failure, StageSplit
-from bench.cost_report import comparison_table, mean_advantage, short_table, write_tables
+from bench.cost_report import comparison_table, mean_advantage, operations_ratio, short_table, write_tables
 from bench.cost_summary import BEST, PUBLISHED, rows
 from bench.published import PublishedNumber
 from tests.bench.fake_costs import cost_run, repetitions, size
@@ -105,6 +105,13 @@ def test_the_mean_advantage_is_over_purifiers_and_stands_beside_the_claim(run):
     )
     assert mean_advantage([row for row in published if row.size.method == "dds"]) is None
     assert any("mean, 85 times" in note for note in comparison_table(run).notes)
+
+
+def test_operations_are_compared_too(run):
+    sizes = (size("rrcm-b", flops=2 * 10**9), size("dds", flops=10**11), size("resnet50"))
+    compared = operations_ratio(dataclasses.replace(run, sizes=sizes))
+    assert compared == "Operations of a sample over those of rrcm-b: dds 50.0."
+    assert operations_ratio(dataclasses.replace(run, sizes=sizes[1:])) is None
 
 
 def test_figures_are_written_in_both_forms_and_empty_ones_removed(run, tmp_path):
