@@ -50,7 +50,7 @@ def _fetched(name: str) -> Path:
     from diffusers import DiffusionPipeline
 
     try:
-        return Path(DiffusionPipeline.download(name))
+        return Path(DiffusionPipeline.download(name, use_safetensors=True))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{HUB}{name} cannot be fetched: {first_line(error)}") from error
 

@@ -25,6 +25,15 @@ DATASETS: Mapping[str, str] = MappingProxyType(
 STANDARD_STRIDE: Mapping[str, int] = MappingProxyType({"cifar10": 20, "cifar100": 20, "imagenet": 100})
 """Data set name -> k, where the published tables certify every k-th test image, starting with image 0."""
 
+STANDARD_IMAGES = 500
+"""Images of each of these subsets."""
+
+NUM_CLASSES: Mapping[str, int] = MappingProxyType(
+    dict.fromkeys(("mnist5k", "mnist", "fashion-mnist", "cifar10", "svhn"), 10)
+    | {"cifar100": 100, "imagenet": 1000}
+)
+"""Data set name -> classes, where the data set fixes them."""
+
 IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     dict.fromkeys(("mnist5k", "mnist", "fashion-mnist"), (1, 28, 28))
     | dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))

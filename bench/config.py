@@ -205,6 +205,8 @@ def _read_preset(file: Traversable) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"preset {file} cannot be read ({error}); name a TOML file") from error
+    except RecursionError as error:
+        raise UsageError(f"preset {file} is nested too deeply; name a preset's TOML file") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"preset {file} is not TOML: {error}") from error
 

@@ -35,9 +35,9 @@ class Estimator:
         """Return about how long a task takes."""
         batch = self._batch_seconds(task, run)
         pair = task.method, task.setting, task.batch_size
-        warming = 0.0 if pair in self.warm else 2 * batch
+        warming = 0.0 if pair in self.warm else batch + min(batch, self.target_seconds)
         if task.kind == "stages":
-            return warming + 2 * batch
+            return warming + batch
         if task.kind == "energy":
             return warming + max(ENERGY_SECONDS, batch) + max(SETTLING_SECONDS, batch)
         if task.kind == "image":

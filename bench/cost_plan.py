@@ -63,19 +63,25 @@ class Plan:
         is_chain = self.architectures[method].calls > 1
         return min(self.repetitions, CHAIN_REPETITIONS) if is_chain else self.repetitions
 
-    def pairs(self, setting: str) -> list[tuple[str, int]]:
+    def pairs(self, setting: str, run: CostRun) -> list[tuple[str, int]]:
         """Return (method, batch size) of a setting, batch sizes ascending for each method.
 
         The sweep finds the best batch size of a method. In float32 on an accelerator, which is the comparison as
         published, and for chains, it is one sample for the latency and the batch size of the method's own program.
+        Compiling takes minutes: networks are compiled for the batch size that is the fastest without.
         """
         return [
-            (name, size) for name, one in self.architectures.items() for size in self._sizes(setting, one)
+            (name, size)
+            for name, one in self.architectures.items()
+            for size in self._sizes(setting, one, run)
         ]
 
-    def _sizes(self, setting: str, one: Architecture) -> list[int]:
+    def _sizes(self, setting: str, one: Architecture, run: CostRun) -> list[int]:
         if self.batch_sizes is not None:
             return sorted(set(self.batch_sizes))
+        if setting.endswith(COMPILED):
+            eager = setting.removesuffix(COMPILED)
+            return [fastest_batch_size(run, one.name, eager) or self._sizes(eager, one, run)[-1]]
         is_fixed = self.device_type != "cpu" and (setting == "float32" or one.calls > 1)
         return sorted({1, one.batch_size} if is_fixed else set(self.sweep))
 
@@ -104,7 +110,7 @@ def tasks(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
     each method's stages, its energy and one whole image, at its fastest batch size.
     """
     for setting in plan.settings:
-        pairs = plan.pairs(setting)
+        pairs = plan.pairs(setting, run())
         for number in range(plan.repetitions):
             shift = number % len(pairs)
             for method, size in pairs[shift:] + pairs[:shift]:

@@ -12,8 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.cost_records import CostRun
-from bench.cost_summary import BEST, Pair, pairs, rows
-from bench.plot_style import COLORS, COLUMN_WIDTH, LINES, MARKERS, PAGE_WIDTH, SETTINGS, literal
+from bench.cost_summary import BEST, Pair, pairs, rows, stage_names
+from bench.plot_style import (
+    COLORS,
+    COLUMN_WIDTH,
+    LINES,
+    MARKERS,
+    PAGE_WIDTH,
+    SETTINGS,
+    literal,
+    use_plain_numbers,
+)
 from bench.published import PublishedNumber, published_numbers
 
 _LARGEST_AREA = 260.0
@@ -53,6 +62,7 @@ def throughput_figure(run: CostRun) -> Figure | None:
         sizes = sorted({pair.batch_size for pair in timed if pair.setting == setting})
         panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
         panel.minorticks_off()
+        use_plain_numbers(panel.yaxis)
         panel.set_title(setting)
         panel.set_xlabel("batch size")
     panels[0].set_ylabel("samples per second")
@@ -88,8 +98,7 @@ def stages_figure(run: CostRun) -> Figure | None:
     """
     if not run.splits:
         return None
-    names = list(dict.fromkeys(name for one in run.splits for name in one.stages))
-    names.sort(key=lambda name: name == "host")
+    names = stage_names(run.splits)
     figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.splits) + 0.95), layout="constrained")
     axes = figure.subplots()
     for position, one in enumerate(run.splits):
@@ -118,7 +127,7 @@ def stages_figure(run: CostRun) -> Figure | None:
         matplotlib.patches.Patch(color=COLORS[number % len(COLORS)], label=name)
         for number, name in enumerate(names)
     ]
-    figure.legend(handles=patches, loc="outside upper center", ncols=len(names))
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
     return _with_device(figure, run)
 
 
@@ -179,6 +188,7 @@ def accuracy_figure(run: CostRun, numbers: Sequence[PublishedNumber]) -> Figure 
     axes.set_xscale("log")
     axes.set_xlim(min(seconds) / 2.5, max(seconds) * 6)
     axes.set_ylim(0, 100)
+    use_plain_numbers(axes.xaxis)
     session = run.sessions[-1]
     axes.set_xlabel(f"measured seconds per image (n = {session.n[0]:,}, from throughput)")
     axes.set_ylabel(f"published accuracy at radius {points[0].number.radius:g} (%)")

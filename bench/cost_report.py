@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ import pandas as pd
 from bench.comparison import REFERENCE
 from bench.cost import Quartiles
 from bench.cost_records import CostRun
-from bench.cost_summary import BEST, PUBLISHED, Pair, Row, pairs, reasons, rows
-from bench.cost_work import HOST
+from bench.cost_summary import BEST, PUBLISHED, Pair, Row, pairs, reasons, rows, stage_names
 from bench.markup import Block, Cell, Table, format_percent, format_significant, to_latex, to_markdown
 from bench.published import claims
 
@@ -179,7 +179,10 @@ def _notes(run: CostRun) -> Iterable[str]:
     header, session = run.header, run.sessions[-1]
     yield f"Made by: {session.command}"
     if header.device_type == "cpu":
-        yield f"These are CPU numbers ({header.device}): they say nothing of a GPU."
+        yield (
+            f"These are CPU numbers ({header.device}): they say nothing of a GPU. Peak memory is the weights and what "
+            "the process grew by; it keeps what it has had before."
+        )
     yield (
         f"{header.device}; σ = {header.sigma:g}; chains of {header.steps} steps, {header.votes} votes. Median "
         "[quartiles] over interleaved repetitions after a warm-up; speedups are paired by repetition."
@@ -228,7 +231,9 @@ def mean_advantage(found: Sequence[Row]) -> str | None:
         f"{name} {format_significant(ratio)}" for name, ratio in zip(others, ratios, strict=True)
     )
     mean = format_significant(sum(ratios) / len(ratios))
-    return f"{own} is {mean} times as fast as the purifiers on the mean ({listed})."
+    geometric = format_significant(math.prod(ratios) ** (1 / len(ratios)))
+    faster = f"{mean} times as fast as the purifiers on the mean, {geometric} times on the geometric mean"
+    return f"{own} is {faster} ({listed})."
 
 
 def sweep_table(run: CostRun) -> Table:
@@ -272,8 +277,7 @@ def _sweep_cells(pair: Pair, why: str) -> tuple[Cell, ...]:
 
 def stage_table(run: CostRun) -> Table:
     """Return the share of each stage in the time of a sample."""
-    names = list(dict.fromkeys(name for one in run.splits for name in one.stages if name != HOST))
-    names.append(HOST)
+    names = stage_names(run.splits)
     lines = []
     for one in run.splits:
         total = sum(one.stages.values())

@@ -14,7 +14,7 @@ import torch
 
 from bench import certifier_cost, hardware, registry
 from bench.catalogue import CLASS_COUNTS, IMAGE_SHAPES, nearest_hint
-from bench.config import RunConfig
+from bench.config import RunConfig, list_presets
 from bench.cost import instruments
 from bench.cost_plan import Plan, check_settings
 from bench.cost_presets import COST_PRESETS, ORDINARY_BATCH_SIZES
@@ -145,6 +145,11 @@ def _ordinary(
 ) -> tuple[dict[str, Architecture], str, tuple[int, ...]]:
     """Return the methods of a preset of `bench run` with its options, its data set and its n."""
     _refuse_others(request, (*_MEASURED, *_OF_NETWORKS))
+    known = [*COST_PRESETS, *(preset.name for preset in list_presets())]
+    if request.preset not in known and not request.preset.endswith(".toml"):
+        raise UsageError(
+            f"unknown preset {request.preset!r}; {nearest_hint(request.preset, known)} (a path must end in .toml)"
+        )
     options = {
         name: value for name, value in request.options.items() if name in (*_OF_NETWORKS, "methods", "device")
     }

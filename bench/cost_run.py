@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 
+from bench.arithmetic import many_programs
 from bench.batching import is_out_of_memory
 from bench.cost import Instruments, choose_batches, timed
 from bench.cost_estimate import ENERGY_SECONDS, SETTLING_SECONDS, Estimator
@@ -169,6 +171,7 @@ class Measurer:
         return sum(value.numel() * value.element_size() for value in module.state_dict().values())
 
     def _stages(self, task: Task) -> StageSplit:
+        self._stream(task)
         stages = stage_seconds(self._subject(task), task.batch_size, self._instruments)
         return StageSplit(method=task.method, setting=task.setting, batch_size=task.batch_size, stages=stages)
 
@@ -251,7 +254,8 @@ class Measurement:
             end = self.instruments.clock() - started + self.estimator.seconds(task, self.file.run)
             if self.max_seconds is not None and end > self.max_seconds and not is_first:
                 return
-            self.file.append(measurer.perform(task))
+            with many_programs() if task.setting.endswith(COMPILED) else nullcontext():
+                self.file.append(measurer.perform(task))
             is_first = False
             yield task
 

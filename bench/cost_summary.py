@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from bench.batching import GAIN
 from bench.comparison import REFERENCE
 from bench.cost import Quartiles, quartiles
 from bench.cost_plan import CHAIN_REPETITIONS, COMPILED
-from bench.cost_records import CostRun, MethodSize, Repetition
+from bench.cost_records import CostRun, MethodSize, Repetition, StageSplit
 from bench.hardware import peak_flops
 from bench.power import THROTTLING
 
@@ -26,6 +26,9 @@ MIN_SECONDS = 0.2
 
 MAX_IMAGE_ERROR = 0.05
 """How far the time of a whole image may lie from that which follows from throughput, as a share of it."""
+
+STAGES = ("noise", "denoiser", "resize", "classifier", "counting", "host")
+"""Stages that our methods have, in order; others come before the last."""
 
 PUBLISHED, BEST = "as published", "at best"
 """The two comparisons: float32 at the batch size of the method's program; the fastest setting and batch size."""
@@ -115,6 +118,13 @@ def pairs(run: CostRun) -> tuple[Pair, ...]:
         )
         for method, setting, size in keys
     )
+
+
+def stage_names(splits: Iterable[StageSplit]) -> list[str]:
+    """Return the stages in the order in which a sample goes through them, host last."""
+    found = {name for one in splits for name in one.stages}
+    known = [name for name in STAGES if name in found]
+    return [*known[:-1], *sorted(found - set(STAGES)), *known[-1:]]
 
 
 def rows(run: CostRun) -> tuple[Row, ...]:
@@ -246,16 +256,24 @@ def _missed_knee(run: CostRun, timed: Sequence[Pair], best: Pair) -> str | None:
     size = next(size for size in run.sizes if size.method == best.method)
     if size.calls > 1:
         return None  # its network's batch size was swept with one call
-    same = [pair for pair in timed if (pair.method, pair.setting) == (best.method, best.setting)]
+    same = _sweep(timed, best)
     if any(pair.batch_size > best.batch_size for pair in same):
         return None
+    setting = same[0].setting
     if any(
-        (one.method, one.setting) == (best.method, best.setting) and one.batch_size > best.batch_size
+        (one.method, one.setting) == (best.method, setting) and one.batch_size > best.batch_size
         for one in run.failures
     ):
         return None
     if len(same) == 1:
         return "batch size not at the knee: no other was timed"
-    if best.throughput.median < GAIN * same[-2].throughput.median:
+    if same[-1].throughput.median < GAIN * same[-2].throughput.median:
         return None
     return f"batch size not at the knee: {best.batch_size} is the largest that was timed"
+
+
+def _sweep(timed: Sequence[Pair], best: Pair) -> list[Pair]:
+    """Return the pairs among which a batch size was chosen: compiled networks take that of those that are not."""
+    own = [pair for pair in timed if pair.method == best.method]
+    eager = [pair for pair in own if pair.setting == best.setting.removesuffix(COMPILED)]
+    return eager or [pair for pair in own if pair.setting == best.setting]

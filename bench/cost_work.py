@@ -131,9 +131,8 @@ class _Timeline:
 def stage_seconds(one: Subject, batch_size: int, instruments: Instruments) -> dict[str, float]:
     """Return the seconds of one batch by stage; a whole block of noise counts by the share that the batch uses.
 
-    Stages are told apart by hooks, on networks that are not compiled. It runs the batch once, after one to warm up.
+    Stages are told apart by hooks, on networks that are not compiled and warm. It runs the batch once.
     """
-    _one_batch(one, batch_size, _Timeline(instruments))
     instruments.synchronize()
     timeline = _Timeline(instruments)
     hooks = _hooked(one.module, timeline)

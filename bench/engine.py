@@ -47,15 +47,25 @@ class Engine(Protocol):
         ...
 
 
+class Worker:
+    """Does jobs one after the other, with the classifier of the last one kept."""
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+        self._loaded: tuple[str, float] | None = None
+        self._certify: Certify | None = None
+
+    def work(self, job: Job) -> list[Record]:
+        """Return the job's records."""
+        if self._certify is None or self._loaded != (job.method, job.sigma):
+            self._certify = None  # frees the last classifier before the next is loaded
+            self._certify, self._loaded = self._load(job.method, job.sigma), (job.method, job.sigma)
+        return self._certify(job.indices)
+
+
 class LocalEngine:
-    """Does one job after the other in this process."""
+    """Does all jobs in this process, in their order."""
 
     def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
-        """Yield the jobs' records in their order; see `Engine`."""
-        loaded: tuple[str, float] | None = None
-        certify: Certify | None = None
-        for job in jobs:
-            if certify is None or loaded != (job.method, job.sigma):
-                certify = None  # frees the last classifier before the next is loaded
-                certify, loaded = load(job.method, job.sigma), (job.method, job.sigma)
-            yield certify(job.indices)
+        """Yield each job's records; see `Engine`."""
+        yield from map(Worker(load).work, jobs)

@@ -6,7 +6,7 @@ how many show the class is hypergeometric. So the accuracy expected at any n' <=
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from bench.comparison import REFERENCE
 from bench.cost import samples_per_second
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
-from bench.metrics import best_sigma, curve, group
+from bench.metrics import group
 from bench.stats import upper_tail
-from bench.types import Record, Run
+from bench.types import Record, Run, RunHeader
 
 RATIO = 1.03
 """Between neighbouring sample counts that are tried."""
@@ -31,16 +31,15 @@ class Curve:
     """Accuracy of one method by cost.
 
     Attributes:
-        sigma: its best one at the radius and all n samples.
         samples: n' tried, ascending, the last being n.
-        accuracy: expected share of all images that are certified at the radius with n' samples.
+        sigmas: the best one with each n', chosen on the certified images.
+        accuracy: expected share of all images that are certified at the radius with n' samples at that sigma.
         seconds: of n0 + n' samples, at the measured throughput.
     """
 
     method: str
-    sigma: float
-    images: int
     samples: tuple[int, ...]
+    sigmas: tuple[float, ...]
     accuracy: tuple[float, ...]
     seconds: tuple[float, ...]
 
@@ -55,6 +54,7 @@ class EqualAccuracy:
     """A method and the reference at the highest accuracy that both reach: each with the fewest samples for it.
 
     Attributes:
+        sigma: the method's best one with these samples.
         accuracy: the lower one of both at all n samples; own and that of the reference stand beside it.
         speedup: seconds of the reference over those of the method.
     """
@@ -120,25 +120,34 @@ def curves(run: Run, radius: float) -> tuple[Curve, ...]:
         by_sigma = {sigma: records for (name, sigma), records in groups.items() if name == method}
         if not by_sigma or method not in costs:
             continue
-        best = best_sigma({sigma: curve(records) for sigma, records in by_sigma.items()}, radius)
-        records, rate = by_sigma[best.sigma], samples_per_second(costs[method]).median
-        tried = _sample_counts(run.header.n)
-        found.append(
-            Curve(
-                method=method,
-                sigma=best.sigma,
-                images=len(records),
-                samples=tried,
-                accuracy=tuple(expected_accuracy(records, n, run.header.alpha, radius) for n in tried),
-                seconds=tuple((run.header.n0 + n) / rate for n in tried),
-            )
-        )
+        rate = samples_per_second(costs[method]).median
+        found.append(_curve(method, by_sigma, run.header, radius=radius, rate=rate))
     if not found:
         raise RecordsError(
             f"{run.folder} has no method with certificates and a measured cost: "
             "repeat its `bench run` with --cost-repetitions 10"
         )
     return tuple(found)
+
+
+def _curve(
+    method: str, by_sigma: Mapping[float, Sequence[Record]], header: RunHeader, *, radius: float, rate: float
+) -> Curve:
+    tried = _sample_counts(header.n)
+    best = [
+        max(
+            (expected_accuracy(records, n, header.alpha, radius), -sigma)
+            for sigma, records in by_sigma.items()
+        )
+        for n in tried
+    ]
+    return Curve(
+        method=method,
+        samples=tried,
+        sigmas=tuple(-negative for _, negative in best),
+        accuracy=tuple(accuracy for accuracy, _ in best),
+        seconds=tuple((header.n0 + n) / rate for n in tried),
+    )
 
 
 def _check(run: Run, radius: float) -> None:
@@ -179,7 +188,7 @@ def _against(curve: Curve, base: Curve) -> EqualAccuracy:
     own, other = curve.first_reaching(common), base.first_reaching(common)
     return EqualAccuracy(
         method=curve.method,
-        sigma=curve.sigma,
+        sigma=curve.sigmas[own],
         own_accuracy=curve.accuracy[-1],
         reference_accuracy=base.accuracy[-1],
         accuracy=common,
@@ -237,10 +246,10 @@ def equal_accuracy_table(run: Run, compared: Sequence[EqualAccuracy], radius: fl
         blocks=(Block(title="", rows=lines),),
         notes=(
             f"Made by: {command}",
-            f"Each method at its best σ, compared at the lower of both accuracies: the fewest samples with which each "
-            f"is expected to reach it, exactly by the hypergeometric distribution, of the {run.header.n:,} that were "
-            f"drawn on {images} images; n0 = {run.header.n0} for selection always. Seconds by measured throughput "
-            f"({run.costs[0].device}).",
+            "Each method at its best σ for its samples, chosen on the certified images; compared at the lower of both "
+            "accuracies: the fewest samples with which each is expected to reach it, exactly by the hypergeometric "
+            f"distribution, of the {run.header.n:,} that were drawn on {images} images; n0 = {run.header.n0} for "
+            f"selection always. Seconds by measured throughput ({run.costs[0].device}).",
         ),
     )
 

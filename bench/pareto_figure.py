@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from bench.equal_accuracy import Curve, pareto
-from bench.plot_style import COLORS, COLUMN_WIDTH, LINES, SETTINGS, literal
+from bench.plot_style import COLORS, COLUMN_WIDTH, LINES, SETTINGS, literal, use_plain_numbers
 
 
 def pareto_figure(curves: Sequence[Curve], radius: float, device: str) -> Figure:
@@ -36,14 +36,15 @@ def pareto_figure(curves: Sequence[Curve], radius: float, device: str) -> Figure
             [100 * value for value in curve.accuracy],
             color=COLORS[number % len(COLORS)],
             linestyle=LINES[number % len(LINES)],
-            label=literal(f"{curve.method} (σ = {curve.sigma:g})"),
+            label=literal(curve.method),
         )
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
+    use_plain_numbers(axes.xaxis)
     axes.set_xlabel("seconds per image, by measured throughput")
     axes.set_ylabel(f"expected certified at radius {radius:g} (%)")
     axes.set_title(literal(device), fontsize=7, color="0.35")
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

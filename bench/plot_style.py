@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import seaborn
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.comparison import Comparison, Named
 
@@ -125,6 +127,14 @@ def grid_shape(panels: int) -> tuple[int, int]:
     """Return (rows, columns) for that many panels: up to three in a row, four as two by two."""
     columns = 2 if panels == 4 else min(panels, 3)
     return -(-panels // columns), columns
+
+
+def use_plain_numbers(axis: Axis) -> None:
+    """Label a log axis 0.1, 1, 10, and between them where the range is short."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def literal(text: str) -> str:

@@ -54,10 +54,11 @@ def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
         return None
     try:
         nvml.nvmlInit()
-    except nvml.NVMLError:
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        read_load(nvml, handle)
+    except nvml.NVMLError:  # a container or a partition may not be allowed to ask
         return None
-    uuid = str(torch.cuda.get_device_properties(device).uuid)
-    handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
     return lambda: read_load(nvml, handle)
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from bench import curves, processes
 from bench.batches import Batch, Loader, Progress, TrainingJob, seeded
-from bench.checkpoints import first_line
+from bench.checkpoints import first_line, load_torch_file
 from bench.curves import Look
 from bench.errors import CheckpointError, NumericalError
 from bench.hardware import device_name
@@ -267,13 +266,13 @@ class _Fit:
         if not self.state_path.exists():
             return
         try:
-            state = torch.load(self.state_path, map_location=self.job.device, weights_only=True)
+            state = load_torch_file(self.state_path)
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.objective.companions.load_state_dict(state["companions"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state.get("scaler", {}))
-        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+        except (CheckpointError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self.state_path} does not continue this training ({first_line(error)}); delete it to start anew."
             ) from error

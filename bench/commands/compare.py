@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve
+from bench.commands.options import (
+    DATA_OPTIONS,
+    ENGINE_NAMES,
+    ENGINE_OPTIONS,
+    PROTOCOL_OPTIONS,
+    command_line,
+    make_engine,
+    resolve,
+)
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     "--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out."
 )
 @click.option("--out", metavar="DIR", help="The run's folder.")
+@ENGINE_OPTIONS
 @click.option("--shard", metavar="i/k", help="Certify every k-th image only; then `bench merge` joins.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
@@ -42,6 +51,7 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     """
     from bench.shards import parse_shard
 
+    engine_options = {name: given.pop(name) for name in ENGINE_NAMES}
     config = resolve(preset, given)
     part = None if shard is None else parse_shard(shard)
     if dry_run:
@@ -51,9 +61,15 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     from bench.display import RunDisplay
     from bench.termination import Termination
 
+    engine = make_engine(config, **engine_options)
     with Termination() as termination, RunDisplay(config) as display:
         _, folder = runner.run(
-            config, command=command_line(), observer=display, shard=part, held=termination.held
+            config,
+            command=command_line(),
+            observer=display,
+            engine=engine,
+            shard=part,
+            held=termination.held,
         )
     if part is None:
         report_runs([folder], folder, ())
@@ -68,11 +84,22 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
 @click.option("--published", is_flag=True, help="Set the numbers that papers report beside ours.")
-def report(runs: tuple[Path, ...], out: Path | None, allow: str, published: bool) -> None:
+@click.option("--html", is_flag=True, help="Also write report.html, one page that needs no network.")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder of the data, for the page's pictures."
+)
+def report(
+    runs: tuple[Path, ...], out: Path | None, allow: str, published: bool, html: bool, data_dir: Path | None
+) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
     report_runs(runs, out or runs[0], tuple(filter(None, allow.split(","))), published)
+    if html:
+        from bench.page import write_page
+        from bench.records import read_run
+
+        click.echo(f"Page: {write_page([read_run(run) for run in runs], out or runs[0], data_dir)}")
 
 
 @click.command()

@@ -17,6 +17,7 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
+    from bench.engine import Engine
 
 IMAGENET_DIR = "IMAGENET_DIR"
 """The environment variable that names ImageNet's folder where --data-dir is not given."""
@@ -72,6 +73,67 @@ PROTOCOL_OPTIONS = shared_options(
 def started_processes() -> int:
     """Return how many processes `accelerate launch` started for this command."""
     return int(os.environ.get(WORLD_SIZE, "1"))
+
+
+ENGINE_OPTIONS = shared_options(
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "processes", "ray"]),
+        default="local",
+        show_default=True,
+        help="Compute in this process, in several, or on a Ray cluster.",
+    ),
+    click.option("--workers", type=click.IntRange(1), metavar="INT", help="Processes; default: one a core."),
+    click.option(
+        "--address", metavar="auto|HOST:PORT", help="A running Ray cluster; default: start one here."
+    ),
+    click.option(
+        "--cpus-per-worker", type=click.FloatRange(0), default=1.0, show_default=True, help="Ray's."
+    ),
+    click.option("--gpus-per-worker", type=click.FloatRange(0), help="Ray's; default: 1 where GPUs compute."),
+)
+
+
+ENGINE_NAMES = ("engine", "workers", "address", "cpus_per_worker", "gpus_per_worker")
+"""Parameters of a command that ENGINE_OPTIONS adds."""
+
+
+def make_engine(
+    config: RunConfig,
+    *,
+    engine: str,
+    workers: int | None,
+    address: str | None,
+    cpus_per_worker: float,
+    gpus_per_worker: float | None,
+) -> Engine:
+    """Return the engine that ENGINE_OPTIONS name.
+
+    Raises:
+        UsageError: options of another engine, or workers that take nothing.
+    """
+    from bench.engine import LocalEngine
+
+    if workers is not None and engine != "processes":
+        raise UsageError(f"--workers is {workers}, but --engine is {engine}: only processes takes it")
+    if address is not None and engine != "ray":
+        raise UsageError(f"--address is {address}, but --engine is {engine}: only ray takes it")
+    if engine == "local":
+        return LocalEngine()
+    cores = os.cpu_count() or 1
+    if engine == "processes":
+        from bench.process_engine import ProcessEngine
+
+        count = workers or cores
+        return ProcessEngine(workers=count, threads=max(1, cores // count))
+    from bench.hardware import resolve_device
+    from bench.ray_engine import RayEngine
+
+    if gpus_per_worker is None:
+        gpus_per_worker = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
+    if cpus_per_worker == gpus_per_worker == 0:
+        raise UsageError("--cpus-per-worker and --gpus-per-worker are both 0, expected one of them above 0")
+    return RayEngine(address=address, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker)
 
 
 def command_line() -> str:

@@ -252,14 +252,15 @@ def test_hub_names_go_to_diffusers_only_with_their_prefix(tmp_path, monkeypatch)
         load_denoiser("owner/name", "", TASK)
     folder = pipeline(tmp_path)
     monkeypatch.setattr(
-        "diffusers.DiffusionPipeline.download", classmethod(lambda cls, name: asked.append(name) or folder)
+        "diffusers.DiffusionPipeline.download",
+        classmethod(lambda cls, name, **rest: asked.append((name, rest)) or folder),
     )
     load_denoiser("hub:owner/name", "", TASK)
-    assert asked == ["owner/name"]
+    assert asked == [("owner/name", {"use_safetensors": True})]
 
 
 def test_hub_that_cannot_be_reached_is_one_line(monkeypatch):
-    def fail(name):
+    def fail(name, **_):
         raise OSError("no network\nat all")
 
     monkeypatch.setattr("diffusers.DiffusionPipeline.download", fail)

@@ -1,5 +1,7 @@
 """bench cost on a device whose clock only the work moves: what is timed, in which order, written when, resumed how."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,7 +10,17 @@ from bench.cost_records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost_run import TARGET_SECONDS, Workshop, measurement
 from bench.errors import UsageError
 from bench.power import Load
-from tests.bench.fake_costs import HEADER, LOAD, SESSION, FakeDevice, Timed, architecture, plan
+from tests.bench.fake_costs import (
+    HEADER,
+    LOAD,
+    SESSION,
+    FakeDevice,
+    Timed,
+    architecture,
+    cost_run,
+    plan,
+    repetitions,
+)
 
 CPU = torch.device("cpu")
 
@@ -119,6 +131,31 @@ def test_a_batch_that_does_not_fit_is_recorded_and_larger_ones_are_not_tried(mac
     assert {one.batch_size for one in machine.run.repetitions} == {4, 8}
 
 
+def test_networks_are_compiled_for_each_shape_or_it_is_recorded_that_they_are_not(machine, monkeypatch):
+    asked = []
+
+    def compiler(network, **options):
+        asked.append(options)
+        if len(asked) > 1:
+            raise ValueError("no compiler")
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    modules = {name: Timed(machine.device, 0.5) for name in "ab"}
+    made = [
+        replace(architecture(name, one), build=lambda make, name=name, one=one: make(name, one.fresh))
+        for name, one in modules.items()
+    ]
+    changes = {"settings": ("float32-compiled",), "batch_sizes": (8,), "repetitions": 2}
+    machine.measure(plan(*made, **changes))
+    assert asked[0] == {"dynamic": False}
+    assert {one.method for one in machine.run.repetitions} == {"a"}
+    assert [(one.method, one.reason) for one in machine.run.failures] == [
+        ("b", "torch.compile failed (ValueError)")
+    ]
+    assert machine.run.splits == ()
+
+
 def test_another_error_is_not_hidden(machine):
     class Broken(Timed):
         def forward(self, x_noisy, sigma, keys=None):
@@ -180,16 +217,20 @@ def test_throttling_is_noted_with_the_repetition(machine):
     assert (one.throttling, one.temperature, one.other_processes) == (("hardware slowdown",), 90.0, 2)
 
 
-def test_published_settings_take_the_programs_batch_size_and_others_the_sweep():
+def test_published_settings_take_the_programs_batch_size_and_others_the_sweep(tmp_path):
     device = FakeDevice()
     asked = plan(
         architecture("a", Timed(device, 1.0), batch_size=1000),
         architecture("c", Timed(device, 1.0), batch_size=16, calls=5),
         batch_sizes=None,
-        sweep=(1, 32),
+        sweep=(1, 32, 64),
     )
-    assert asked.pairs("float32") == [("a", 1), ("a", 1000), ("c", 1), ("c", 16)]
-    assert asked.pairs("bfloat16") == [("a", 1), ("a", 32), ("c", 1), ("c", 16)]
+    fast = repetitions("a", [1.0], setting="bfloat16", batch_size=32)
+    slow = repetitions("a", [2.0], setting="bfloat16", batch_size=64)
+    run = cost_run(tmp_path, sizes=[], timed=fast + slow)
+    assert asked.pairs("float32", run) == [("a", 1), ("a", 1000), ("c", 1), ("c", 16)]
+    assert asked.pairs("bfloat16", run) == [("a", 1), ("a", 32), ("a", 64), ("c", 1), ("c", 16)]
+    assert asked.pairs("bfloat16-compiled", run) == [("a", 32), ("c", 16)]
 
 
 def test_a_forecast_lists_every_task_but_whole_images(machine):

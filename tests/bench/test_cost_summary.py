@@ -84,6 +84,13 @@ def test_a_smaller_batch_that_is_fastest_is_past_the_knee(tmp_path):
     assert (row(run, BEST).pair.batch_size, row(run, BEST).reasons) == (8, ())
 
 
+def test_compiled_networks_take_the_batch_size_of_a_sweep_without_compiling(tmp_path):
+    sweep = [repetitions("a", [value] * 10, batch_size=8 * 2**k) for k, value in enumerate((0.4, 0.3, 0.3))]
+    compiled = repetitions("a", [0.2] * 10, setting="float32-compiled", batch_size=16)
+    run = run_of(tmp_path, *sweep, compiled)
+    assert (row(run, BEST).pair.setting, row(run, BEST).reasons) == ("float32-compiled", ())
+
+
 def test_a_whole_image_must_take_what_throughput_says(tmp_path):
     def images(seconds):
         return {

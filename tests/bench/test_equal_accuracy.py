@@ -77,10 +77,23 @@ def test_an_image_whose_selection_was_wrong_counts_as_incorrect_at_any_n():
     assert expected_accuracy([wrong], 50, 0.1, 0.0) == 0.0
 
 
+def test_sigma_is_the_best_one_for_the_samples(tmp_path):
+    run = make_run(tmp_path)
+    (found, *_) = curves(run, 0.5)
+    few = max(n for n in found.samples if least_count(n, run.header.alpha, 0.5, 0.25) > n)
+    assert 100 < few < 400  # too few for a radius of two sigma, enough for one of one sigma
+    assert found.sigmas[found.samples.index(few)] != 0.25
+    assert found.accuracy[found.samples.index(few)] > 0
+
+
 def curve(method, accuracy, seconds):
     samples = tuple(range(1, len(accuracy) + 1))
     return Curve(
-        method=method, sigma=0.5, images=10, samples=samples, accuracy=tuple(accuracy), seconds=tuple(seconds)
+        method=method,
+        samples=samples,
+        sigmas=(0.5,) * len(samples),
+        accuracy=tuple(accuracy),
+        seconds=tuple(seconds),
     )
 
 
@@ -108,7 +121,7 @@ def test_curves_of_a_run_end_at_its_accuracy_and_cost_and_are_written(tmp_path):
     found = curves(run, 0.5)
     assert [one.method for one in found] == list(run.header.methods)
     for one in found:
-        records = [r for r in run.records if (r.method, r.sigma) == (one.method, one.sigma)]
+        records = [r for r in run.records if (r.method, r.sigma) == (one.method, one.sigmas[-1])]
         assert one.samples[-1] == run.header.n
         assert one.accuracy[-1] == pytest.approx(metrics.certified_accuracy(records, 0.5).value)
         assert one.seconds[-1] / one.seconds[0] == pytest.approx(

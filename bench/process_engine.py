@@ -1,0 +1,99 @@
+"""Workers as processes of this machine, without any further library."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from bench.dispatch import Event, dispatch
+from bench.engine import Job, Loader, Worker
+from bench.types import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessEngine:
+    """Spreads jobs over `workers` processes, each with classifiers of its own, in `threads` threads."""
+
+    workers: int
+    threads: int = 1
+
+    def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
+        """Yield each job's records as they come; see `bench.engine.Engine` and `bench.dispatch.dispatch`."""
+        return dispatch(ProcessPool(self.threads), self.workers, load, jobs)
+
+
+class ProcessPool:
+    """Processes that are sent jobs and send back records; see `bench.dispatch.Pool`."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._context = multiprocessing.get_context("spawn")
+        self._started = 0
+        self._workers: dict[int, tuple[Connection, SpawnProcess]] = {}
+
+    def start(self, load: Loader) -> None:
+        """Start a process."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, load, self._threads), daemon=True)
+        process.start()
+        theirs.close()
+        self._workers[self._started] = ours, process
+        self._started += 1
+
+    def submit(self, worker: Hashable, job: Job) -> None:
+        """Send a job; that the process has died is told by `wait`."""
+        assert isinstance(worker, int)
+        try:
+            self._workers[worker][0].send(job)
+        except BrokenPipeError:
+            return
+
+    def wait(self, seconds: float) -> Event | None:
+        """Return what one process sent, or that it died."""
+        by_connection = {connection: number for number, (connection, _) in self._workers.items()}
+        ready = wait(list(by_connection), seconds)
+        if not ready:
+            return None
+        connection = ready[0]
+        assert isinstance(connection, Connection)
+        number = by_connection[connection]
+        try:
+            records, error = connection.recv()
+        except (EOFError, ConnectionResetError):
+            _, process = self._workers.pop(number)
+            process.join()
+            connection.close()
+            return Event(worker=number, death=f"exit code {process.exitcode}")
+        return Event(worker=number, records=records, error=error)
+
+    def close(self) -> None:
+        """End all processes."""
+        for connection, process in self._workers.values():
+            process.terminate()
+            process.join()
+            connection.close()
+        self._workers.clear()
+
+
+def _serve(connection: Connection, load: Loader, threads: int) -> None:
+    """Do jobs until the run has ended."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all; the process that has the run ends the others
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when the first classifier is loaded
+    worker = Worker(load)
+    connection.send((None, None))
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send((worker.work(job), None))
+        except Exception as error:  # whatever it is belongs to the process that has the run
+            connection.send((None, error))

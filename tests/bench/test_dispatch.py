@@ -1,0 +1,170 @@
+"""Jobs over workers that die, fail or never come: every job is done once, and a run that cannot go on says why."""
+
+import bisect
+import os
+import signal
+
+import pytest
+
+from bench.dispatch import MOST_DEATHS, Event, dispatch
+from bench.engine import Job
+from bench.errors import EngineError, ModelError
+from bench.process_engine import ProcessEngine
+from tests.bench import killed_run
+
+JOBS = [Job(method="a", sigma=0.5, indices=(2 * i, 2 * i + 1)) for i in range(20)]
+
+
+class Simulated:
+    """Workers in simulated time: `seconds(worker, job)`; one whose number is in `doomed` dies in its first job."""
+
+    def __init__(self, seconds=lambda worker, job: 1.0, doomed=(), stillborn=()):
+        self.seconds, self.doomed, self.stillborn = seconds, set(doomed), set(stillborn)
+        self.now, self.started, self.events, self.busy, self.is_closed = 0.0, 0, [], 0.0, False
+
+    def start(self, load):
+        worker, self.started = self.started, self.started + 1
+        if worker in self.stillborn:
+            self.events.append((self.now + 1, Event(worker=worker, death="stillborn")))
+        else:
+            self.events.append((self.now, Event(worker=worker)))
+
+    def submit(self, worker, job):
+        took = self.seconds(worker, job)
+        self.busy += took
+        event = Event(worker=worker, records=list(job.indices))
+        if worker in self.doomed:
+            event = Event(worker=worker, death="killed")
+        self.events.append((self.now + took, event))
+
+    def wait(self, seconds):
+        if not self.events:
+            return None
+        self.events.sort(key=lambda pair: -pair[0])
+        self.now, event = self.events.pop()
+        return event
+
+    def close(self):
+        self.is_closed = True
+
+
+def done_by(pool, workers, jobs=JOBS):
+    return sorted(index for records in dispatch(pool, workers, None, iter(jobs)) for index in records)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 50])
+@pytest.mark.parametrize("doomed", [(), (0,), (0, 1, 2, 3)])
+def test_every_job_is_done_once_whoever_dies(workers, doomed):
+    pool = Simulated(seconds=lambda worker, job: 1 + worker % 3, doomed=doomed[: 2 * workers])
+    assert done_by(pool, workers) == list(range(40))
+    assert pool.is_closed
+
+
+def test_jobs_are_taken_only_when_a_worker_is_free():
+    taken = []
+    results = dispatch(Simulated(), 2, None, (taken.append(job) or job for job in JOBS))
+    next(results)
+    assert len(taken) == 2
+
+
+def test_a_job_that_kills_its_workers_ends_the_run():
+    with pytest.raises(
+        EngineError, match=r"images 0, 1 of a at sigma 0.5 cost 3 workers \(killed\): give each more"
+    ):
+        done_by(Simulated(doomed=range(MOST_DEATHS)), 1)
+
+
+def test_workers_that_die_before_they_are_ready_end_the_run():
+    with pytest.raises(EngineError, match=r"3 workers in a row died before they were ready \(stillborn\)"):
+        done_by(Simulated(stillborn=range(10)), 1)
+    assert done_by(Simulated(stillborn=(0, 1, 3, 4)), 2) == list(range(40))
+
+
+def test_a_run_without_workers_does_not_wait_for_ever():
+    pool = Simulated()
+    pool.start = lambda load: None
+    with pytest.raises(
+        EngineError, match="no worker has started within 600 seconds: ask for fewer resources"
+    ):
+        done_by(pool, 4)
+    assert pool.is_closed
+
+
+def test_what_a_job_raises_ends_the_run_after_the_records_before_it():
+    pool = Simulated()
+    submit = pool.submit
+
+    def failing(worker, job):
+        submit(worker, job)
+        if job is JOBS[3]:
+            pool.events[-1] = (pool.now, Event(worker=worker, error=ModelError("wrong")))
+
+    pool.submit = failing
+    results = dispatch(pool, 1, None, iter(JOBS))
+    assert [next(results) for _ in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    with pytest.raises(ModelError, match="wrong"):
+        next(results)
+    assert pool.is_closed
+
+
+@pytest.mark.slow
+def test_a_thousand_workers_are_busy_on_fifty_thousand_images_with_stragglers_and_deaths():
+    """Four methods; one worker in a hundred is eight times slower, one in fifty dies and is replaced.
+
+    Utilisation is the time of the jobs that gave records, over all workers' time until the last of them.
+    """
+    jobs = [Job(method=method, sigma=0.5, indices=(index,)) for method in "abcd" for index in range(50_000)]
+
+    def seconds(worker, job):
+        return 10.0 if worker % 100 == 0 else 1.0 + (job.indices[0] * 7919 % 100) / 200
+
+    pool = Simulated(seconds=seconds, doomed=range(5, 1000, 50))
+    pool.events = _Heap()
+    records = done_by(pool, 1000, jobs)
+    assert records == sorted(index for job in jobs for index in job.indices)
+    lost = 20 * 1.5  # at most: each of the dead was amid a job
+    assert (pool.busy - lost) / (1000 * pool.now) > 0.95
+
+
+class _Heap(list):
+    """Events kept in order as they come, so that a thousand workers need no sorting."""
+
+    def append(self, pair):
+        bisect.insort(self, pair, key=lambda one: -one[0])
+
+    def sort(self, key):
+        pass
+
+
+class Loader:
+    """What processes are sent: records of `killed_run`; image 3 kills its process once, image 5 fails if asked."""
+
+    def __init__(self, folder, fails=False):
+        self.folder, self.fails = folder, fails
+
+    def __call__(self, method, sigma):
+        (self.folder / f"loaded-{os.getpid()}-{method}").touch(exist_ok=False)
+
+        def certify(indices):
+            if 3 in indices and not (self.folder / "killed").exists():
+                (self.folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if 5 in indices and self.fails:
+                raise ModelError("logits of shape (1, 1)")
+            return [killed_run.certify(method, sigma, index) for index in indices]
+
+        return certify
+
+
+def test_processes_give_the_records_of_one_process_though_one_is_killed_amid_an_image(tmp_path):
+    results = ProcessEngine(workers=2).results(Loader(tmp_path), iter(JOBS[:5]))
+    records = [record for records in results for record in records]
+    assert sorted(record.index for record in records) == list(range(10))
+    assert all(record == killed_run.certify("a", 0.5, record.index) for record in records)
+    assert (tmp_path / "killed").exists()
+
+
+def test_an_error_in_a_process_is_raised_here(tmp_path):
+    (tmp_path / "killed").touch()
+    with pytest.raises(ModelError, match=r"logits of shape \(1, 1\)"):
+        list(ProcessEngine(workers=1).results(Loader(tmp_path, fails=True), iter(JOBS[:5])))
