@@ -51,7 +51,7 @@ class Config(noisy.Config):
                 raise UsageError(f"{name} is {value:g}, expected a number above 0")
 
 
-class MacerObjective(noisy.NoisyObjective):
+class MacerObjective(noisy.RadiusObjective):
     """The loss of the mean probabilities, and from a step on that of the radius."""
 
     def __init__(
@@ -119,6 +119,6 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
 
 
 def train(config: Config, job: TrainingJob) -> None:
-    """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
+    """Train until the held-out radius stops rising, and write the checkpoint."""
     config = noisy.in_steps(config, len(job.train_indices), "weight_from")
     noisy.train("macer", config, classification_loss, config.copies, job, MacerObjective)

@@ -44,7 +44,7 @@ class Config(noisy.Config):
         return self.epsilon * min(1.0, (step + 1) / max(1, self.epsilon_warmup))
 
 
-class AdversarialObjective(noisy.NoisyObjective):
+class AdversarialObjective(noisy.RadiusObjective):
     """The loss of noisy copies of each attacked image, the noise being that of the attack."""
 
     def __init__(
@@ -125,6 +125,6 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
 
 
 def train(config: Config, job: TrainingJob) -> None:
-    """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
+    """Train until the held-out radius stops rising, and write the checkpoint."""
     config = noisy.in_steps(config, len(job.train_indices), "epsilon_warmup")
     noisy.train("smoothadv", config, noisy.mean_cross_entropy, config.copies, job, AdversarialObjective)

@@ -67,7 +67,7 @@ class TrainingDisplay:
 
     def training(self, method: str, sigma: float, progress: TrainingProgress) -> None:
         """Show the progress of one stage."""
-        score = "" if progress.score is None else f", held-out accuracy {progress.score:.1%}"
+        score = "" if progress.score is None else f", held-out score {progress.score:.1%}"
         loader = ""
         if progress.waiting > LOADER_IS_SLOW:
             loader = f", {progress.waiting:.0%} of the time waiting for images: raise --workers"

@@ -10,7 +10,7 @@ from torch import nn
 from baselines.macer import Config, MacerObjective, classification_loss, radius_loss
 from bench import registry
 from bench.errors import UsageError
-from bench.train import training_batch
+from bench.train import Batch
 from tests.tiny import TASK, job
 
 
@@ -22,6 +22,12 @@ def copies(scale=0.2, requires_grad=False):
 
 
 LABELS = torch.arange(64) % 4
+
+
+def batch(step):
+    x = torch.rand((8, 1, 8, 8), generator=torch.Generator().manual_seed(3))
+    drawn = torch.Generator().manual_seed(step)
+    return Batch(x=x, labels=torch.arange(8) % 2, step=step, generator=drawn, shared=drawn)
 
 
 def radii():
@@ -68,11 +74,11 @@ def test_radius_counts_from_its_step_on_times_lambda_and_half_sigma(tmp_path):
     objective = MacerObjective(
         network, lambda copies, labels: torch.zeros(()), config=config, copies=2, job=job(tmp_path)
     )
-    before, after = (objective.loss(training_batch(job(tmp_path), 8, step)) for step in (0, 1))
+    before, after = (objective.loss(batch(step)) for step in (0, 1))
     assert float(before) == 0
-    noisy = objective.noisy_copies(training_batch(job(tmp_path), 8, 1))
+    noisy = objective.noisy_copies(batch(1))
     with torch.no_grad():
-        labels = training_batch(job(tmp_path), 8, 1).labels
+        labels = batch(1).labels
         radius = radius_loss(list(network(noisy).chunk(2)), labels, margin=8.0, beta=16.0)
     assert after.item() == pytest.approx(3.0 * 0.25 * radius.item())
     assert radius > 0

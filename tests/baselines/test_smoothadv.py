@@ -8,7 +8,7 @@ from baselines.noisy import mean_cross_entropy
 from baselines.smoothadv import AdversarialObjective, Config, attack, smoothed_loss
 from bench import registry
 from bench.errors import UsageError
-from bench.train import training_batch
+from bench.train import Batch
 from tests.tiny import TASK, job
 
 
@@ -76,6 +76,12 @@ class Watching(nn.Module):
         return self.inner(x)
 
 
+def first_batch():
+    x, labels = images(4)
+    drawn = torch.Generator().manual_seed(0)
+    return Batch(x=x, labels=labels, step=0, generator=drawn, shared=drawn)
+
+
 def objective(tmp_path, **options):
     config = Config(task=TASK, sigma=0.25, copies=3, **options)
     return AdversarialObjective(
@@ -85,7 +91,7 @@ def objective(tmp_path, **options):
 
 def test_attack_and_training_see_the_same_noise(tmp_path):
     trained = objective(tmp_path, attack_steps=2)
-    trained.loss(training_batch(job(tmp_path), 4, 0))
+    trained.loss(first_batch())
     (first, mode), _, (last, last_mode) = trained.network.seen
     assert (mode, last_mode) == (False, True)
     moved = (last - first).view(3, 4, -1)  # the noise cancels: all copies of an image moved alike
@@ -95,7 +101,7 @@ def test_attack_and_training_see_the_same_noise(tmp_path):
 
 def test_loss_has_a_gradient_and_the_attack_leaves_none_of_its_own(tmp_path):
     trained = objective(tmp_path)
-    batch = training_batch(job(tmp_path), 4, 0)
+    batch = first_batch()
     copies = trained.noisy_copies(batch)
     assert trained.network.inner[1].weight.grad is None
     assert not copies.requires_grad
