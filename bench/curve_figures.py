@@ -19,8 +19,7 @@ from bench.plot_style import COLORS, COLUMN_WIDTH, SETTINGS, literal
 def draw_curves(sources: Sequence[Path], out: Path) -> Path:
     """Write the curves in CSV files as one figure, a line per file, and return its path.
 
-    The lower panel is left out where nothing was scored. Lines are named by their stage, and by their folder where
-    two have the same stage.
+    The lower panel is left out where nothing was scored. A line is named by what tells its path from the others'.
 
     Args:
         sources: files that `bench train` wrote; see `bench.curves`.
@@ -56,8 +55,9 @@ def _draw(panels: Sequence[Axes], looks: Sequence[Look], name: str, color: str) 
 
 
 def _names(sources: Sequence[Path]) -> dict[str, Path]:
-    """Return a name per file: as much of its path as tells it from the others."""
-    stems = [path.stem for path in sources]
-    return {
-        path.stem if stems.count(path.stem) == 1 else f"{path.parent / path.stem}": path for path in sources
-    }
+    """Return a name per file: its path without what all paths begin with, and without what all end with."""
+    parts = [path.with_suffix("").parts for path in sources]
+    for end in (0, -1):
+        while all(len(names) > 1 for names in parts) and len({names[end] for names in parts}) == 1:
+            parts = [names[1:] if end == 0 else names[:-1] for names in parts]
+    return {"/".join(names): path for names, path in zip(parts, sources, strict=True)}

@@ -58,7 +58,12 @@ def test_figure_has_a_line_per_file_and_a_panel_of_scores_only_where_there_are_a
     append(other, LOOK)
     draw_curves([path, other], path.with_suffix(".png"))
     draw_curves([other], path.with_suffix(".png"))
-    both, loss_alone = drawn
+    seeds = [path.parent / seed / "training" / "s.csv" for seed in ("0", "1")]
+    for seed in seeds:
+        append(seed, LOOK)
+    draw_curves(seeds, path.with_suffix(".png"))
+    both, loss_alone, same_stage = drawn
     assert [len(axes.lines) for axes in both] == [2, 1]
     assert [text.get_text() for text in both[0].get_legend().get_texts()] == ["s", "t"]
     assert [len(axes.lines) for axes in loss_alone] == [1]
+    assert [text.get_text() for text in same_stage[0].get_legend().get_texts()] == ["0", "1"]
