@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines import noisy
+from baselines import noisy, recipes
 from bench.train import TrainingJob
+
+NAMED_OPTIONS = noisy.NAMED_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,13 @@ def regularisation(copies: list[Tensor], *, weight: float, entropy_weight: float
 
 def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, entropy_weight: float) -> Tensor:
     """Return the mean cross entropy over all copies plus the regularisation (arXiv 2006.04062, Eq. 7)."""
-    cross_entropy = torch.stack([F.cross_entropy(logits, labels) for logits in copies]).mean()
+    cross_entropy = noisy.mean_cross_entropy(copies, labels)
     return cross_entropy + regularisation(copies, weight=weight, entropy_weight=entropy_weight)
+
+
+def expand(config: Config) -> Config:
+    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
+    return recipes.expand("consistency", config)
 
 
 def checkpoint_name(config: Config) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from baselines.resnet import RESNET
 from bench.augmentation import augment
+from bench.checkpoints import load_checkpoint, load_weights
+from bench.errors import UsageError
 from bench.train import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
 from bench.types import Backbone
 
@@ -40,6 +44,11 @@ class DenoisedClassifier(nn.Module):
         """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
         denoiser: PixelDenoiser = self.denoiser  # type: ignore[assignment]
         return self.classifier(denoiser.denoise_pixels(x_noisy, sigma, keys))
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name; a classifier may have stages of its own."""
+        own = getattr(self.classifier, "stages", lambda: {"classifier": self.classifier})
+        return {"denoiser": self.denoiser, **own()}
 
 
 class CleanObjective(Supervised[nn.Module]):
@@ -85,3 +94,30 @@ def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor
 def file_name(method: str, backbone: Backbone) -> str:
     """Return "<method>[-<backbone>].safetensors", one file for all sigmas; the default backbone is left out."""
     return f"{method}{'' if backbone.name == RESNET.name else f'-{backbone.name}'}.safetensors"
+
+
+def load_own(method: DenoisedClassifier, checkpoint: Path | None, foreign: Collection[str]) -> None:
+    """Load the checkpoint's weights (None: keep the random ones) into the parts that are not `foreign`.
+
+    Raises:
+        CheckpointError: the file is unreadable or holds another model.
+    """
+    if checkpoint is None:
+        return
+    tensors, _ = load_checkpoint(checkpoint)
+    own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
+    load_weights(method, own, checkpoint)
+
+
+def check_pairs(config: Recipe, *pairs: tuple[str, str]) -> None:
+    """Return nothing where each option that is given comes with the other that it needs.
+
+    Args:
+        pairs: (option, the option it needs), both "" where not given.
+
+    Raises:
+        UsageError: an option without the other.
+    """
+    for option, needed in pairs:
+        if getattr(config, option) and not getattr(config, needed):
+            raise UsageError(f"{option} is given without {needed}; name that too, or leave both out")

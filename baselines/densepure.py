@@ -47,7 +47,7 @@ class DensePure(nn.Module):
     def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         """Return the share of votes of each class, (B,K), for x_noisy (B,C,H,W) in pixel units.
 
-        The class is the most frequent one (arXiv 2211.00322, Section 4); of equally frequent ones the paper says
+        The class is the most frequent one (arXiv 2211.00322); of equally frequent ones the paper says
         nothing, and the lowest wins. The shares have no gradient. A chain with a logit that is not finite makes its
         sample's shares NaN.
 
@@ -59,6 +59,10 @@ class DensePure(nn.Module):
         """
         chains = (self.pair(x_noisy, sigma, chain_keys(keys, chain)) for chain in range(self.votes))
         return torch.stack([_vote(logits) for logits in chains]).mean(0)
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name."""
+        return self.pair.stages()
 
 
 def _vote(logits: Tensor) -> Tensor:

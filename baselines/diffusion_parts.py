@@ -12,14 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.denoised import DenoisedClassifier, denoised_accuracy, file_name, train_classifier
+from baselines.denoised import (
+    DenoisedClassifier,
+    check_pairs,
+    denoised_accuracy,
+    file_name,
+    load_own,
+    train_classifier,
+)
 from baselines.diffusion import Chain, DiffusionDenoiser
 from baselines.external import load_classifier, load_denoiser
 from baselines.resnet import RESNET
 from baselines.unet import Denoiser
 from bench.augmentation import augment
-from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bench.errors import UsageError
+from bench.checkpoints import save_checkpoint
 from bench.noise import to_model_units
 from bench.train import Batch, Recipe, Supervised, TrainingJob, fit, provenance, seeded_initialisation
 from bench.types import Backbone, Task
@@ -38,7 +44,8 @@ class Config(Recipe):
         denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
             pipeline's folder, or "hub:owner/name".
         denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.
-        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size.
+        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
+            "transformers:" and a folder or hub name.
         classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
         reverse_steps: network calls of the reverse chain; 1 is one-shot.
         reverse_eta: noise of the chain; 1 is the ancestral sampler's, 0 none.
@@ -63,9 +70,7 @@ class Config(Recipe):
 
     def __post_init__(self) -> None:
         Chain(steps=self.reverse_steps, eta=self.reverse_eta)
-        for option, needed in (("denoiser_flags", "denoiser"), ("classifier_checkpoint", "classifier")):
-            if getattr(self, option) and not getattr(self, needed):
-                raise UsageError(f"{option} is given without {needed}; name that too, or leave both out")
+        check_pairs(self, ("denoiser_flags", "denoiser"), ("classifier_checkpoint", "classifier"))
 
     def own_denoiser(self) -> Denoiser:
         """Return our small denoiser of these sizes with random weights."""
@@ -112,11 +117,7 @@ def build(config: Config, checkpoint: Path | None) -> DenoisedClassifier:
         UsageError: a denoiser or classifier that does not fit the images or classes.
     """
     method = _own_parts(config)
-    if checkpoint is not None:
-        tensors, _ = load_checkpoint(checkpoint)
-        replaced = tuple(f"{part}." for part in ("denoiser", "classifier") if getattr(config, part))
-        own = {name: value for name, value in tensors.items() if not name.startswith(replaced)}
-        load_weights(method, own, checkpoint)
+    load_own(method, checkpoint, [part for part in ("denoiser", "classifier") if getattr(config, part)])
     if config.denoiser:
         method.denoiser = load_denoiser(config.denoiser, config.denoiser_flags, config.task)
     if config.classifier:

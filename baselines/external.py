@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from baselines import openai_unet
+from baselines.consistency_map import ConsistencyModel
 from baselines.diffusion import DiffusionDenoiser, Prediction
 from baselines.openai_flags import PRESETS, check_flags, complete_flags, parse_flags
 from baselines.resnet import Normalize
@@ -18,6 +20,9 @@ from bench.types import Task
 
 HUB = "hub:"
 """Begins a name that diffusers fetches from its hub."""
+
+TRANSFORMERS = "transformers:"
+"""Begins the folder, or the name on the hub, of a classifier of the transformers library."""
 
 
 def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
@@ -73,8 +78,39 @@ def from_pipeline(folder: Path) -> DiffusionDenoiser:
         CheckpointError: a part is missing, unreadable or not strictly loadable; pickled weights are never read.
         UsageError: a scheduler without betas (not a diffusion of fixed steps), or an unknown prediction type.
     """
-    from diffusers import DDPMScheduler, UNet2DModel
+    unet, scheduler = _read_pipeline(folder)
+    alphas_cumprod, prediction = _schedule(scheduler, folder)
+    return DiffusionDenoiser(unet, alphas_cumprod, prediction=prediction)
 
+
+def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
+    """Return a consistency model of the task's images, on the CPU in eval mode.
+
+    Args:
+        source: a folder of a diffusers ConsistencyModelPipeline, or "hub:owner/name".
+
+    Raises:
+        CheckpointError: a part is missing, unreadable or not strictly loadable, or source is no folder.
+        UsageError: a class-conditional model, a pipeline of another kind, images of another shape.
+    """
+    folder = _fetched(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{source} is no folder, expected one of a diffusers ConsistencyModelPipeline, or {HUB}owner/name"
+        )
+    unet, scheduler = _read_pipeline(folder)
+    if scheduler.get("_class_name") != "CMStochasticIterativeScheduler":
+        raise UsageError(
+            f"{folder}/scheduler is {scheduler.get('_class_name')}, expected the CMStochasticIterativeScheduler of a "
+            "consistency model; a diffusion model is a denoiser of dds"
+        )
+    _check_images(source, unet.config, task)
+    constants = {name: scheduler[name] for name in ("sigma_data", "sigma_min") if name in scheduler}
+    return ConsistencyModel(unet, **constants).eval()
+
+
+def _read_pipeline(folder: Path) -> tuple[UNet2DModel, dict[str, Any]]:
+    """Return a pipeline's U-Net and its scheduler's configuration; no weights are pickled, none is left over."""
     try:
         scheduler = DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True)
         unet, loaded = UNet2DModel.from_pretrained(
@@ -93,13 +129,10 @@ def from_pipeline(folder: Path) -> DiffusionDenoiser:
         )
     if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
         raise UsageError(f"{folder}/unet must be told a class, which a denoiser does not know")
-    alphas_cumprod, prediction = _schedule(scheduler, folder)
-    return DiffusionDenoiser(unet, alphas_cumprod, prediction=prediction)
+    return unet, scheduler
 
 
 def _schedule(scheduler: dict[str, Any], folder: Path) -> tuple[Tensor, Prediction]:
-    from diffusers import DDPMScheduler
-
     if "beta_schedule" not in scheduler and "trained_betas" not in scheduler:
         raise UsageError(
             f"{folder}/scheduler is {scheduler.get('_class_name')}, which has no betas; expected a scheduler of a "
@@ -113,6 +146,20 @@ def _schedule(scheduler: dict[str, Any], folder: Path) -> tuple[Tensor, Predicti
     return DDPMScheduler.from_config(scheduler).alphas_cumprod.double(), prediction
 
 
+class Resize(nn.Module):
+    """Brings images to a size (bicubic, antialiased), and leaves those of that size as they are."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return images (B,C,*size) for x (B,C,H,W)."""
+        if tuple(x.shape[2:]) == self.size:
+            return x
+        return F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False)
+
+
 class ResizedClassifier(nn.Module):
     """Resizes clean pixels (bicubic, antialiased) to a classifier's own input, normalises, classifies."""
 
@@ -120,26 +167,33 @@ class ResizedClassifier(nn.Module):
         self, network: nn.Module, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]
     ) -> None:
         super().__init__()
-        self.network, self.size, self.normalize = network, size, Normalize(mean, std)
+        self.network, self.resize, self.normalize = network, Resize(size), Normalize(mean, std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B,K) for pixels x (B,C,H,W) in [0,1]."""
-        if tuple(x.shape[2:]) != self.size:
-            x = F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False)
-        return self.network(self.normalize(x))
+        return self.network(self.normalize(self.resize(x)))
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name."""
+        return {"resize": self.resize, "classifier": self.network}
 
 
 def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier:
-    """Return timm's classifier with the input size, mean and deviation of timm's data config.
+    """Return a classifier of clean images with the input size, mean and deviation that its library states.
 
     Args:
-        name: timm's name of the model.
-        checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes.
+        name: timm's name of the model, or "transformers:" and a folder or hub name.
+        checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes. A classifier
+            of transformers brings its own.
 
     Raises:
-        UsageError: an unknown name, or another number of classes or channels than the task's.
-        CheckpointError: the file is unreadable or holds another model.
+        UsageError: an unknown name, another number of classes or channels than the task's, or transformers missing.
+        CheckpointError: the file or folder is unreadable or holds another model.
     """
+    if name.startswith(TRANSFORMERS):
+        if checkpoint:
+            raise UsageError(f"classifier {name} brings its own weights; leave classifier_checkpoint out")
+        return _from_transformers(name, task)
     import timm
 
     sizes = {"num_classes": task.num_classes} if checkpoint else {}
@@ -150,11 +204,66 @@ def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier
     if checkpoint:
         tensors, _ = load_state(Path(checkpoint))
         load_weights(network, tensors, Path(checkpoint))
-    data = timm.data.resolve_model_data_config(network)
-    found = (network.num_classes, data["input_size"][0])
+    channels = timm.data.resolve_model_data_config(network)["input_size"][0]
+    _check_classes(name, (network.num_classes, channels), task)
+    return resized(network)
+
+
+def _check_classes(name: str, found: tuple[int, int], task: Task) -> None:
+    """Return nothing where `found`, a classifier's classes and channels, are the task's."""
     if found != (task.num_classes, task.channels):
         raise UsageError(
             f"classifier {name!r} has {found[0]} classes and {found[1]} channels, but the data set has "
             f"{task.num_classes} and {task.channels}; name another, or its fine-tuned classifier_checkpoint"
         )
-    return ResizedClassifier(network, tuple(data["input_size"][1:]), data["mean"], data["std"])
+
+
+class Logits(nn.Module):
+    """A network of the transformers library, whose output has `logits`, as one that returns them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B,K) for normalised images (B,C,H,W)."""
+        return self.network(x).logits
+
+
+def _from_transformers(name: str, task: Task) -> ResizedClassifier:
+    """Return an image classifier of transformers; no pickled weights are read and no code of its folder is run."""
+    try:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+    except ImportError as error:
+        raise UsageError(
+            f"classifier {name} needs the transformers library: pip install 'rrcm-bench[transformers]'"
+        ) from error
+    source = name.removeprefix(TRANSFORMERS)
+    try:
+        network = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
+        processor = AutoImageProcessor.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{name} cannot be read: {first_line(error)}") from error
+    _check_classes(name, (network.config.num_labels, getattr(network.config, "num_channels", 3)), task)
+    mean, std = (0.0,) * task.channels, (1.0,) * task.channels
+    if processor.do_normalize:
+        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    return ResizedClassifier(Logits(network), _input_size(processor), mean, std)
+
+
+def _input_size(processor: Any) -> tuple[int, int]:
+    """Return height and width of what the network sees: of the crop where the processor crops, else of its resizing."""
+    size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
+    sides: dict[str, int] = dict(size)
+    if "shortest_edge" in sides:
+        return sides["shortest_edge"], sides["shortest_edge"]
+    return sides["height"], sides["width"]
+
+
+def resized(network: nn.Module, size: int | None = None) -> ResizedClassifier:
+    """Return timm's network behind the mean, deviation and input size of timm's data config, or of `size`."""
+    import timm
+
+    data = timm.data.resolve_model_data_config(network)
+    shape = tuple(data["input_size"][1:]) if size is None else (size, size)
+    return ResizedClassifier(network, shape, data["mean"], data["std"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from baselines import noisy
+from baselines import noisy, recipes
 from bench.train import TrainingJob
+
+NAMED_OPTIONS = noisy.NAMED_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +16,9 @@ class Config(noisy.Config):
     """Options of Gaussian augmentation: the network and the recipe of its training."""
 
 
-def cross_entropy(copies: list[Tensor], labels: Tensor) -> Tensor:
-    """Return the mean cross entropy of one noisy copy's logits (B,K) against labels (B,)."""
-    (logits,) = copies
-    return F.cross_entropy(logits, labels)
+def expand(config: Config) -> Config:
+    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
+    return recipes.expand("gaussian", config)
 
 
 def checkpoint_name(config: Config) -> str:
@@ -35,4 +33,4 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
-    noisy.train("gaussian", config, cross_entropy, 1, job)
+    noisy.train("gaussian", config, noisy.mean_cross_entropy, 1, job)

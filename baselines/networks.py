@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.dds import Config
+from baselines.lenet import lenet
 from baselines.resnet import resnet
 from bench.types import Network, Task
 
@@ -19,14 +20,11 @@ RESNETS = (("resnet", 14, _MNIST), ("cifar_resnet20", 20, _CIFAR10), ("cifar_res
 
 
 def networks() -> Iterator[Network]:
-    """Yield the residual networks and the denoiser of diffusion denoised smoothing, on the meta device."""
-    for name, depth, task in RESNETS:
-        with torch.device("meta"):
-            network = resnet(task, depth).eval()
-        parts = dict(network.get_submodule("1").named_children())
-        head = parts.pop("fc")
-        body = nn.ModuleList(parts.values())
-        yield Network(name=name, task=task, body=body, head=head, forward=network)
+    """Yield LeNet, the residual networks and the denoiser of diffusion denoised smoothing, on the meta device."""
+    with torch.device("meta"):
+        yield _classifier("lenet", _MNIST, lenet(_MNIST), "fc2")
+        for name, depth, task in RESNETS:
+            yield _classifier(name, task, resnet(task, depth), "fc")
     with torch.device("meta"):
         denoiser = Config(task=_MNIST, sigma=0.5).own_denoiser().eval()
 
@@ -34,3 +32,12 @@ def networks() -> Iterator[Network]:
         return denoiser.predict(x, x.new_zeros(len(x), dtype=torch.long))
 
     yield Network(name="dds (denoiser)", task=_MNIST, body=denoiser, forward=predict_noise)
+
+
+def _classifier(name: str, task: Task, network: nn.Module, head_name: str) -> Network:
+    """Return a classifier's parts: its last layer, and all else."""
+    parts = dict(network.get_submodule("1").named_children())
+    head = parts.pop(head_name)
+    return Network(
+        name=name, task=task, body=nn.ModuleList(parts.values()), head=head, forward=network.eval()
+    )

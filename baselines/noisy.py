@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.resnet import RESNET
+from bench import train as train_parts
 from bench.augmentation import augment
 from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bench.train import (
     Batch,
     Fitted,
-    Recipe,
     Supervised,
     TrainingJob,
     fit,
@@ -45,16 +48,20 @@ class NoisyObjective(Supervised[nn.Module]):
     """A loss over `copies` noisy copies of each augmented image; the score is held-out accuracy under noise."""
 
     def __init__(
-        self, network: nn.Module, loss: Loss, *, task: Task, sigma: float, copies: int, job: TrainingJob
+        self, network: nn.Module, loss: Loss, *, config: Config, copies: int, job: TrainingJob
     ) -> None:
         super().__init__(network)
-        self.task, self.sigma, self.copies, self.copies_loss = task, sigma, copies, loss
+        self.task, self.sigma, self.copies, self.copies_loss = config.task, config.sigma, copies, loss
         self.images, self.labels = job.held_out()
+
+    def noisy_copies(self, batch: Batch) -> Tensor:
+        """Return the copies that are classified, (copies B,C,H,W), all images' first copies first."""
+        x = augment(batch.x, self.task, batch.generator).repeat(self.copies, 1, 1, 1)
+        return with_noise(x, self.sigma, batch.generator)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
-        x = augment(batch.x, self.task, batch.generator).repeat(self.copies, 1, 1, 1)
-        logits = self.network(with_noise(x, self.sigma, batch.generator)).float()
+        logits = self.network(self.noisy_copies(batch)).float()
         return self.copies_loss(list(logits.chunk(self.copies)), batch.labels)
 
     def score(self, average: nn.Module) -> float:
@@ -62,13 +69,61 @@ class NoisyObjective(Supervised[nn.Module]):
         return noisy_accuracy(average, self.images, self.labels, self.sigma)
 
 
+RecipeName = Literal["small", "mnist", "cifar10", "imagenet"]
+
+NAMED_OPTIONS = ("recipe",)
+"""Options that stand for several others; see `baselines.recipes.expand`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(train_parts.Recipe):
+    """Recipe of a classifier trained on noisy images.
+
+    Attributes:
+        epochs: passes over the training images, looked at after each; 0 = max_steps counts instead.
+        drop_epochs: as drop_every, where epochs count.
+    """
+
+    epochs: int = 0
+    drop_epochs: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config(Recipe):
-    """Options that every method of this kind has, beside the recipe of its training."""
+    """Options that every method of this kind has, beside the recipe of its training.
+
+    Attributes:
+        recipe: name of the published recipe whose values the other options start from; "small" is their defaults.
+    """
 
     task: Task
     sigma: float
     backbone: Backbone = RESNET
+    recipe: RecipeName = "small"
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def in_steps(config: AnyConfig, images: int, *counted: str) -> AnyConfig:
+    """Return the configuration with epochs turned into steps over `images` training images.
+
+    Args:
+        counted: the method's own options that count epochs where the recipe does.
+    """
+    if config.epochs == 0:
+        return config
+    per_epoch = images // min(config.batch_size, images)
+    changes: dict[str, Any] = {name: getattr(config, name) * per_epoch for name in counted}
+    return replace(
+        config,
+        max_steps=config.epochs * per_epoch,
+        drop_every=config.drop_epochs * per_epoch,
+        evaluate_every=per_epoch,
+        patience=config.epochs,
+        epochs=0,
+        **changes,
+    )
 
 
 def build(config: Config, checkpoint: Path | None) -> NoisyClassifier:
@@ -90,12 +145,29 @@ def checkpoint_name(method: str, config: Config) -> str:
     return f"{method}{backbone}_sigma_{config.sigma:g}.safetensors"
 
 
-def train(method: str, config: Config, loss: Loss, copies: int, job: TrainingJob) -> Fitted:
-    """Train until held-out noisy accuracy stops rising, and write the method's checkpoint."""
-    name = checkpoint_name(method, config)
+def mean_cross_entropy(copies: list[Tensor], labels: Tensor) -> Tensor:
+    """Return the mean cross entropy of all copies' logits (B,K) against labels (B,)."""
+    return torch.stack([F.cross_entropy(logits, labels) for logits in copies]).mean()
+
+
+def train(
+    method: str,
+    config: Config,
+    loss: Loss,
+    copies: int,
+    job: TrainingJob,
+    objective_of: Callable[..., NoisyObjective] = NoisyObjective,
+) -> Fitted:
+    """Train until held-out noisy accuracy stops rising, and write the method's checkpoint.
+
+    Args:
+        copies: noisy copies of each image that the loss is given.
+        objective_of: makes the objective from what NoisyObjective takes.
+    """
+    name, config = checkpoint_name(method, config), in_steps(config, len(job.train_indices))
     with seeded_initialisation(job.seed):
         network = config.backbone.make(config.task, config.sigma)
-    objective = NoisyObjective(network, loss, task=config.task, sigma=config.sigma, copies=copies, job=job)
+    objective = objective_of(network, loss, config=config, copies=copies, job=job)
     fitted = fit(Path(name).stem, objective, config, job)
     described = {"method": method, "backbone": config.backbone.name, "sigma": config.sigma, "copies": copies}
     save_checkpoint(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.diffusion import DiffusionDenoiser
 from baselines.openai_flags import Flags
@@ -184,8 +184,13 @@ def denoiser(tensors: dict[str, Tensor], flags: Flags, source: Path) -> Diffusio
         raise UsageError(
             f"{source} has class_cond True, but a denoiser knows no class; use an unconditional one"
         )
+    return as_denoiser(convert(tensors, flags, source), flags)
+
+
+def as_denoiser(unet: nn.Module, flags: Flags) -> DiffusionDenoiser:
+    """Return a network of these flags as a denoiser."""
     return DiffusionDenoiser(
-        convert(tensors, flags, source),
+        unet,
         schedule(flags),
         prediction="sample" if flags.predict_xstart else "epsilon",
         time_scale=1000 / flags.diffusion_steps if flags.rescale_timesteps else 1.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,6 @@ from baselines.diffusion import DiffusionDenoiser
 from baselines.external import ResizedClassifier
 from baselines.resnet import Normalize
 from bench.noise import cosine_alphas_cumprod, linear_alphas_cumprod
-
-Denoise = Callable[[Tensor, float], Tensor]
-"""(x_noisy (B,C,H,W) in pixel units, sigma) -> denoised pixels."""
 
 PREDICTIONS = {"epsilon": "the noise", "sample": "the clean image", "v_prediction": "v"}
 """diffusers' name of what a network predicts -> ours in a sentence."""
@@ -29,7 +26,7 @@ def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, .
 
 def resized_to(network: nn.Module) -> tuple[int, int] | None:
     """Return (height, width) that the network resizes images to, or None where it leaves them as they are."""
-    layers = (layer.size for layer in network.modules() if isinstance(layer, ResizedClassifier))
+    layers = (layer.resize.size for layer in network.modules() if isinstance(layer, ResizedClassifier))
     return next(layers, None)
 
 
@@ -48,38 +45,69 @@ def schedule_name(denoiser: DiffusionDenoiser) -> str:
     return next(near, "its own")
 
 
-def denoiser_readings(denoiser: DiffusionDenoiser) -> dict[str, dict[str, Denoise]]:
-    """Return the ways to use a denoiser that released programs are confused in: question -> reading -> denoising.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A way to use a denoiser.
 
-    The first reading of each question is the declared one. A reading raises ValueError where its schedule ends
-    below the noise level.
+    Attributes:
+        denoiser: with its prediction, schedule and scale of time.
+        told: it is told this multiple of sigma; the noise is that of sigma.
+        sees_pixels: its images lie in [0,1] instead of [-1,1], with noise of sigma instead of 2 sigma.
     """
-    ours, steps = denoiser.denoise_pixels, len(denoiser.alphas_cumprod)
+
+    denoiser: DiffusionDenoiser
+    told: float = 1.0
+    sees_pixels: bool = False
+
+    def __call__(self, x_noisy: Tensor, sigma: float) -> Tensor:
+        """Return denoised pixels for x_noisy (B,C,H,W) in pixel units with noise of deviation sigma.
+
+        Raises:
+            ValueError: the schedule ends before that noise level.
+        """
+        if self.sees_pixels:
+            return self.denoiser(x_noisy, self.told * sigma)
+        return self.denoiser.denoise_pixels(x_noisy, self.told * sigma)
+
+
+def denoiser_readings(base: Reading) -> dict[str, dict[str, Reading]]:
+    """Return ways to use a denoiser that differ from `base` in one thing: question -> reading -> use.
+
+    The first reading of each question is `base` itself.
+    """
+    denoiser, steps = base.denoiser, len(base.denoiser.alphas_cumprod)
     said = schedule_name(denoiser)
     other = "linear" if said == "cosine" else "cosine"
     abar = {"linear": linear_alphas_cumprod, "cosine": cosine_alphas_cumprod}[other](steps)
-    predictions = {denoiser.prediction: ours} | {
-        name: _changed(denoiser, prediction=name) for name in PREDICTIONS if name != denoiser.prediction
+    predictions = {
+        f"predicts {PREDICTIONS[name]}": _changed(base, prediction=name)
+        for name in PREDICTIONS
+        if name != denoiser.prediction
     }
-    questions: dict[str, dict[str, Denoise]] = {
-        "prediction": {f"predicts {PREDICTIONS[name]}": use for name, use in predictions.items()},
-        "schedule": {f"{said} schedule": ours, f"{other} schedule": _changed(denoiser, alphas_cumprod=abar)},
-        "range": {"[-1,1]": ours, "[0,1]": lambda x_noisy, sigma: denoiser(x_noisy, sigma)},
-        "time": {
-            "time step of 2 sigma": ours,
-            "time step of sigma": lambda x_noisy, sigma: ours(x_noisy, sigma / 2),
-            "time step of 4 sigma": lambda x_noisy, sigma: ours(x_noisy, 2 * sigma),
-        },
+    told = {f"told {factor:g} sigma": replace(base, told=factor) for factor in (1.0, 0.5, 2.0)}
+    scales = {_fed(1.0): 1.0, _fed(1000 / steps): 1000 / steps}
+    times = {name: _changed(base, time_scale=scale) for name, scale in scales.items()}
+    ranges = {
+        name: replace(base, sees_pixels=pixels) for name, pixels in (("[-1,1]", False), ("[0,1]", True))
+    }
+    questions = {
+        "prediction": {f"predicts {PREDICTIONS[denoiser.prediction]}": base} | predictions,
+        "schedule": {f"{said} schedule": base, f"{other} schedule": _changed(base, alphas_cumprod=abar)},
+        "range": {"[0,1]" if base.sees_pixels else "[-1,1]": base} | ranges,
+        "sigma told": {f"told {base.told:g} sigma": base} | told,
     }
     if steps != 1000 and type(denoiser).predict is DiffusionDenoiser.predict:
-        scale = 1000 / steps if denoiser.time_scale == 1 else 1.0
-        questions["time"][f"time step fed times {scale:g}"] = _changed(denoiser, time_scale=scale)
+        questions["scale of time"] = {_fed(denoiser.time_scale): base} | times
     return questions
 
 
-def _changed(denoiser: DiffusionDenoiser, **attributes: object) -> Denoise:
-    """Return the denoising of a copy that shares the weights and differs in some attributes."""
-    other = copy.copy(denoiser)
+def _fed(scale: float) -> str:
+    return f"time step fed times {scale:g}"
+
+
+def _changed(base: Reading, **attributes: object) -> Reading:
+    """Return the reading of a copy of the denoiser that shares the weights and differs in some attributes."""
+    other = copy.copy(base.denoiser)
     for name, value in attributes.items():
         setattr(other, name, value)
-    return other.denoise_pixels
+    return replace(base, denoiser=other)

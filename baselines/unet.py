@@ -1,4 +1,4 @@
-"""The small denoiser: a diffusers U-Net on space-to-depth pixels, predicting the noise."""
+"""Small U-Nets of diffusers on space-to-depth pixels, and the small denoiser: such a U-Net predicting the noise."""
 
 from __future__ import annotations
 
@@ -12,36 +12,44 @@ from bench.noise import cosine_alphas_cumprod
 from bench.types import Task
 
 
-class Denoiser(DiffusionDenoiser):
-    """An epsilon-prediction diffusion model used for one denoising step (arXiv 2206.10550).
+def small_unet(task: Task, channels: tuple[int, ...], patch: int) -> UNet2DModel:
+    """Return a U-Net with random weights for images folded by `patch`.
 
-    The U-Net sees images folded by `patch`: (C,H,W) becomes (C patch^2, H/patch, W/patch), which costs patch^2
-    times less than the same channels at full resolution.
+    Folding makes (C,H,W) into (C patch^2, H/patch, W/patch), which costs patch^2 times less than the same channels
+    at full resolution.
 
     Raises:
         UsageError: patch times the U-Net's own halvings do not divide the image size.
     """
+    factor = patch * 2 ** (len(channels) - 1)
+    if task.image_size % factor:
+        raise UsageError(
+            f"patch {patch} and {len(channels)} resolutions need an image size that {factor} divides, "
+            f"got {task.image_size}."
+        )
+    folded = task.channels * patch**2
+    return UNet2DModel(
+        sample_size=task.image_size // patch,
+        in_channels=folded,
+        out_channels=folded,
+        layers_per_block=1,
+        block_out_channels=channels,
+        down_block_types=("DownBlock2D",) * len(channels),
+        up_block_types=("UpBlock2D",) * len(channels),
+        norm_num_groups=8,
+        add_attention=False,
+    )
+
+
+class Denoiser(DiffusionDenoiser):
+    """An epsilon-prediction diffusion model used for one denoising step (arXiv 2206.10550), on folded images.
+
+    Raises:
+        UsageError: as in `small_unet`.
+    """
 
     def __init__(self, task: Task, channels: tuple[int, ...], *, patch: int = 2, steps: int = 1000) -> None:
-        factor = patch * 2 ** (len(channels) - 1)
-        if task.image_size % factor:
-            raise UsageError(
-                f"patch {patch} and {len(channels)} resolutions need an image size that {factor} divides, "
-                f"got {task.image_size}."
-            )
-        folded = task.channels * patch**2
-        unet = UNet2DModel(
-            sample_size=task.image_size // patch,
-            in_channels=folded,
-            out_channels=folded,
-            layers_per_block=1,
-            block_out_channels=channels,
-            down_block_types=("DownBlock2D",) * len(channels),
-            up_block_types=("UpBlock2D",) * len(channels),
-            norm_num_groups=8,
-            add_attention=False,
-        )
-        super().__init__(unet, cosine_alphas_cumprod(steps))
+        super().__init__(small_unet(task, channels, patch), cosine_alphas_cumprod(steps))
         self.patch = patch
 
     def predict(self, x_t: Tensor, timesteps: Tensor) -> Tensor:

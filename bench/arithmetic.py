@@ -81,3 +81,16 @@ def compiled(
         return classifier(x_noisy, sigma, keys)
 
     return classify
+
+
+@contextmanager
+def many_programs(limit: int = 64) -> Iterator[None]:
+    """Let torch.compile hold one program for each batch size and method for a while, which by itself it would not.
+
+    Beyond its own limit it silently runs networks as they are.
+    """
+    from torch._dynamo import config
+
+    name = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"
+    with config.patch({name: limit}):
+        yield

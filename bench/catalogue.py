@@ -25,12 +25,27 @@ DATASETS: Mapping[str, str] = MappingProxyType(
 STANDARD_STRIDE: Mapping[str, int] = MappingProxyType({"cifar10": 20, "cifar100": 20, "imagenet": 100})
 """Data set name -> k, where the published tables certify every k-th test image, starting with image 0."""
 
+STANDARD_IMAGES = 500
+"""Images of each of these subsets."""
+
+NUM_CLASSES: Mapping[str, int] = MappingProxyType(
+    dict.fromkeys(("mnist5k", "mnist", "fashion-mnist", "cifar10", "svhn"), 10)
+    | {"cifar100": 100, "imagenet": 1000}
+)
+"""Data set name -> classes, where the data set fixes them."""
+
 IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     dict.fromkeys(("mnist5k", "mnist", "fashion-mnist"), (1, 28, 28))
     | dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))
     | {"imagenet": (3, 224, 224)}
 )
 """Data set name -> (channels, height, width) of its images, where the data set fixes it."""
+
+CLASS_COUNTS: Mapping[str, int] = MappingProxyType(
+    dict.fromkeys(("mnist5k", "mnist", "fashion-mnist", "cifar10", "svhn"), 10)
+    | {"cifar100": 100, "imagenet": 1000}
+)
+"""Data set name -> number of classes, where the data set fixes it."""
 
 SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from bench import processes
 from bench.errors import CheckpointError
 
 NAMED = 8
@@ -51,8 +52,10 @@ def save_checkpoint(
 ) -> None:
     """Write tensors with their configuration and provenance as one safetensors file, at once or not at all.
 
-    Floating-point tensors are stored as `dtype`.
+    Floating-point tensors are stored as `dtype`. Of several processes that train together the first one writes.
     """
+    if not processes.is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {
         name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -14,27 +16,50 @@ from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
 PROGRAM = "rrcm-bench"
 """Name of this program as installed, and of its version among a header's libraries."""
 
-_HINTS: dict[type, dict[str, Any]] = {cls: get_type_hints(cls) for cls in (RunHeader, Record, CostRecord)}
-_OPTIONAL = {
-    cls: {field.name for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING}
-    for cls in _HINTS
-}
+_KINDS: dict[str, type] = {"header": RunHeader, "certificate": Record, "cost": CostRecord}
 
 T = TypeVar("T")
 
 
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+@functools.cache
+def _optional(cls: Any) -> frozenset[str]:
+    fields = dataclasses.fields(cls)
+    return frozenset(field.name for field in fields if field.default is not dataclasses.MISSING)
+
+
 def encode(item: RunHeader | Record | CostRecord) -> bytes:
-    """Return the item's line.
+    """Return the item's line; see `encode_item`."""
+    return encode_item(item, _KINDS)
+
+
+def encode_item(item: Any, kinds: Mapping[str, type]) -> bytes:
+    """Return the line of a dataclass, with the kind that its type has in `kinds`.
 
     Raises:
         RecordsError: a number is NaN or infinite.
     """
-    kind = {RunHeader: "header", Record: "certificate", CostRecord: "cost"}[type(item)]
+    kind = next(name for name, cls in kinds.items() if cls is type(item))
     values = {"kind": kind} | _to_json(item)
     try:
         return (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
     except ValueError as error:
         raise RecordsError(f"a {kind} with NaN or infinity cannot be stored: {values}") from error
+
+
+def decode_item(line: bytes, kinds: Mapping[str, type], where: str) -> Any:
+    """Return the dataclass of a line, of the type that its kind has in `kinds`; `where` begins the messages.
+
+    Raises:
+        RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
+    """
+    values = _decode_object(line, where)
+    inner = _without_kind(values, tuple(kinds), where)
+    return _from_json(kinds[values["kind"]], inner, where)
 
 
 def decode_header(line: bytes, where: str) -> RunHeader:
@@ -63,10 +88,7 @@ def decode(line: bytes, where: str) -> Record | CostRecord:
     Raises:
         RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
     """
-    values = _decode_object(line, where)
-    inner = _without_kind(values, ("certificate", "cost"), where)
-    cls: type[Record | CostRecord] = Record if values["kind"] == "certificate" else CostRecord
-    return _from_json(cls, inner, where)
+    return decode_item(line, {"certificate": Record, "cost": CostRecord}, where)
 
 
 def _decode_object(line: bytes, where: str) -> dict[str, Any]:
@@ -113,10 +135,10 @@ def _to_json(item: Any) -> dict[str, Any]:
 
 def _from_json(cls: type[T], values: dict[str, Any], where: str) -> T:
     """Return the dataclass with these fields, each of its declared type; those with a default may be missing."""
-    hints = _HINTS[cls]
+    hints, optional = _hints(cls), _optional(cls)  # type: ignore[arg-type]
     for name in values.keys() - hints.keys():
         raise RecordsError(f"{where}: unknown field {name!r}")
-    for name in hints.keys() - values.keys() - _OPTIONAL[cls]:
+    for name in hints.keys() - values.keys() - optional:
         raise RecordsError(f"{where}: missing field {name!r}")
     return cls(
         **{name: _typed(hints[name], value, f"{where}, field {name}") for name, value in values.items()}

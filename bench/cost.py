@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.errors import ProtocolError, RecordsError
+from bench.power import Reader, nvml_reader
 from bench.types import Classifier, CostRecord
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Quartiles:
     median: float
     third: float
 
+    def times(self, factor: float) -> Quartiles:
+        """Return these values in a unit that is `factor` times smaller."""
+        return Quartiles(first=factor * self.first, median=factor * self.median, third=factor * self.third)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Speedup:
@@ -84,16 +89,11 @@ def measure(
     """
 
     def seconds_of(contender: Contender, batches: int) -> float:
-        synchronize()
-        start = clock()
-        for _ in range(batches):
-            contender.work()
-        synchronize()
-        return clock() - start
+        return timed(contender.work, batches, synchronize=synchronize, clock=clock)
 
     for contender in contenders:
         seconds_of(contender, 1)
-    batches = [_choose_batches(partial(seconds_of, contender), target_seconds) for contender in contenders]
+    batches = [choose_batches(partial(seconds_of, contender), target_seconds) for contender in contenders]
     memory = [peak_memory(partial(seconds_of, contender, 1)) for contender in contenders]
     seconds: list[list[float]] = [[] for _ in contenders]
     for repetition in range(repetitions):
@@ -103,7 +103,32 @@ def measure(
     return tuple(map(_record, contenders, batches, seconds, memory))
 
 
-def _choose_batches(seconds_of: Callable[[int], float], target_seconds: float) -> int:
+def timed(
+    work: Callable[[], object],
+    batches: int,
+    *,
+    synchronize: Callable[[], object],
+    clock: Callable[[], float],
+    wait_each: bool = False,
+) -> float:
+    """Return the seconds that some batches take, from an idle device to an idle device.
+
+    Args:
+        work: does one batch; it need not wait for the device.
+        wait_each: wait for the device after every batch, so that the seconds of one are its latency.
+    """
+    synchronize()
+    start = clock()
+    for _ in range(batches):
+        work()
+        if wait_each:
+            synchronize()
+    synchronize()
+    return clock() - start
+
+
+def choose_batches(seconds_of: Callable[[int], float], target_seconds: float) -> int:
+    """Return how many batches take about the target, at least one; `seconds_of` times some batches."""
     batches = 1
     while (seconds := seconds_of(batches)) < target_seconds / 4:
         batches *= 2
@@ -181,8 +206,67 @@ def _peak_resident(work: Callable[[], object]) -> int | None:
         work()
         return None
     work()
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), None)
+    return _status_bytes("VmHWM:")
+
+
+def _status_bytes(name: str) -> int | None:
+    """Return a line of the process's status on Linux, in bytes; None on other systems."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruments:
+    """What measures on one device; tests put a clock and a device of their own in its place.
+
+    Attributes:
+        device: its product name; type: "cpu", "cuda" or "mps".
+        clock: seconds, increasing.
+        synchronize: waits for the device's pending work.
+        mark: a point in the device's own time, to be compared by `between` once the device is idle.
+        between: seconds from one mark to a later one.
+        peak_memory: see `PeakMemory`; memory_now: bytes in use, None where the system does not tell.
+        read_load: power, clocks and temperature; None where there is no NVML.
+    """
+
+    device: str
+    type: str
+    clock: Callable[[], float]
+    synchronize: Callable[[], object]
+    mark: Callable[[], Any]
+    between: Callable[[Any, Any], float]
+    peak_memory: PeakMemory
+    memory_now: Callable[[], int | None]
+    read_load: Reader | None = None
+
+
+def instruments(device: torch.device, name: str) -> Instruments:
+    """Return the instruments of a device of that name: CUDA's events, elsewhere the system's clock."""
+    is_cuda = device.type == "cuda"
+    return Instruments(
+        device=name,
+        type=device.type,
+        clock=time.perf_counter,
+        synchronize=synchronizer(device),
+        mark=partial(_event, device) if is_cuda else time.perf_counter,
+        between=_event_seconds if is_cuda else lambda start, end: end - start,
+        peak_memory=peak_memory_meter(device),
+        memory_now=partial(torch.cuda.memory_allocated, device)
+        if is_cuda
+        else partial(_status_bytes, "VmRSS:"),
+        read_load=nvml_reader(device),
+    )
+
+
+def _event(device: torch.device) -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _event_seconds(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    return start.elapsed_time(end) / 1000
 
 
 def samples_per_second(cost: CostRecord) -> Quartiles:

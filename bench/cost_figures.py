@@ -12,7 +12,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from bench.comparison import REFERENCE, Comparison, MeasuredCost
@@ -28,6 +27,7 @@ from bench.plot_style import (
     legend_height,
     literal,
     styles,
+    use_plain_numbers,
 )
 
 TARGET_RADIUS = 0.5
@@ -72,7 +72,7 @@ def accuracy_against_cost_figure(comparison: Comparison) -> Figure | None:
     axes.set_xscale("log")
     axes.set_xlim(min(seconds) / 4, max(seconds) * 3)
     axes.set_ylim(_lowest(points), 104)
-    _use_plain_numbers(axes)
+    use_plain_numbers(axes.xaxis)
     samples = sorted({one.cost.samples_per_certificate for one in comparison.costs})
     axes.set_xlabel(f"seconds per certified image ({' or '.join(f'{count:,}' for count in samples)} samples)")
     axes.set_ylabel(f"certified at radius {radius:g} (%)")
@@ -147,7 +147,7 @@ def _finish_bars(axes: Axes, labels: Sequence[str], compared: Sequence[MeasuredC
     axes.set_xlim(slowest / (room if slowest < 0.95 else 1.1), fastest * room)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
-    _use_plain_numbers(axes)
+    use_plain_numbers(axes.xaxis)
 
 
 def _point(comparison: Comparison, label: str, radius: float) -> Point | None:
@@ -235,14 +235,6 @@ def _count(count: int) -> str:
         if count >= unit:
             return f"{count / unit:g}{name}"
     return str(count)
-
-
-def _use_plain_numbers(axes: Axes) -> None:
-    """Label a log axis 0.1, 1, 10, and between them where the range is short."""
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _place_labels(

@@ -23,6 +23,7 @@ class Look:
         learning_rate: base rate of the last step.
         seconds: wall time since the training began, interruptions left out.
         images: training images seen, repetitions counted.
+        waiting: share in [0,1] of the last steps' time in which the training waited for images; see `bench.batches`.
     """
 
     stage: str
@@ -32,6 +33,7 @@ class Look:
     learning_rate: float
     seconds: float
     images: int
+    waiting: float
 
 
 HEADER = tuple(field.name for field in fields(Look))
@@ -101,7 +103,7 @@ def _rows(path: Path) -> list[list[str]]:
 def _look(row: list[str]) -> Look:
     if len(row) != len(HEADER):
         raise ValueError(f"{len(row)} values instead of {len(HEADER)}")
-    stage, step, loss, score, rate, seconds, images = row
+    stage, step, loss, score, rate, seconds, images, waiting = row
     return Look(
         stage=stage,
         step=int(step),
@@ -110,4 +112,5 @@ def _look(row: list[str]) -> Look:
         learning_rate=float(rate),
         seconds=float(seconds),
         images=int(images),
+        waiting=float(waiting),
     )

@@ -35,11 +35,14 @@ from bench.types import Record, Run
 
 T = TypeVar("T")
 
+LOADER_IS_SLOW = 0.2
+"""Share of a training's time spent waiting for images above which the loader, not the model, sets the pace."""
+
 
 class TrainingDisplay:
     """A progress bar per stage of a training: step, loss, best held-out accuracy, time left at most."""
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, *, is_shown: bool = True) -> None:
         self._progress = progress or Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -51,6 +54,7 @@ class TrainingDisplay:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=Console(stderr=True),
+            disable=not is_shown,
         )
         self._tasks: dict[str, TaskID] = {}
 
@@ -64,6 +68,9 @@ class TrainingDisplay:
     def training(self, method: str, sigma: float, progress: TrainingProgress) -> None:
         """Show the progress of one stage."""
         score = "" if progress.score is None else f", held-out accuracy {progress.score:.1%}"
+        loader = ""
+        if progress.waiting > LOADER_IS_SLOW:
+            loader = f", {progress.waiting:.0%} of the time waiting for images: raise --workers"
         if progress.stage not in self._tasks:
             self._tasks[progress.stage] = self._progress.add_task(
                 f"train {progress.stage}", total=None, detail=""
@@ -72,7 +79,7 @@ class TrainingDisplay:
             self._tasks[progress.stage],
             total=progress.max_steps,
             completed=progress.step,
-            detail=f"steps, loss {progress.loss:.3f}{score}",
+            detail=f"steps, loss {progress.loss:.3f}{score}{loader}",
         )
 
 
@@ -197,6 +204,31 @@ class AuditDisplay:
         self._progress.update(self._tasks[key], completed=done)
 
 
+class TaskDisplay:
+    """A progress bar over steps of unequal length, with the name of the last one done."""
+
+    def __init__(self, total: int) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> TaskDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def done(self, name: str) -> None:
+        """Show that a step is done."""
+        self._progress.update(self._task, advance=1, description=name)
+
+
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Yield the items, with a bar on stderr."""
     with Progress(console=Console(stderr=True)) as progress:
@@ -225,9 +257,9 @@ def check_table(checks: Sequence[Check], size: Size) -> None:
     )
 
 
-def print_table(table: markup.Table) -> None:
-    """Print a table with its notes."""
-    _print_table(_stdout(), table)
+def print_table(table: markup.Table, *, has_intervals: bool = False) -> None:
+    """Print a table with its notes, and with the intervals of its numbers where asked to."""
+    _print_table(_stdout(240 if has_intervals else 160), table, has_intervals)
 
 
 def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -275,8 +307,8 @@ def samples_lines(run: Run) -> list[str]:
     return [saved_sentence(used, header.estimation)]
 
 
-def _print_table(console: Console, table: markup.Table) -> None:
-    """Print the table with one block per sigma, intervals under the numbers."""
+def _print_table(console: Console, table: markup.Table, has_intervals: bool = False) -> None:
+    """Print the table, one block after the other, with the intervals behind the numbers or without them."""
     shown = Table(title=table.caption, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for position, header in enumerate(table.headers):
         shown.add_column(header, justify="left" if position == 0 else "right", no_wrap=True)
@@ -284,11 +316,16 @@ def _print_table(console: Console, table: markup.Table) -> None:
         if block.title:
             shown.add_row(Text(block.title, style="italic"))
         for row in block.rows:
-            shown.add_row(*(Text(cell.text, style="bold" if cell.is_best else "") for cell in row))
+            shown.add_row(*(_text(cell, has_intervals) for cell in row))
         shown.add_section()
     console.print(shown)
     for note in table.notes:
         console.print(note, highlight=False, markup=False, style="dim")
+
+
+def _text(cell: markup.Cell, has_interval: bool) -> Text:
+    text = Text(cell.text, style="bold" if cell.is_best else "")
+    return text.append(f" {cell.detail}", style="not bold") if has_interval and cell.interval else text
 
 
 def status_table(run: Run) -> None:
@@ -342,7 +379,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _stdout() -> Console:
-    """Return the console for results; a pipe gets lines as wide as they need to be."""
+def _stdout(width: int = 160) -> Console:
+    """Return the console for results; a pipe gets lines of `width` characters."""
     console = Console()
-    return console if console.is_terminal else Console(width=160)
+    return console if console.is_terminal else Console(width=width)

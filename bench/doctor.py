@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bench import moments, registry
+from bench import moments
+from bench.denoiser_trials import ask_denoiser
 from bench.errors import CheckpointError, NumericalError
 from bench.noise import nearest_time
 from bench.passport import Subject
@@ -19,46 +20,32 @@ from bench.trial_images import Images
 from bench.trials import (
     CANNOT_TELL,
     IMAGES_PER_CLASS,
+    Answer,
     Trial,
-    Verdict,
     accuracy,
     fit_order,
     judge,
     judge_collapse,
     known_orders,
-    mean_error,
+    not_collapsed,
 )
 from bench.types import Classifier
 
 LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 """Noise levels that published classifiers are trained at, in pixel units."""
 
-DENOISED_LEVELS = (0.25, 0.5, 1.0)
-"""Noise levels at which a denoiser is tried."""
+PIXELS_PER_CALL = 2**18
+"""Pixels per call of a network: 64 images of 64x64, 4 of 256x256, so that large U-Nets fit in memory."""
 
 COARSE_GRID = 21
 """Points of the time grid that rRCM's released program takes where its user forgets --step, instead of 81."""
+
+OWN_ORDER = "the data set's order"
 
 BY_MOMENTS = "moments kept by batch norm"
 
 SMALLEST_TOLD = 1e-3
 """The sigma that stands for clean images in what a classifier is told."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One question: what was tried, and what that allows to say.
-
-    Attributes:
-        declared: the declared reading; None where nothing is declared.
-        by: what the verdict rests on.
-    """
-
-    question: str
-    declared: str | None
-    trials: tuple[Trial, ...]
-    verdict: Verdict
-    by: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +58,7 @@ class Use:
         scaling: what its network is made to see.
         order: (K,) class that each output stands for.
         sigma: the declared noise level, 0 for clean images; None where nothing is declared.
+        levels: noise levels at which readings are compared: clean, and the declared one (see `_usable_levels`).
         batch_size: images per call.
         batch_norm: the network's first batch norm, or None.
     """
@@ -80,13 +68,9 @@ class Use:
     scaling: Scaling
     order: NDArray[np.int64]
     sigma: float | None
+    levels: tuple[float, ...] = (0.0,)
     batch_size: int
     batch_norm: nn.BatchNorm2d | None
-
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """Noise levels at which readings are compared: clean, and the declared one."""
-        return (0.0,) if not self.sigma else (0.0, self.sigma)
 
     @property
     def tried_levels(self) -> tuple[float, ...]:
@@ -151,16 +135,22 @@ def condition_of(level: float) -> str:
 
 
 def examine(
-    subject: Subject, images: Images, device: torch.device, *, batch_size: int = 64
+    subject: Subject, images: Images, device: torch.device, *, batch_size: int | None = None
 ) -> Iterator[Answer]:
     """Yield the answers of a checkpoint, one question after the other, each asked under the answers found before.
+
+    Args:
+        batch_size: images per call; None: as many as hold PIXELS_PER_CALL.
 
     Raises:
         CheckpointError, NumericalError: as in `Use.outputs`.
     """
     images = replace(images, x=images.x.to(device), noise=images.noise.to(device))
+    if batch_size is None:
+        batch_size = max(1, min(len(images), PIXELS_PER_CALL // images.x[0, 0].numel()))
     if subject.denoiser is not None:
-        yield from _ask_denoiser(subject, images, device, batch_size)
+        subject.denoiser.to(device)
+        yield from ask_denoiser(subject.denoiser, images, batch_size)
     if subject.classifier is None:
         return
     if subject.network is not None:
@@ -178,20 +168,41 @@ def examine(
 
 
 def _ask_classifier(subject: Subject, use: Use, images: Images) -> Iterator[Answer]:
+    use = replace(use, levels=_usable_levels(use, images))
     scalings = _scalings(use)
     found = _ask_input(use, scalings, images)
-    use = _with_scaling(use, found, scalings)
-    labels, orders = _ask_labels(use, images)
-    if labels.verdict.kind == "looks like":
-        use = replace(use, order=orders[labels.verdict.readings[0]])
-        if found.verdict.kind == "cannot tell":
-            found = _ask_input(use, scalings, images.halves()[1])
-            use = _with_scaling(use, found, scalings)
     yield found
+    if (name := _only_one(found)) is not None:
+        use = replace(use, scaling=scalings[name])
+    labels, orders = _ask_labels(use, images)
     yield labels
-    yield _ask_sigma(use, images)
+    if (name := _only_one(labels)) is not None:
+        use = replace(use, order=orders[name])
+    sigma = _ask_sigma(use, images)
+    yield sigma
     if use.sigma and subject.is_told_sigma:
-        yield _ask_time(use, images)
+        time = _ask_time(use, use.sigma, images)
+        in_doubt = sigma.verdict.kind == "looks like"
+        yield replace(time, verdict=CANNOT_TELL, by="accuracy: sigma is in doubt") if in_doubt else time
+
+
+def _usable_levels(use: Use, images: Images) -> tuple[float, ...]:
+    """Return clean and the declared level, or the highest below it at which accuracy has not collapsed.
+
+    Where a network was trained at less noise than is declared, another scaling may do better under the declared
+    noise for no other reason than that it weakens the noise.
+    """
+    if not use.sigma:
+        return (0.0,)
+    levels = {sigma_name(level): level for level in use.tried_levels if level <= use.sigma}
+    kept = not_collapsed([use.trial(name, images, level) for name, level in levels.items()])
+    return (0.0, levels[kept[-1]]) if levels[kept[-1]] else (0.0,)
+
+
+def _only_one(answer: Answer) -> str | None:
+    """Return the alternative that a checkpoint looks like, if it is one."""
+    is_one = answer.verdict.kind == "looks like" and len(answer.verdict.readings) == 1
+    return answer.verdict.readings[0] if is_one else None
 
 
 def _scalings(use: Use) -> dict[str, Scaling]:
@@ -199,26 +210,26 @@ def _scalings(use: Use) -> dict[str, Scaling]:
     return {scaling.name: scaling for scaling in (use.declared, *others)}
 
 
-def _with_scaling(use: Use, answer: Answer, scalings: dict[str, Scaling]) -> Use:
-    if answer.verdict.kind != "looks like":
-        return use
-    return replace(use, scaling=scalings[answer.verdict.readings[0]])
-
-
 def _ask_input(use: Use, scalings: dict[str, Scaling], images: Images) -> Answer:
-    """Return what the network looks trained to see of pixels: by accuracy, and where that cannot tell, by moments."""
+    """Return what the network looks trained to see of pixels: by accuracy, and where that cannot tell, by moments.
+
+    Labels in another order are no fault of the scaling: each is tried under the order that suits it.
+    """
     declared = use.declared.name
+    uses = {name: replace(use, scaling=scaling) for name, scaling in scalings.items()}
+    orders = {name: _best_order(one, images) for name, one in uses.items()}
+    is_own = all(np.array_equal(order, use.order) for order in orders.values())
+    tried_on = images if is_own else images.halves()[1]
     trials = tuple(
-        replace(use, scaling=scaling).trial(name, images, level)
+        replace(one, order=orders[name]).trial(name, tried_on, level)
         for level in use.levels
-        for name, scaling in scalings.items()
+        for name, one in uses.items()
     )
     verdict = judge(trials, declared)
     by_accuracy = Answer(question="input", declared=declared, trials=trials, verdict=verdict, by="accuracy")
     if verdict.kind != "cannot tell" or use.batch_norm is None:
         return by_accuracy
-    left = [scalings[name] for name in (declared, *verdict.readings)]
-    mismatches = tuple(_least_mismatch(replace(use, scaling=scaling), images) for scaling in left)
+    mismatches = tuple(_least_mismatch(uses[name], images) for name in (declared, *verdict.readings))
     return Answer(
         question="input",
         declared=declared,
@@ -234,27 +245,49 @@ def _least_mismatch(use: Use, images: Images) -> Trial:
     return min(trials, key=lambda trial: trial.score)
 
 
-def _ask_labels(use: Use, images: Images) -> tuple[Answer, dict[str, NDArray[np.int64]]]:
-    """Return the answer and the orders tried: the known ones, and one fitted on the first half of the images.
+def _best_order(use: Use, images: Images) -> NDArray[np.int64]:
+    """Return the data set's order, or the one that beats it on the first half of the images."""
+    outputs, labels = _first_half(use, images)
+    orders = _orders(use, images, outputs, labels)
+    trials = {
+        name: accuracy(name, "", int((order[outputs] == labels).sum()), len(labels))
+        for name, order in orders.items()
+    }
+    best = max(trials, key=lambda name: trials[name].score)
+    return orders[best] if trials[best].beats(trials[OWN_ORDER]) else use.order
 
-    All orders are tried on the second half.
-    """
-    ours = "the data set's order"
-    orders = {ours: use.order, **known_orders(images.class_names)}
-    fitted_on, tried_on = images.halves()
-    if len(fitted_on) >= IMAGES_PER_CLASS * len(use.order):
-        outputs = np.concatenate([use.outputs(fitted_on, level) for level in use.levels])
-        order = fit_order(outputs, np.tile(fitted_on.labels, len(use.levels)), len(use.order))
+
+def _first_half(use: Use, images: Images) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return outputs and labels of the first half of the images, at every level one after the other."""
+    half = images.halves()[0]
+    outputs = np.concatenate([use.outputs(half, level) for level in use.levels])
+    return outputs, np.tile(half.labels, len(use.levels))
+
+
+def _orders(
+    use: Use, images: Images, outputs: NDArray[np.int64], labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the orders to try: the data set's, the known ones, and one fitted to outputs and labels."""
+    orders = {OWN_ORDER: use.order, **known_orders(images.class_names)}
+    if len(images) >= 2 * IMAGES_PER_CLASS * len(use.order):
+        order = fit_order(outputs, labels, len(use.order))
         if not any(np.array_equal(order, known) for known in orders.values()):
             orders["permuted labels"] = order
+    return orders
+
+
+def _ask_labels(use: Use, images: Images) -> tuple[Answer, dict[str, NDArray[np.int64]]]:
+    """Return the answer and the orders tried, all on the second half of the images."""
+    orders, tried_on = _orders(use, images, *_first_half(use, images)), images.halves()[1]
     trials = tuple(
         accuracy(name, condition_of(level), int((order[found] == tried_on.labels).sum()), len(tried_on))
         for level in use.levels
         for found in [use.outputs(tried_on, level)]
         for name, order in orders.items()
     )
-    verdict = judge(trials, ours)
-    return Answer(question="labels", declared=ours, trials=trials, verdict=verdict, by="accuracy"), orders
+    verdict = judge(trials, OWN_ORDER)
+    answer = Answer(question="labels", declared=OWN_ORDER, trials=trials, verdict=verdict, by="accuracy")
+    return answer, orders
 
 
 def _ask_sigma(use: Use, images: Images) -> Answer:
@@ -288,61 +321,14 @@ def sigma_name(level: float) -> str:
     return "clean images" if level == 0 else f"sigma {level:g}"
 
 
-def _ask_time(use: Use, images: Images) -> Answer:
-    """Return whether the network looks told another time than the declared one, the noise being the same."""
-    assert use.sigma is not None
+def _ask_time(use: Use, sigma: float, images: Images) -> Answer:
+    """Return whether the network looks told another time than the declared one, the noise being that of sigma."""
     told = {
-        "told sigma": use.sigma,
-        "told sigma / 2": use.sigma / 2,
-        "told 2 sigma": 2 * use.sigma,
-        "told the nearest time of a 21-point grid": nearest_time(use.sigma, COARSE_GRID) / 2,
+        "told sigma": sigma,
+        "told sigma / 2": sigma / 2,
+        "told 2 sigma": 2 * sigma,
+        "told the nearest time of a 21-point grid": nearest_time(sigma, COARSE_GRID) / 2,
     }
-    trials = tuple(use.trial(name, images, use.sigma, told=sigma) for name, sigma in told.items())
+    trials = tuple(use.trial(name, images, sigma, told=value) for name, value in told.items())
     verdict = judge(trials, "told sigma")
     return Answer(question="time", declared="told sigma", trials=trials, verdict=verdict, by="accuracy")
-
-
-def _ask_denoiser(
-    subject: Subject, images: Images, device: torch.device, batch_size: int
-) -> Iterator[Answer]:
-    """Yield an answer per question about a denoiser, by the error of its images at each noise level."""
-    subject.denoiser.to(device)
-    for question, readings in registry.readings().denoiser_readings(subject.denoiser).items():
-        trials = tuple(
-            mean_error(name, f"error, noise {sigma:g}", _errors(denoise, images, sigma, batch_size))
-            for sigma in DENOISED_LEVELS
-            for name, denoise in _that_reach(readings, sigma, images)
-        )
-        declared = next(iter(readings))
-        verdict = judge(trials, declared)
-        yield Answer(
-            question=f"denoiser, {question}",
-            declared=declared,
-            trials=trials,
-            verdict=verdict,
-            by="error of the denoised images",
-        )
-
-
-Denoise = Callable[[Tensor, float], Tensor]
-
-
-@torch.inference_mode()
-def _that_reach(readings: dict[str, Denoise], sigma: float, images: Images) -> Iterator[tuple[str, Denoise]]:
-    """Yield the readings whose schedule reaches the noise level; none where the declared one does not."""
-    for position, (name, denoise) in enumerate(readings.items()):
-        try:
-            denoise(images.x[:1], sigma)
-        except ValueError:
-            if position == 0:
-                return
-            continue
-        yield name, denoise
-
-
-@torch.inference_mode()
-def _errors(denoise: Denoise, images: Images, sigma: float, batch_size: int) -> NDArray[np.float64]:
-    """Return the root mean squared error of each denoised image, (n,) in pixel units."""
-    x_noisy = images.x + sigma * images.noise
-    x_hat = torch.cat([denoise(part, sigma) for part in x_noisy.split(batch_size)])
-    return (x_hat - images.x).double().square().flatten(1).mean(dim=1).sqrt().cpu().numpy()

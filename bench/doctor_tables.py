@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bench.doctor import Answer
 from bench.markup import Block, Cell, Table
-from bench.trials import Trial
+from bench.trials import Answer, Trial
 
 MORE = 4
 """Readings at most that "cannot tell" lists."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,6 +37,26 @@ def device_name(device: torch.device) -> str:
         return device.type
     threads = torch.get_num_threads()
     return f"{_cpu_model()}, {threads} thread{'s' * (threads > 1)}"
+
+
+PEAKS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "H200": {"bfloat16": 989.4e12, "tf32": 494.7e12, "float32": 66.9e12},
+        "H100 NVL": {"bfloat16": 835.5e12, "tf32": 417.5e12, "float32": 60.0e12},
+        "H100 PCIe": {"bfloat16": 756.5e12, "tf32": 378.0e12, "float32": 51.2e12},
+        "H100": {"bfloat16": 989.4e12, "tf32": 494.7e12, "float32": 66.9e12},
+    }
+)
+"""Part of a device's name -> operations per second that its data sheet gives for dense matrices, by arithmetic.
+
+The first name that fits counts; plain H100 is the SXM board.
+"""
+
+
+def peak_flops(device: str, precision: str) -> float | None:
+    """Return the operations per second that the device can do at most, None where it is not known."""
+    known = next((peaks for name, peaks in PEAKS.items() if name in device), {})
+    return known.get(precision)
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -75,13 +75,14 @@ def _residual_network(content: dict[str, Any], sigma: float | None, source: Path
     arch, tensors = str(content["arch"]), _state_dict(content)
     plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in tensors.items()}
     weights = {name: value for name, value in plain.items() if value.dim() > 0}
-    if "1.conv1.weight" not in weights or "1.fc.weight" not in weights:
+    head = "1.fc2.weight" if arch == "lenet" else "1.fc.weight"
+    if "1.conv1.weight" not in weights or head not in weights:
         raise CheckpointError(
             f"{source} holds {arch!r} with names such as {next(iter(plain), 'none')!r}, expected 1.conv1.weight "
-            "and 1.fc.weight (normalisation, then the network)."
+            f"and {head} (normalisation, then the network)."
         )
-    num_classes, channels = len(weights["1.fc.weight"]), weights["1.conv1.weight"].shape[1]
-    side = 32 if arch.startswith("cifar_") else 224
+    num_classes, channels = len(weights[head]), weights["1.conv1.weight"].shape[1]
+    side = 28 if arch == "lenet" else 32 if arch.startswith("cifar_") else 224
     task = Task(dataset="", channels=channels, image_size=side, num_classes=num_classes)
     with torch.device("meta"):
         expected = registry.backbone(arch).make(task, 0.5).state_dict()

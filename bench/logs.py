@@ -77,10 +77,13 @@ class Log:
         return max(row.digits for row in self.rows)
 
 
-def read_log(path: Path) -> Log:
+def read_log(path: Path, *, allows_repeats: bool = False) -> Log:
     """Return a published log, its columns found by name or, without a header line, by their shape.
 
     Without a header six columns or more are `COLUMNS`; five lack either the first or the last of them.
+
+    Args:
+        allows_repeats: keep images that stand in it twice.
 
     Raises:
         RecordsError: the file cannot be read, a row does not fit, or an image stands in it twice.
@@ -96,7 +99,8 @@ def read_log(path: Path) -> Log:
                 f"'{' '.join(COLUMNS)}', separated by tabs"
             )
         log = _read_by_name(path, lines[1:], names, first_line=2)
-    _check_unique(path, log)
+    if not allows_repeats:
+        _check_unique(path, log)
     return log
 
 
@@ -140,7 +144,7 @@ def log_notes(log: Log, config: RunConfig) -> tuple[str, ...]:
             "unit of the last digit"
         )
     notes = [origin, *_doubts(log, config)]
-    notes += _about_correct(log.rows)
+    notes += about_correct(log.rows)
     if log.rows[0].index is None:
         notes.append("it names no images: its rows are numbered from 0, which is no position in the data set")
     if log.rows[0].seconds is None:
@@ -320,7 +324,7 @@ def _doubts(log: Log, config: RunConfig) -> list[str]:
     ]
 
 
-def _about_correct(rows: Sequence[LogRow]) -> list[str]:
+def about_correct(rows: Sequence[LogRow]) -> list[str]:
     """Return a sentence where the column `correct` disagrees with label and class, which are what counts."""
     written = [row.correct for row in rows]
     actual = [int(row.predict == row.label) for row in rows]

@@ -39,14 +39,14 @@ def sigma_to_model(sigma: float) -> float:
     return 2.0 * sigma
 
 
-def karras_grid(num_scales: int) -> Tensor:
+def karras_grid(num_scales: int, sigma_max: float = SIGMA_MAX) -> Tensor:
     """Return the N times t_0 > ... > t_{N-1} of the trajectory, (N,) float64, model units.
 
-    t_i = (80^(1/7) + i/(N-1) (0.002^(1/7) - 80^(1/7)))^7, from SIGMA_MAX down to SIGMA_MIN
+    t_i = (sigma_max^(1/7) + i/(N-1) (0.002^(1/7) - sigma_max^(1/7)))^7, from sigma_max down to SIGMA_MIN
     (arXiv 2206.00364, Eq. 5).
     """
     steps = torch.linspace(0, 1, num_scales, dtype=torch.float64)
-    start, stop = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
+    start, stop = sigma_max ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
     return (start + steps * (stop - start)) ** RHO
 
 
@@ -123,6 +123,8 @@ def keyed_noise(keys: Tensor, step: int, shape: tuple[int, ...], device: torch.d
 
 
 def _normal(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    if device.type == "meta":  # operations are counted from shapes
+        return torch.empty(shape, device=device)
     if device.type == "cuda":
         return philox.normal(seed, shape, device, _compiled_philox())
     return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)

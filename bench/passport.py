@@ -205,7 +205,7 @@ def _plug_in(source: str, request: Request) -> Subject:
         ) from error
     if not callable(made):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
-    module = made if isinstance(made, nn.Module) else None
+    module = made.eval() if isinstance(made, nn.Module) else None
     if module is not None and _takes_pixels_alone(module):
         made = from_module(module)
     rows = [("made by", f"plug-in {source}"), ("method", type(module or made).__name__)]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import seaborn
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.comparison import Comparison, Named
 
@@ -63,8 +65,10 @@ COLORS = (
     "#ece133",
     "#fbafe4",
 )
-_LINES: tuple[Any, ...] = ("-", (0, (4.5, 1.5)), (0, (5, 1.3, 1, 1.3)), (0, (1.2, 1.2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+"""Colours of lines and markers in order: seaborn's colour-blind safe palette."""
+
+LINES: tuple[Any, ...] = ("-", (0, (4.5, 1.5)), (0, (5, 1.3, 1, 1.3)), (0, (1.2, 1.2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _PUBLISHED_LINE = (0, (0.9, 2.2))
 _KNOWN = ("rrcm", "gaussian", "consistency", "dds")
 
@@ -105,8 +109,8 @@ def styles(comparison: Comparison) -> dict[str, Style]:
     return {
         one.label: Style(
             color=COLORS[order[one.method] % len(COLORS)],
-            line=_LINES[(order[one.method] + one.run_number) % len(_LINES)],
-            marker=_MARKERS[order[one.method] % len(_MARKERS)],
+            line=LINES[(order[one.method] + one.run_number) % len(LINES)],
+            marker=MARKERS[order[one.method] % len(MARKERS)],
             is_hollow=one.run_number % 2 == 1,
         )
         for one in named
@@ -115,7 +119,7 @@ def styles(comparison: Comparison) -> dict[str, Style]:
 
 def published_style(color: str, number: int) -> Style:
     """Return how a method's published curve `number` is drawn: dotted in the method's colour, markers empty."""
-    marker = _MARKERS[number % len(_MARKERS)]
+    marker = MARKERS[number % len(MARKERS)]
     return Style(color=color, line=_PUBLISHED_LINE, marker=marker, is_hollow=True, is_published=True)
 
 
@@ -123,6 +127,14 @@ def grid_shape(panels: int) -> tuple[int, int]:
     """Return (rows, columns) for that many panels: up to three in a row, four as two by two."""
     columns = 2 if panels == 4 else min(panels, 3)
     return -(-panels // columns), columns
+
+
+def use_plain_numbers(axis: Axis) -> None:
+    """Label a log axis 0.1, 1, 10, and between them where the range is short."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def literal(text: str) -> str:

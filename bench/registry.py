@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.catalogue import nearest_hint
 from bench.errors import UsageError
 from bench.overrides import override
-from bench.types import Backbone, MethodModule, Network, Task
+from bench.types import Architecture, Backbone, Chains, MethodModule, Network, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +40,15 @@ _BUILT_IN = {
         "baselines.densepure",
         "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
     ),
+    "consistency-model": (
+        "baselines.consistency_model",
+        "consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
+    ),
+    "smoothadv": (
+        "baselines.smoothadv",
+        "SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
+    ),
+    "macer": ("baselines.macer", "MACER (arXiv 2001.02378): training for a large certified radius"),
 }
 
 
@@ -127,8 +136,8 @@ def has_backbone(name: str) -> bool:
 def backbone(name: str) -> Backbone:
     """Return a network by name.
 
-    "resnet" is a ResNet-14 of the CIFAR form, "cifar_resnet110" and so on are others of that form, "vit" is
-    rRCM's encoder at a fixed sigma, and any other name is timm's.
+    "resnet" is a ResNet-14 of the CIFAR form, "cifar_resnet110" and so on are others of that form, "lenet" is for
+    28x28 images, "vit" is rRCM's encoder at a fixed sigma, and any other name is timm's.
 
     Raises:
         UsageError: neither of these; the nearest name is given.
@@ -138,10 +147,12 @@ def backbone(name: str) -> Backbone:
         return resnet.RESNET
     if name.startswith("cifar_resnet") and name.removeprefix("cifar_resnet").isdecimal():
         return resnet.backbone(name, int(name.removeprefix("cifar_resnet")))
+    if name == "lenet":
+        return importlib.import_module("baselines.lenet").LENET
     if name == "vit":
         return Backbone(name=name, make=importlib.import_module("rrcm.model").make_backbone)
     timm = importlib.import_module("timm")
-    known = ["resnet", "cifar_resnet110", "vit", *timm.list_models()]
+    known = ["resnet", "cifar_resnet110", "lenet", "vit", *timm.list_models()]
     if name not in known:
         raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, known)}")
     return Backbone(name=name, make=lambda task, sigma: _timm_model(name, task))
@@ -153,9 +164,35 @@ def networks() -> Iterator[Network]:
         yield from importlib.import_module(module).networks()
 
 
+def architectures(family: str, chains: Chains) -> dict[str, Architecture]:
+    """Return the methods of a family, "imagenet" or "cifar10" or one of these with "-reduced" behind it, by name."""
+    return {
+        one.name: one
+        for module in ("rrcm.architectures", "baselines.architectures")
+        for one in importlib.import_module(module).architectures(family, chains)
+    }
+
+
+def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Architecture:
+    """Return a method with the given options, and random weights, as something to measure.
+
+    Raises:
+        UsageError: as in `configure`.
+    """
+    config, module = configure(name, task, sigma, options), load(name)
+    torch = importlib.import_module("torch")
+
+    def on_cpu() -> Any:
+        with torch.device("cpu"):  # whatever device is asked for: not every module can be made elsewhere
+            return module.build(config, None)
+
+    return Architecture(name=name, task=task, build=lambda make: make(name, on_cpu), batch_size=128)
+
+
 def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """Return (headers, rows) of the published recipes that options can name."""
-    return importlib.import_module("rrcm.presets").recipe_tables()
+    """Return (headers, rows) of the published recipes that options can name: rRCM's, then the baselines'."""
+    modules = ("rrcm.presets", "baselines.recipes")
+    return [table for name in modules for table in importlib.import_module(name).recipe_tables()]
 
 
 def released() -> Any:

@@ -6,6 +6,7 @@ Near p = 1 a bound p_lower loses digits in float64, so the certifier carries the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -206,6 +207,93 @@ def proportion_interval(
     low = special.betaincinv(np.maximum(successes, 1), failures + 1, side)
     high = special.betainccinv(successes + 1, np.maximum(failures, 1), side)
     return np.where(successes == 0, 0.0, low)[()], np.where(failures == 0, 1.0, high)[()]
+
+
+def paired_interval(
+    only_first: int, only_second: int, images: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the score interval of the difference of two shares over the same images (Tango 1998, doi
+    10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B).
+
+    It holds the differences that the score test of paired shares does not reject: approximate, but close to its
+    confidence also where few images tell the two apart.
+
+    Args:
+        only_first: images that have the property in the first sample alone.
+        only_second: images that have it in the second alone.
+        images: images in all, >= only_first + only_second, >= 1.
+        confidence: in (0, 1).
+
+    Returns:
+        (low, high) of first minus second, in [-1,1].
+
+    Raises:
+        ValueError: a count or the confidence lies outside its range.
+    """
+    if min(only_first, only_second) < 0 or not 1 <= images >= only_first + only_second:
+        raise ValueError(
+            f"paired counts need 0 <= only_first + only_second <= images and images >= 1, got {only_first}, "
+            f"{only_second} of {images}"
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
+    critical = float(special.ndtri((1 + confidence) / 2))
+    low = -_highest_difference(only_second, only_first, images, critical)
+    return low, _highest_difference(only_first, only_second, images, critical)
+
+
+def _highest_difference(only_first: int, only_second: int, images: int, critical: float) -> float:
+    """Return the largest difference whose score is at least -critical."""
+    found = only_first - only_second
+    if found == images:
+        return 1.0
+    if only_first == only_second == 0:  # the score is -sqrt(images d / (1 - d))
+        return critical**2 / (images + critical**2)
+    if found == -images:  # the score is -sqrt(images (1 + d) / (1 - d))
+        return 2 * critical**2 / (images + critical**2) - 1
+
+    def excess(difference: float) -> float:
+        """Return score^2 - critical^2, times the variance, which is least at the constrained estimate."""
+        linear = (2 * images - found) * difference - only_first - only_second
+        constant = -only_second * difference * (1 - difference)
+        root = math.sqrt(max(0.0, linear**2 - 8 * images * constant))
+        share = max(0.0, root - linear) / (4 * images)  # only in the second, given the difference
+        variance = images * (2 * share + difference * (1 - difference))
+        return (found - images * difference) ** 2 - critical**2 * variance
+
+    return float(optimize.brentq(excess, found / images, 1.0, xtol=1e-14))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return the p-values adjusted for their number (Holm 1979), in their order, each in [0,1].
+
+    Rejecting where the adjusted value is at most alpha makes any false rejection at most alpha likely, however
+    the tests depend on each other.
+    """
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return tuple(adjusted)
+
+
+def most_failures(trials: int, alpha: float, confidence: float) -> int:
+    """Return the fewest failures that are not exceeded with probability `confidence`.
+
+    Args:
+        trials: independent trials, each failing with probability alpha at most; >= 0.
+        alpha, confidence: in (0, 1).
+
+    Raises:
+        ValueError: alpha or confidence lies outside (0, 1).
+    """
+    if not (0 < alpha < 1 and 0 < confidence < 1):
+        raise ValueError(f"alpha and confidence must lie between 0 and 1, got {alpha!r} and {confidence!r}")
+    failures = 0
+    while failures < trials and binomial_upper_tail(failures + 1, trials, alpha) > 1 - confidence:
+        failures += 1
+    return failures
 
 
 def bernoulli_divergence(p: float, q: float) -> float:

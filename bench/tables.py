@@ -77,6 +77,16 @@ def main_table(runs: Sequence[Run]) -> Table:
     return _accuracy_table(accuracy_frame(comparison), runs, comparison)
 
 
+def acr_table(runs: Sequence[Run]) -> Table:
+    """Return ACR, accuracies and abstention as one table, a row per method, a block per sigma.
+
+    Raises:
+        RecordsError, ProtocolError: as `write_tables`.
+    """
+    comparison = compare(runs)
+    return _acr_table(acr_frame(comparison), runs, comparison)
+
+
 def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
     """Return certified accuracies, one row per (block, label, radius), unrounded.
 
@@ -261,14 +271,15 @@ def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
             f"precision {header.precision}."
         )
         limits = (
-            f"{format_radius(largest_radius(_rule(header), sigma), 3)} at σ = {sigma:g}"
+            f"{format_radius(largest_radius(rule_of(header), sigma), 3)} at σ = {sigma:g}"
             for sigma in header.sigmas
         )
         sentences.append(f"Largest radius that n = {header.n} draws can certify: {', '.join(limits)}.")
     return tuple(dict.fromkeys(sentences))
 
 
-def _rule(header: RunHeader) -> Rule:
+def rule_of(header: RunHeader) -> Rule:
+    """Return how a run's counts became bounds."""
     estimation, bound = cast("Estimation", header.estimation), cast("Bound", header.bound)
     return Rule(n=header.n, alpha=header.alpha, estimation=estimation, bound=bound)
 

@@ -11,54 +11,22 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bench import curves
-from bench.batches import Batch, Progress, TrainingJob, seeded, training_batch
+from bench import curves, processes
+from bench.batches import Batch, Loader, Progress, TrainingJob, seeded
 from bench.checkpoints import first_line, load_torch_file
 from bench.curves import Look
 from bench.errors import CheckpointError, NumericalError
 from bench.hardware import device_name
+from bench.recipes import Recipe, rate_scale
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How long and how fast to train.
-
-    Attributes:
-        max_steps: steps at most; the horizon of the cosine schedule.
-        evaluate_every: steps between two looks at the held-out part.
-        patience: looks without a new best after which training stops.
-        schedule: "constant" or "cosine", both after a linear warm-up of warmup_steps.
-        cosine_steps: step at which the cosine reaches 0; 0 = max_steps.
-        rate_every: steps for which a learning rate is held; above 1 (an epoch) the first of them has rate 0.
-        ema_decay: decay per step of the averaged weights, which are the ones evaluated and kept.
-        clip: largest gradient norm; 0 = no clipping.
-        clip_from: first step that is clipped.
-        precision: arithmetic of the forward pass; weights and losses stay float32.
-    """
-
-    max_steps: int = 20_000
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_steps: int = 100
-    schedule: Literal["constant", "cosine"] = "constant"
-    cosine_steps: int = 0
-    rate_every: int = 1
-    ema_decay: float = 0.998
-    evaluate_every: int = 100
-    patience: int = 10
-    clip: float = 1.0
-    clip_from: int = 0
-    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Objective(Protocol):
@@ -100,49 +68,67 @@ class Supervised(Generic[Network]):
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The averaged network with the best held-out score (the last one, where none is measured), and what it took."""
+    """The averaged network with the best held-out score (the last one, where none is measured), and what it took.
+
+    `skipped` counts the steps that changed nothing, since their loss or gradient was not finite.
+    """
 
     network: nn.Module
     score: float | None
     steps: int
     images_seen: int
     seconds: float
+    skipped: int
 
 
 def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> Fitted:
     """Train until the held-out score stops rising (or for max_steps), and return the averaged network.
 
-    Repeating the call after an interruption continues from the last saved state. Each look at the held-out images
-    adds a line to <workspace>/<stage>.csv, which stays; see `bench.curves`.
+    Repeating the call after an interruption continues from the last saved state: that of the last look, or of the last
+    multiple of `job.checkpoint_every` steps. Each look at the held-out images adds a line to <workspace>/<stage>.csv,
+    which stays; see `bench.curves`. Where several processes train together (see `bench.processes`), recipe.batch_size
+    is that of all, and the first process writes.
 
     Raises:
-        NumericalError: the loss is not finite; the message names the step.
+        NumericalError: the loss or its gradient was not finite too often; the message names the step.
         CheckpointError: the saved state is of another network.
     """
-    run = _Fit(stage, objective, recipe, job)
-    run.resume()
-    while not run.is_over():
-        run.advance()
-        if run.step % recipe.evaluate_every == 0 or run.is_over():
-            run.evaluate()
-            run.save()
-    return run.finish()
+    with closing(Loader(job, recipe.batch_size)) as loader:
+        run = _Fit(stage, objective, recipe, job, loader)
+        run.resume()
+        is_over = run.is_over()
+        while not is_over:
+            run.advance()
+            is_over = run.is_over()
+            if is_over or run.step % recipe.evaluate_every == 0:
+                run.evaluate()
+                run.save()
+                is_over = is_over or run.is_over()
+            elif job.checkpoint_every is not None and run.step % job.checkpoint_every == 0:
+                run.save()
+        return run.finish()
 
 
 class _Fit:
     """State of one training run: what `fit` saves and resumes."""
 
-    def __init__(self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> None:
-        self.stage, self.objective, self.recipe, self.job = stage, objective, recipe, job
+    def __init__(
+        self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob, loader: Loader
+    ) -> None:
+        self.stage, self.objective, self.recipe, self.job, self.loader = stage, objective, recipe, job, loader
         self.network = objective.network.to(job.device)
         objective.companions.to(job.device)
+        processes.share_statistics(self.network)
+        processes.share_statistics(objective.companions)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.best = copy.deepcopy(self.average.state_dict())
         groups = list(objective.parameter_groups(recipe.learning_rate))
         self.base_rates = [group["lr"] for group in groups]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        self.optimizer = _optimizer(groups, recipe)
+        self.scaler = torch.amp.GradScaler(job.device.type, enabled=recipe.precision == "float16")
         self.step, self.stale, self.seconds, self.loss = 0, 0, 0.0, math.nan
         self.losses: list[float] = []
+        self.skipped, self.skipped_in_row = 0, 0
         self.best_score: float | None = None
         self.started = time.perf_counter()
         self.state_path = job.workspace / f"{stage}.pt"
@@ -153,7 +139,7 @@ class _Fit:
         return (
             self.step >= self.recipe.max_steps
             or self.stale >= self.recipe.patience
-            or (limit is not None and self.elapsed() >= limit)
+            or (limit is not None and processes.of_first(self.elapsed(), self.job.device) >= limit)
         )
 
     def elapsed(self) -> float:
@@ -165,25 +151,48 @@ class _Fit:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * scale
         device_type = self.job.device.type
-        with torch.autocast(device_type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            loss = self.objective.loss(training_batch(self.job, self.recipe.batch_size, self.step))
-        if not torch.isfinite(loss):
-            raise NumericalError(
-                f"The loss of {self.stage} is {loss.item()} at step {self.step}: try a lower learning rate."
-            )
+        low = torch.float16 if self.recipe.precision == "float16" else torch.bfloat16
+        with torch.autocast(device_type, low, enabled=self.recipe.precision != "float32"):
+            loss = self.objective.loss(self.loader.batch(self.step))
         self.optimizer.zero_grad()
-        loss.backward()
-        if self.recipe.clip > 0 and self.step >= self.recipe.clip_from:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        update_average(
-            self.average, self.network, min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
-        )
-        self.objective.after_step(self.step)
+        self.scaler.scale(loss).backward()
+        processes.average_gradients(self.network.parameters())
+        self.scaler.unscale_(self.optimizer)
+        self.loss, norm = processes.mean(loss).item(), self._clip()
+        if math.isfinite(self.loss) and math.isfinite(norm):
+            self._update()
+        else:
+            self._skip(norm)
+        self.scaler.update()
         self.step += 1
-        self.loss = loss.item()
-        self.losses.append(self.loss)
         self.job.report(self._progress())
+
+    def _clip(self) -> float:
+        """Clip the gradient where the recipe says so, and return its norm before."""
+        is_clipped = self.recipe.clip > 0 and self.step >= self.recipe.clip_from
+        limit = self.recipe.clip if is_clipped else math.inf
+        return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+
+    def _update(self) -> None:
+        self.scaler.step(self.optimizer)
+        decay = min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
+        update_average(self.average, self.network, decay)
+        self.objective.after_step(self.step)
+        self.losses.append(self.loss)
+        self.skipped_in_row = 0
+
+    @torch.no_grad()
+    def _skip(self, norm: float) -> None:
+        """Leave the weights as they are, and give the buffers back the values that the average holds of them."""
+        self.skipped += 1
+        self.skipped_in_row += 1
+        if self.skipped_in_row >= self.recipe.nonfinite_limit:
+            raise NumericalError(
+                f"The loss of {self.stage} is {self.loss} and its gradient's norm {norm} at step {self.step}, number "
+                f"{self.skipped_in_row} in a row that is not finite: try a lower learning rate."
+            )
+        for buffer, kept in zip(self.network.buffers(), self.average.buffers(), strict=True):
+            buffer.copy_(kept)
 
     def _progress(self) -> Progress:
         return Progress(
@@ -193,10 +202,13 @@ class _Fit:
             loss=self.loss,
             seconds=self.elapsed(),
             score=self.best_score,
+            waiting=self.loader.waiting(),
         )
 
     def evaluate(self) -> None:
         score = self.objective.score(self.average)
+        if score is not None:
+            score = processes.of_first(score, self.job.device)
         if score is None or self.best_score is None or score > self.best_score:
             self.best = copy.deepcopy(self.average.state_dict())
             self.best_score, self.stale = score, 0
@@ -214,25 +226,31 @@ class _Fit:
             learning_rate=self.recipe.learning_rate * rate_scale(max(0, self.step - 1), self.recipe),
             seconds=round(self.elapsed(), 3),
             images=self.images_seen(),
+            waiting=round(self.loader.waiting(), 3),
         )
-        curves.append(self.curves_path, look)
+        if processes.is_first():
+            curves.append(self.curves_path, look)
         self.losses = []
 
     def images_seen(self) -> int:
-        return self.step * min(self.recipe.batch_size, len(self.job.train_indices))
+        return self.step * self.loader.size
 
     def save(self) -> None:
+        if not processes.is_first():
+            return
         state = {
             "step": self.step,
             "stale": self.stale,
             "seconds": self.elapsed(),
             "best_score": self.best_score,
             "losses": self.losses,
+            "skipped": (self.skipped, self.skipped_in_row),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best,
             "companions": self.objective.companions.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.state_path.with_suffix(".tmp")
@@ -241,7 +259,8 @@ class _Fit:
 
     def resume(self) -> None:
         self._load_state()
-        curves.keep_until(self.curves_path, self.step)
+        if processes.is_first():
+            curves.keep_until(self.curves_path, self.step)
 
     def _load_state(self) -> None:
         if not self.state_path.exists():
@@ -252,13 +271,15 @@ class _Fit:
             self.average.load_state_dict(state["average"])
             self.objective.companions.load_state_dict(state["companions"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state.get("scaler", {}))
         except (CheckpointError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{self.state_path} does not continue this training ({first_line(error)}); delete it to start anew."
             ) from error
         self.step, self.stale, self.seconds = state["step"], state["stale"], state["seconds"]
         self.best, self.best_score = state["best"], state["best_score"]
-        self.losses = state.get("losses", [])  # states of earlier versions lie at a look, and have none
+        self.losses = state.get("losses", [])  # states of earlier versions lie at a look, and skipped no step
+        self.skipped, self.skipped_in_row = state.get("skipped", (0, 0))
 
     def finish(self) -> Fitted:
         self.average.load_state_dict(self.best)
@@ -268,19 +289,14 @@ class _Fit:
             steps=self.step,
             images_seen=self.images_seen(),
             seconds=self.elapsed(),
+            skipped=self.skipped,
         )
 
 
-def rate_scale(step: int, recipe: Recipe) -> float:
-    """Return the factor in [0,1] on the base learning rate: linear warm-up, then constant or half a cosine."""
-    position = step // recipe.rate_every * recipe.rate_every
-    if position < recipe.warmup_steps:
-        return (position + (recipe.rate_every == 1)) / recipe.warmup_steps
-    if recipe.schedule == "constant":
-        return 1.0
-    horizon = recipe.cosine_steps or recipe.max_steps
-    done = (position - recipe.warmup_steps) / max(1, horizon - recipe.warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
 
 
 @torch.no_grad()
@@ -328,6 +344,7 @@ def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
         "seed": job.seed,
         "seconds": round(sum(fit.seconds for fit in fits), 1),
         "steps": [fit.steps for fit in fits],
+        "skipped_steps": [fit.skipped for fit in fits],
         "images_seen": sum(fit.images_seen for fit in fits),
         "held_out_scores": [fit.score for fit in fits],
         "held_out_images": len(job.held_out_indices),

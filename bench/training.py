@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,6 +20,15 @@ HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
 
 WORKSPACE = Path("results") / "training"
 """Where curves, and the state of unfinished trainings, lie below the current folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a training runs, whatever it trains; the fields are those of `TrainingJob`."""
+
+    max_seconds: float | None = None
+    checkpoint_every: int | None = None
+    workers: int = 0
 
 
 def load_split(config: RunConfig, name: data.SplitName) -> Split:
@@ -47,7 +57,7 @@ def train_method(
     config: RunConfig,
     *,
     command: str,
-    max_seconds: float | None = None,
+    options: TrainingOptions = TrainingOptions(),
     report: Callable[[Progress], None],
 ) -> Path:
     """Train one method at one sigma on the configuration's data set, and return its new checkpoint.
@@ -77,7 +87,7 @@ def train_method(
         device=resolve_device(config.device),
         seed=config.seed,
         command=command,
-        max_seconds=max_seconds,
+        **vars(options),
         report=report,
     )
     train(method, job)

@@ -72,6 +72,22 @@ class Verdict:
 CANNOT_TELL = Verdict(kind="cannot tell")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One question: what was tried, and what that allows to say.
+
+    Attributes:
+        declared: the declared reading; None where nothing is declared.
+        by: what the verdict rests on.
+    """
+
+    question: str
+    declared: str | None
+    trials: tuple[Trial, ...]
+    verdict: Verdict
+    by: str
+
+
 def accuracy(reading: str, condition: str, correct: int, images: int) -> Trial:
     """Return the trial of `correct` right answers on `images` images, with its exact two-sided interval."""
     low, high = proportion_interval(correct, images, CONFIDENCE)
@@ -97,14 +113,24 @@ def mean_error(reading: str, condition: str, errors: NDArray[np.float64]) -> Tri
     )
 
 
+def is_better(trials: Sequence[Trial], one: str, other: str, margin: float = 1.0) -> bool:
+    """Return whether reading `one` beats `other` under some condition, and is beaten by it under none."""
+    pairs = [
+        (a, b)
+        for a in trials
+        for b in trials
+        if (a.reading, b.reading) == (one, other) and a.condition == b.condition
+    ]
+    return any(a.beats(b, margin) for a, b in pairs) and not any(b.beats(a, margin) for a, b in pairs)
+
+
 def judge(trials: Sequence[Trial], declared: str | None, *, margin: float = 1.0) -> Verdict:
     """Return what the trials say of the declared reading.
 
-    A reading is better than another if it beats it under some condition, and is beaten by it under none. "Looks
-    like" needs a reading that is better than the declared one, "as declared" a declared one that is better than all
-    others. A right declaration whose accuracy no other reading exceeds is accused by one other reading under one
-    condition with probability 0.4% at most if their counts were independent (by enumeration, 64 images); on the
-    same images and noise, as here, the counts move together, and it is less.
+    "Looks like" needs a reading that is better than the declared one (`is_better`), "as declared" a declared one that
+    is better than all others. A right declaration whose accuracy no other reading exceeds is accused by one other
+    reading under one condition with probability 0.2% at most if their counts were independent (by enumeration, 64
+    images); on the same images and noise, as here, the counts move together, and it is less.
 
     Args:
         trials: of every reading, under the same conditions.
@@ -113,27 +139,21 @@ def judge(trials: Sequence[Trial], declared: str | None, *, margin: float = 1.0)
         margin: factor by which intervals must be disjoint.
     """
     names = tuple(dict.fromkeys(trial.reading for trial in trials))
-
-    def better(one: str, other: str, by: float = margin) -> bool:
-        pairs = [
-            (a, b)
-            for a in trials
-            for b in trials
-            if (a.reading, b.reading) == (one, other) and a.condition == b.condition
-        ]
-        return any(a.beats(b, by) for a, b in pairs) and not any(b.beats(a, by) for a, b in pairs)
-
     if declared is None:
-        best = tuple(a for a in names if len(names) > 1 and all(better(a, b) for b in names if b != a))
+        best = tuple(
+            a
+            for a in names
+            if len(names) > 1 and all(is_better(trials, a, b, margin) for b in names if b != a)
+        )
         return Verdict(kind="looks like", readings=best) if best else CANNOT_TELL
     others = [name for name in names if name != declared]
-    if found := [name for name in others if better(name, declared)]:
-        likely = tuple(name for name in found if not any(better(rival, name, 1.0) for rival in found))
+    if found := [name for name in others if is_better(trials, name, declared, margin)]:
+        likely = tuple(name for name in found if not any(is_better(trials, rival, name) for rival in found))
         return Verdict(kind="looks like", readings=likely)
-    rivals = tuple(name for name in others if not better(declared, name))
-    return (
-        Verdict(kind="cannot tell", readings=rivals) if rivals or not others else Verdict(kind="as declared")
-    )
+    rivals = tuple(name for name in others if not is_better(trials, declared, name, margin))
+    if rivals or not others:
+        return Verdict(kind="cannot tell", readings=rivals)
+    return Verdict(kind="as declared")
 
 
 def judge_collapse(trials: Sequence[Trial], declared: str) -> Verdict:
@@ -147,12 +167,16 @@ def judge_collapse(trials: Sequence[Trial], declared: str) -> Verdict:
         trials: accuracies, a reading per noise level, ascending.
         declared: the level's reading.
     """
-    best = max(trials, key=lambda trial: trial.low)
-    by_name = {trial.reading: trial for trial in trials}
-    if not by_name[declared].high < best.low / 2:
+    kept = not_collapsed(trials)
+    if declared in kept:
         return CANNOT_TELL
-    kept = [trial.reading for trial in trials if not trial.high < best.low / 2]
     return Verdict(kind="looks like", readings=(f"{kept[-1]} or less",))
+
+
+def not_collapsed(trials: Sequence[Trial]) -> list[str]:
+    """Return the readings, in order, whose accuracy is not clearly below half of the best."""
+    best = max(trial.low for trial in trials)
+    return [trial.reading for trial in trials if trial.high >= best / 2]
 
 
 def fit_order(predicted: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:

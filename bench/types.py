@@ -89,6 +89,46 @@ class Network:
     head: nn.Module | None = None
 
 
+Make = Callable[[str, "Callable[[], nn.Module]"], "nn.Module"]
+"""(name, function) -> the network that the function makes, on the device that is asked for; one per name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chains:
+    """How long the iterated purifiers of a cost measurement are.
+
+    Attributes:
+        steps: network calls of a reverse chain, >= 1.
+        votes: chains of one sample whose predictions are put to the vote, >= 1.
+    """
+
+    steps: int = 10
+    votes: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A method at a given size, with random weights, for measuring what it costs.
+
+    Attributes:
+        task: the images it is given; at the same data set, methods may take other sizes.
+        build: makes the classifier, its large networks by the function it is given, so that methods share them. The
+            classifier may offer `stages()`: name -> the module whose time is told apart, in order of use.
+        calls: network calls of its denoiser for one sample; 1 for methods without one.
+        batch_size: samples per call that its program uses, for the comparison as published.
+        published: its method's name among the published numbers, "" where none is of this size.
+        source: where the size is published.
+    """
+
+    name: str
+    task: Task
+    build: Callable[[Make], nn.Module]
+    calls: int = 1
+    batch_size: int = 1000
+    published: str = ""
+    source: str = ""
+
+
 class MethodModule(Protocol):
     """What a method's file offers.
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.processes import gather, rank
 from rrcm.encoder import Encoder
 
 TEMPERATURE = 0.2
@@ -17,10 +18,12 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = TEMPERATURE) ->
     """Return the InfoNCE loss of each image, (B,): -log softmax_j(cos(q_i, k_j)/temperature) at j = i.
 
     Args:
-        queries, keys: (B,D), row i of both belonging to image i; the other rows are the negatives.
+        queries, keys: (B,D), row i of both belonging to image i; the other rows, and the keys of all other processes
+            that train together, are the negatives.
     """
-    similarity = F.normalize(queries.float(), dim=1) @ F.normalize(keys.float(), dim=1).T
-    return -torch.diagonal(F.log_softmax(similarity / temperature, dim=1))
+    everyone = gather(keys.float())
+    similarity = F.normalize(queries.float(), dim=1) @ F.normalize(everyone, dim=1).T
+    return -torch.diagonal(F.log_softmax(similarity / temperature, dim=1), offset=rank() * len(queries))
 
 
 @dataclass(frozen=True, kw_only=True)

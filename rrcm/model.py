@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.checkpoints import check_configuration, load_checkpoint, load_weights
 from bench.errors import UsageError
+from bench.recipes import TrainingPrecision
 from bench.train import TrainingJob, seeded_initialisation
 from bench.types import Network, Task
 from rrcm import finetune, presets, pretrain
@@ -56,7 +57,21 @@ class Config(EncoderOptions, finetune.Recipe):
     pretrain_target_end: float = pretrain.SMALL.target_end
     pretrain_sharpness: float = pretrain.SMALL.sharpness
     pretrain_evaluate_every: int = pretrain.SMALL.evaluate_every
-    pretrain_precision: Literal["float32", "bfloat16"] = pretrain.SMALL.precision
+    pretrain_precision: TrainingPrecision = pretrain.SMALL.precision
+    pretrain_nonfinite_limit: int = pretrain.SMALL.nonfinite_limit
+    pretrain_views: pretrain.ViewsName = pretrain.SMALL.views
+    pretrain_contrastive: bool = pretrain.SMALL.contrastive
+    pretrain_consistency: bool = pretrain.SMALL.consistency
+    pretrain_curriculum: bool = pretrain.SMALL.curriculum
+
+    def __post_init__(self) -> None:
+        """Refuse options that no recipe can have.
+
+        Raises:
+            UsageError: as in the recipes of fine-tuning and of pre-training.
+        """
+        super().__post_init__()
+        _ = self.pretraining
 
     @property
     def sizes(self) -> EncoderConfig:

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from bench import train
 from bench.checkpoints import check_configuration, load_checkpoint, load_weights, save_checkpoint
+from bench.errors import UsageError
 from bench.noise import karras_grid, to_model_units
 from bench.train import Batch, TrainingJob, provenance
 from bench.types import Task
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.losses import Views, consistency_loss, contrastive_loss
-from rrcm.schedule import num_scales, target_rate
-from rrcm.views import plain_view, strong_view
+from rrcm.schedule import END_SCALES, num_scales, target_rate
+from rrcm.views import moco_views, plain_view, strong_view
+
+ViewsName = Literal["small", "moco"]
 
 CHECKPOINT_NAME = "rrcm_pretrained.safetensors"
 
@@ -26,6 +29,11 @@ CHECKPOINT_NAME = "rrcm_pretrained.safetensors"
 @dataclass(frozen=True, kw_only=True)
 class Recipe(train.Recipe):
     """Recipe of pre-training.
+
+    Attributes:
+        views: "small" for `strong_view` and `plain_view`, "moco" for the paper's `moco_views`, of colour images.
+        contrastive, consistency: whether the loss has that term; False is an ablation.
+        curriculum: whether the number of grid points grows as in `num_scales`; False = the last one from the start.
 
     Deviation: the target encoder's rate runs from 0.97 to 0.995 instead of 0.99 to 0.9999, since a run of some
     thousand steps is shorter than the memory of a rate of 0.9999.
@@ -38,6 +46,28 @@ class Recipe(train.Recipe):
     target_start: float = 0.97
     target_end: float = 0.995
     sharpness: float = 10.0
+    views: ViewsName = "small"
+    contrastive: bool = True
+    consistency: bool = True
+    curriculum: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a loss without terms.
+
+        Raises:
+            UsageError: contrastive and consistency are both off.
+        """
+        if not (self.contrastive or self.consistency):
+            raise UsageError(
+                "pretrain_contrastive and pretrain_consistency are both false, which leaves no loss: "
+                "set one of them, or pretrain_steps=0 for no pre-training"
+            )
+
+    @property
+    def ablations(self) -> dict[str, bool]:
+        """The options, as the method calls them, that take something from the paper's pre-training."""
+        names = ("contrastive", "consistency", "curriculum")
+        return {f"pretrain_{name}": getattr(self, name) for name in names}
 
 
 SMALL = Recipe(max_steps=1500, batch_size=256)
@@ -58,19 +88,32 @@ class Objective:
         return [{"params": trained, "lr": learning_rate}]
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the mean of contrastive + consistency loss at one index i, uniform over 0..N-2."""
-        grid = karras_grid(num_scales(batch.step, self.recipe.max_steps))
+        """Return the mean of contrastive + consistency loss at one index i, uniform over 0..N-2.
+
+        A term that is off leaves all draws as they are, so that ablations see the same views and noise.
+        """
+        recipe = self.recipe
+        scales = num_scales(batch.step, recipe.max_steps) if recipe.curriculum else END_SCALES + 1
+        grid = karras_grid(scales)
         device = batch.generator.device
-        index = int(torch.randint(len(grid) - 1, (), generator=batch.generator, device=device))
-        views = Views(
-            a=to_model_units(strong_view(batch.x, self.task, batch.generator)),
-            b=to_model_units(strong_view(batch.x, self.task, batch.generator)),
-            plain=to_model_units(plain_view(batch.x, self.task, batch.generator)),
-            noise=torch.randn(batch.x.shape, generator=batch.generator, device=device),
-        )
-        contrastive = contrastive_loss(self.network, self.target, views, float(grid[-1]))
-        consistency = consistency_loss(self.network, views, float(grid[index]), float(grid[index + 1]))
-        return (contrastive + consistency).mean()
+        index = int(torch.randint(len(grid) - 1, (), generator=batch.shared, device=device))
+        a, b, plain = map(to_model_units, self._views(batch))
+        noise = torch.randn(batch.x.shape, generator=batch.generator, device=device)
+        views = Views(a=a, b=b, plain=plain, noise=noise)
+        terms = []
+        if recipe.contrastive:
+            terms.append(contrastive_loss(self.network, self.target, views, float(grid[-1])))
+        if recipe.consistency:
+            terms.append(consistency_loss(self.network, views, float(grid[index]), float(grid[index + 1])))
+        return torch.stack(terms).sum(dim=0).mean()
+
+    def _views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return two strong views and a plain one, (B,C,H,W) in [0,1]."""
+        x, task, generator = batch.x, self.task, batch.generator
+        if self.recipe.views == "moco":
+            return moco_views(x, generator)
+        first, second = strong_view(x, task, generator), strong_view(x, task, generator)
+        return first, second, plain_view(x, task, generator)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
@@ -94,7 +137,10 @@ def load(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
     if recipe.max_steps > 0:
         tensors, metadata = load_checkpoint(path)
         load_weights(encoder, tensors, path)
-        check_configuration(metadata, {"num_heads": sizes.num_heads}, path)
+        made = Recipe().ablations | metadata.get(
+            "config", {}
+        )  # released encoders have all terms and say nothing
+        check_configuration({"config": made}, {"num_heads": sizes.num_heads, **recipe.ablations}, path)
     return encoder
 
 
@@ -116,7 +162,7 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Enc
     save_checkpoint(
         path,
         fitted.network.state_dict(),
-        config={"method": "rrcm", **asdict(sizes)},
+        config={"method": "rrcm", **asdict(sizes), **recipe.ablations},
         training=provenance(job, fitted),
         dtype=torch.float16,  # a starting point for fine-tuning: its last bits do not matter
     )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.augmentation import augment, random_affine
 from bench.types import Task
+from rrcm.moco_views import distort
 from rrcm.randaugment import rand_augment
 
 
@@ -25,6 +26,22 @@ def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     else:
         view = random_affine(x, generator, degrees=0, scale=(1.0, 2.5), shift=0.2, flip=True)
     return _half_blurred(_jittered(view, generator), generator).clamp(0, 1)
+
+
+def moco_views(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two strong views as in MoCo-v3 and the plain one, a flip; x and each view (B,3,H,W) in [0,1].
+
+    Deviation: crops (8% to 100% of the area) are taken from the data set's own square image, not from the uncropped
+    photograph.
+
+    Raises:
+        UsageError: the images are not in colour.
+    """
+    first, second = (
+        distort(random_crop(x, generator, area=(0.08, 1.0)), generator, is_first=is_first)
+        for is_first in (True, False)
+    )
+    return first, second, random_crop(x, generator, area=(1.0, 1.0))
 
 
 def plain_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,8 @@
 """What every method of the registry owes the harness."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from bench import registry
 from bench.errors import CheckpointError
 from tests.tiny import OPTIONS, TASK, job
 
-METHODS = ["rrcm", "gaussian", "consistency", "dds"]
+METHODS = ["rrcm", "gaussian", "consistency", "dds", "consistency-model", "smoothadv", "macer"]
 
 
 def configured(name):
@@ -60,3 +63,11 @@ def test_rrcm_pre_trains_once_for_all_sigmas(tmp_path):
     module.train(registry.configure("rrcm", TASK, 1.0, OPTIONS["rrcm"]), work)
     assert encoder.stat().st_mtime_ns == before
     assert (work.folder / "rrcm_sigma_1.safetensors").exists()
+
+
+def test_every_method_has_a_section_on_the_page_of_methods():
+    page = (Path(__file__).parents[1] / "baselines" / "README.md").read_text()
+    ours = {
+        entry.name for entry in registry.methods().values() if entry.module.startswith(("baselines", "rrcm"))
+    }
+    assert ours <= set(re.findall(r"^## (\S+)$", page, re.MULTILINE))

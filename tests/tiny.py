@@ -28,6 +28,9 @@ OPTIONS = {
     },
     "gaussian": {"max_steps": 2, "batch_size": 8},
     "consistency": {"max_steps": 2, "batch_size": 8},
+    "smoothadv": {"max_steps": 2, "batch_size": 8},
+    "macer": {"max_steps": 2, "batch_size": 8, "copies": 2, "weight_from": 1},
+    "consistency-model": {"channels": (8, 8), "max_steps": 2, "batch_size": 8, "classifier_max_steps": 2},
     "dds": {"channels": (8, 8), "max_steps": 2, "batch_size": 8, "classifier_max_steps": 2},
 }
 """Options under which every method trains in a second."""

@@ -1,4 +1,4 @@
-"""Comparing methods: `bench run`, `bench report`, `bench status`, `bench readme`."""
+"""Comparing methods: `bench run`, `report`, `compare`, `status`, `readme`."""
 
 from __future__ import annotations
 
@@ -84,11 +84,56 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
 @click.option("--published", is_flag=True, help="Set the numbers that papers report beside ours.")
-def report(runs: tuple[Path, ...], out: Path | None, allow: str, published: bool) -> None:
+@click.option("--html", is_flag=True, help="Also write report.html, one page that needs no network.")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder of the data, for the page's pictures."
+)
+def report(
+    runs: tuple[Path, ...], out: Path | None, allow: str, published: bool, html: bool, data_dir: Path | None
+) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
     report_runs(runs, out or runs[0], tuple(filter(None, allow.split(","))), published)
+    if html:
+        from bench.page import write_page
+        from bench.records import read_run
+
+        click.echo(f"Page: {write_page([read_run(run) for run in runs], out or runs[0], data_dir)}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_A [RUN_B ...]")
+@click.option("--methods", metavar="A,B,...", help="Only these methods.")
+@click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Only these noise levels.")
+@click.option("--all-pairs", is_flag=True, help="Also pairs of different methods of several runs.")
+@click.option(
+    "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for CSV, Markdown and LaTeX tables.")
+def compare(
+    runs: tuple[Path, ...],
+    methods: str | None,
+    sigmas: str | None,
+    all_pairs: bool,
+    allow: str,
+    out: Path | None,
+) -> None:
+    """Compare methods image by image: intervals, exact tests, what holds with high probability, training gaps.
+
+    Of one run, each pair of its methods is compared; of several, each method with itself.
+    """
+    from bench.display import print_table
+    from bench.paired_run import compare_runs
+    from bench.records import check_comparable, read_run
+
+    read = [read_run(folder) for folder in runs]
+    check_comparable(read, tuple(filter(None, allow.split(","))))
+    tables, written = compare_runs(read, methods=methods, sigmas=sigmas, has_all=all_pairs, out=out)
+    for table in tables:
+        print_table(table, has_intervals=True)
+    if written:
+        click.echo(f"Written: {', '.join(map(str, written))}")
 
 
 @click.command()

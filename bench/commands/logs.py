@@ -1,18 +1,21 @@
-"""Published certification logs: `bench import-log`, `bench export-log`."""
+"""Published certification logs: `bench import-log`, `bench export-log`, `bench check-log`."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.catalogue import DATASETS, nearest_hint
 from bench.commands.options import command_line, preset_of
-from bench.errors import RecordsError
+from bench.errors import RecordsError, UsageError
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
+    from bench.log_check import Rounding
 
 
 @click.command(name="import-log")
@@ -74,6 +77,63 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
     else:
         out.write_text(text, encoding="utf-8", newline="\n")
         click.echo(f"{out}")
+
+
+@click.command(name="check-log")
+@click.argument("file", metavar="LOG", type=click.Path(path_type=Path))
+@click.option("--sigma", required=True, type=float, help="Noise level in pixel units.")
+@click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimated the probability.")
+@click.option("--alpha", required=True, type=float, help="Failure probability that is claimed.")
+@click.option(
+    "--dataset", metavar="NAME", help="What was certified: tells the classes and the published subset."
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["nearest", "down"]),
+    default="nearest",
+    show_default=True,
+    help="How the radii were written.",
+)
+@click.option("--recertify", type=float, metavar="ALPHA", help="Also give the table at this alpha.")
+@click.option("--radii", metavar="X,Y,...", default="0,0.25,0.5,0.75,1,1.5,2", help="Radii of that table.")
+def check_log(
+    file: Path, dataset: str | None, rounding: Rounding, recertify: float | None, radii: str, **claimed: Any
+) -> int:
+    """Say whether a published LOG fits its claim: radii, n and alpha, images, classes, column correct.
+
+    The exit code is 1 where it does not.
+    """
+    from bench.display import name_table, print_table
+    from bench.log_check import Claim, check_log, level
+    from bench.log_check_tables import findings_rows, recertified_table
+    from bench.logs import read_log
+
+    if dataset is not None and dataset not in DATASETS:
+        raise UsageError(f"unknown data set {dataset!r}; {nearest_hint(dataset, DATASETS)}")
+    columns = parse_radii(radii)
+    log = read_log(file, allows_repeats=True)
+    claim = Claim(rounding=rounding, **claimed)
+    check = check_log(log, claim, dataset)
+    click.echo(f"{file.name}: {len(log.rows)} rows, sigma {claim.sigma:g}, claimed {level(claim)}")
+    name_table(("check", "holds", "seen"), findings_rows(check))
+    if recertify is not None:
+        print_table(recertified_table(log, check, recertify, columns))
+    return 0 if check.is_sound else 1
+
+
+def parse_radii(text: str) -> tuple[float, ...]:
+    """Return radii given as numbers with commas between them.
+
+    Raises:
+        UsageError: one of them is no number >= 0.
+    """
+    try:
+        radii = tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise UsageError(f"--radii is {text!r}, expected numbers such as 0,0.25,0.5") from error
+    if not all(0 <= radius < math.inf for radius in radii):
+        raise UsageError(f"--radii is {text!r}, expected numbers >= 0")
+    return radii
 
 
 def _configuration(given: dict[str, Any]) -> RunConfig:

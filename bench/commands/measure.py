@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve
+from bench.cost_presets import COST_PRESETS
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.cost_request import Request
 
 
 @click.command()
@@ -16,7 +20,11 @@ from bench.errors import UsageError
     "--certifier", is_flag=True, help="Time the certifier beside the bare network and a plain loop."
 )
 @click.option(
-    "--preset", default="mnist5k", show_default=True, metavar="NAME|FILE.toml", help="Start from this."
+    "--preset",
+    default="mnist5k",
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help=f"{', '.join(COST_PRESETS)}, or a preset of `bench run`.",
 )
 @DATA_OPTIONS
 @click.option("--methods", metavar="A,B,...", help="Methods to time.")
@@ -24,18 +32,108 @@ from bench.errors import UsageError
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
 @PROTOCOL_OPTIONS
+@click.option("--batch-sizes", default="auto", show_default=True, metavar="auto|A,B,...", help="The sweep.")
+@click.option(
+    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Network calls of chains."
+)
+@click.option("--votes", type=click.IntRange(1), default=10, show_default=True, help="Chains of densepure.")
 @click.option("--repetitions", type=click.IntRange(1), default=10, show_default=True, help="Rounds.")
-@click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: results/certifier/<device>.")
-def cost(
-    certifier: bool, preset: str, sigma: str, repetitions: int, folder: Path | None, **given: Any
-) -> None:
-    """Measure what the certifier costs on this machine, for trained methods.
+@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop cleanly before so long.")
+@click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: below results/.")
+@click.option(
+    "--run",
+    "run_folder",
+    type=click.Path(path_type=Path),
+    help="Compare the methods of a finished run at equal certified accuracy.",
+)
+@click.option("--radius", type=float, default=0.5, show_default=True, help="L2 radius for --run.")
+@click.option("--report", is_flag=True, help="Only make tables and figures again from the records in --out.")
+def cost(certifier: bool, report: bool, run_folder: Path | None, folder: Path | None, **given: Any) -> None:
+    """Measure what methods cost on this machine beside each other, with random weights.
 
-    What methods cost beside each other is measured by `bench run` itself.
+    --n and --precision may list several values. Repeating an interrupted command continues it. With --run, join the
+    certificates of a run with its measured cost, measuring nothing: the speed at equal certified accuracy, and accuracy
+    by seconds. With --certifier, measure what the certifier itself costs, for trained methods.
     """
-    if not certifier:
-        raise UsageError("give --certifier; the cost of methods beside each other is measured by `bench run`")
-    config = resolve(preset, {**given, "sigmas": sigma})
+    own = {name: given.pop(name) for name in _OWN}
+    if certifier:
+        _certifier(own["preset"], {**given, "sigmas": own["sigma"]}, own["repetitions"], folder)
+        return
+    if run_folder is not None:
+        _equal_accuracy(run_folder, own["radius"], folder or run_folder)
+        return
+    if report:
+        if folder is None:
+            raise UsageError("--report needs --out DIR, the folder of the records")
+        _report(folder)
+        return
+    from bench import cost_request
+
+    del own["radius"]
+    _measure(cost_request.Request(command=command_line(), folder=folder, given=given, **own))
+
+
+_OWN = ("preset", "sigma", "radius", "repetitions", "max_seconds", "batch_sizes", "steps", "votes")
+"""Options of this command alone; the others are those of `bench run`."""
+
+
+def _measure(request: Request) -> None:
+    import time
+
+    from bench import cost_request
+    from bench.display import TaskDisplay, duration
+
+    started = time.perf_counter()
+    plan = cost_request.resolved(request, resolve)
+    with cost_request.opened(plan) as measurement:
+        left = measurement.left()
+        click.echo(
+            f"{len(left)} measurements left, about {duration(measurement.expected_seconds())} on "
+            f"{measurement.instruments.device}",
+            err=True,
+        )
+        if measurement.instruments.type == "cpu":
+            click.echo("These are CPU numbers: they say nothing of a GPU.", err=True)
+        with TaskDisplay(len(left)) as display:
+            for task in measurement.steps(started):
+                display.done(f"{task.method} {task.setting} {task.batch_size} {task.kind}")
+        missing = len(measurement.left())
+    _report(plan.folder)
+    if missing:
+        click.echo(
+            f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue."
+        )
+
+
+def _report(folder: Path) -> None:
+    from bench import cost_plots, cost_report
+    from bench.cost_records import read_cost_run
+    from bench.display import print_table
+
+    run = read_cost_run(folder)
+    written = cost_report.write_tables(run, folder) + cost_plots.write_figures(run, folder)
+    print_table(cost_report.short_table(run))
+    click.echo(f"Written: {folder} ({len(written)} files)")
+
+
+def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
+    from bench import equal_accuracy
+    from bench.display import print_table
+    from bench.pareto_figure import write_pareto
+    from bench.records import read_run
+
+    run = read_run(run_folder)
+    curves = equal_accuracy.curves(run, radius)
+    compared = equal_accuracy.at_equal_accuracy(curves)
+    table = equal_accuracy.equal_accuracy_table(run, compared, radius, command_line())
+    written = equal_accuracy.write_equal_accuracy(table, compared, out)
+    written += write_pareto(curves, radius, run.costs[0].device, out)
+    print_table(table)
+    click.echo(f"Written: {', '.join(map(str, written))}")
+
+
+def _certifier(preset: str, options: dict[str, Any], repetitions: int, folder: Path | None) -> None:
+    config = resolve(preset, options)
     from bench import certifier_cost
     from bench.certifying import prepare
     from bench.display import print_table, track

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.catalogue import DATASETS
-from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve
+from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, started_processes
 
 if TYPE_CHECKING:
+    from bench.config import RunConfig
     from bench.train import Progress
+    from bench.training import TrainingOptions
 
 
 @click.command()
@@ -22,17 +24,32 @@ if TYPE_CHECKING:
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
 @click.option("--max-seconds", type=float, metavar="SECONDS", help="Stop each stage after this time.")
-@click.option("--precision", metavar="float32|bfloat16", help="Arithmetic of the forward pass.")
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Save the state this often between looks at the held-out part.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Threads that read image files ahead (of each process).",
+)
+@click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
     metavar="pretrain|linear|finetune",
     help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
 )
-def train(method: str, sigma: str, max_seconds: float | None, **given: Any) -> None:
+def train(method: str, sigma: str, **given: Any) -> None:
     """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
 
-    Repeating an interrupted command continues it.
+    Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
+    the batch size stays that of all together.
     """
+    running = {name: given.pop(name) for name in ("max_seconds", "checkpoint_every", "workers")}
     stage, precision = given.pop("stage"), given.pop("precision")
     if precision is not None:
         prefix = "pretrain_" if stage == "pretrain" else ""
@@ -40,6 +57,15 @@ def train(method: str, sigma: str, max_seconds: float | None, **given: Any) -> N
     if stage is not None:
         given["changes"] = (*given["changes"], f"{method}.stage={stage}")
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    from bench import processes
+    from bench.training import TrainingOptions
+
+    with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
+        _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
+
+
+def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown: bool) -> None:
+    """Train, and show what comes of it."""
     from bench.display import TrainingDisplay
     from bench.training import train_method, workspace
 
@@ -49,18 +75,14 @@ def train(method: str, sigma: str, max_seconds: float | None, **given: Any) -> N
         stages[progress.stage] = None
         display.training(method, config.sigmas[0], progress)
 
-    with TrainingDisplay() as display:
+    with TrainingDisplay(is_shown=is_shown) as display:
         path = train_method(
-            method,
-            config.sigmas[0],
-            config,
-            command=command_line(),
-            max_seconds=max_seconds,
-            report=report,
+            method, config.sigmas[0], config, command=command_line(), options=options, report=report
         )
-    click.echo(f"{path}")
-    for figure in _draw_each(workspace(config), stages):
-        click.echo(f"{figure}")
+    if is_shown:
+        click.echo(f"{path}")
+        for figure in _draw_each(workspace(config), stages):
+            click.echo(f"{figure}")
 
 
 def _draw_each(folder: Path, stages: Iterable[str]) -> list[Path]:

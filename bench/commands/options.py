@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 IMAGENET_DIR = "IMAGENET_DIR"
 """The environment variable that names ImageNet's folder where --data-dir is not given."""
 
+WORLD_SIZE = "WORLD_SIZE"
+"""The environment variable in which launchers of several processes tell each how many there are."""
+
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -65,6 +68,11 @@ PROTOCOL_OPTIONS = shared_options(
     click.option("--precision", metavar="float32|tf32|bfloat16", help="Arithmetic of the networks."),
     click.option("--compile", metavar="none|default|cuda-graphs", help="Run networks under torch.compile."),
 )
+
+
+def started_processes() -> int:
+    """Return how many processes `accelerate launch` started for this command."""
+    return int(os.environ.get(WORLD_SIZE, "1"))
 
 
 ENGINE_OPTIONS = shared_options(

@@ -194,7 +194,10 @@ def classifier_file(tmp_path_factory):
 def test_timm_classifier_has_timms_size_and_normalisation(classifier_file):
     classifier = load_classifier(TIMM, classifier_file, COLOUR)
     data = timm.data.resolve_model_data_config(classifier.network)
-    assert (classifier.size, classifier.normalize.mean) == (tuple(data["input_size"][1:]), data["mean"])
+    assert (classifier.resize.size, classifier.normalize.mean) == (
+        tuple(data["input_size"][1:]),
+        data["mean"],
+    )
 
 
 def test_classifier_that_does_not_fit_is_refused(classifier_file):

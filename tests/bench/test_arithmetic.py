@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.arithmetic import at_precision, compiled
+from bench.arithmetic import at_precision, compiled, many_programs
 from bench.certifying import prepare
 from bench.config import RunConfig
 from bench.errors import UsageError
@@ -61,3 +61,12 @@ def test_without_compilation_nothing_is_compiled():
 def test_tf32_without_cuda_is_refused():
     with pytest.raises(UsageError, match="precision tf32 needs a CUDA device, this one is cpu"):
         prepare(RunConfig(precision="tf32", device="cpu"))
+
+
+def test_the_limit_of_compiled_programs_is_raised_for_a_while_only():
+    from torch._dynamo import config
+
+    before = config.recompile_limit
+    with many_programs(before + 5):
+        assert config.recompile_limit == before + 5
+    assert config.recompile_limit == before

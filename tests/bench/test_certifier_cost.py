@@ -81,11 +81,6 @@ def test_the_real_measurement_gives_positive_rates(commands, tmp_path, monkeypat
     assert (pd.read_csv(tmp_path / "out" / "certifier.csv").filter(like="median") > 0).all(axis=None)
 
 
-def test_without_the_flag_the_command_says_where_costs_are_measured(monkeypatch, capsys):
-    assert bench(monkeypatch, "cost") == 2
-    assert "measured by `bench run`" in capsys.readouterr().err
-
-
 def test_the_folder_is_named_after_the_device():
     assert certifier_cost.default_folder("AMD EPYC, 2 threads").name == "amd-epyc-2-threads"
 

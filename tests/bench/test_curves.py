@@ -8,7 +8,9 @@ from bench.curve_figures import draw_curves
 from bench.curves import HEADER, Look, append, keep_until, read
 from bench.errors import RecordsError
 
-LOOK = Look(stage="s", step=2, loss=0.1 + 0.2, score=None, learning_rate=1e-3, seconds=1.5, images=16)
+LOOK = Look(
+    stage="s", step=2, loss=0.1 + 0.2, score=None, learning_rate=1e-3, seconds=1.5, images=16, waiting=0.25
+)
 LATER = dataclasses.replace(LOOK, step=4, score=0.5)
 
 
@@ -39,7 +41,7 @@ def test_a_training_that_begins_anew_has_no_curves(path):
 def test_files_that_are_no_curves_are_refused(path):
     with pytest.raises(RecordsError, match="No curves at"):
         read(path.with_name("other.csv"))
-    path.write_text(path.read_text() + "s,x,,,0,0,0\n")
+    path.write_text(path.read_text() + "s,x,,,0,0,0,0\n")
     with pytest.raises(RecordsError, match="has a line that is no look"):
         read(path)
     path.write_text("a,b\n")

@@ -2,16 +2,20 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from baselines.external import load_denoiser
+from baselines.openai_unet import denoiser
 from bench import registry
 from bench.errors import CheckpointError, UsageError
 from bench.importing import import_checkpoint
 from bench.types import Task
+from tests.baselines.test_openai_unet import SMALL, released
 from tests.bench.test_checkpoints import Planted
 from tests.tiny import bench
 
@@ -76,10 +80,6 @@ def test_safetensors_file_needs_no_import(tmp_path):
 @pytest.mark.parametrize(
     ("content", "likeness"),
     [
-        (
-            {"module.input_blocks.0.0.weight": torch.zeros(1)},
-            "a U-Net of improved-diffusion or guided-diffusion",
-        ),
         ({"patch_embed.proj.weight": torch.zeros(1)}, "a vision transformer without rRCM's projector"),
         ({"layer1.0.conv1.weight": torch.zeros(1)}, "a residual network without its `arch`"),
         ({"model": {"fc.weight": torch.zeros(1)}}, "another model, with names such as fc.weight"),
@@ -112,6 +112,19 @@ def test_released_residual_network_gives_the_released_logits_as_a_baseline(tmp_p
     torch.testing.assert_close(logits, tensors["out.logits"], rtol=1e-4, atol=1e-4)
 
 
+def test_released_lenet_becomes_a_baseline(tmp_path):
+    task = Task(dataset="mnist", channels=1, image_size=28, num_classes=10)
+    released = registry.backbone("lenet").make(task, 0.5)
+    torch.save({"arch": "lenet", "state_dict": released.state_dict()}, tmp_path / "checkpoint.pth.tar")
+    out = tmp_path / "out.safetensors"
+    import_checkpoint(tmp_path / "checkpoint.pth.tar", out, command="", said={"sigma": 0.5})
+    classifier = registry.load("gaussian").build(
+        registry.configure("gaussian", task, 0.5, {"backbone": "lenet"}), out
+    )
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(classifier(x, 0.5), released(x))
+
+
 def test_residual_network_with_other_names_is_refused(tmp_path):
     path = tmp_path / "model.pth.tar"
     torch.save({"arch": "cifar_resnet20", "state_dict": {"conv1.weight": torch.zeros(16, 3, 3, 3)}}, path)
@@ -138,3 +151,51 @@ def test_command_prints_what_a_wrong_file_is_in_one_line(tmp_path, monkeypatch, 
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "is a web page" in captured.err
+
+
+SMALL_FLAGS = "--image_size 8 --diffusion_steps 1000 --noise_schedule linear --num_heads 2"
+
+
+def test_unet_of_a_released_program_is_imported_and_denoises_as_before(tmp_path):
+    source, out = tmp_path / "model.pt", tmp_path / "out.safetensors"
+    state = released(SMALL)
+    torch.save({f"module.{name}": value for name, value in state.items()}, source)
+    sentences = convert(source, flags=SMALL_FLAGS)
+    assert sentences[0] == (
+        "U-Net of improved-diffusion or guided-diffusion: images 3x8x8, widths 32, 64, 1 blocks each, attention at 4"
+    )
+    assert sentences[1] == "1000 steps, linear schedule, predicts the noise, input [-1,1]"
+    assert sentences[-1].startswith("`--set dds.denoiser=FILE`")
+    x_noisy, task = torch.rand(2, 3, 8, 8), Task(dataset="", channels=3, image_size=8, num_classes=2)
+    ours = load_denoiser(str(out), "", task)
+    with torch.no_grad():
+        before = denoiser(state, SMALL, source).eval().denoise_pixels(x_noisy, 0.5)
+        assert torch.equal(ours.denoise_pixels(x_noisy, 0.5), before)
+
+
+def test_guided_diffusion_is_told_by_what_it_added(tmp_path):
+    source = tmp_path / "model.pt"
+    torch.save(released(replace(SMALL, resblock_updown=True)), source)
+    assert convert(source, flags=SMALL_FLAGS)[0].startswith("U-Net of guided-diffusion: ")
+
+
+def test_unets_that_cannot_be_used_say_why(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(released(SMALL), path)
+    with pytest.raises(UsageError, match="does not tell image_size, diffusion_steps, noise_schedule"):
+        convert(path)
+    with pytest.raises(CheckpointError, match=r"another model's weights .* input_blocks"):
+        convert(path, flags=f"{SMALL_FLAGS} --num_res_blocks 2")
+    torch.save({"input_blocks.0.0.weight": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="is no state dict of improved-diffusion or guided-diffusion"):
+        convert(path, flags=SMALL_FLAGS)
+    torch.save(released(replace(SMALL, class_cond=True)), path)
+    with pytest.raises(UsageError, match=r"class-conditional U-Net .* bring an unconditional one"):
+        convert(path, flags=SMALL_FLAGS)
+
+
+def test_cut_off_unet_says_so(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(released(SMALL), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "is cut off or damaged" in refusal(path)

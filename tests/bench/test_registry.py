@@ -45,7 +45,8 @@ def test_third_party_adds_a_method_in_one_file(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch)
     config = registry.configure("toy", TASK, 0.5, {"favourite": "0"})
     classifier = registry.load("toy").build(config, None)
-    assert list(registry.methods()) == ["rrcm", "gaussian", "consistency", "dds", "densepure", "toy"]
+    ours = ["rrcm", "gaussian", "consistency", "dds", "densepure", "consistency-model", "smoothadv", "macer"]
+    assert list(registry.methods()) == [*ours, "toy"]
     assert classifier(torch.zeros(2, 1, 8, 8), 0.5).argmax(1).tolist() == [0, 0]
 
 

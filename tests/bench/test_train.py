@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from bench import curves
-from bench.batches import training_batch
 from bench.errors import CheckpointError, NumericalError
-from bench.train import Recipe, Supervised, fit, noisy_accuracy, rate_scale, update_average
+from bench.train import Recipe, Supervised, fit, noisy_accuracy, provenance, rate_scale, update_average
 from tests.tiny import job
 
 RECIPE = Recipe(max_steps=7, batch_size=8, evaluate_every=2, warmup_steps=1)
@@ -32,36 +31,87 @@ class Objective(Supervised):
         return self.scores.pop(0) if self.scores else noisy_accuracy(average, self.images, self.labels, 0.5)
 
 
+class Rising(Objective):
+    """Scored by the batches that its batch norm has seen, so that the last weights are the best."""
+
+    def score(self, average):
+        return float(average[1].num_batches_tracked)
+
+
+class Faulty(Rising):
+    """Its loss, or the gradient alone, is not finite at some steps."""
+
+    def __init__(self, work, steps, kind="loss"):
+        super().__init__(work)
+        self.steps, self.kind = steps, kind
+
+    def loss(self, batch):
+        loss = super().loss(batch)
+        if batch.step not in self.steps:
+            return loss
+        return loss * torch.nan if self.kind == "loss" else loss + (0 * loss).sqrt()
+
+
 def weights(fitted):
     return torch.cat([value.flatten().double() for value in fitted.network.state_dict().values()])
 
 
-def test_killed_and_resumed_training_ends_with_the_same_weights(tmp_path):
-    whole = job(tmp_path / "whole")
-    expected = fit(
-        "stage", Objective(whole, [0.1, 0.2, 0.3, 0.4]), RECIPE, whole
-    )  # the last weights are kept
+def stopped_at(step, after_look=False):
+    """Return a report that kills the training after `step` steps: at once, or after their look but before its save."""
+    reports = []
 
-    def stop_at_step_5(progress):
-        if progress.step == 5:
+    def report(progress):
+        reports.append(progress.step)
+        if reports.count(step) == 1 + after_look:
             raise KeyboardInterrupt
 
-    parts = job(tmp_path / "parts", report=stop_at_step_5)
+    return report
+
+
+def killed_and_resumed(objective, recipe, work, *stop):
     with pytest.raises(KeyboardInterrupt):
-        fit("stage", Objective(parts, [0.1, 0.2]), RECIPE, parts)
-    resumed = fit(
-        "stage",
-        Objective(parts, [0.3, 0.4]),
-        RECIPE,
-        dataclasses.replace(parts, report=lambda progress: None),
-    )
+        fit("stage", objective(work), recipe, dataclasses.replace(work, report=stopped_at(*stop)))
+    return fit("stage", objective(work), recipe, work)
+
+
+@pytest.mark.parametrize(
+    ("stop", "every"),
+    [((1,), None), ((5,), None), ((4, True), None), ((1,), 1), ((4,), 3), ((5,), 1), ((6,), 5)],
+)
+def test_killed_and_resumed_training_ends_with_the_same_weights_and_curves(tmp_path, stop, every):
+    whole = job(tmp_path / "whole")
+    expected = fit("stage", Rising(whole), RECIPE, whole)
+    parts = job(tmp_path / "parts", checkpoint_every=every)
+    resumed = killed_and_resumed(Rising, RECIPE, parts, *stop)
     assert torch.equal(weights(resumed), weights(expected))
     assert resumed.steps == 7
     assert without_seconds(parts) == without_seconds(whole)
 
 
+def test_state_is_saved_between_looks_where_asked(tmp_path):
+    work = job(tmp_path, checkpoint_every=3)
+    recipe = dataclasses.replace(RECIPE, evaluate_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        fit("stage", Objective(work), recipe, dataclasses.replace(work, report=stopped_at(5)))
+    assert torch.load(work.workspace / "stage.pt", weights_only=True)["step"] == 3
+    assert {path.name for path in work.workspace.iterdir()} == {"stage.pt"}
+
+
 def without_seconds(work):
-    return [dataclasses.replace(look, seconds=0.0) for look in curves.read(work.workspace / "stage.csv")]
+    return [
+        dataclasses.replace(look, seconds=0.0, waiting=0.0)
+        for look in curves.read(work.workspace / "stage.csv")
+    ]
+
+
+def test_a_look_holds_the_mean_loss_since_the_last(tmp_path):
+    losses = []
+    work = job(tmp_path, report=lambda progress: losses.append(progress.loss))
+    fit("stage", Rising(work), dataclasses.replace(RECIPE, max_steps=3, schedule="cosine"), work)
+    first, last = curves.read(work.workspace / "stage.csv")
+    assert (first.step, first.loss) == (2, pytest.approx((losses[0] + losses[1]) / 2))
+    assert (last.step, last.loss, last.images) == (3, losses[-1], 24)
+    assert [first.learning_rate, last.learning_rate] == pytest.approx([1e-3, 5e-4])
 
 
 def test_training_stops_when_the_score_stops_rising_and_keeps_the_best(tmp_path):
@@ -92,12 +142,29 @@ def test_max_seconds_ends_a_stage_at_once(tmp_path):
     assert fit("stage", Objective(work), RECIPE, work).steps == 0
 
 
-def test_loss_that_is_not_finite_names_its_step(tmp_path):
-    work = job(tmp_path)
-    objective = Objective(work)
-    objective.network[2].weight.data.fill_(torch.nan)
-    with pytest.raises(NumericalError, match="loss of stage is nan at step 0"):
-        fit("stage", objective, RECIPE, work)
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, kind):
+    without, work = job(tmp_path / "without"), job(tmp_path / "with")
+    expected, faulty = Rising(without), Faulty(work, {3, 4}, kind)
+    fit("stage", expected, dataclasses.replace(RECIPE, max_steps=3), without)
+    fitted = fit("stage", faulty, dataclasses.replace(RECIPE, max_steps=5), work)
+    assert torch.equal(weights(faulty), weights(expected))
+    assert (fitted.steps, fitted.skipped) == (5, 2)
+    assert provenance(work, fitted)["skipped_steps"] == [2]
+    assert [look.loss is None for look in curves.read(work.workspace / "stage.csv")] == [False, False, True]
+
+
+def test_too_many_steps_in_a_row_that_are_not_finite_end_the_training(tmp_path):
+    recipe = dataclasses.replace(RECIPE, nonfinite_limit=3)
+    apart = job(tmp_path / "apart")
+    assert fit("stage", Faulty(apart, {1, 2, 4, 5}), recipe, apart).skipped == 4
+    message = "loss of stage is nan .* at step 3, number 3 in a row"
+    together = job(tmp_path / "together")
+    with pytest.raises(NumericalError, match=message):
+        fit("stage", Faulty(together, {1, 2, 3}), recipe, together)
+    killed = job(tmp_path / "killed", checkpoint_every=1)
+    with pytest.raises(NumericalError, match=message):
+        killed_and_resumed(lambda work: Faulty(work, {1, 2, 3}), recipe, killed, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a state"])
@@ -107,16 +174,6 @@ def test_state_that_cannot_be_continued_is_refused(tmp_path, content):
     (work.workspace / "stage.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match="does not continue this training"):
         fit("stage", Objective(work), RECIPE, work)
-
-
-def test_an_epoch_shows_each_image_once_in_another_order(tmp_path):
-    work = job(tmp_path)
-    epochs = [[training_batch(work, 4, 4 * epoch + step).x for step in range(4)] for epoch in range(2)]
-    first, second = (torch.cat(batches).flatten(1) for batches in epochs)
-    assert not torch.equal(first, second)
-    for epoch in (first, second):
-        assert torch.equal(epoch.sum(1).sort().values, first.sum(1).sort().values)
-        assert len(torch.unique(epoch, dim=0)) == 16
 
 
 def test_average_moves_parameters_and_copies_buffers():

@@ -1,0 +1,130 @@
+"""SmoothAdv (Salman et al. 2019, arXiv 1906.04584): training on attacks of the smoothed classifier."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines import noisy, recipes
+from bench.augmentation import augment
+from bench.errors import UsageError
+from bench.train import Batch, TrainingJob
+
+NAMED_OPTIONS = noisy.NAMED_OPTIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(noisy.Config):
+    """Options of SmoothAdv.
+
+    Attributes:
+        copies: noisy copies m, of which the attack and the training see the same.
+        epsilon: L2 radius of the attack, in pixel units.
+        attack_steps: gradient steps T of each attack.
+        epsilon_warmup: training steps (epochs, where `epochs` count) over which epsilon grows to its value; 0 = none.
+    """
+
+    copies: int = 2
+    epsilon: float = 1.0
+    attack_steps: int = 2
+    epsilon_warmup: int = 500
+
+    def __post_init__(self) -> None:
+        for name, least in (("copies", 1), ("epsilon", 0), ("attack_steps", 1), ("epsilon_warmup", 0)):
+            if (value := getattr(self, name)) < least:
+                raise UsageError(f"{name} is {value:g}, expected at least {least}")
+
+    def epsilon_at(self, step: int) -> float:
+        """Return the attack's radius at a training step."""
+        return self.epsilon * min(1.0, (step + 1) / max(1, self.epsilon_warmup))
+
+
+class AdversarialObjective(noisy.NoisyObjective):
+    """The loss of noisy copies of each attacked image, the noise being that of the attack."""
+
+    def __init__(
+        self, network: nn.Module, loss: noisy.Loss, *, config: Config, copies: int, job: TrainingJob
+    ) -> None:
+        super().__init__(network, loss, config=config, copies=copies, job=job)
+        self.config = config
+
+    def noisy_copies(self, batch: Batch) -> Tensor:
+        """Return the copies that are classified, (copies B,C,H,W), all images' first copies first.
+
+        The attack sees the network in eval mode, so that it leaves no trace in batch-norm statistics.
+        """
+        x = augment(batch.x, self.task, batch.generator)
+        noise = torch.randn((self.copies, *x.shape), generator=batch.generator, device=x.device) * self.sigma
+        self.network.eval()
+        epsilon = self.config.epsilon_at(batch.step)
+        x = attack(self.network, (x, batch.labels), noise, epsilon=epsilon, steps=self.config.attack_steps)
+        self.network.train()
+        return (x + noise).flatten(0, 1)
+
+
+def attack(
+    network: nn.Module, images: tuple[Tensor, Tensor], noise: Tensor, *, epsilon: float, steps: int
+) -> Tensor:
+    """Return images that raise the smoothed classifier's loss: projected gradient ascent (arXiv 1906.04584, Eq. 6).
+
+    Each step goes 2 epsilon / steps along the normalised gradient; the result lies within L2 distance epsilon, and in
+    [0,1] as in the released program.
+
+    Args:
+        network: noisy pixels -> logits.
+        images: x (B,C,H,W) in [0,1] and labels (B,).
+        noise: (m,B,C,H,W), what stands for the smoothing in every step.
+    """
+    x, labels = images
+    point = x
+    for _ in range(steps):
+        moving = point.detach().requires_grad_(True)
+        loss = smoothed_loss(network, moving + noise, labels).sum()
+        gradient = torch.autograd.grad(loss, moving)[0]
+        point = _project(point + 2 * epsilon / steps * gradient / _norm(gradient), x, epsilon)
+    return point
+
+
+def smoothed_loss(network: nn.Module, x_noisy: Tensor, labels: Tensor) -> Tensor:
+    """Return -log of the label's mean probability over noisy copies (m,B,C,H,W), (B,) (arXiv 1906.04584, Eq. 6)."""
+    copies = len(x_noisy)
+    log_p = F.log_softmax(network(x_noisy.flatten(0, 1)).float(), dim=1)
+    of_label = log_p.gather(1, labels.repeat(copies).unsqueeze(1)).view(copies, -1)
+    return math.log(copies) - of_label.logsumexp(0)
+
+
+def _project(point: Tensor, x: Tensor, epsilon: float) -> Tensor:
+    """Return the point pulled into [0,1], then into the ball around x, which keeps it in [0,1]."""
+    offset = point.clamp(0, 1) - x
+    return x + offset * (epsilon / _norm(offset)).clamp_max(1.0)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Return the L2 norm of each image, at least 1e-12, (B,1,1,1)."""
+    return x.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+
+
+def expand(config: Config) -> Config:
+    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
+    return recipes.expand("smoothadv", config)
+
+
+def checkpoint_name(config: Config) -> str:
+    """Return the file name of the checkpoint that `config` needs."""
+    return noisy.checkpoint_name("smoothadv", config)
+
+
+def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
+    """Return the classifier on CPU in eval mode; see `noisy.build`."""
+    return noisy.build(config, checkpoint)
+
+
+def train(config: Config, job: TrainingJob) -> None:
+    """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
+    config = noisy.in_steps(config, len(job.train_indices), "epsilon_warmup")
+    noisy.train("smoothadv", config, noisy.mean_cross_entropy, config.copies, job, AdversarialObjective)

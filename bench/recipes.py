@@ -1,0 +1,64 @@
+"""How long, how fast and in which arithmetic a network is trained, and its learning rate at each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+TrainingPrecision = Literal["float32", "bfloat16", "float16"]
+"""Arithmetic of the forward pass in training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how fast to train.
+
+    Attributes:
+        max_steps: steps at most; the horizon of the cosine schedule.
+        evaluate_every: steps between two looks at the held-out part.
+        patience: looks without a new best after which training stops.
+        optimizer: AdamW, or SGD with momentum 0.9, whose weight decay is part of the gradient.
+        schedule: "constant", "cosine" or "drops" (to a tenth), each after a linear warm-up of warmup_steps.
+        cosine_steps: step at which the cosine reaches 0; 0 = max_steps.
+        drop_every: steps from one drop to the next.
+        rate_every: steps for which a learning rate is held; above 1 (an epoch) the first of them has rate 0.
+        ema_decay: decay per step of the averaged weights, which are the ones evaluated and kept.
+        clip: largest gradient norm; 0 = no clipping.
+        clip_from: first step that is clipped.
+        precision: arithmetic of the forward pass; weights and losses stay float32. float16 scales the loss.
+        nonfinite_limit: steps in a row with a loss or gradient that is not finite at which training fails; fewer are
+            skipped and counted.
+    """
+
+    max_steps: int = 20_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 100
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["constant", "cosine", "drops"] = "constant"
+    cosine_steps: int = 0
+    drop_every: int = 0
+    rate_every: int = 1
+    ema_decay: float = 0.998
+    evaluate_every: int = 100
+    patience: int = 10
+    clip: float = 1.0
+    clip_from: int = 0
+    precision: TrainingPrecision = "float32"
+    nonfinite_limit: int = 10
+
+
+def rate_scale(step: int, recipe: Recipe) -> float:
+    """Return the factor in [0,1] on the base learning rate: linear warm-up, then constant, half a cosine or drops."""
+    position = step // recipe.rate_every * recipe.rate_every
+    if position < recipe.warmup_steps:
+        return (position + (recipe.rate_every == 1)) / recipe.warmup_steps
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "drops":
+        return 0.1 ** (position // max(1, recipe.drop_every))
+    horizon = recipe.cosine_steps or recipe.max_steps
+    done = (position - recipe.warmup_steps) / max(1, horizon - recipe.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
