@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -81,19 +82,21 @@ class ProcessPool:
 
 
 def _serve(connection: Connection, load: Loader, threads: int) -> None:
-    """Do jobs until the run has ended."""
+    """Do jobs until the run has ended, which closes the connection."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches all; the process that has the run ends the others
     os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when the first classifier is loaded
     worker = Worker(load)
-    connection.send((None, None))
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send((worker.work(job), None))
-        except Exception as error:  # whatever it is belongs to the process that has the run
-            connection.send((None, error))
+    answer: tuple[list[Record] | None, Exception | None] = None, None
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            connection.send(answer)
+            answer = _answer(worker, connection.recv())
+
+
+def _answer(worker: Worker, job: Job) -> tuple[list[Record] | None, Exception | None]:
+    try:
+        return worker.work(job), None
+    except Exception as error:  # whatever it is belongs to the process that has the run
+        return None, error

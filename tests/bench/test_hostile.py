@@ -25,7 +25,7 @@ from tests.bench.test_records import COST, HEADER, record
 from tests.bench.test_train import Objective
 
 EXAMPLES = settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
