@@ -95,3 +95,8 @@ def test_radius_counts_from_its_step_on_times_lambda_and_half_sigma(tmp_path):
 def test_options_out_of_range_are_refused(option, message):
     with pytest.raises(UsageError, match=message):
         registry.configure("macer", TASK, 0.5, {option: 0})
+
+
+def test_lambda_follows_sigma_unless_given():
+    assert [Config(task=TASK, sigma=sigma).radius_weight for sigma in (0.25, 0.5, 1.0)] == [16, 16, 6]
+    assert Config(task=TASK, sigma=1.0, weight=3.0).radius_weight == 3
