@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 THROTTLING = {
     0x04: "software power cap",
@@ -54,6 +55,8 @@ def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
         return None
     try:
         nvml.nvmlInit()
+        import torch
+
         uuid = str(torch.cuda.get_device_properties(device).uuid)
         handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
         read_load(nvml, handle)
