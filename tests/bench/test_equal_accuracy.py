@@ -73,7 +73,7 @@ def test_with_all_samples_it_is_the_certified_accuracy():
 
 
 def test_an_image_whose_selection_was_wrong_counts_as_incorrect_at_any_n():
-    wrong = record(0, 0, 50, selection=(0, 5), label=0)
+    wrong = record(0, 50, 50, selection=(0, 5), label=0)
     assert expected_accuracy([wrong], 50, 0.1, 0.0) == 0.0
 
 
