@@ -150,12 +150,14 @@ def test_a_log_in_order_is_sound(tmp_path):
 
 @pytest.mark.parametrize("alpha", [0.001, 0.0001])
 def test_recertified_radii_are_those_of_the_counts_at_the_new_level(tmp_path, alpha):
-    log = made(tmp_path, claim=replace(CLAIM, alpha=0.01), digits=17)
+    counts = (540, *COUNTS)  # 540 certify nothing at the new levels
+    log = made(tmp_path, claim=replace(CLAIM, alpha=0.01), digits=17, counts=counts)
     again, source = recertified(log, check_log(log, CLAIM), alpha)
     assert source.claim.alpha == 0.01
     grid = certified_radii(replace(CLAIM, alpha=alpha))
-    expected = [grid[k - CLAIM.n - 1] if k > 1000 - len(grid) else 0.0 for k in COUNTS]
+    expected = [grid[k - CLAIM.n - 1] if k > 1000 - len(grid) else 0.0 for k in counts]
     assert [row.radius for row in again.rows] == pytest.approx(expected, rel=1e-9)
+    assert again.rows[0].predict == -1
     assert all((row.predict == -1) == (row.radius == 0.0) for row in again.rows)
 
 

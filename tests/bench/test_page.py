@@ -78,13 +78,15 @@ def test_points_of_accuracy_against_cost_are_the_best_rows_at_their_sigmas_cost(
     run = make_run(images=15)
     run = replace(run, costs=tuple(one for one in run.costs if one.sigma != 0.25))
     frames = frames_of(run)
-    best = frames["accuracy"].query("selection == 'best' and radius == 0.0").set_index("label")
-    for point in cost_points(frames, 0.0):
-        assert point["accuracy"] == 100 * best.loc[point["label"], "accuracy"]
-        measured = "0.5" if point["sigma"] == "0.25" else point["sigma"]  # the nearest that was measured
-        costs = frames["cost"].set_index(["label", "sigma"])
-        expected = costs.loc[(point["label"], float(measured)), "seconds_per_certificate_median"]
-        assert point["seconds"] == expected
+    costs = frames["cost"].set_index(["label", "sigma"])
+    for radius in (0.0, 1.25):  # at 1.25 only sigma 1 certifies anything
+        best = frames["accuracy"].query(f"selection == 'best' and radius == {radius}").set_index("label")
+        points = cost_points(frames, radius)
+        assert len(points) == 4
+        for point in points:
+            assert point["accuracy"] == 100 * best.loc[point["label"], "accuracy"]
+            measured = 0.5 if point["sigma"] == "0.25" else float(point["sigma"])  # the nearest measured one
+            assert point["seconds"] == costs.loc[(point["label"], measured), "seconds_per_certificate_median"]
     assert cost_points(frames_of(make_run(images=5, with_costs=False)), 0.0) == []
 
 
