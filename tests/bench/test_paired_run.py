@@ -105,7 +105,7 @@ def test_the_command_prints_the_comparison_and_refuses_another_protocol_by_its_f
     tmp_path, monkeypatch, capsys
 ):
     one, two = trained("a", 0), trained("b", 1)
-    other = replace(one, header=replace(one.header, n=500))
+    other = replace(one, header=replace(one.header, alpha=0.01))
     for name, run in (("one", one), ("two", two), ("other", other)):
         write_run(tmp_path / name, run)
     assert bench(monkeypatch, "compare", tmp_path / "one", tmp_path / "two", "--sigma", "0.5") == 0
@@ -115,7 +115,7 @@ def test_the_command_prints_the_comparison_and_refuses_another_protocol_by_its_f
     assert "σ = 0.5: rrcm (one) against rrcm (two) (40 images)" in shown
     assert "…" not in shown
     assert bench(monkeypatch, "compare", tmp_path / "one", tmp_path / "other") == 1
-    assert "differ in n (1000 and 500)" in capsys.readouterr().err
+    assert "differ in alpha (0.001 and 0.01)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
