@@ -13,6 +13,10 @@ from bench.commands import checks, compare, doctor, images, logs, measure, metho
 from bench.errors import BenchError, TerminatedError, UsageError
 
 
+ALIASES = {"import": "import-log", "export": "export-log"}
+"""Shorter names that are understood, and not listed."""
+
+
 class Commands(click.Group):
     """A group that lists its commands in the order of their definition and hints at mistyped ones."""
 
@@ -26,6 +30,7 @@ class Commands(click.Group):
         """Return the command, or fail with the nearest one."""
         from bench.catalogue import nearest_hint
 
+        args = [ALIASES.get(name, name) for name in args[:1]] + args[1:]
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             raise click.UsageError(
                 f"unknown command {args[0]!r}; {nearest_hint(args[0], self.commands)}", ctx

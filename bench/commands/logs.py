@@ -58,6 +58,12 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
 @click.option("--method", required=True, metavar="NAME", help="A method of the run.")
 @click.option("--sigma", required=True, type=float, help="A noise level of the run.")
 @click.option(
+    "--format",
+    type=click.Choice(["smoothing"]),
+    expose_value=False,
+    help="The one format; need not be given.",
+)
+@click.option(
     "--digits", type=click.IntRange(1, 17), help="Significant digits of the radii, rounded down; else all."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; else stdout.")
