@@ -12,7 +12,6 @@ import click
 from bench.commands import checks, compare, doctor, images, logs, measure, methods, scale
 from bench.errors import BenchError, TerminatedError, UsageError
 
-
 ALIASES = {"import": "import-log", "export": "export-log"}
 """Shorter names that are understood, and not listed."""
 

@@ -338,20 +338,8 @@ def test_exporting_what_the_run_does_not_hold_is_one_line(tmp_path, monkeypatch,
     assert "3 images of mine at sigma 0.25" in captured.out
     assert bench(monkeypatch, "export-log", tmp_path / "run", "--method", "min", "--sigma", "0.25") == 1
     assert "holds no image of min at sigma 0.25; it holds mine at sigma 0.25" in capsys.readouterr().err
-    assert (
-        bench(
-            monkeypatch,
-            "export",
-            tmp_path / "run",
-            "--method",
-            "mine",
-            "--sigma",
-            "0.25",
-            "--format",
-            "smoothing",
-        )
-        == 0
-    )
+    chosen = ["--method", "mine", "--sigma", "0.25", "--format", "smoothing"]
+    assert bench(monkeypatch, "export", tmp_path / "run", *chosen) == 0
     assert capsys.readouterr().out.startswith(HEADER + "0\t3\t-1\t0.0\t0\t13.5\n")
 
 
