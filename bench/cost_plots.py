@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.cost_records import CostRun
-from bench.cost_summary import BEST, Pair, pairs, rows, stage_names
+from bench.cost_summary import BEST, STAGES, Pair, pairs, rows, stage_names
 from bench.markup import format_significant
 from bench.plot_style import (
     COLORS,
@@ -95,19 +96,20 @@ def _draw_sweep(axes: Axes, own: Sequence[Pair], number: int) -> None:
 def stages_figure(run: CostRun) -> Figure | None:
     """Return the seconds of one sample by stage as stacked bars, a bar per method and setting; None without any.
 
-    Each bar is divided by its own length, which stands beside it: methods differ a thousandfold.
+    Each bar is divided by its own length, which stands beside it: methods differ a thousandfold. A stage has the
+    same colour in every figure.
     """
     if not run.splits:
         return None
     names = stage_names(run.splits)
+    colors = dict(zip((*STAGES, *sorted({*names} - {*STAGES})), itertools.cycle(COLORS), strict=False))
     figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.splits) + 0.95), layout="constrained")
     axes = figure.subplots()
     for position, one in enumerate(run.splits):
         total, left = sum(one.stages.values()), 0.0
         for name in names:
             share = 100 * one.stages.get(name, 0.0) / total
-            color = COLORS[names.index(name) % len(COLORS)]
-            axes.barh(position, share, left=left, height=0.66, color=color, linewidth=0)
+            axes.barh(position, share, left=left, height=0.66, color=colors[name], linewidth=0)
             left += share
         axes.annotate(
             _duration(total / one.batch_size),
@@ -124,10 +126,7 @@ def stages_figure(run: CostRun) -> Figure | None:
     axes.set_xticks(range(0, 101, 25))
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of the time of a sample (%)")
-    patches = [
-        matplotlib.patches.Patch(color=COLORS[number % len(COLORS)], label=name)
-        for number, name in enumerate(names)
-    ]
+    patches = [matplotlib.patches.Patch(color=colors[name], label=name) for name in names]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
     return _with_device(figure, run)
 

@@ -5,13 +5,15 @@ import os
 import signal
 import time
 import warnings
+from dataclasses import replace
 
 from bench import records
 from bench.config import RunConfig
 from bench.engine import LocalEngine
 from bench.progress import Observer, pending_jobs, write_results
 from bench.records import RecordsFile
-from bench.types import SCHEMA_VERSION, Record, RunHeader
+from bench.types import Record
+from tests.bench.fake_runs import make_header
 
 CONFIG = RunConfig(methods=("a", "b"), sigmas=(0.25, 0.5))
 WRITING = ("write", "fsync", "replace", "ftruncate", "truncate")
@@ -20,33 +22,8 @@ WRITING = ("write", "fsync", "replace", "ftruncate", "truncate")
 
 def header(indices):
     """Return the header of a run on these images."""
-    return RunHeader(
-        schema_version=SCHEMA_VERSION,
-        command="bench run",
-        created="2025-01-01T00:00:00+00:00",
-        git_revision="abc",
-        dataset="mnist5k",
-        subset="balanced",
-        indices=indices,
-        class_names=("0", "1"),
-        image_shape=(1, 8, 8),
-        methods=CONFIG.methods,
-        sigmas=CONFIG.sigmas,
-        n0=10,
-        n=100,
-        alpha=0.001,
-        seed=0,
-        bound="clopper-pearson",
-        noise_block=128,
-        precision="float32",
-        device_type="cpu",
-        radii=(0.0, 0.25),
-        config={},
-        checkpoints={},
-        batch_sizes={"a": 128, "b": 128},
-        hardware={},
-        libraries={},
-    )
+    made = make_header(methods=CONFIG.methods, sigmas=CONFIG.sigmas, indices=indices)
+    return replace(made, n0=10, n=100)
 
 
 def certify(method, sigma, index, seconds=0.0):

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from bench.cost_plots import published_points, write_figures
+from bench.cost_plots import published_points, stages_figure, write_figures
 from bench.cost_records import Failure, StageSplit
 from bench.cost_report import comparison_table, mean_advantage, operations_ratio, short_table, write_tables
 from bench.cost_summary import BEST, PUBLISHED, rows
@@ -120,6 +120,16 @@ def test_figures_are_written_in_both_forms_and_empty_ones_removed(run, tmp_path)
     assert names == {f"{name}.{kind}" for name in ("throughput", "accuracy") for kind in ("png", "pdf")}
     assert not (tmp_path / "stages.png").exists()
     assert "stages.png" in {path.name for path in write_figures(run, tmp_path)}
+
+
+def test_a_stage_has_one_colour_whatever_the_other_stages(run):
+    resized = dataclasses.replace(run.splits[0], stages={**run.splits[0].stages, "own": 0.1, "resize": 0.1})
+    first, second = (
+        {patch.get_label(): patch.get_facecolor() for patch in stages_figure(one).legends[0].get_patches()}
+        for one in (run, dataclasses.replace(run, splits=(resized,)))
+    )
+    assert first == {name: second[name] for name in first}
+    assert len(set(second.values())) == len(second) == 6
 
 
 def test_accuracy_is_the_best_published_at_the_radius_that_most_methods_have(run):
