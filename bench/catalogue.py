@@ -41,12 +41,6 @@ IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 )
 """Data set name -> (channels, height, width) of its images, where the data set fixes it."""
 
-CLASS_COUNTS: Mapping[str, int] = MappingProxyType(
-    dict.fromkeys(("mnist5k", "mnist", "fashion-mnist", "cifar10", "svhn"), 10)
-    | {"cifar100": 100, "imagenet": 1000}
-)
-"""Data set name -> number of classes, where the data set fixes it."""
-
 SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""
 

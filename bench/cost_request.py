@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bench import certifier_cost, hardware, registry
-from bench.catalogue import CLASS_COUNTS, IMAGE_SHAPES, nearest_hint
+from bench.catalogue import IMAGE_SHAPES, NUM_CLASSES, nearest_hint
 from bench.config import RunConfig, list_presets
 from bench.cost import instruments
 from bench.cost_plan import Plan, check_settings
@@ -166,7 +166,7 @@ def _task(config: RunConfig) -> Task:
     if config.dataset not in IMAGE_SHAPES:
         return load_split(config, "test").task
     channels, pixels, _ = IMAGE_SHAPES[config.dataset]
-    classes = CLASS_COUNTS[config.dataset]
+    classes = NUM_CLASSES[config.dataset]
     return Task(dataset=config.dataset, channels=channels, image_size=pixels, num_classes=classes)
 
 

@@ -146,7 +146,7 @@ def _tried(log: Log, claim: Claim, draws: Sequence[int]) -> list[Fit]:
     """Return the fits at every level but the claimed one that has the largest radius within reach."""
     levels = [(n, alpha) for n in draws for alpha in ALPHAS if (n, alpha) != (claim.n, claim.alpha)]
     others = [replace(claim, n=n, alpha=alpha) for n, alpha in levels]
-    return [fit(log, other) for other in others if _reaches(log, other)]
+    return [fit(log, other) for other in others if _largest(other) > 0 and _reaches(log, other)]
 
 
 def fit(log: Log, claim: Claim) -> Fit:
@@ -241,7 +241,11 @@ def _is_on(
 def _reaches(log: Log, claim: Claim) -> bool:
     """Return whether the largest radius is within reach, so that there is something to compare."""
     most = max(row.radius for row in log.rows)
-    return most <= largest_radius(claim.n, claim.alpha, claim.sigma) * (1 + 10.0 ** (1 - log.digits))
+    return most <= _largest(claim) * (1 + 10.0 ** (1 - log.digits))
+
+
+def _largest(claim: Claim) -> float:
+    return largest_radius(claim.n, claim.alpha, claim.sigma)
 
 
 def _recertified(row: LogRow, k: int, claim: Claim) -> LogRow:
@@ -256,6 +260,10 @@ def _check_claim(claim: Claim) -> None:
         raise UsageError(f"n is {claim.n}, expected n >= 2")
     if not 0 < claim.alpha < 1:
         raise UsageError(f"alpha is {claim.alpha:g}, expected 0 < alpha < 1")
+    if _largest(claim) <= 0:
+        raise UsageError(
+            f"n is {claim.n}, and so few draws certify no radius at alpha {claim.alpha:g}: give the n of the log"
+        )
 
 
 def _about_claim(log: Log, check: LogCheck) -> Finding:

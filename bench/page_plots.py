@@ -11,7 +11,7 @@ from bokeh.models import ColumnDataSource, CrosshairTool, HoverTool
 from bokeh.plotting import figure
 
 from bench.comparison import Comparison
-from bench.metrics import Curve, curve, envelope
+from bench.metrics import Curve, envelope
 from bench.plot_style import Style, styles
 from bench.stats import proportion_interval
 
@@ -39,14 +39,14 @@ POINTS_PER_DASH = 1.8
 def curve_plots(comparison: Comparison) -> list[tuple[str, Any]]:
     """Return (sigma, certified-accuracy figure) for each sigma, then ("best", ...) for the envelope over sigma."""
     by_sigma = {
-        f"{sigma:g}": {entry.label: curve(entry.records) for entry in comparison.at_sigma(sigma)}
+        f"{sigma:g}": {entry.label: entry.curve for entry in comparison.at_sigma(sigma)}
         for sigma in comparison.sigmas
     }
     longest = max(one.radii[-1] for curves in by_sigma.values() for one in curves.values())
     longest = longest or max(comparison.radii) or 1.0
     if comparison.best:
         by_sigma["best"] = {
-            label: envelope([curve(entry.records) for entry in comparison.best_of(label)])
+            label: envelope([entry.curve for entry in comparison.best_of(label)])
             for label in comparison.labels
         }
     return [

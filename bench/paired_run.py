@@ -49,7 +49,8 @@ def compare_runs(
     frames: dict[str, tuple[pd.DataFrame, Table]] = {"assured": (assured, assured_table(assured))}
     if pairs := pairs_of(comparison, has_all=has_all):
         paired = paired_frame(runs, comparison, pairs)
-        frames["paired"] = (paired, paired_table(paired))
+        if len(paired):
+            frames["paired"] = (paired, paired_table(paired))
     gaps = gap_frame(runs, comparison)
     if len(gaps):
         frames["trainings"] = (gaps, gap_table(gaps))

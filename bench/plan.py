@@ -206,7 +206,8 @@ def protocol_sentences(
         for sigma in sigmas
     ]
     return [
-        f"Largest radius that n = {n:,} certifies at α = {alpha:g}: {format_radius(largest, 2)} σ, so "
+        f"Largest radius that n = {n:,} certifies at α = {alpha:g} (fixed estimation, Clopper-Pearson): "
+        f"{format_radius(largest, 2)} σ, so "
         + ", ".join(f"{format_radius(largest * sigma, 2)} at σ = {sigma:g}" for sigma in sigmas)
         + ".",
         f"n needed for a radius of {radius:g}: {', '.join(needed)}.",

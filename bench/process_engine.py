@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
+import traceback
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -13,6 +16,7 @@ from multiprocessing.context import SpawnProcess
 
 from bench.dispatch import Event, dispatch
 from bench.engine import Job, Loader, Worker
+from bench.errors import BenchError
 from bench.types import Record
 
 
@@ -86,7 +90,9 @@ def _serve(connection: Connection, load: Loader, threads: int) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches all; the process that has the run ends the others
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch reads it when the first classifier is loaded
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read where torch is imported later
+    if "torch" in sys.modules:  # what was sent here has imported it
+        sys.modules["torch"].set_num_threads(threads)
     worker = Worker(load)
     answer: tuple[list[Record] | None, Exception | None] = None, None
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -99,4 +105,17 @@ def _answer(worker: Worker, job: Job) -> tuple[list[Record] | None, Exception | 
     try:
         return worker.work(job), None
     except Exception as error:  # whatever it is belongs to the process that has the run
-        return None, error
+        return None, _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return the error with its traceback in its notes; where it cannot be sent, one that says the same."""
+    if isinstance(error, BenchError):
+        return error
+    told = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a class of the method's own may do anything here
+        return RuntimeError(told)
+    error.add_note(told)
+    return error

@@ -64,7 +64,8 @@ def run(
         engine: computes the records; None: this process.
         shard: the part of the images to certify, into a file of its own; shard 1 measures the costs. A shard
             trains nothing.
-        held: entered around each record from its computation to its line on the disk.
+        held: entered around each job (an image; on an accelerator a group of them) from its computation to its
+            lines on the disk.
 
     Raises:
         BenchError: whatever the user can mend; all records written before are kept, and repeating continues.

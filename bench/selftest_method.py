@@ -89,7 +89,6 @@ def _check_calls(subject: Subject, x_noisy: Tensor) -> Iterator[Property]:
     alone = torch.cat(
         [subject.classifier(kept[i : i + 1], subject.sigma, keys[i : i + 1]) for i in range(len(keys))]
     )
-    spread = float((alone - logits).abs().max())
     spread, scale = float((alone - logits).abs().max()), max(1.0, float(logits.abs().max()))
     yield Property(
         name="a sample's logits do not depend on its batch, up to rounding",

@@ -13,6 +13,18 @@ from bench.catalogue import STANDARD_STRIDE, resolve_subset
 from bench.errors import DataError
 from bench.types import Split
 
+HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
+"""Share of the training split that judges when training stops, and its most images; the test split plays no part."""
+
+
+def training_parts(split: Split, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return (training indices, held-out indices) as every training parts a training split; see `held_out`.
+
+    Raises:
+        DataError: as in `held_out`.
+    """
+    return held_out(split, min(HELD_OUT_FRACTION, HELD_OUT_MOST / max(1, len(split.labels))), seed)
+
 
 def held_out(split: Split, fraction: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return (training indices, held-out indices) of a training split: ascending, together the whole split.

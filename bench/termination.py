@@ -1,4 +1,4 @@
-"""SIGTERM as an end that loses nothing: it waits for the image in hand, and stops anything else at once."""
+"""SIGTERM as an end that loses nothing: it waits for the job in hand, and stops anything else at once."""
 
 from __future__ import annotations
 

@@ -97,6 +97,11 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
         run = _Fit(stage, objective, recipe, job, loader)
         run.resume()
         is_over = run.is_over()
+        if (
+            is_over and run.losses
+        ):  # resumed between two looks, under tighter limits than those it was saved under
+            run.evaluate()
+            run.save()
         while not is_over:
             run.advance()
             is_over = run.is_over()

@@ -15,9 +15,6 @@ from bench.hardware import resolve_device
 from bench.train import Progress, TrainingJob
 from bench.types import Split
 
-HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
-"""Share of the training split that judges when training stops, and its most images; the test split plays no part."""
-
 WORKSPACE = Path("results") / "training"
 """Where curves, and the state of unfinished trainings, lie below the current folder."""
 
@@ -76,8 +73,7 @@ def train_method(
         raise UsageError(
             f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
         )
-    fraction = min(HELD_OUT_FRACTION, HELD_OUT_MOST / len(split.labels))
-    kept, held_out = subsets.held_out(split, fraction, config.seed)
+    kept, held_out = subsets.training_parts(split, config.seed)
     job = TrainingJob(
         split=split,
         train_indices=torch.tensor(kept),

@@ -17,9 +17,6 @@ from bench.types import Split
 IMAGES = 64
 """Images of a trial."""
 
-HELD_OUT = 0.1
-"""Share of the training split that `bench train` holds out; the trial's images are of it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
@@ -51,7 +48,7 @@ def choose_images(split: Split, *, seed: int, count: int = IMAGES) -> Images:
     Raises:
         DataError: as in `subsets.held_out` and `data.batch`.
     """
-    _, held_out = subsets.held_out(split, HELD_OUT, seed)
+    _, held_out = subsets.training_parts(split, seed)
     ordered = sorted(held_out, key=lambda index: _rank(seed, "image", index))
     turns: dict[int, int] = {}
     keyed = []

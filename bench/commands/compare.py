@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     """Certify images with every method at every sigma, measure the cost, write tables and figures.
 
-    Repeating an interrupted command continues it; SIGTERM ends it after the image in hand, with exit code 143.
+    Repeating an interrupted command continues it; SIGTERM ends it after the image in hand (a group of
+    images on a GPU), with exit code 143.
     """
     from bench.shards import parse_shard
 

@@ -137,10 +137,10 @@ class _Heap(list):
 
 
 class Loader:
-    """What processes are sent: records of `killed_run`; image 3 kills its process once, image 5 fails if asked."""
+    """What processes are sent: records of `killed_run`; image 3 kills its process once, image 5 raises `error`."""
 
-    def __init__(self, folder, fails=False):
-        self.folder, self.fails = folder, fails
+    def __init__(self, folder, error=None):
+        self.folder, self.error = folder, error
 
     def __call__(self, method, sigma):
         (self.folder / f"loaded-{os.getpid()}-{method}").touch(exist_ok=False)
@@ -149,8 +149,8 @@ class Loader:
             if 3 in indices and not (self.folder / "killed").exists():
                 (self.folder / "killed").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            if 5 in indices and self.fails:
-                raise ModelError("logits of shape (1, 1)")
+            if 5 in indices and self.error is not None:
+                raise _error(self.error)
             return [killed_run.certify(method, sigma, index) for index in indices]
 
         return certify
@@ -164,7 +164,49 @@ def test_processes_give_the_records_of_one_process_though_one_is_killed_amid_an_
     assert (tmp_path / "killed").exists()
 
 
-def test_an_error_in_a_process_is_raised_here(tmp_path):
+def _error(name):
+    class LocalError(Exception):
+        """Cannot be sent: it has no place in a module."""
+
+    errors = {"ours": ModelError, "python": KeyError, "local": LocalError}
+    return TwoPartError("first", "second") if name == "two" else errors[name]("logits of shape (1, 1)")
+
+
+class TwoPartError(Exception):
+    """Cannot be made again from its message, as unpickling does."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} logits of shape (1, 1) {second}")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("ours", ModelError), ("python", KeyError), ("local", RuntimeError), ("two", RuntimeError)],
+)
+def test_an_error_in_a_process_is_raised_here_with_its_place(tmp_path, name, kind):
     (tmp_path / "killed").touch()
-    with pytest.raises(ModelError, match=r"logits of shape \(1, 1\)"):
-        list(ProcessEngine(workers=1).results(Loader(tmp_path, fails=True), iter(JOBS[:5])))
+    with pytest.raises(kind) as caught:
+        list(ProcessEngine(workers=1).results(Loader(tmp_path, error=name), iter(JOBS[:5])))
+    told = "".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert "logits of shape (1, 1)" in told
+    assert ("in certify" in told) == (name != "ours")
+
+
+class ThreadCounter:
+    """A loader whose arrival imports torch, as that of a run does; its records hold the number of threads."""
+
+    def __setstate__(self, state):
+        import torch  # noqa: F401
+
+    def __getstate__(self):
+        return {"sent": True}
+
+    def __call__(self, method, sigma):
+        import torch
+
+        return lambda indices: [torch.get_num_threads()]
+
+
+def test_a_process_computes_with_its_share_of_the_threads():
+    results = ProcessEngine(workers=1, threads=3).results(ThreadCounter(), iter(JOBS[:1]))
+    assert list(results) == [[3]]

@@ -22,7 +22,7 @@ from bench.noise import cosine_alphas_cumprod, linear_alphas_cumprod
 from bench.passport import Subject, declared_scaling
 from bench.scalings import known_scalings, named
 from bench.smoothing import from_module
-from bench.subsets import held_out
+from bench.subsets import held_out, training_parts
 from bench.trial_images import choose_images
 from bench.types import Split, Task
 
@@ -282,6 +282,15 @@ def test_images_are_held_out_of_training_and_balanced():
     assert choose_images(split, seed=1).noise.ne(images.noise).all()
     with pytest.raises(DataError, match="come from the train split"):
         choose_images(shades("test"), seed=0)
+
+
+def test_images_of_a_trial_are_none_that_a_training_sees():
+    split = shades(per_class=5000)
+    kept, held_out = training_parts(split, 0)
+    assert (len(kept), len(held_out)) == (19_000, 1000)
+    split.images.pixels[list(kept)] = 0
+    split.images.pixels[list(held_out)] = 255
+    assert choose_images(split, seed=0).x.min() == 1
 
 
 def test_outputs_that_do_not_fit_the_classes_are_refused():

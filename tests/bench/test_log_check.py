@@ -175,6 +175,7 @@ def test_recertified_radii_never_exceed_those_of_the_true_counts(tmp_path):
         ({"sigma": 0.0}, "sigma is 0, expected sigma > 0"),
         ({"n": 1}, "n is 1, expected n >= 2"),
         ({"alpha": 1.0}, "alpha is 1, expected 0 < alpha < 1"),
+        ({"n": 9}, "n is 9, and so few draws certify no radius at alpha 0.001: give the n of the log"),
     ],
 )
 def test_claims_outside_their_range_are_refused(tmp_path, changes, message):

@@ -89,6 +89,13 @@ def test_trainings_are_runs_whose_checkpoints_differ():
     assert gap_frame([first], compare([first])).empty
 
 
+def test_radii_beyond_the_reach_of_all_draws_leave_no_paired_table():
+    run = make_run()
+    run = replace(run, header=replace(run.header, radii=(30.0,)))
+    tables, _ = compare_runs([run], methods=None, sigmas=None, has_all=False, out=None)
+    assert not any("Paired comparison" in table.caption for table in tables)
+
+
 @pytest.mark.parametrize(
     ("methods", "sigmas", "message"),
     [

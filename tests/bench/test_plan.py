@@ -91,7 +91,10 @@ def test_command_tells_protocol_times_and_what_is_still_to_be_trained(tmp_path, 
     arguments[arguments.index("--methods") + 1] = "brightness,gaussian"
     assert bench(monkeypatch, "plan", *arguments, "--zoo", tmp_path / "zoo") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Largest radius that n = 100 certifies at α = 0.001: 1.50 σ" in said
+    assert (
+        "Largest radius that n = 100 certifies at α = 0.001 (fixed estimation, Clopper-Pearson): 1.50 σ"
+        in said
+    )
     assert "40 images give a 95% interval" in said
     assert "17,600" in said  # 2 methods x 2 sigmas x 40 images x 110 samples
     assert "Still to be trained: gaussian at sigma 0.25, 0.5." in said

@@ -97,6 +97,17 @@ def test_state_is_saved_between_looks_where_asked(tmp_path):
     assert {path.name for path in work.workspace.iterdir()} == {"stage.pt"}
 
 
+@pytest.mark.parametrize("limit", [{"max_steps": 3}, {"patience": 0}])
+def test_a_state_between_looks_that_ends_the_training_is_looked_at_first(tmp_path, limit):
+    work = job(tmp_path, checkpoint_every=3)
+    recipe = dataclasses.replace(RECIPE, evaluate_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        fit("stage", Rising(work), recipe, dataclasses.replace(work, report=stopped_at(5)))
+    ended = fit("stage", Rising(work), dataclasses.replace(recipe, **limit), work)
+    assert (ended.steps, ended.score) == (3, 3.0)
+    assert [look.step for look in curves.read(work.workspace / "stage.csv")] == [3]
+
+
 def without_seconds(work):
     return [
         dataclasses.replace(look, seconds=0.0, waiting=0.0)
