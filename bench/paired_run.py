@@ -23,31 +23,43 @@ from bench.paired_tables import (
     write_comparison,
 )
 from bench.tables import acr_table, main_table
+from bench.trainings_tables import variants_frame, variants_table
 from bench.types import Run
 
 
 def compare_runs(
-    runs: Sequence[Run], *, methods: str | None, sigmas: str | None, has_all: bool, out: Path | None
+    runs: Sequence[Run],
+    *,
+    methods: str | None,
+    sigmas: str | None,
+    has_all: bool = False,
+    against: str | None = None,
+    out: Path | None,
 ) -> tuple[list[Table], list[Path]]:
     """Return the tables of a comparison, and the files written to `out`, none for None.
 
     The tables are certified accuracy and ACR with their intervals, high-probability accuracy, then the paired
-    comparisons and the gaps between trainings where there are any.
+    comparisons and the gaps between trainings where there are any. With `against` they are the means of the
+    variants over their trainings instead of the comparisons.
 
     Args:
         runs: runs that may be compared (see `bench.records`).
         methods, sigmas: names and noise levels, separated by commas; None stands for all.
         has_all: compare also different methods of several runs.
+        against: a variant: runs NAME-0, NAME-1, ... are trainings of NAME, and each NAME is compared with this one.
 
     Raises:
-        UsageError: a method or sigma that no run holds.
-        RecordsError, ProtocolError: as `bench.comparison.compare`.
+        UsageError: a method, sigma or variant that no run holds.
+        RecordsError, ProtocolError: as `bench.comparison.compare` and `bench.trainings_tables.variants_frame`.
     """
     runs = _restricted(runs, methods, sigmas)
     comparison = compare(runs)
     assured = assured_frame(comparison)
     frames: dict[str, tuple[pd.DataFrame, Table]] = {"assured": (assured, assured_table(assured))}
-    if pairs := pairs_of(comparison, has_all=has_all):
+    if against is not None:
+        variants = variants_frame(runs, comparison, against)
+        frames["variants"] = (variants, variants_table(variants, against))
+    elif pairs := pairs_of(comparison, has_all=has_all):
         paired = paired_frame(runs, comparison, pairs)
         if len(paired):
             frames["paired"] = (paired, paired_table(paired))

@@ -70,6 +70,7 @@ LEVELS = (
         "shards",
         "synthetic",
         "training",
+        "trainings",
         "log_check",
     },
     {
@@ -107,6 +108,7 @@ LEVELS = (
         "pareto_figure",
         "rebuild",
         "single",
+        "trainings_tables",
         "page_pictures",
         "page_plots",
     },

@@ -109,6 +109,11 @@ def report(
 @click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Only these noise levels.")
 @click.option("--all-pairs", is_flag=True, help="Also pairs of different methods of several runs.")
 @click.option(
+    "--against",
+    metavar="NAME",
+    help="Take runs X-0, X-1, ... as trainings of X, and compare each X with NAME over all of them.",
+)
+@click.option(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for CSV, Markdown and LaTeX tables.")
@@ -117,6 +122,7 @@ def compare(
     methods: str | None,
     sigmas: str | None,
     all_pairs: bool,
+    against: str | None,
     allow: str,
     out: Path | None,
 ) -> None:
@@ -130,7 +136,11 @@ def compare(
 
     read = [read_run(folder) for folder in runs]
     check_comparable(read, tuple(filter(None, allow.split(","))))
-    tables, written = compare_runs(read, methods=methods, sigmas=sigmas, has_all=all_pairs, out=out)
+    if all_pairs and against is not None:
+        raise UsageError("--all-pairs and --against are two ways to compare: give one of them")
+    tables, written = compare_runs(
+        read, methods=methods, sigmas=sigmas, has_all=all_pairs, against=against, out=out
+    )
     for table in tables:
         print_table(table, has_intervals=True)
     if written:
