@@ -121,8 +121,9 @@ class _Fit:
         self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob, loader: Loader
     ) -> None:
         self.stage, self.objective, self.recipe, self.job, self.loader = stage, objective, recipe, job, loader
-        self.network = objective.network.to(job.device)
-        objective.companions.to(job.device)
+        _lay_out(objective.network, job.device)
+        _lay_out(objective.companions, job.device)
+        self.network = objective.network
         processes.share_statistics(self.network)
         processes.share_statistics(objective.companions)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -296,6 +297,11 @@ class _Fit:
             seconds=self.elapsed(),
             skipped=self.skipped,
         )
+
+
+def _lay_out(module: nn.Module, device: torch.device) -> None:
+    """Move a module to the device, the weights of its convolutions with the channels last, which is faster."""
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
