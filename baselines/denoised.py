@@ -70,14 +70,16 @@ class CleanObjective(Supervised[nn.Module]):
         return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
 
 
-def train_classifier(network: nn.Module, recipe: Recipe, max_steps: int, job: TrainingJob) -> Fitted:
+def train_classifier(
+    network: nn.Module, backbone: Backbone, recipe: Recipe, max_steps: int, job: TrainingJob
+) -> Fitted:
     """Return the classifier trained on clean images until its held-out accuracy stops rising.
 
     Its recipe is Recipe's default, of which only the precision follows the method's. The stage has one name for all
     methods, so that a second method in the same workspace takes the classifier that the first has trained.
     """
     clean = replace(Recipe(), max_steps=max_steps, precision=recipe.precision)
-    return fit("dds_classifier", CleanObjective(network, job), clean, job)
+    return fit(stage_name("dds_classifier", backbone), CleanObjective(network, job), clean, job)
 
 
 @torch.no_grad()
@@ -93,7 +95,12 @@ def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor
 
 def file_name(method: str, backbone: Backbone) -> str:
     """Return "<method>[-<backbone>].safetensors", one file for all sigmas; the default backbone is left out."""
-    return f"{method}{'' if backbone.name == RESNET.name else f'-{backbone.name}'}.safetensors"
+    return f"{stage_name(method, backbone)}.safetensors"
+
+
+def stage_name(part: str, backbone: Backbone) -> str:
+    """Return "<part>[-<backbone>]", the name of a training that rests on the classifier of clean images."""
+    return part if backbone.name == RESNET.name else f"{part}-{backbone.name}"
 
 
 def load_own(method: DenoisedClassifier, checkpoint: Path | None, foreign: Collection[str]) -> None:
