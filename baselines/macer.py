@@ -14,8 +14,6 @@ from baselines import noisy, recipes
 from bench.errors import UsageError
 from bench.train import Batch, TrainingJob
 
-NAMED_OPTIONS = noisy.NAMED_OPTIONS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(noisy.Config):
@@ -106,6 +104,9 @@ def _xi(others: Tensor) -> Tensor:
 def expand(config: Config) -> Config:
     """Return the configuration with the values of its named recipe; see `recipes.expand`."""
     return recipes.expand("macer", config)
+
+
+NAMED_OPTIONS = recipes.named_options(Config)
 
 
 def checkpoint_name(config: Config) -> str:

@@ -8,7 +8,7 @@ on them, not the last.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -75,6 +75,12 @@ RECIPES: Mapping[Key, Published] = MappingProxyType(
 )
 """(method, data set, sigma) -> recipe: arXiv 1902.02918 and 2006.04062, with the commands and the names of the logs
 that the program of the latter publishes (lambda and eta on ImageNet; SmoothAdv and MACER on MNIST)."""
+
+
+def named_options(config: type[noisy.Config]) -> Mapping[str, frozenset[str]]:
+    """Return the option that stands for several others, `recipe` -> all options that say how `config` is trained."""
+    names = {option.name for option in fields(config)}
+    return MappingProxyType({"recipe": frozenset(names - {"task", "sigma", "backbone", "recipe"})})
 
 
 def expand(method: str, config: noisy.AnyConfig) -> noisy.AnyConfig:

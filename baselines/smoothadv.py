@@ -15,8 +15,6 @@ from bench.augmentation import augment
 from bench.errors import UsageError
 from bench.train import Batch, TrainingJob
 
-NAMED_OPTIONS = noisy.NAMED_OPTIONS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(noisy.Config):
@@ -122,6 +120,9 @@ def checkpoint_name(config: Config) -> str:
 def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
     """Return the classifier on CPU in eval mode; see `noisy.build`."""
     return noisy.build(config, checkpoint)
+
+
+NAMED_OPTIONS = recipes.named_options(Config)
 
 
 def train(config: Config, job: TrainingJob) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,15 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         UsageError: as in `configure`.
     """
     configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), 0.5, options)
+
+
+def stands_for(name: str, option: str) -> Collection[str]:
+    """Return the options that a method's option stands for; none for one that stands for itself alone.
+
+    Raises:
+        UsageError: as in `load`.
+    """
+    return getattr(load(name), "NAMED_OPTIONS", {}).get(option, ())
 
 
 def has_backbone(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -166,6 +166,19 @@ PRETRAINING: Mapping[PretrainingName, pretrain.Recipe] = MappingProxyType(
     }
 )
 """The paper's recipes of pre-training, by encoder."""
+
+
+NAMED_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "encoder": frozenset(option.name for option in fields(EncoderOptions)),
+        "recipe": frozenset(option.name for option in fields(finetune.Recipe)),
+        "pretrain_recipe": frozenset(
+            "pretrain_steps" if option.name == "max_steps" else f"pretrain_{option.name}"
+            for option in fields(pretrain.Recipe)
+        ),
+    }
+)
+"""Options that stand for several others -> those others."""
 
 
 def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
