@@ -46,7 +46,7 @@ DATA_OPTIONS = shared_options(
         "--data-dir", metavar="DIR", help="Folder of the data; ImageNet's may stand in IMAGENET_DIR."
     ),
     click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
-    click.option("--image-size", metavar="PIXELS", help="Side of the images of data set 'folder'."),
+    click.option("--image-size", metavar="PIXELS", help="Side of the images of 'folder' or 'imagenet'; 224."),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
     click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),
