@@ -57,7 +57,7 @@ def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, ent
     return cross_entropy + regularisation(copies, weight=weight, entropy_weight=entropy_weight)
 
 
-NAMED_OPTIONS = recipes.named_options(Config)
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
 
 
 def expand(config: Config) -> Config:

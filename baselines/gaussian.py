@@ -14,7 +14,7 @@ class Config(noisy.Config):
     """Options of Gaussian augmentation: the network and the recipe of its training."""
 
 
-NAMED_OPTIONS = recipes.named_options(Config)
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
 
 
 def expand(config: Config) -> Config:

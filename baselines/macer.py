@@ -106,7 +106,7 @@ def expand(config: Config) -> Config:
     return recipes.expand("macer", config)
 
 
-NAMED_OPTIONS = recipes.named_options(Config)
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
 
 
 def checkpoint_name(config: Config) -> str:

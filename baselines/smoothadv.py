@@ -122,7 +122,7 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
     return noisy.build(config, checkpoint)
 
 
-NAMED_OPTIONS = recipes.named_options(Config)
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
 
 
 def train(config: Config, job: TrainingJob) -> None:

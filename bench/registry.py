@@ -97,18 +97,21 @@ def load(name: str) -> MethodModule:
     return module
 
 
-def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Any:
+def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *, trains: bool = True) -> Any:
     """Return the method's Config for a task and sigma, with its own options changed.
 
     Args:
         options: option -> value, text or typed; `backbone` is a name.
+        trains: False for a classifier that is only built: its recipe plays no part, published at this sigma or not.
 
     Raises:
-        UsageError: an unknown method, option or backbone, or a value of a wrong type.
+        UsageError: an unknown method, option or backbone, a value of a wrong type, or a recipe that the method has not.
     """
     module: Any = load(name)
     config = module.Config(task=task, sigma=sigma)
-    changes, where = dict(options), f"method {name}"
+    left_out = () if trains else getattr(module, "TRAINING_NAMES", ())
+    changes = {key: value for key, value in options.items() if key not in left_out}
+    where = f"method {name}"
     if hasattr(module, "expand"):
         named = {key: value for key, value in changes.items() if key in module.NAMED_OPTIONS}
         config = module.expand(override(config, named, where=where))
@@ -188,7 +191,7 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     Raises:
         UsageError: as in `configure`.
     """
-    config, module = configure(name, task, sigma, options), load(name)
+    config, module = configure(name, task, sigma, options, trains=False), load(name)
     torch = importlib.import_module("torch")
 
     def on_cpu() -> Any:

@@ -180,6 +180,9 @@ NAMED_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """Options that stand for several others -> those others."""
 
+TRAINING_NAMES = ("recipe", "pretrain_recipe")
+"""Those of them that say only how a network is trained."""
+
 
 def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
     """Return the recipe of fine-tuning for a sigma.
@@ -192,7 +195,8 @@ def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
     if (name, sigma) not in FINETUNING:
         known = ", ".join(f"{known:g}" for family, known in FINETUNING if family == name)
         raise UsageError(
-            f"recipe {name!r} is published at sigma {known}, not at {sigma:g}; give its options singly"
+            f"recipe {name!r} is published at sigma {known}, not at {sigma:g}; take recipe=small, and give its "
+            "options singly"
         )
     return FINETUNING[name, sigma]
 

@@ -28,7 +28,9 @@ def test_a_recipe_named_by_the_user_is_the_published_one_whatever_the_preset_say
 
 
 def test_options_beside_the_recipe_still_win_wherever_they_stand():
-    config = resolved("gaussian", "gaussian.batch_size=7", "gaussian.recipe=mnist", "gaussian.precision=float16")
+    config = resolved(
+        "gaussian", "gaussian.batch_size=7", "gaussian.recipe=mnist", "gaussian.precision=float16"
+    )
     assert (config.batch_size, config.precision, config.schedule) == (7, "float16", "drops")
 
 
