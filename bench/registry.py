@@ -102,16 +102,24 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
 
     Args:
         options: option -> value, text or typed; `backbone` is a name.
-        trains: False for a classifier that is only built: its recipe plays no part, published at this sigma or not.
+        trains: False where a checkpoint is there: a recipe that is not published at this sigma is left out then.
 
     Raises:
         UsageError: an unknown method, option or backbone, a value of a wrong type, or a recipe that the method has not.
     """
+    try:
+        return _configured(name, task, sigma, options)
+    except UsageError:
+        if trains:
+            raise
+    left_out = getattr(load(name), "TRAINING_NAMES", ())
+    return _configured(name, task, sigma, {key: options[key] for key in options if key not in left_out})
+
+
+def _configured(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Any:
     module: Any = load(name)
     config = module.Config(task=task, sigma=sigma)
-    left_out = () if trains else getattr(module, "TRAINING_NAMES", ())
-    changes = {key: value for key, value in options.items() if key not in left_out}
-    where = f"method {name}"
+    changes, where = dict(options), f"method {name}"
     if hasattr(module, "expand"):
         named = {key: value for key, value in changes.items() if key in module.NAMED_OPTIONS}
         config = module.expand(override(config, named, where=where))

@@ -136,7 +136,7 @@ class MethodModule(Protocol):
     `train(config, job)` if it cannot be trained here; see `bench.train.TrainingJob`. Where some options stand for
     several others, NAMED_OPTIONS maps each to the names of those others and `expand(config)` returns the config with
     those others set; options given singly are set after it. TRAINING_NAMES holds those of them that say only how the
-    method is trained, and that may be missing for some sigma.
+    method is trained: where `expand` refuses one at some sigma, a checkpoint that is there is taken without it.
 
     `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`;
     its other fields are the method's own options, all with defaults.

@@ -146,6 +146,7 @@ _PRETRAINING = pretrain.Recipe(
     sharpness=10.0,
     precision="bfloat16",
     evaluate_every=1000,
+    ema_warmup=False,
     views="moco",
 )
 

@@ -41,7 +41,7 @@ LEVELS = (
         "subsets",
         "trials",
     },
-    {"batches"},
+    {"batches", "origin"},
     {
         "arithmetic",
         "batching",

@@ -3,12 +3,14 @@
 from dataclasses import asdict
 
 import pytest
+import torch
 
 from baselines.recipes import RECIPES
-from bench import registry, runner
+from bench import certifying, registry, runner
 from bench.catalogue import IMAGE_SHAPES, NUM_CLASSES
+from bench.checkpoints import save_checkpoint
 from bench.config import RunConfig, list_presets, load_preset
-from bench.errors import UsageError
+from bench.errors import CheckpointError, UsageError
 from bench.types import Task
 from rrcm.presets import FINETUNING, PRETRAINING
 from tests.tiny import image_tree
@@ -87,11 +89,22 @@ def test_nothing_is_trained_where_one_of_the_trainings_has_no_recipe(tmp_path, m
     assert not trained
 
 
-def test_checkpoints_that_are_there_are_taken_without_their_recipe(tmp_path, monkeypatch):
-    folder = tmp_path / "zoo" / "folder"
-    folder.mkdir(parents=True)
-    for method in ("gaussian", "consistency"):
-        for sigma in ("0.25", "0.5"):
-            (folder / f"{method}_sigma_{sigma}.safetensors").touch()
-    found = runner.find_or_train(prepared(tmp_path), "", None)
-    assert found["consistency", 0.25] == folder / "consistency_sigma_0.25.safetensors"
+def put(root, method, sigma, recipe):
+    """Put a checkpoint that says which recipe it was trained by into the zoo, and return it."""
+    path = root / "zoo" / "folder" / f"{method}_sigma_{sigma}.safetensors"
+    save_checkpoint(path, {"a": torch.zeros(1)}, config={}, training={"options": {"recipe": recipe}})
+    return path
+
+
+def test_checkpoints_that_are_there_are_taken_where_their_recipe_is_not_published(tmp_path):
+    for sigma in ("0.25", "0.5"):
+        put(tmp_path, "gaussian", sigma, "small")
+    put(tmp_path, "consistency", "0.5", "imagenet")
+    single = put(tmp_path, "consistency", "0.25", "small")
+    assert runner.find_or_train(prepared(tmp_path), "", None)["consistency", 0.25] == single
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_where_one_is_published(tmp_path):
+    put(tmp_path, "consistency", "0.5", "small")
+    with pytest.raises(CheckpointError, match="trained with recipe small, not imagenet"):
+        certifying.find_checkpoint(prepared(tmp_path), "consistency", 0.5)
