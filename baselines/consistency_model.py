@@ -43,7 +43,7 @@ class Config(Recipe):
         first_scales, last_scales: steps N - 1 of the time grid at the start and in the end.
         double_every: training steps after which N - 1 doubles. Deviation: a fixed number (as in arXiv 2310.14189,
             Section 3.4, but apart from the length of the training, which ends by a held-out score).
-        classifier_max_steps: steps at most of the classifier's training, whose other options are Recipe's defaults.
+        classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else the folder of a diffusers ConsistencyModelPipeline without classes,
             or "hub:owner/name".
         classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or

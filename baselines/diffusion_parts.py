@@ -42,7 +42,7 @@ class Config(Recipe):
         channels: channels of the U-Net at each resolution.
         patch: side of the squares of pixels folded into channels before the U-Net.
         diffusion_steps: length T of the cosine schedule.
-        classifier_max_steps: steps at most of the classifier's training, whose other options are Recipe's defaults.
+        classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
             pipeline's folder, or "hub:owner/name".
         denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.

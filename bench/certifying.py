@@ -66,7 +66,7 @@ def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None
         return None, None
     config = setup.config
     given = config.options.get(method, {})
-    configured = registry.configure(method, setup.split.task, sigma, given)
+    configured = registry.configure(method, setup.split.task, sigma, given, trains=False)
     name = module.checkpoint_name(configured)
     path = None if name is None else zoo.find(config.zoo, config.dataset, name)
     if path is not None:
@@ -98,7 +98,7 @@ def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | 
         UsageError, CheckpointError: an option or the checkpoint does not fit.
     """
     options = setup.config.options.get(method, {})
-    config = registry.configure(method, setup.split.task, sigma, options)
+    config = registry.configure(method, setup.split.task, sigma, options, trains=False)
     built = registry.load(method).build(config, checkpoint)
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

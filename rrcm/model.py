@@ -20,8 +20,7 @@ from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
 from rrcm.presets import EncoderName, EncoderOptions, PretrainingName, RecipeName
 
-NAMED_OPTIONS = ("encoder", "recipe", "pretrain_recipe")
-"""Options that stand for several others; see `expand`."""
+NAMED_OPTIONS, TRAINING_NAMES = presets.NAMED_OPTIONS, presets.TRAINING_NAMES
 
 Stage = Literal["all", "pretrain", "linear", "finetune"]
 """What is trained; see `train`."""
