@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bench import cost_work
 from bench.cost_plan import Task, check_settings, tasks
 from bench.cost_records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost_run import TARGET_SECONDS, Workshop, measurement
@@ -66,6 +67,18 @@ def test_seconds_are_those_of_the_samples_classified(machine):
     for one in machine.run.repetitions:
         assert one.seconds == one.samples / 8 * (2**-6 + 8 * 2**-8)
         assert 0.5 * TARGET_SECONDS < one.seconds < 2 * TARGET_SECONDS
+
+
+@pytest.mark.parametrize("size", [1, 8, 200])
+def test_the_noise_of_every_timed_sample_is_drawn_in_the_timed_part(machine, monkeypatch, size):
+    def drawn(seed, shape, device):
+        machine.device.now += 2**-7 * shape[0]
+        return torch.zeros(shape)
+
+    monkeypatch.setattr(cost_work, "standard_normal", drawn)
+    machine.measure(plan(machine.method("a", 2**-6), batch_sizes=(size,)))
+    assert [one.seconds / one.samples for one in machine.run.repetitions] == [2**-7 + 2**-6] * 3
+    assert machine.run.splits[0].stages["noise"] == size * 2**-7
 
 
 def test_a_batch_longer_than_the_target_is_a_repetition_of_its_own(machine):
