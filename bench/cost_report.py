@@ -226,9 +226,9 @@ def _notes_on_pairing(run: CostRun) -> Iterable[str]:
         yield f"Repetitions that have such a round: {', '.join(fewer)}."
     if run.header.schema_version == FIRST_SCHEMA_VERSION:
         yield (
-            "An earlier version made these records. Their repetitions do not name their call and are read as of one "
-            f"(the file has {len(run.sessions)}). In batches smaller than a block of noise they lack most of its "
-            "drawing; the table of stages has its share."
+            "An earlier version made these records. Their repetitions do not name their call and are read as those of "
+            f"a single call (the file has {len(run.sessions)}). In batches smaller than a block of noise they lack "
+            "most of its drawing; the table of stages has its share."
         )
 
 

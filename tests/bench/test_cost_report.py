@@ -141,7 +141,7 @@ def test_rounds_without_a_partner_are_counted(run):
 
 def test_records_of_the_first_version_are_called_so(run):
     old = dataclasses.replace(run, header=dataclasses.replace(run.header, schema_version=1))
-    text = "read as of one (the file has 1). In batches smaller than a block of noise they lack most of its drawing"
+    text = "read as those of a single call (the file has 1). In batches smaller than a block of noise they lack most"
     assert [any(text in note for note in comparison_table(one).notes) for one in (old, run)] == [True, False]
 
 
