@@ -20,8 +20,11 @@ from bench.errors import ProtocolError, RecordsError
 
 FILE_NAME = "records.jsonl"
 
-COST_SCHEMA_VERSION = 1
+COST_SCHEMA_VERSION = 2
 """Version of this format; raised whenever a field changes its meaning."""
+
+FIRST_SCHEMA_VERSION = 1
+"""Still read: its repetitions name no session, and in batches smaller than a block they lack most drawing of noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +86,17 @@ class MethodSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Repetition:
-    """One timing of one method; repetitions of one round were made one after another, so that they can be paired.
+    """One timing of one method.
+
+    Repetitions of one session, setting and round were made one after another, so that they can be paired.
 
     Attributes:
         setting: arithmetic, with "-compiled" behind it where networks ran under torch.compile.
+        round: counts the repetitions of a method, setting and batch size from 0, through all sessions.
         samples: classified in `seconds`, wall time from an idle device to an idle device; at batch size 1 the device
             was waited for after every sample.
         peak_memory_bytes: of the method's weights and of what a batch needs beside them; None where not told.
+        session: `created` of the command that made it; empty in files of FIRST_SCHEMA_VERSION.
         watts, temperature, clock_mhz, throttling, other_processes: right after it; None and empty without NVML.
     """
 
@@ -100,6 +107,7 @@ class Repetition:
     samples: int
     seconds: float
     peak_memory_bytes: int | None
+    session: str = ""
     watts: float | None = None
     temperature: float | None = None
     clock_mhz: float | None = None
@@ -270,10 +278,10 @@ def _parse(path: Path) -> tuple[CostRun, int]:
     if not lines:
         raise RecordsError(f"{path} has no header line: delete it, or give another --out")
     header: CostHeader = decode_item(lines[0], _HEADER, f"{path}, line 1")
-    if header.schema_version != COST_SCHEMA_VERSION:
+    if header.schema_version not in (FIRST_SCHEMA_VERSION, COST_SCHEMA_VERSION):
         raise RecordsError(
             f"{path}: schema version {header.schema_version}, but this version of bench reads "
-            f"{COST_SCHEMA_VERSION}: install the version that wrote it"
+            f"{FIRST_SCHEMA_VERSION} and {COST_SCHEMA_VERSION}: install the version that wrote it"
         )
     items: dict[str, list[Any]] = {name: [] for name in _FIELDS.values()}
     for number, line in enumerate(lines[1:], 2):

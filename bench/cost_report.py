@@ -11,8 +11,8 @@ import pandas as pd
 
 from bench.comparison import REFERENCE
 from bench.cost import Quartiles
-from bench.cost_records import CostRun
-from bench.cost_summary import BEST, PUBLISHED, Pair, Row, pairs, reasons, rows, stage_names
+from bench.cost_records import FIRST_SCHEMA_VERSION, CostRun
+from bench.cost_summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
 from bench.markup import Block, Cell, Table, format_percent, format_significant, to_latex, to_markdown
 from bench.published import claims
 
@@ -31,7 +31,8 @@ def comparison_frame(run: CostRun) -> pd.DataFrame:
     Columns: comparison, method, verdict, reasons, setting, batch_size, repetitions, parameters, flops_per_sample,
     calls_per_sample; as `_first_quartile`, `_median` and `_third_quartile` over the repetitions samples_per_second,
     latency_seconds, speedup_relative_to_dds, and for each n seconds_per_image_<n>, which follows from throughput;
-    joules_per_image_<n>, peak_memory_bytes, share_of_peak, whole_image_ratio. What was not measured is missing.
+    joules_per_image_<n>, peak_memory_bytes, share_of_peak, whole_image_ratio, speedup_rounds (rounds that the speedup
+    is paired by; 0: unpaired, see `bench.cost_summary.Speedup`). What was not measured is missing.
     """
     return pd.DataFrame([_columns(run, row) for row in rows(run)])
 
@@ -52,10 +53,13 @@ def _columns(run: CostRun, row: Row) -> dict[str, Any]:
         "peak_memory_bytes": row.pair.peak_memory_bytes,
         "share_of_peak": row.share_of_peak,
         "whole_image_ratio": row.image_ratio,
+        "speedup_rounds": None if row.speedup is None else row.speedup.rounds,
     }
     columns |= _quartiles("samples_per_second", row.pair.throughput)
     columns |= _quartiles("latency_seconds", row.latency)
-    columns |= _quartiles(f"speedup_relative_to_{REFERENCE}", row.speedup)
+    columns |= _quartiles(
+        f"speedup_relative_to_{REFERENCE}", None if row.speedup is None else row.speedup.ratio
+    )
     for n in session.n:
         columns |= _quartiles(f"seconds_per_image_{n}", row.seconds_per_image(session.n0 + n))
         joules = row.joules_per_sample
@@ -160,7 +164,7 @@ def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
     return cells | {
         "peak memory (MiB)": Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
         "% of peak": Cell(text=NONE if share is None else format_percent(share)),
-        SPEEDUP: _quartile_cell(row.speedup),
+        SPEEDUP: _speedup_cell(row.speedup),
         "repetitions": Cell(text=str(len(row.pair.repetitions))),
         "verdict": Cell(text=row.verdict),
     }
@@ -175,6 +179,13 @@ def _quartile_cell(value: Quartiles | None) -> Cell:
     )
 
 
+def _speedup_cell(value: Speedup | None) -> Cell:
+    if value is None:
+        return Cell(text=NONE)
+    cell = _quartile_cell(value.ratio)
+    return cell if value.rounds else Cell(text=f"{cell.text} (unpaired)", interval=cell.interval)
+
+
 def _notes(run: CostRun) -> Iterable[str]:
     header, session = run.header, run.sessions[-1]
     yield f"Made by: {session.command}"
@@ -185,8 +196,9 @@ def _notes(run: CostRun) -> Iterable[str]:
         )
     yield (
         f"{header.device}; σ = {header.sigma:g}; chains of {header.steps} steps, {header.votes} votes. Median "
-        "[quartiles] over interleaved repetitions after a warm-up; speedups are paired by repetition."
+        "[quartiles] over repetitions after a warm-up, interleaved in rounds within a call and a setting."
     )
+    yield from _notes_on_pairing(run)
     yield (
         f"{PUBLISHED}: float32 at the batch size of the method's program. {BEST}: the fastest setting and batch size. "
         f"Seconds and joules of an image follow from throughput, for n0 + n samples with n0 = {session.n0}."
@@ -196,6 +208,27 @@ def _notes(run: CostRun) -> Iterable[str]:
         yield (
             "One whole image was certified; its time over that which follows from throughput: "
             f"{', '.join(dict.fromkeys(checked))}."
+        )
+
+
+def _notes_on_pairing(run: CostRun) -> Iterable[str]:
+    found = [(row, row.speedup) for row in rows(run) if row.speedup is not None]
+    if found:
+        yield "Speedups are paired by round: the median [quartiles] over the rounds in which both were timed."
+    if any(speedup.rounds == 0 for _, speedup in found):
+        yield "Unpaired: timed in no common round; the ratio of the medians [of opposite quartiles]."
+    fewer = [
+        f"{row.size.method} {row.comparison} {speedup.rounds} of {len(row.pair.repetitions)}"
+        for row, speedup in found
+        if 0 < speedup.rounds < len(row.pair.repetitions)
+    ]
+    if fewer:
+        yield f"Repetitions that have such a round: {', '.join(fewer)}."
+    if run.header.schema_version == FIRST_SCHEMA_VERSION:
+        yield (
+            "An earlier version made these records. Their repetitions do not name their call and are read as those of "
+            f"a single call (the file has {len(run.sessions)}). In batches smaller than a block of noise they lack "
+            "most of its drawing; the table of stages has its share."
         )
 
 
@@ -219,9 +252,11 @@ def _means(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
 
 
 def mean_advantage(found: Sequence[Row]) -> str | None:
-    """Return how many times faster our method is than the purifiers on the mean, None where one side is missing."""
-    rates = {row.size.method: row.pair.throughput.median for row in found}
-    ratios = _over_purifiers(rates)
+    """Return how many times faster our method is than the purifiers on the mean, None where one side is missing.
+
+    It divides the medians of the speedups relative to REFERENCE, as their column has them; None without REFERENCE too.
+    """
+    ratios = _over_purifiers({row.size.method: row.speedup.ratio.median for row in found if row.speedup})
     if ratios is None:
         return None
     own, values = ratios

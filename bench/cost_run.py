@@ -163,6 +163,7 @@ class Measurer:
             peak_memory_bytes=None
             if peak is None or before is None
             else max(0, peak - before) + self._weight_bytes(task),
+            session=self._file.run.sessions[-1].created,
             **({} if load is None else vars(load)),
         )
 

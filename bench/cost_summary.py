@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,7 @@ POWER_CAP = THROTTLING[0x04]
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One method timed in one setting at one batch size, its repetitions by round."""
+    """One method timed in one setting at one batch size, its repetitions in the order of their rounds."""
 
     method: str
     setting: str
@@ -47,9 +47,9 @@ class Pair:
     repetitions: tuple[Repetition, ...]
 
     @property
-    def rates(self) -> dict[int, float]:
-        """Round -> samples per second."""
-        return {one.round: one.samples / one.seconds for one in self.repetitions}
+    def rates(self) -> dict[tuple[str, int], float]:
+        """(session, round) -> samples per second."""
+        return {(one.session, one.round): one.samples / one.seconds for one in self.repetitions}
 
     @property
     def throughput(self) -> Quartiles:
@@ -69,12 +69,29 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Speedup:
+    """How many times the throughput of REFERENCE a method has.
+
+    Attributes:
+        ratio: over the rounds that both were timed in. Without any it is unpaired: the ratio of the medians, and in
+            place of quartiles those of one throughput over the opposite ones of the other.
+        rounds: of one session and setting in which both were timed, so that drift weighs on both alike; 0: unpaired.
+        together: repetitions of the method for which there is one of REFERENCE of the same session and, where both have
+            the same setting, of the same round.
+    """
+
+    ratio: Quartiles
+    rounds: int
+    together: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One method in one comparison.
 
     Attributes:
         latency: the method at batch size 1, in the same setting or, at best, in the fastest one; None: not timed.
-        speedup: throughput over that of REFERENCE in the same comparison, paired by round; None without it.
+        speedup: over REFERENCE in the same comparison; None without it.
         share_of_peak: of the operations per second that the device can do in this arithmetic, None where unknown.
         joules_per_sample: None where power was not read.
         image_ratio: seconds of a whole image over those that follow from throughput; None where not checked.
@@ -85,7 +102,7 @@ class Row:
     size: MethodSize
     pair: Pair
     latency: Quartiles | None
-    speedup: Quartiles | None
+    speedup: Speedup | None
     share_of_peak: float | None
     joules_per_sample: float | None
     image_ratio: float | None
@@ -161,17 +178,18 @@ def _best(timed: Sequence[Pair]) -> dict[str, Pair]:
 
 def _rows(run: CostRun, timed: Sequence[Pair], comparison: str, chosen: Mapping[str, Pair]) -> list[Row]:
     sizes = {size.method: size for size in run.sizes}
+    speedups = {method: _speedup(pair, chosen.get(REFERENCE)) for method, pair in chosen.items()}
     return [
         Row(
             comparison=comparison,
             size=sizes[method],
             pair=pair,
             latency=_latency(timed, pair, comparison),
-            speedup=_paired_ratio(pair, chosen.get(REFERENCE)),
+            speedup=speedups[method],
             share_of_peak=_share_of_peak(run, sizes[method], pair),
             joules_per_sample=_joules(run, pair),
             image_ratio=image_ratio(run, pair),
-            reasons=reasons(run, timed, pair, comparison),
+            reasons=(*reasons(run, timed, pair, comparison), *_timed_apart(pair, speedups[method])),
         )
         for method, pair in chosen.items()
     ]
@@ -188,11 +206,34 @@ def _latency(timed: Sequence[Pair], chosen: Pair, comparison: str) -> Quartiles 
     return min(single, key=lambda one: one.median, default=None)
 
 
-def _paired_ratio(pair: Pair, reference: Pair | None) -> Quartiles | None:
+def _speedup(pair: Pair, reference: Pair | None) -> Speedup | None:
     if reference is None:
         return None
     own, other = pair.rates, reference.rates
-    return quartiles(np.array([own[number] / other[number] for number in own if number in other]))
+    if pair.setting != reference.setting:  # settings are timed one after another, not in rounds
+        sessions = {session for session, _ in other}
+        together = sum(session in sessions for session, _ in own)
+        return Speedup(ratio=_unpaired_ratio(pair, reference), rounds=0, together=together)
+    paired = [own[key] / other[key] for key in own if key in other]
+    ratio = quartiles(np.array(paired)) if paired else _unpaired_ratio(pair, reference)
+    return Speedup(ratio=ratio, rounds=len(paired), together=len(paired))
+
+
+def _unpaired_ratio(pair: Pair, reference: Pair) -> Quartiles:
+    own, other = pair.throughput, reference.throughput
+    return Quartiles(
+        first=own.first / other.third, median=own.median / other.median, third=own.third / other.first
+    )
+
+
+def _timed_apart(pair: Pair, speedup: Speedup | None) -> Iterator[str]:
+    """Yield the reason that most repetitions have none of REFERENCE beside them; a round cut by a stop is no reason."""
+    count = len(pair.repetitions)
+    if speedup is not None and 2 * speedup.together < count:
+        yield (
+            f"{speedup.together} of {count} repetitions were timed in one call and round with {REFERENCE}: "
+            "measure both in one new --out"
+        )
 
 
 def _share_of_peak(run: CostRun, size: MethodSize, pair: Pair) -> float | None:
@@ -252,10 +293,34 @@ def _reasons_of_repetitions(pair: Pair, least: int) -> list[str]:
 
 
 def _missed_knee(run: CostRun, timed: Sequence[Pair], best: Pair) -> str | None:
-    """Return why the fastest batch size may not be the best one, None where a larger one gained less than 3%."""
+    """Return why the fastest batch size may not be the best one, None where a larger one gained less than 3%.
+
+    A chain is excused where a method that calls the same networks once passed its sweep in the same setting.
+    """
+    missed = _missed_own_knee(run, timed, best)
     size = next(size for size in run.sizes if size.method == best.method)
-    if size.calls > 1:
-        return None  # its network's batch size was swept with one call
+    if missed is None or size.calls == 1:
+        return missed
+    single = _fastest_with_one_call(run, timed, size, best.setting)
+    if single is not None and _missed_own_knee(run, timed, single) is None:
+        return None
+    return f"{missed}, and no sweep of one call found it"
+
+
+def _fastest_with_one_call(
+    run: CostRun, timed: Sequence[Pair], chain: MethodSize, setting: str
+) -> Pair | None:
+    """Return the fastest pair of the methods whose networks have the chain's parameters and image, called once."""
+    kinds = {
+        size.method
+        for size in run.sizes
+        if (size.calls, size.parameters, size.image) == (1, chain.parameters, chain.image)
+    }
+    found = [pair for pair in timed if pair.method in kinds and pair.setting == setting]
+    return max(found, key=lambda pair: pair.throughput.median, default=None)
+
+
+def _missed_own_knee(run: CostRun, timed: Sequence[Pair], best: Pair) -> str | None:
     same = _sweep(timed, best)
     if any(pair.batch_size > best.batch_size for pair in same):
         return None

@@ -78,6 +78,10 @@ def _throughput_table(frame: pd.DataFrame) -> Table:
         notes.append(
             f"No speedup column: it is relative to {REFERENCE}, which was not measured in these runs."
         )
+    notes.append(
+        "Peak memory: on CUDA that of tensors; on a CPU the whole process's resident memory, which holds the other "
+        "methods too and keeps what it has had before."
+    )
     return Table(
         caption="Inference cost",
         headers=(*headers, "peak memory (MiB)", "repetitions", "device"),

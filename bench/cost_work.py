@@ -1,10 +1,9 @@
-"""What `bench cost` times: the certifier's own stream of noisy samples through a method, whole and stage by stage."""
+"""What `bench cost` times: noisy samples, drawn as certificates draw them, through a method, whole and by stage."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +11,7 @@ from torch import Tensor, nn
 
 from bench.arithmetic import at_precision
 from bench.cost import Instruments
-from bench.counting import Draws, predicted_classes
-from bench.noise import NOISE_BLOCK, noise_block
+from bench.noise import NOISE_BLOCK, sample_keys, stable_seed, standard_normal
 from bench.smoothing import Protocol, certify
 from bench.types import Classifier, Precision
 
@@ -58,35 +56,44 @@ def subject(
 
 
 def streamed_work(one: Subject, batch_size: int) -> Callable[[], Tensor]:
-    """Return what classifies and counts the next batch of an endless stream of samples, drawn as certificates draw it.
+    """Return what draws, classifies and counts the next batch of an endless stream of samples.
 
-    Noise comes in the protocol's blocks, so that small batches share the drawing of one block.
+    What is timed is one call or several: each draws the noise of exactly its own samples, in whole blocks as
+    certificates do and the rest as a part of a block. (Certificates draw that block whole, for several small batches.)
+    Then it adds the noise to the image, classifies, and counts on the device.
 
     Returns:
         A callable that returns the counts of classes so far, (num_classes + 1,) int64 on the device.
     """
-    stream = _endless_classes(one, batch_size)
+    numbers = itertools.count()
     counts = torch.zeros(one.num_classes + 1, dtype=torch.int64, device=one.images.device)
 
     @torch.inference_mode()
     def work() -> Tensor:
-        labels = next(stream)
-        return counts.scatter_add_(0, labels, torch.ones_like(labels))
+        x_noisy, keys = _noisy_batch(one, next(numbers), batch_size)
+        return _count(one, one.classifier(x_noisy, one.sigma, keys), counts)
 
     return work
 
 
-def _endless_classes(one: Subject, batch_size: int) -> Iterator[Tensor]:
-    samples = math.lcm(batch_size, NOISE_BLOCK)
-    for index in itertools.count():
-        yield from predicted_classes(
-            one.classifier,
-            one.images[index % IMAGES][None],
-            sigma=one.sigma,
-            draws=[Draws(seed=0, index=index, stage="estimation", samples=samples)],
-            batch_size=batch_size,
-            num_classes=one.num_classes,
-        )
+def _noisy_batch(one: Subject, number: int, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Return batch number `number`: x_noisy (batch_size, C, H, W), freshly drawn, and keys (batch_size,)."""
+    x = one.images[number % IMAGES]
+    whole, rest = divmod(batch_size, NOISE_BLOCK)
+    noise, keys = [], []
+    for block, size in enumerate([NOISE_BLOCK] * whole + [rest] * (rest > 0)):
+        seed = stable_seed("cost", number, block)
+        noise.append(standard_normal(seed, (size, *x.shape), x.device))
+        keys.append(sample_keys(0, number, "estimation", block, x.device)[:size])
+    if len(noise) > 1:
+        noise, keys = [torch.cat(noise)], [torch.cat(keys)]
+    return noise[0].mul_(one.sigma).add_(x), keys[0]
+
+
+def _count(one: Subject, logits: Tensor, counts: Tensor) -> Tensor:
+    """Add the predicted classes of logits (B, num_classes) to the counts, which are returned."""
+    labels = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), one.num_classes)
+    return counts.scatter_add_(0, labels, torch.ones_like(labels))
 
 
 def whole_image(one: Subject, protocol: Protocol, batch_size: int) -> Callable[[], object]:
@@ -129,7 +136,7 @@ class _Timeline:
 
 
 def stage_seconds(one: Subject, batch_size: int, instruments: Instruments) -> dict[str, float]:
-    """Return the seconds of one batch by stage; a whole block of noise counts by the share that the batch uses.
+    """Return the seconds by stage of one batch of `streamed_work`.
 
     Stages are told apart by hooks, on networks that are not compiled and warm. It runs the batch once.
     """
@@ -146,7 +153,6 @@ def stage_seconds(one: Subject, batch_size: int, instruments: Instruments) -> di
             hook.remove()
     seconds = timeline.seconds()
     host = max(0.0, total - sum(seconds.values()))
-    seconds[NOISE] *= batch_size / (math.ceil(batch_size / NOISE_BLOCK) * NOISE_BLOCK)
     return {**seconds, HOST: host}
 
 
@@ -162,15 +168,10 @@ def _hooked(module: nn.Module, timeline: _Timeline) -> Sequence[torch.utils.hook
 
 @torch.inference_mode()
 def _one_batch(one: Subject, batch_size: int, timeline: _Timeline) -> None:
-    x = one.images[0]
     timeline.begin(NOISE)
-    blocks = range(math.ceil(batch_size / NOISE_BLOCK))
-    drawn = [noise_block(0, 0, "estimation", block, tuple(x.shape), x.device) for block in blocks]
-    x_noisy = torch.cat(drawn)[:batch_size].mul_(one.sigma).add_(x)
+    x_noisy, keys = _noisy_batch(one, 0, batch_size)
     timeline.end(NOISE)
-    logits = one.classifier(x_noisy, one.sigma, torch.arange(batch_size, device=x.device))
+    logits = one.classifier(x_noisy, one.sigma, keys)
     timeline.begin(COUNTING)
-    labels = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), one.num_classes)
-    counts = torch.zeros(one.num_classes + 1, dtype=torch.int64, device=x.device)
-    counts.scatter_add_(0, labels, torch.ones_like(labels))
+    _count(one, logits, torch.zeros(one.num_classes + 1, dtype=torch.int64, device=x_noisy.device))
     timeline.end(COUNTING)

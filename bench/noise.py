@@ -106,7 +106,7 @@ def noise_block(
     the same noise; elsewhere it is torch's own, which is faster there.
     """
     block_seed = stable_seed(seed, index, stage, block)
-    return _normal(block_seed, (NOISE_BLOCK, *shape), device)
+    return standard_normal(block_seed, (NOISE_BLOCK, *shape), device)
 
 
 def keyed_noise(keys: Tensor, step: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -119,10 +119,11 @@ def keyed_noise(keys: Tensor, step: int, shape: tuple[int, ...], device: torch.d
         step: tells a sample's several draws apart.
     """
     seeds = [stable_seed(key, "method", step) for key in keys.tolist()]
-    return torch.stack([_normal(seed, shape, device) for seed in seeds])
+    return torch.stack([standard_normal(seed, shape, device) for seed in seeds])
 
 
-def _normal(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+def standard_normal(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return standard normal noise of a shape, float32 on `device`, drawn as the blocks are; `seed` has 63 bits."""
     if device.type == "meta":  # operations are counted from shapes
         return torch.empty(shape, device=device)
     if device.type == "cuda":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve
 from bench.cost_presets import COST_PRESETS
@@ -55,6 +56,7 @@ def cost(certifier: bool, report: bool, run_folder: Path | None, folder: Path | 
     certificates of a run with its measured cost, measuring nothing: the speed at equal certified accuracy, and accuracy
     by seconds. With --certifier, measure what the certifier itself costs, for trained methods.
     """
+    _refuse_options_of_other_modes(click.get_current_context())
     own = {name: given.pop(name) for name in _OWN}
     if certifier:
         _certifier(own["preset"], {**given, "sigmas": own["sigma"]}, own["repetitions"], folder)
@@ -75,6 +77,32 @@ def cost(certifier: bool, report: bool, run_folder: Path | None, folder: Path | 
 
 _OWN = ("preset", "sigma", "radius", "repetitions", "max_seconds", "batch_sizes", "steps", "votes")
 """Options of this command alone; the others are those of `bench run`."""
+
+_ONLY = {"run_folder": ("radius", "folder"), "report": ("folder",)}
+"""Options that --run and --report take beside themselves."""
+
+_NOT_OF_CERTIFIER = ("radius", "run_folder", "report", "batch_sizes", "steps", "votes", "max_seconds")
+
+
+def _refuse_options_of_other_modes(context: click.Context) -> None:
+    """Check that every option given has a meaning in the mode that is chosen.
+
+    Raises:
+        UsageError: one has none; the message names all of them.
+    """
+    flags = {str(one.name): one.opts[0] for one in context.command.params}
+    given = {name for name in flags if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    mode = next((name for name in ("certifier", *_ONLY) if name in given), None)
+    if mode in _ONLY:
+        allowed = {mode, *_ONLY[mode]}
+    else:
+        allowed = {*flags} - {*(("radius",) if mode is None else _NOT_OF_CERTIFIER)}
+    wrong = [flag for name, flag in flags.items() if name in given - allowed]
+    if wrong:
+        chosen = "bench cost without --run" if mode is None else flags[mode]
+        raise UsageError(
+            f"{chosen} does not take {', '.join(wrong)}: leave {'it' if len(wrong) == 1 else 'them'} out"
+        )
 
 
 def _measure(request: Request) -> None:

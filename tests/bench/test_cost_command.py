@@ -61,6 +61,19 @@ def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkey
         (("--preset", "reduced-cifar10", "--precision", "half"), 2, "--precision is 'half', expected a list"),
         (("--preset", "paper-imagenett"), 2, "did you mean 'paper-imagenet'?"),
         (("--run", "nowhere"), 1, "no records at nowhere"),
+        (
+            ("--run", "r", "--methods", "a", "--n", "9", "--repetitions", "10", "--batch-sizes", "8"),
+            2,
+            "--run does not take --methods, --n, --batch-sizes, --repetitions: leave them out",
+        ),
+        (("--report", "--out", "r", "--n", "9"), 2, "--report does not take --n: leave it out"),
+        (("--report", "--run", "r"), 2, "--run does not take --report: leave it out"),
+        (
+            ("--certifier", "--batch-sizes", "8", "--steps", "2", "--votes", "2", "--max-seconds", "1"),
+            2,
+            "--certifier does not take --batch-sizes, --steps, --votes, --max-seconds: leave them out",
+        ),
+        (("--radius", "1"), 2, "bench cost without --run does not take --radius: leave it out"),
     ],
 )
 def test_mistakes_are_one_line(options, code, message, tmp_path, monkeypatch, capsys):

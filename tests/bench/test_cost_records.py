@@ -25,6 +25,17 @@ def test_what_is_written_is_read_with_every_digit(folder):
     assert run.repetitions == repetitions("a", [0.1, 0.2])
 
 
+def test_a_file_of_the_first_version_is_read_and_not_continued(folder):
+    path = folder / FILE_NAME
+    path.write_text(
+        path.read_text().replace('"schema_version":2', '"schema_version":1').replace('"session":"",', "")
+    )
+    assert read_cost_run(folder).repetitions == repetitions("a", [0.1, 0.2])
+    message = r"another schema_version \(then and now: 1 and 2\)"
+    with pytest.raises(ProtocolError, match=message), open_cost_file(folder, HEADER):
+        pass
+
+
 def test_a_cut_last_line_is_left_out_and_removed_when_the_file_goes_on(folder):
     path = folder / FILE_NAME
     whole = path.read_bytes()
@@ -62,7 +73,7 @@ def test_a_missing_an_empty_and_another_versions_file_are_refused(folder, tmp_pa
     path = folder / FILE_NAME
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(json.dumps(json.loads(lines[0]) | {"schema_version": 99}) + "\n")
-    with pytest.raises(RecordsError, match="schema version 99, but this version of bench reads 1"):
+    with pytest.raises(RecordsError, match="schema version 99, but this version of bench reads 1 and 2"):
         read_cost_run(folder)
     path.write_text("")
     with pytest.raises(RecordsError, match="has no header line"):

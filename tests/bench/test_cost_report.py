@@ -5,10 +5,11 @@ import dataclasses
 import pandas as pd
 import pytest
 
+from bench.cost import Quartiles
 from bench.cost_plots import published_points, stages_figure, write_figures
 from bench.cost_records import Failure, StageSplit
 from bench.cost_report import comparison_table, mean_advantage, operations_ratio, short_table, write_tables
-from bench.cost_summary import BEST, PUBLISHED, rows
+from bench.cost_summary import BEST, PUBLISHED, Speedup, rows
 from bench.published import PublishedNumber
 from tests.bench.fake_costs import cost_run, repetitions, size
 
@@ -33,6 +34,10 @@ NUMBER = PublishedNumber(
     kind="read in the source",
     source="arXiv 0000",
 )
+
+
+def speedup(value):
+    return Speedup(ratio=Quartiles(first=value, median=value, third=value), rounds=10, together=10)
 
 
 @pytest.fixture
@@ -99,12 +104,45 @@ def test_the_mean_advantage_is_over_purifiers_and_stands_beside_the_claim(run):
         size=size("densepure"),
         pair=dataclasses.replace(published[1].pair, repetitions=repetitions("densepure", [160.0] * 3)),
     )
+    slow = dataclasses.replace(slow, speedup=speedup(0.025))
     assert mean_advantage([*published, slow]) == (
         "rrcm-b is 205 times as fast as the purifiers on the mean, 63.2 times on the geometric mean "
         "(dds 10.0, densepure 400)."
     )
     assert mean_advantage([row for row in published if row.size.method == "dds"]) is None
     assert any("mean, 85 times" in note for note in comparison_table(run).notes)
+
+
+def test_the_mean_advantage_is_that_of_the_column_of_paired_speedups(run):
+    timed = *repetitions("rrcm-b", [0.4] * 6 + [0.8] * 4), *repetitions("dds", [4.0] * 5 + [8.0] * 5)
+    table = comparison_table(dataclasses.replace(run, repetitions=timed))
+    cell = table.blocks[0].rows[0][table.headers.index("speedup relative to dds")]
+    assert cell.text == "10.0"  # the ratio of the medians is 13.3
+    assert any("(dds 10.0)" in note for note in table.notes)
+
+
+def test_an_unpaired_speedup_is_called_so(run):
+    fast = repetitions("rrcm-b", [0.2] * 10, setting="bfloat16")
+    table = comparison_table(dataclasses.replace(run, repetitions=run.repetitions + fast))
+    column = table.headers.index("speedup relative to dds")
+    assert [block.rows[0][column].text for block in table.blocks] == ["10.0", "15.0 (unpaired)"]
+    assert any(note.startswith("Unpaired: timed in no common round") for note in table.notes)
+    assert not any(note.startswith("Unpaired") for note in comparison_table(run).notes)
+
+
+def test_rounds_without_a_partner_are_counted(run):
+    late = [
+        dataclasses.replace(one, session="later") if one.round > 7 else one for one in run.repetitions[10:20]
+    ]
+    timed = *run.repetitions[:10], *late, *run.repetitions[20:]
+    notes = comparison_table(dataclasses.replace(run, repetitions=timed)).notes
+    assert "Repetitions that have such a round: rrcm-b as published 8 of 10." in notes
+
+
+def test_records_of_the_first_version_are_called_so(run):
+    old = dataclasses.replace(run, header=dataclasses.replace(run.header, schema_version=1))
+    text = "read as those of a single call (the file has 1). In batches smaller than a block of noise they lack most"
+    assert [any(text in note for note in comparison_table(one).notes) for one in (old, run)] == [True, False]
 
 
 def test_operations_are_compared_too(run):

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bench import cost_work
 from bench.cost_plan import Task, check_settings, tasks
 from bench.cost_records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost_run import TARGET_SECONDS, Workshop, measurement
+from bench.cost_summary import rows
 from bench.errors import UsageError
 from bench.power import Load
 from tests.bench.fake_costs import (
@@ -36,11 +38,11 @@ class Machine:
         self.modules[name] = Timed(self.device, seconds, overhead=overhead, limit=limit)
         return architecture(name, self.modules[name], **changes)
 
-    def measure(self, asked, *, max_seconds=None, stop_after=None, **instruments):
+    def measure(self, asked, *, max_seconds=None, stop_after=None, created=SESSION.created, **instruments):
         """Do what is left, or `stop_after` tasks of it, and return the tasks done."""
         meters, done = self.device.instruments(**instruments), []
         with open_cost_file(self.folder, HEADER) as file:
-            file.append(SESSION)
+            file.append(replace(SESSION, created=created))
             made = measurement(asked, file, meters, CPU, sigma=0.5)
             object.__setattr__(made, "max_seconds", max_seconds)
             for task in made.steps(self.device.now):
@@ -65,6 +67,18 @@ def test_seconds_are_those_of_the_samples_classified(machine):
     for one in machine.run.repetitions:
         assert one.seconds == one.samples / 8 * (2**-6 + 8 * 2**-8)
         assert 0.5 * TARGET_SECONDS < one.seconds < 2 * TARGET_SECONDS
+
+
+@pytest.mark.parametrize("size", [1, 8, 200])
+def test_the_noise_of_every_timed_sample_is_drawn_in_the_timed_part(machine, monkeypatch, size):
+    def drawn(seed, shape, device):
+        machine.device.now += 2**-7 * shape[0]
+        return torch.zeros(shape)
+
+    monkeypatch.setattr(cost_work, "standard_normal", drawn)
+    machine.measure(plan(machine.method("a", 2**-6), batch_sizes=(size,)))
+    assert [one.seconds / one.samples for one in machine.run.repetitions] == [2**-7 + 2**-6] * 3
+    assert machine.run.splits[0].stages["noise"] == size * 2**-7
 
 
 def test_a_batch_longer_than_the_target_is_a_repetition_of_its_own(machine):
@@ -93,6 +107,17 @@ def test_the_device_is_waited_for_after_each_sample_at_batch_size_one_only(machi
 
     assert "ss" not in log_of(1)
     assert "s" * 8 in log_of(16)
+
+
+def test_a_method_added_a_week_later_is_not_compared_with_dds_as_if_they_were_interleaved(machine):
+    dds, added = machine.method("dds", 2**-4), machine.method("a", 2**-7)
+    machine.measure(plan(dds, repetitions=10), created="2026-01-01T00:00:00+00:00")
+    machine.device.now += 7 * 24 * 3600
+    machine.measure(plan(dds, added, repetitions=10), created="2026-01-08T00:00:00+00:00")
+    for row in rows(machine.run):
+        is_new = row.size.method == "a"
+        assert (row.speedup.rounds, row.verdict) == ((0, "INVALID") if is_new else (10, row.verdict))
+        assert ("0 of 10 repetitions were timed in one call" in "; ".join(row.reasons)) == is_new
 
 
 def test_chains_are_timed_three_times(machine):

@@ -4,7 +4,7 @@ import pytest
 
 from bench.cost import Quartiles
 from bench.cost_records import EnergyUse, Failure, WholeImage
-from bench.cost_summary import BEST, PUBLISHED, pairs, reasons, rows
+from bench.cost_summary import BEST, PUBLISHED, Speedup, pairs, reasons, rows
 from tests.bench.fake_costs import cost_run, repetitions, size
 
 STEADY = [0.4] * 10
@@ -52,7 +52,7 @@ def test_a_board_at_its_power_cap_is_not_throttled(tmp_path):
 
 def test_chains_need_three_repetitions(tmp_path):
     timed = repetitions("c", [2.0] * 3)
-    assert only(tmp_path, timed, sizes=[size("c", calls=10)], comparison=BEST) == ()
+    assert only(tmp_path, timed, sizes=[size("c", calls=10)]) == ()
     assert only(tmp_path, timed[:2], sizes=[size("c", calls=10)]) == ("2 repetitions, not 3",)
 
 
@@ -127,15 +127,77 @@ def test_drift_cancels_in_speedups_paired_by_round(tmp_path):
         repetitions("dds", [8 * value for value in drift]),
         sizes=("a", "dds"),
     )
-    assert row(run, PUBLISHED).speedup == Quartiles(first=8.0, median=8.0, third=8.0)
-    assert row(run, PUBLISHED, "dds").speedup == Quartiles(first=1.0, median=1.0, third=1.0)
+    assert row(run, PUBLISHED).speedup == Speedup(
+        ratio=Quartiles(first=8.0, median=8.0, third=8.0), rounds=3, together=3
+    )
+    assert row(run, PUBLISHED, "dds").speedup.ratio == Quartiles(first=1.0, median=1.0, third=1.0)
 
 
 def test_a_chain_is_paired_over_the_rounds_that_it_has(tmp_path):
     chain = size("c", calls=10)
     timed = repetitions("dds", [1.0, 1.0, 1.0, 9.0, 9.0]), repetitions("c", [10.0] * 3)
     run = run_of(tmp_path, *timed, sizes=("dds", chain))
-    assert row(run, PUBLISHED, "c").speedup.median == pytest.approx(0.1)
+    assert row(run, PUBLISHED, "c").speedup.ratio.median == pytest.approx(0.1)
+    assert row(run, PUBLISHED, "c").reasons == ()
+
+
+def in_two_sessions(method, seconds, first):
+    """Return ten repetitions, the first ones of them in Monday's session."""
+    timed = repetitions(method, seconds, session="Monday")
+    return timed[:first] + repetitions(method, seconds, session="Sunday")[first:]
+
+
+def test_rounds_of_two_sessions_are_not_paired(tmp_path):
+    timed = in_two_sessions("a", [0.4] * 5 + [0.3] * 5, 5), in_two_sessions("dds", [4.0] * 10, 6)
+    found = row(run_of(tmp_path, *timed, sizes=("a", "dds")), PUBLISHED)
+    assert (found.speedup.rounds, found.speedup.together) == (9, 9)
+    assert found.speedup.ratio.median == pytest.approx(10.0)  # with round 5: (10 + 13.3) / 2
+
+
+@pytest.mark.parametrize(("first", "is_valid"), [(5, True), (4, False)])
+def test_most_rounds_in_other_sessions_than_those_of_dds_are_invalid(tmp_path, first, is_valid):
+    timed = in_two_sessions("a", STEADY, first), repetitions("dds", [4.0] * 10, session="Monday")
+    found = row(run_of(tmp_path, *timed, sizes=("a", "dds")), PUBLISHED)
+    expected = (
+        f"{first} of 10 repetitions were timed in one call and round with dds: measure both in one new --out"
+    )
+    assert found.reasons == (() if is_valid else (expected,))
+
+
+@pytest.mark.parametrize("session", ["Monday", "Sunday"])
+def test_settings_are_not_paired_but_must_be_of_one_session(tmp_path, session):
+    fast = repetitions("a", [0.1, 0.2] * 5, setting="bfloat16", session="Monday")
+    slow = repetitions("dds", [1.0, 2.0] * 5, session=session)
+    found = row(run_of(tmp_path, fast, slow, sizes=("a", "dds")), BEST)
+    assert found.speedup.rounds == 0
+    assert found.speedup.ratio.median == pytest.approx(10.0)
+    assert found.speedup.ratio.first == pytest.approx(10.0 / 2)  # its slow quartile over the fast one of dds
+    assert found.speedup.ratio.third == pytest.approx(10.0 * 2)
+    reason = "0 of 10 repetitions were timed in one call and round with dds: measure both in one new --out"
+    assert (reason in found.reasons) == (session == "Sunday")
+
+
+@pytest.mark.parametrize(
+    ("single", "expected"),
+    [
+        (size("b", parameters=5), ()),
+        (
+            size("b", parameters=6),
+            ("batch size not at the knee: no other was timed, and no sweep of one call found it",),
+        ),
+    ],
+)
+def test_a_chain_takes_the_knee_of_the_method_that_calls_its_networks_once(tmp_path, single, expected):
+    sweep = [repetitions("b", [value] * 10, batch_size=8 * 2**k) for k, value in enumerate((0.4, 0.395))]
+    chain = repetitions("c", [2.0] * 3)
+    sizes = [single, size("c", calls=10, parameters=5)]
+    assert only(tmp_path, *sweep, chain, sizes=sizes, comparison=BEST) == expected
+
+
+def test_a_chain_is_not_at_the_knee_where_nothing_was_swept(tmp_path):
+    timed = repetitions("b", STEADY), repetitions("c", [2.0] * 3)
+    found = only(tmp_path, *timed, sizes=[size("b"), size("c", calls=10)], comparison=BEST)
+    assert found == ("batch size not at the knee: no other was timed, and no sweep of one call found it",)
 
 
 def test_latency_is_a_sample_at_batch_size_one(tmp_path):
