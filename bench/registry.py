@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "bench.methods"
 """Group of the entry points, method name -> module, through which a package adds methods."""
 
+COUNTED = ("max_steps", "evaluate_every", "patience")
+"""Options of training that a recipe of epochs sets itself."""
+
 _BUILT_IN = {
     "rrcm": (
         "rrcm.model",
@@ -105,7 +108,8 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
         trains: False where a checkpoint is there: a recipe that is not published at this sigma is left out then.
 
     Raises:
-        UsageError: an unknown method, option or backbone, a value of a wrong type, or a recipe that the method has not.
+        UsageError: an unknown method, option or backbone, a value of a wrong type, a recipe that the method
+            has not, or steps beside epochs.
     """
     try:
         return _configured(name, task, sigma, options)
@@ -127,7 +131,14 @@ def _configured(name: str, task: Task, sigma: float, options: Mapping[str, Any])
         if not has_backbone(name):
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
-    return override(config, changes, where=where)
+    config = override(config, changes, where=where)
+    counted = [option for option in COUNTED if option in changes]
+    if counted and getattr(config, "epochs", 0) > 0:
+        raise UsageError(
+            f"{name}.{counted[0]} is given, but the recipe counts {config.epochs} epochs: set {name}.epochs instead, "
+            f"or {name}.epochs=0 to count steps"
+        )
+    return config
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

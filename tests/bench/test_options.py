@@ -4,6 +4,7 @@ import pytest
 
 from bench import registry
 from bench.commands.options import resolve
+from bench.errors import UsageError
 from bench.types import Task
 from rrcm import presets
 
@@ -59,3 +60,13 @@ def test_the_names_that_stand_for_others_are_options_and_do_not_stand_for_each_o
     assert all(hasattr(config, name) for name in named)
     assert not any(set(named) & others for others in named.values())
     assert not {"task", "sigma", "backbone", "stage"} & {name for others in named.values() for name in others}
+
+
+@pytest.mark.parametrize("option", registry.COUNTED)
+def test_steps_beside_a_recipe_of_epochs_are_refused(option):
+    with pytest.raises(
+        UsageError, match=rf"gaussian\.{option} is given, but the recipe counts 90 epochs: set"
+    ):
+        resolved("gaussian", "gaussian.recipe=mnist", f"gaussian.{option}=10")
+    changes = ("gaussian.recipe=mnist", f"gaussian.{option}=10", "gaussian.epochs=0")
+    assert getattr(resolved("gaussian", *changes), option) == 10
