@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -112,6 +113,21 @@ def check_configuration(metadata: Mapping[str, Any], options: Mapping[str, Any],
             )
 
 
+DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+    OSError,
+)
+"""What torch's reader raises on damaged bytes: it follows them as a program of its own, whatever they have become."""
+
+
 def load_torch_file(path: Path) -> Any:
     """Return what a file written by `torch.save` holds: tensors and plain values; no code in it is run.
 
@@ -135,7 +151,7 @@ def load_torch_file(path: Path) -> Any:
         raise CheckpointError(
             f"{path} holds {held}; nothing of it was run: save its state dict of tensors alone and try again."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except DAMAGE as error:
         raise CheckpointError(
             f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
         ) from error
