@@ -131,12 +131,15 @@ def test_what_a_job_raises_ends_the_run_after_the_records_before_it():
 
 
 @pytest.mark.slow
-def test_a_thousand_workers_are_busy_on_fifty_thousand_images_with_stragglers_and_deaths():
-    """Four methods; one worker in a hundred is eight times slower, one in fifty dies and is replaced.
+@pytest.mark.parametrize(("methods", "least"), [("abcd", 0.95), ("a", 0.85)])
+def test_a_thousand_workers_are_busy_on_fifty_thousand_images_with_stragglers_and_deaths(methods, least):
+    """One worker in a hundred is eight times slower; one in fifty dies amid its first image and is replaced.
 
-    Utilisation is the time of the jobs that gave records, over all workers' time until the last of them.
+    Utilisation is the time of the jobs that gave records, over all workers' time until the last of them. At the end
+    all wait for the last images of slow workers, so that it grows with the length of the run: 50,000 images take
+    1,000 workers a minute with one method.
     """
-    jobs = [Job(method=method, sigma=0.5, indices=(index,)) for method in "abcd" for index in range(50_000)]
+    jobs = [Job(method=method, sigma=0.5, indices=(index,)) for method in methods for index in range(50_000)]
 
     def seconds(worker, job):
         return 10.0 if worker % 100 == 0 else 1.0 + (job.indices[0] * 7919 % 100) / 200
@@ -146,7 +149,11 @@ def test_a_thousand_workers_are_busy_on_fifty_thousand_images_with_stragglers_an
     records = done_by(pool, 1000, jobs)
     assert records == sorted(index for job in jobs for index in job.indices)
     lost = 20 * 1.5  # at most: each of the dead was amid a job
-    assert (pool.busy - lost) / (1000 * pool.now) > 0.95
+    utilisation = (pool.busy - lost) / (1000 * pool.now)
+    print(
+        f"{len(jobs)} jobs, {pool.started} workers: {pool.now:.1f} s simulated, utilisation {utilisation:.1%}"
+    )
+    assert utilisation > least
 
 
 class _Heap(list):

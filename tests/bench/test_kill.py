@@ -60,11 +60,13 @@ def test_thirty_kills_of_the_command_lose_nothing(tmp_path, monkeypatch):
     Each run is a fork of this process, so that the kills fall into the run and not into its imports. Other radii
     have the header written again, with all records behind it.
     """
-    from bench import display, runner  # noqa: F401  # what the command imports when it is called
+    import torchvision  # noqa: F401  # this and the next: what the command imports when it is called
+
+    from bench import display, runner  # noqa: F401
 
     synthetic_method.register(monkeypatch)
     monkeypatch.setattr("bench.commands.compare.report_runs", lambda *_: None)
-    arguments = synthetic_method.arguments(tmp_path, "--n", 5000)
+    arguments = synthetic_method.arguments(tmp_path, "--n", 500)
 
     def run(name, *options, dies=lambda: None):
         dies()
