@@ -63,23 +63,24 @@ def folder(tmp_path_factory):
         yield folder
 
 
+def add_node(cluster, **options):
+    """Return a new node of one processor; a busy machine may miss a limit of Ray's, and is given more chances."""
+    for _ in range(9):
+        with contextlib.suppress(Exception):  # Ray's own class for this is Exception
+            return cluster.add_node(num_cpus=1, **options)
+    return cluster.add_node(num_cpus=1, **options)
+
+
 @pytest.fixture(scope="module")
 def cluster(folder):
     """A Ray cluster of one node and one processor, begun in another folder than the runs."""
     from ray.cluster_utils import Cluster
 
+    started = Cluster()
     with contextlib.chdir(folder):
-        started = Cluster(initialize_head=True, head_node_args={"include_dashboard": False})
+        add_node(started, include_dashboard=False)
     yield started
     started.shutdown()
-
-
-def add_node(cluster):
-    """Return a further node of one processor; a busy machine may miss a limit of Ray's, and is given more chances."""
-    for _ in range(9):
-        with contextlib.suppress(Exception):  # Ray's own class for this is Exception
-            return cluster.add_node(num_cpus=1)
-    return cluster.add_node(num_cpus=1)
 
 
 def sorted_records(folder):
