@@ -24,6 +24,20 @@ from bench.errors import CheckpointError
 NAMED = 8
 """Names at most in a message about weights that do not fit."""
 
+DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+    OSError,
+)
+"""What torch's reader raises on damaged bytes: it follows them as a program of its own, whatever they have become."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
@@ -111,21 +125,6 @@ def check_configuration(metadata: Mapping[str, Any], options: Mapping[str, Any],
                 f"{source} was made with {name} {said}, not {str(value).lower()}: "
                 f"add --set {config.get('method', 'METHOD')}.{name}={said}."
             )
-
-
-DAMAGE = (
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    struct.error,
-    OSError,
-)
-"""What torch's reader raises on damaged bytes: it follows them as a program of its own, whatever they have become."""
 
 
 def load_torch_file(path: Path) -> Any:
