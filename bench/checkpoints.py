@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,20 @@ from bench.errors import CheckpointError
 
 NAMED = 8
 """Names at most in a message about weights that do not fit."""
+
+DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+    OSError,
+)
+"""What torch's reader raises on damaged bytes: it follows them as a program of its own, whatever they have become."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +175,7 @@ def load_torch_file(path: Path) -> Any:
         raise CheckpointError(
             f"{path} holds {held}; nothing of it was run: save its state dict of tensors alone and try again."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except DAMAGE as error:
         raise CheckpointError(
             f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
         ) from error

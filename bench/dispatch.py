@@ -15,7 +15,7 @@ from bench.errors import EngineError
 from bench.types import Record
 
 MOST_DEATHS = 3
-"""Workers that one job, or the start of workers in a row, may cost before the run gives up."""
+"""Workers that one job may cost, and times that all workers may fail to start, before the run gives up."""
 
 PATIENCE_SECONDS = 600.0
 """How long no worker may be there before the run gives up."""
@@ -29,12 +29,14 @@ class Event:
         records: of its job; None where it has just become ready, or has failed.
         error: what its job raised, or None.
         death: why it is gone, or None.
+        has_begun: False where it died before it began the job that it was given.
     """
 
     worker: Hashable
     records: list[Record] | None = None
     error: Exception | None = None
     death: str | None = None
+    has_begun: bool = True
 
 
 class Pool(Protocol):
@@ -68,10 +70,11 @@ def dispatch(
         patience_seconds: how long to wait for a worker when there is none.
 
     Raises:
-        EngineError: a job or the start of workers cost MOST_DEATHS workers, or no worker came.
+        EngineError: a job cost MOST_DEATHS workers, as many as MOST_DEATHS times all workers died in a row
+            before they were ready, or no worker came.
         BenchError: what the first job that failed raised.
     """
-    state = _State()
+    state = _State(most_failed_starts=MOST_DEATHS * workers)
     try:
         for _ in range(workers):
             pool.start(load)
@@ -90,7 +93,7 @@ def dispatch(
             if event is None:
                 continue
             if event.death is not None:
-                state.bury(event.worker, event.death)
+                state.bury(event)
                 pool.start(load)
                 continue
             done = state.running.pop(event.worker, None)
@@ -107,34 +110,38 @@ def dispatch(
 class _State:
     """Who does what, who is free, what is to be done again."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_failed_starts: int) -> None:
         self.running: dict[Hashable, Job] = {}
         self.idle: list[Hashable] = []
         self.again: deque[Job] = deque()
         self.failed_starts = 0
+        self._most_failed_starts = most_failed_starts
         self._deaths: Counter[Job] = Counter()
 
     def next_job(self, jobs: Iterator[Job]) -> Job | None:
         """Return what is to be done again, else the next new job, else None."""
         return self.again.popleft() if self.again else next(jobs, None)
 
-    def bury(self, worker: Hashable, reason: str) -> None:
+    def bury(self, event: Event) -> None:
         """Queue the dead worker's job again.
 
         Raises:
             EngineError: that has been done too often.
         """
-        job = self.running.pop(worker, None)
-        if worker in self.idle:
-            self.idle.remove(worker)
+        job = self.running.pop(event.worker, None)
+        if event.worker in self.idle:
+            self.idle.remove(event.worker)
         elif job is None:
             self.failed_starts += 1
         else:
-            self._deaths[job] += 1
+            self._deaths[job] += event.has_begun
             self.again.append(job)
-        if self.failed_starts == MOST_DEATHS:
-            raise EngineError(f"{MOST_DEATHS} workers in a row died before they were ready ({reason})")
+        if self.failed_starts == self._most_failed_starts:
+            raise EngineError(
+                f"{self.failed_starts} workers in a row died before they were ready ({event.death})"
+            )
         if job is not None and self._deaths[job] == MOST_DEATHS:
             raise EngineError(
-                f"{job} cost {MOST_DEATHS} workers ({reason}): give each more memory, or a smaller --batch-size"
+                f"{job} cost {MOST_DEATHS} workers ({event.death}): give each more memory, or a smaller "
+                "--batch-size"
             )

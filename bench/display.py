@@ -27,7 +27,7 @@ from bench import cost, markup, tables
 from bench.comparison import REFERENCE
 from bench.config import RunConfig
 from bench.metrics import group, samples_used
-from bench.progress import Observer
+from bench.progress import Observer, Throughput
 from bench.sample_tables import saved_sentence
 from bench.selftest import Check, Size
 from bench.train import Progress as TrainingProgress
@@ -133,6 +133,7 @@ class RunDisplay(Observer):
         )
         self._trainings = TrainingDisplay(self._progress)
         self._all: TaskID | None = None
+        self._throughput = Throughput()
         self._counters: dict[tuple[str, float], _Counter] = {}
         self._curves = total
 
@@ -167,7 +168,9 @@ class RunDisplay(Observer):
         counter = self._counters[record.method, record.sigma]
         counter.add(record)
         self._progress.update(counter.task, completed=counter.done, detail=counter.detail())
-        self._progress.advance(self._all)
+        self._throughput.add(record)
+        rate = self._throughput.samples_per_second
+        self._progress.update(self._all, advance=1, detail="" if rate is None else f"{rate:,.0f} samples/s")
 
     def measuring(self, methods: tuple[str, ...]) -> None:
         """Say that the costs are being measured."""
@@ -328,8 +331,12 @@ def _text(cell: markup.Cell, has_interval: bool) -> Text:
     return text.append(f" {cell.detail}", style="not bold") if has_interval and cell.interval else text
 
 
-def status_table(run: Run) -> None:
-    """Print, for each method and sigma, the images done and left, and the time that is left by the records."""
+def status_table(run: Run, what_to_do: str = "") -> None:
+    """Print, for each method and sigma, the images done and left, and the time that is left by the records.
+
+    Args:
+        what_to_do: how to finish it; "": by repeating the command of its header.
+    """
     header = run.header
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{run.folder}", title_justify="left")
     for name in ("method", "sigma", "done", "left", "certified", "seconds per image", "time left"):
@@ -357,12 +364,14 @@ def status_table(run: Run) -> None:
     console.print(f"Costs measured: {', '.join(measured) or 'none yet'}.", highlight=False)
     if left_in_all:
         console.print(
-            f"{left_in_all} images left, about {duration(seconds_in_all)}; continue with: {header.command}",
+            f"{left_in_all} images left, about {duration(seconds_in_all)}; "
+            f"{what_to_do or f'continue with: {header.command}'}",
             highlight=False,
             soft_wrap=True,
         )
     else:
-        console.print("All images are certified.")
+        end = f"; {what_to_do}." if what_to_do else "."
+        console.print(f"All images are certified{end}", highlight=False, soft_wrap=True)
 
 
 def _seconds_per_image(run: Run, method: str, sigma: float) -> float | None:

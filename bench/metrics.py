@@ -168,7 +168,8 @@ def noisy_accuracy(records: Sequence[Record]) -> Mean:
 
 
 def _label_share(counts: tuple[tuple[int, int], ...], record: Record) -> float:
-    return dict(counts).get(record.label, 0) / sum(count for _, count in counts)
+    by_class = dict(counts)
+    return by_class.get(record.label, 0) / sum(by_class.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +297,7 @@ def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ..
 
 def is_certified(record: Record) -> bool:
     """Return whether the certified class is the label; abstention never is, whatever the label."""
-    return record.is_correct and record.predict != ABSTAIN
+    return record.predict == record.label and record.predict != ABSTAIN
 
 
 def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) -> Share:

@@ -40,6 +40,7 @@ class ProcessPool:
         self._context = multiprocessing.get_context("spawn")
         self._started = 0
         self._workers: dict[int, tuple[Connection, SpawnProcess]] = {}
+        self._unsent: set[int] = set()
 
     def start(self, load: Loader) -> None:
         """Start a process."""
@@ -56,7 +57,7 @@ class ProcessPool:
         try:
             self._workers[worker][0].send(job)
         except BrokenPipeError:
-            return
+            self._unsent.add(worker)
 
     def wait(self, seconds: float) -> Event | None:
         """Return what one process sent, or that it died."""
@@ -73,7 +74,8 @@ class ProcessPool:
             _, process = self._workers.pop(number)
             process.join()
             connection.close()
-            return Event(worker=number, death=f"exit code {process.exitcode}")
+            death = f"exit code {process.exitcode}"
+            return Event(worker=number, death=death, has_begun=number not in self._unsent)
         return Event(worker=number, records=records, error=error)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -32,6 +33,31 @@ class Observer:
 
     def measuring(self, methods: tuple[str, ...]) -> None:
         """Take the start of the cost measurement."""
+
+
+class Throughput:
+    """Samples per second of wall time over all workers of a run, from its first record to the last one so far."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._began: float | None = None
+        self._now = 0.0
+        self._samples = 0
+
+    def add(self, record: Record) -> None:
+        """Count a record that has just come; what the first one took belongs to the start of the workers."""
+        self._now = self._clock()
+        if self._began is None:
+            self._began = self._now
+        else:
+            self._samples += record.samples
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """None before there are two records."""
+        if self._began is None or not self._samples:
+            return None
+        return self._samples / (self._now - self._began)
 
 
 def pending_jobs(

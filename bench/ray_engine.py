@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
+import threading
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,18 +22,21 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class RayEngine:
-    """Spreads jobs over as many workers as the cluster has room for.
+    """Spreads jobs over the workers of a cluster.
 
     Attributes:
         address: of a running cluster, "auto" or HOST:PORT; None starts Ray on this machine.
         cpus_per_worker, gpus_per_worker: what each worker takes, >= 0, not both 0.
         cpus: processors of a Ray that is started here; None: all.
+        workers: how many to ask for, >= 1; those without room begin when a node with room joins. None: as many as
+            there is room for now.
     """
 
     address: str | None = None
     cpus_per_worker: float = 1.0
     gpus_per_worker: float = 0.0
     cpus: int | None = None
+    workers: int | None = None
 
     def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
         """Yield each job's records as they come; see `bench.engine.Engine` and `bench.dispatch.dispatch`.
@@ -40,23 +46,32 @@ class RayEngine:
         """
         ray = _import_ray()
         try:
-            _check_reachable(self.address)
-            ray.init(
-                address=self.address,
-                num_cpus=self.cpus if self.address is None else None,
-                include_dashboard=False if self.address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (OSError, ValueError) as error:
+            self._connect(ray)
+        except (OSError, ValueError, RuntimeError) as error:  # such as another version of Ray
             raise EngineError(
                 f"no Ray cluster answers at {self.address!r} ({error}): start one with `ray start --head`"
             ) from error
         try:
-            workers = self._room(ray.cluster_resources())
+            workers = self.workers or self._room(ray.cluster_resources())
             yield from dispatch(RayPool(ray, self), workers, load, jobs)
         finally:
             ray.shutdown()
+
+    def _connect(self, ray: Any) -> None:
+        """Connect to the cluster or start one here; what SIGTERM does stays the run's matter."""
+        _check_reachable(self.address)
+        is_ours, before = self.address is None, signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(
+                address="local" if is_ours else self.address,
+                num_cpus=self.cpus if is_ours else None,
+                include_dashboard=False if is_ours else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        finally:
+            if threading.current_thread() is threading.main_thread():  # elsewhere Ray has changed nothing
+                signal.signal(signal.SIGTERM, before)
 
     def _room(self, resources: dict[str, float]) -> int:
         """Return how many workers the cluster can hold at once."""
@@ -79,30 +94,41 @@ class RayPool:
         options = {"num_cpus": engine.cpus_per_worker, "num_gpus": engine.gpus_per_worker, "max_restarts": 0}
         self._actor = ray.remote(**options)(_Actor)
         self._calls: dict[Any, Any] = {}
+        self._jobs: dict[Any, Job] = {}
 
     def start(self, load: Loader) -> None:
         """Create an actor; it is ready when the cluster has given it its place."""
-        worker = self._actor.remote(load)
+        worker = self._actor.remote(load, os.getcwd())
         self._calls[worker.ready.remote()] = worker
 
     def submit(self, worker: Hashable, job: Job) -> None:
-        """Call the actor."""
+        """Greet the actor; `wait` calls it with the job when it has answered, for it may have died since."""
         handle: Any = worker
-        self._calls[handle.work.remote(job)] = worker
+        self._calls[handle.ready.remote()] = worker
+        self._jobs[worker] = job
 
     def wait(self, seconds: float) -> Event | None:
         """Return what one actor gave back, or that it, or its node, died."""
-        done, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=seconds)
-        if not done:
-            return None
-        worker = self._calls.pop(done[0])
+        while True:
+            done, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=seconds)
+            if not done:
+                return None
+            worker = self._calls.pop(done[0])
+            job = self._jobs.pop(worker, None)
+            event = self._event(worker, done[0], has_begun=job is None)
+            if job is None or event.death is not None:
+                return event
+            self._calls[worker.work.remote(job)] = worker
+
+    def _event(self, worker: Any, call: Any, has_begun: bool) -> Event:
         try:
-            return Event(worker=worker, records=self._ray.get(done[0]))
+            return Event(worker=worker, records=self._ray.get(call))
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             return Event(worker=worker, error=cause if isinstance(cause, Exception) else error)
         except self._ray.exceptions.RayError as error:
-            return Event(worker=worker, death=type(error).__name__)
+            reason = str(error).strip().split("\n")[-1].strip()
+            return Event(worker=worker, death=f"{type(error).__name__}: {reason}", has_begun=has_begun)
 
     def close(self) -> None:
         """End the actors that have a call; the others end with Ray."""
@@ -112,7 +138,10 @@ class RayPool:
 
 
 class _Actor:
-    def __init__(self, load: Loader) -> None:
+    def __init__(self, load: Loader, folder: str) -> None:
+        """Work in the run's folder, where this node has it, so that relative paths mean the same files."""
+        if os.path.isdir(folder):
+            os.chdir(folder)
         self._worker = Worker(load)
 
     def ready(self) -> None:

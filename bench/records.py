@@ -324,10 +324,12 @@ def _parse(path: Path, file: Iterable[bytes]) -> tuple[Run, int]:
         if isinstance(item, CostRecord):
             costs[item.method, item.sigma] = item
             continue
-        of_curve = left.get((item.method, item.sigma), set())
-        if item.index not in of_curve or item.n != header.n or item.n0 != header.n0:
+        try:
+            left[item.method, item.sigma].remove(item.index)
+        except KeyError as error:
+            raise RecordsError(_refusal(path, header, item, number)) from error
+        if item.n != header.n or item.n0 != header.n0:
             raise RecordsError(_refusal(path, header, item, number))
-        of_curve.remove(item.index)
         records.append(item)
     return Run(folder=path.parent, header=header, records=tuple(records), costs=tuple(costs.values())), whole
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ MAY_DIFFER = frozenset(
     {"command", "created", "git_revision", "batch_sizes", "hardware", "libraries", "config"}
 )
 """Header fields in which the shards of a run may differ; of `config`, the methods' options may not."""
+
+NAMED = 8
+"""Unfinished shards that are named, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,44 @@ def check_folder(folder: Path, shard: Shard | None) -> None:
             )
 
 
+def read_status(path: Path) -> tuple[Run, dict[Shard, int]]:
+    """Return a run as far as it is done, and how many certificates each shard lacks; none where it is whole or merged.
+
+    Args:
+        path: folder of the run, or its records file.
+
+    Raises:
+        RecordsError: there is no run, its shards are of several numbers, or a file cannot be read.
+        ProtocolError: the headers of two shards differ; the message names the field.
+    """
+    if not path.is_dir() or (path / FILE_NAME).exists() or not shards_in(path):
+        return read_run(path), {}
+    shards = _shards_of_one_run(path)
+    runs = [read_run(path / shard.file_name) for shard in shards]
+    _check_headers(runs, shards)
+    header, count = _header(runs), shards[0].count
+    records = tuple(record for run in runs for record in run.records)
+    done = Counter(record.index for record in records)
+    curves = len(header.methods) * len(header.sigmas)
+    lacks = {}
+    for number in range(1, count + 1):
+        shard = Shard(number=number, count=count)
+        lacks[shard] = sum(curves - done[index] for index in shard.part(header.indices))
+    costs = tuple(measured for run in runs for measured in run.costs)
+    return Run(folder=path, header=header, records=records, costs=costs), lacks
+
+
+def what_to_do(folder: Path, lacks: Mapping[Shard, int]) -> str:
+    """Return how a run in shards is finished, given how many certificates each lacks; "" for a run in one piece."""
+    if not lacks:
+        return ""
+    unfinished = [f"{shard} ({count} left)" for shard, count in lacks.items() if count]
+    if not unfinished:
+        return f"join the shards with `bench merge {folder}`"
+    more = f" and {len(unfinished) - NAMED} more" if len(unfinished) > NAMED else ""
+    return f"repeat the commands of shards {', '.join(unfinished[:NAMED])}{more}"
+
+
 def merge(folder: Path) -> Run:
     """Write a folder's shards as one run, in the order of an unsharded one, and return it.
 
@@ -94,14 +136,14 @@ def merge(folder: Path) -> Run:
         raise RecordsError(f"{folder} is merged already: make its tables again with `bench report {folder}`")
     shards = _all_shards(folder)
     runs = [read_run(folder / shard.file_name) for shard in shards]
-    _check_headers(runs)
+    _check_headers(runs, shards)
     records = _joined(runs, shards)
     run = Run(folder=folder, header=_header(runs), records=records, costs=_costs(runs))
     write_run(folder, run)
     return run
 
 
-def _all_shards(folder: Path) -> list[Shard]:
+def _shards_of_one_run(folder: Path) -> list[Shard]:
     shards = shards_in(folder)
     counts = sorted({shard.count for shard in shards})
     if not shards:
@@ -110,28 +152,33 @@ def _all_shards(folder: Path) -> list[Shard]:
         raise RecordsError(
             f"{folder} holds shards of {counts[0]} and of {counts[1]}: keep the files of one of them only"
         )
-    present = {shard.number for shard in shards}
-    missing = [str(number) for number in range(1, counts[0] + 1) if number not in present]
+    return shards
+
+
+def _all_shards(folder: Path) -> list[Shard]:
+    shards = _shards_of_one_run(folder)
+    count, present = shards[0].count, {shard.number for shard in shards}
+    missing = [str(number) for number in range(1, count + 1) if number not in present]
     if missing:
         raise RecordsError(
-            f"{folder} lacks {_plural(len(missing), 'shard')} of {counts[0]}, such as {missing[0]}: "
-            f"run `bench run --shard {missing[0]}/{counts[0]}` first"
+            f"{folder} lacks {_plural(len(missing), 'shard')} of {count}, such as {missing[0]}: "
+            f"run `bench run --shard {missing[0]}/{count}` first"
         )
     return shards
 
 
-def _check_headers(runs: Sequence[Run]) -> None:
+def _check_headers(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
     names = [field.name for field in dataclasses.fields(RunHeader) if field.name not in MAY_DIFFER]
     first = runs[0].header
-    for number, run in enumerate(runs[1:], 2):
+    for shard, run in zip(shards[1:], runs[1:], strict=True):
         pairs = [(name, getattr(first, name), getattr(run.header, name)) for name in names]
         options = "options of the methods"
         pairs.append((options, first.config.get("options"), run.header.config.get("options")))
         for name, old, new in pairs:
             if old != new:
+                both = f"shards {shards[0].number} and {shard.number} of {run.folder}"
                 raise ProtocolError(
-                    f"shards 1 and {number} of {run.folder} differ in {name} ({difference(old, new)}): "
-                    "make them with the same command but for --shard"
+                    f"{both} differ in {name} ({difference(old, new)}): make them with the same command but for --shard"
                 )
 
 

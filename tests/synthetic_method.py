@@ -21,6 +21,10 @@ PROGRAM = (
 ENTRY = {"brightness": ("tests.synthetic_method", "bright or dark")}
 
 
+SOURCE = "from tests.synthetic_method import Config, build"
+"""The module of an installed package that offers this method; see `tests.bench.test_registry.install`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """`fault` names what the classifier does wrong at the `at`-th call, counted from 0."""

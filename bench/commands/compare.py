@@ -150,11 +150,12 @@ def compare(
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def status(run: Path) -> None:
-    """Say what of RUN is done, what is left and how long that will take."""
+    """Say what of RUN, whole or in shards, is done, what is left and how long that will take."""
     from bench.display import status_table
-    from bench.records import read_run
+    from bench.shards import read_status, what_to_do
 
-    status_table(read_run(run))
+    done, lacks = read_status(run)
+    status_table(done, what_to_do(run, lacks))
 
 
 @click.command()

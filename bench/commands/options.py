@@ -83,7 +83,12 @@ ENGINE_OPTIONS = shared_options(
         show_default=True,
         help="Compute in this process, in several, or on a Ray cluster.",
     ),
-    click.option("--workers", type=click.IntRange(1), metavar="INT", help="Processes; default: one a core."),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        metavar="INT",
+        help="Processes, default: one a core; or Ray's workers, default: as many as there is room for now.",
+    ),
     click.option(
         "--address", metavar="auto|HOST:PORT", help="A running Ray cluster; default: start one here."
     ),
@@ -114,13 +119,13 @@ def make_engine(
     """
     from bench.engine import LocalEngine
 
-    if workers is not None and engine != "processes":
-        raise UsageError(f"--workers is {workers}, but --engine is {engine}: only processes takes it")
+    if workers is not None and engine == "local":
+        raise UsageError(f"--workers is {workers}, but --engine is local: only processes and ray take it")
     if address is not None and engine != "ray":
         raise UsageError(f"--address is {address}, but --engine is {engine}: only ray takes it")
     if engine == "local":
         return LocalEngine()
-    cores = os.cpu_count() or 1
+    cores = _cores()
     if engine == "processes":
         from bench.process_engine import ProcessEngine
 
@@ -133,7 +138,17 @@ def make_engine(
         gpus_per_worker = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
     if cpus_per_worker == gpus_per_worker == 0:
         raise UsageError("--cpus-per-worker and --gpus-per-worker are both 0, expected one of them above 0")
-    return RayEngine(address=address, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker)
+    return RayEngine(
+        address=address,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+        workers=workers,
+    )
+
+
+def _cores() -> int:
+    """Return how many processors this process may use; a queue or a container may leave it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def command_line() -> str:

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import time
+import traceback
 import warnings
 from dataclasses import replace
 
@@ -13,7 +14,6 @@ from bench.engine import LocalEngine
 from bench.progress import Observer, pending_jobs, write_results
 from bench.records import RecordsFile
 from bench.types import Record
-from tests.bench.fake_runs import make_header
 
 CONFIG = RunConfig(methods=("a", "b"), sigmas=(0.25, 0.5))
 WRITING = ("write", "fsync", "replace", "ftruncate", "truncate")
@@ -22,6 +22,8 @@ WRITING = ("write", "fsync", "replace", "ftruncate", "truncate")
 
 def header(indices):
     """Return the header of a run on these images."""
+    from tests.bench.fake_runs import make_header  # and scipy, which workers can do without
+
     made = make_header(methods=CONFIG.methods, sigmas=CONFIG.sigmas, indices=indices)
     return replace(made, n0=10, n=100)
 
@@ -58,8 +60,8 @@ def run(folder, *, images=2, seconds=0.0):
             write_results(LocalEngine().results(load, jobs), file, Observer())
 
 
-def die_at(step, is_cut):
-    """Make this process kill itself before its call number `step` that writes, where `is_cut` amid a write."""
+def die_at(step, is_cut, names=WRITING):
+    """Make this process kill itself before its call number `step` of these, where `is_cut` amid a write."""
     calls = itertools.count()
 
     def deadly(function, name):
@@ -72,21 +74,31 @@ def die_at(step, is_cut):
 
         return call
 
-    for name in WRITING:
+    for name in names:
         setattr(records.os, name, deadly(getattr(os, name), name))
 
 
 def in_child(work, *, seconds=None):
-    """Run `work` in a child process, killed after `seconds` if given; return whether it ended by itself."""
+    """Run `work` in a child process, killed after `seconds` if given; return whether it ended by itself.
+
+    Raises:
+        AssertionError: it failed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child runs no thread's code
         child = os.fork()
     if child == 0:
+        code = 1
         try:
             work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(code)
     if seconds is not None:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code == 0

@@ -1,8 +1,6 @@
 """Jobs over workers that die, fail or never come: every job is done once, and a run that cannot go on says why."""
 
 import bisect
-import os
-import signal
 
 import pytest
 
@@ -11,6 +9,7 @@ from bench.engine import Job
 from bench.errors import EngineError, ModelError
 from bench.process_engine import ProcessEngine
 from tests.bench import killed_run
+from tests.bench.spread_work import Loader, Waiting, single_jobs
 
 JOBS = [Job(method="a", sigma=0.5, indices=(2 * i, 2 * i + 1)) for i in range(20)]
 
@@ -74,10 +73,44 @@ def test_a_job_that_kills_its_workers_ends_the_run():
         done_by(Simulated(doomed=range(MOST_DEATHS)), 1)
 
 
-def test_workers_that_die_before_they_are_ready_end_the_run():
-    with pytest.raises(EngineError, match=r"3 workers in a row died before they were ready \(stillborn\)"):
-        done_by(Simulated(stillborn=range(10)), 1)
-    assert done_by(Simulated(stillborn=(0, 1, 3, 4)), 2) == list(range(40))
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_that_die_before_they_are_ready_end_the_run(workers):
+    most = MOST_DEATHS * workers
+    with pytest.raises(
+        EngineError, match=rf"{most} workers in a row died before they were ready \(stillborn\)"
+    ):
+        done_by(Simulated(stillborn=range(100)), workers)
+
+
+def test_a_node_that_dies_with_the_workers_that_it_starts_costs_nothing():
+    """Seven of eight workers die together; the eighth is amid its first job then, and others take a while to come."""
+    pool = Simulated(seconds=lambda worker, job: 3.0, stillborn=range(7))
+    start = pool.start
+
+    def late(load):
+        start(load)
+        if pool.started > 8:
+            pool.events[-1] = (pool.now + 5.0, pool.events[-1][1])
+
+    pool.start = late
+    assert done_by(pool, 8) == list(range(40))
+
+
+def test_a_job_is_not_blamed_for_workers_that_had_died_before_it_came():
+    """A node dies with five workers, four of them idle: the last job is given to each of these in vain."""
+    pool, dead = Simulated(), []
+    submit = pool.submit
+
+    def to_the_dead(worker, job):
+        submit(worker, job)
+        if job is JOBS[-1] and worker < 5:
+            at = pool.now + (0.0 if dead else 9.0)
+            pool.events[-1] = (at, Event(worker=worker, death="node", has_begun=not dead))
+            dead.append(worker)
+
+    pool.submit = to_the_dead
+    assert done_by(pool, 5) == list(range(40))
+    assert sorted(dead) == [0, 1, 2, 3, 4]
 
 
 def test_a_run_without_workers_does_not_wait_for_ever():
@@ -108,12 +141,15 @@ def test_what_a_job_raises_ends_the_run_after_the_records_before_it():
 
 
 @pytest.mark.slow
-def test_a_thousand_workers_are_busy_on_fifty_thousand_images_with_stragglers_and_deaths():
-    """Four methods; one worker in a hundred is eight times slower, one in fifty dies and is replaced.
+@pytest.mark.parametrize(("methods", "least"), [("abcd", 0.95), ("a", 0.85)])
+def test_a_thousand_workers_are_busy_on_fifty_thousand_images_with_stragglers_and_deaths(methods, least):
+    """One worker in a hundred is eight times slower; one in fifty dies amid its first image and is replaced.
 
-    Utilisation is the time of the jobs that gave records, over all workers' time until the last of them.
+    Utilisation is the time of the jobs that gave records, over all workers' time until the last of them. At the end
+    all wait for the last images of slow workers, so that it grows with the length of the run: 50,000 images take
+    1,000 workers a minute with one method.
     """
-    jobs = [Job(method=method, sigma=0.5, indices=(index,)) for method in "abcd" for index in range(50_000)]
+    jobs = [Job(method=method, sigma=0.5, indices=(index,)) for method in methods for index in range(50_000)]
 
     def seconds(worker, job):
         return 10.0 if worker % 100 == 0 else 1.0 + (job.indices[0] * 7919 % 100) / 200
@@ -123,7 +159,11 @@ def test_a_thousand_workers_are_busy_on_fifty_thousand_images_with_stragglers_an
     records = done_by(pool, 1000, jobs)
     assert records == sorted(index for job in jobs for index in job.indices)
     lost = 20 * 1.5  # at most: each of the dead was amid a job
-    assert (pool.busy - lost) / (1000 * pool.now) > 0.95
+    utilisation = (pool.busy - lost) / (1000 * pool.now)
+    print(
+        f"{len(jobs)} jobs, {pool.started} workers: {pool.now:.1f} s simulated, utilisation {utilisation:.1%}"
+    )
+    assert utilisation > least
 
 
 class _Heap(list):
@@ -136,26 +176,6 @@ class _Heap(list):
         pass
 
 
-class Loader:
-    """What processes are sent: records of `killed_run`; image 3 kills its process once, image 5 raises `error`."""
-
-    def __init__(self, folder, error=None):
-        self.folder, self.error = folder, error
-
-    def __call__(self, method, sigma):
-        (self.folder / f"loaded-{os.getpid()}-{method}").touch(exist_ok=False)
-
-        def certify(indices):
-            if 3 in indices and not (self.folder / "killed").exists():
-                (self.folder / "killed").touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            if 5 in indices and self.error is not None:
-                raise _error(self.error)
-            return [killed_run.certify(method, sigma, index) for index in indices]
-
-        return certify
-
-
 def test_processes_give_the_records_of_one_process_though_one_is_killed_amid_an_image(tmp_path):
     results = ProcessEngine(workers=2).results(Loader(tmp_path), iter(JOBS[:5]))
     records = [record for records in results for record in records]
@@ -164,19 +184,11 @@ def test_processes_give_the_records_of_one_process_though_one_is_killed_amid_an_
     assert (tmp_path / "killed").exists()
 
 
-def _error(name):
-    class LocalError(Exception):
-        """Cannot be sent: it has no place in a module."""
-
-    errors = {"ours": ModelError, "python": KeyError, "local": LocalError}
-    return TwoPartError("first", "second") if name == "two" else errors[name]("logits of shape (1, 1)")
-
-
-class TwoPartError(Exception):
-    """Cannot be made again from its message, as unpickling does."""
-
-    def __init__(self, first, second):
-        super().__init__(f"{first} logits of shape (1, 1) {second}")
+def test_records_come_while_other_images_are_in_hand(tmp_path):
+    results = ProcessEngine(workers=2).results(Waiting(tmp_path), iter(single_jobs(2, 0, 1)))
+    assert [record.index for record in next(results) + next(results)] == [0, 1]
+    (tmp_path / "go").touch()
+    assert [record.index for records in results for record in records] == [2]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from bench.engine import Job, LocalEngine
 from bench.errors import TerminatedError
+from bench.progress import Throughput
 from bench.termination import Termination
 from tests.bench.test_records import record
 
@@ -24,6 +25,16 @@ def test_a_classifier_is_loaded_once_for_all_its_jobs_and_only_when_needed():
     assert loaded == []
     assert [(each.method, each.sigma, each.index) for [each] in results] == keys
     assert loaded == [("rrcm", 0.25), ("dds", 0.25), ("dds", 0.5)]
+
+
+def test_throughput_is_that_of_all_workers_without_their_start():
+    moments = iter((100.0, 101.0, 104.0))
+    throughput = Throughput(clock=lambda: next(moments))
+    rates = []
+    for index in range(3):
+        throughput.add(record(index))
+        rates.append(throughput.samples_per_second)
+    assert rates == [None, 1100.0, 550.0]
 
 
 def test_sigterm_waits_for_what_is_held():

@@ -1,7 +1,5 @@
 """Files and names from strangers: nothing in them is run, nothing leaves its folder, and no input gives a traceback."""
 
-import contextlib
-import json
 import pickle
 import shutil
 from dataclasses import replace
@@ -13,15 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baselines import external
-from bench import checkpoints, codec, config, importing, logs, passport, runner, tables
-from bench.config import RunConfig, validate
+from bench import checkpoints, config, importing, logs, passport, runner, tables
+from bench.config import RunConfig
 from bench.errors import BenchError, CheckpointError
-from bench.overrides import override
-from bench.records import FILE_NAME, RecordsFile, read_run
+from bench.records import RecordsFile, read_run
 from bench.train import Recipe, fit
 from tests import tiny
 from tests.bench.fake_runs import make_run
-from tests.bench.test_records import COST, HEADER, record
 from tests.bench.test_train import Objective
 
 EXAMPLES = settings(
@@ -155,120 +151,6 @@ def test_a_presets_run_lies_below_the_runs_whatever_the_presets_name(name):
     folder = runner.run_folder(RunConfig(preset=Path(name).stem, methods=("rrcm",)))
     assert folder.parent == runner.RUNS
     assert folder.name not in (".", "..")
-
-
-def no_traceback(read, path, content):
-    """Read a file of this content: whatever comes is a result or one of our errors."""
-    path.write_bytes(content)
-    with contextlib.suppress(BenchError):
-        read(path)
-
-
-def mutated(whole):
-    """Return a strategy: a file with pieces cut out, doubled or replaced by rubbish."""
-    place = st.integers(0, len(whole))
-    rubbish = st.one_of(
-        st.binary(max_size=6), st.sampled_from([b"NaN", b"1e999", b"-1", b"[", b"}", b"\n", b'"', b"\t"])
-    )
-    edit = st.tuples(place, st.integers(0, 12), rubbish)
-
-    def apply(edits):
-        content = whole
-        for start, length, new in edits:
-            content = content[:start] + new + content[start + length :]
-        return content
-
-    return st.lists(edit, min_size=1, max_size=4).map(apply)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("hostile")
-
-
-RECORDS = b"".join(map(codec.encode, (HEADER, record(), record(20), COST)))
-LOG = b"idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.5\t1\t0:00:01.5\n20\t8\t-1\t0.0\t0\t2.5\n"
-
-
-@EXAMPLES
-@given(st.one_of(st.binary(max_size=300), mutated(RECORDS)))
-def test_no_records_file_gives_a_traceback(folder, content):
-    no_traceback(read_run, folder / FILE_NAME, content)
-    no_traceback(
-        lambda path: RecordsFile.create_or_resume(path.parent, HEADER).close(), folder / FILE_NAME, content
-    )
-
-
-@EXAMPLES
-@given(st.one_of(st.binary(max_size=300), mutated(LOG)))
-def test_no_log_gives_a_traceback(folder, content):
-    def read(path):
-        log = logs.read_log(path)
-        one = validate(RunConfig(methods=("m",), sigmas=(0.5,), dataset="cifar10"), ["m"])
-        logs.log_header(log, one, command="", git_revision="", earlier={})
-        logs.log_records(log, one)
-        logs.log_notes(log, one)
-
-    no_traceback(read, folder / "log.tsv", content)
-
-
-PRESET = b'dataset = "cifar10"\nsigmas = [0.25, 0.5]\nn = 1000\nalpha = 0.001\n[options.rrcm]\ndepth = 3\n'
-
-
-@EXAMPLES
-@given(st.one_of(st.binary(max_size=300), mutated(PRESET), st.just(b"a = " + b"[" * 5000)))
-def test_no_preset_gives_a_traceback(folder, content):
-    read = lambda path: validate(config.load_preset(str(path)), ["rrcm", "dds"])  # noqa: E731
-    no_traceback(read, folder / "preset.toml", content)
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@EXAMPLES
-@given(st.dictionaries(st.sampled_from([*config.to_json(RunConfig()), "sigma"]), VALUES, max_size=4))
-def test_no_value_of_any_option_gives_a_traceback(changes):
-    with contextlib.suppress(BenchError):
-        changed = validate(override(RunConfig(), changes), ["rrcm", "dds"])
-        json.dumps(config.to_json(changed))
-        config.run_name(changed)
-
-
-def saved(tmp, save):
-    save(tmp)
-    return tmp.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def checkpoint_files(folder):
-    """Return the bytes of a safetensors file, a zip archive of torch.save and one of its older form."""
-    tensors = {"a.weight": torch.zeros(2, 3), "b": torch.ones(1)}
-    path = folder / "checkpoint"
-    return [
-        saved(path, lambda at: checkpoints.save_checkpoint(at, tensors, config={}, training={})),
-        saved(path, lambda at: torch.save({"state_dict": tensors, "arch": "resnet50"}, at)),
-        saved(path, lambda at: torch.save(tensors, at, _use_new_zipfile_serialization=False)),
-        pickle.dumps({"a": [1, 2.0, "x"]}),
-    ]
-
-
-@EXAMPLES
-@given(st.data())
-def test_no_checkpoint_gives_a_traceback(folder, checkpoint_files, data):
-    content = data.draw(st.one_of(st.binary(max_size=200), *map(mutated, checkpoint_files)))
-    for suffix in (".pt", ".safetensors"):
-        no_traceback(checkpoints.load_state, folder / f"checkpoint{suffix}", content)
-    path = folder / "checkpoint.pt"
-    (folder / "out.safetensors").unlink(missing_ok=True)
-    no_traceback(import_checkpoint_to(folder / "out.safetensors"), path, content)
-
-
-def import_checkpoint_to(out):
-    return lambda path: importing.import_checkpoint(path, out, command="", said={})
 
 
 def test_a_file_that_is_no_checkpoint_is_named_with_what_it_is(tmp_path):

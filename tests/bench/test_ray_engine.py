@@ -1,46 +1,77 @@
-"""Ray: the records of a local run, though a worker is killed amid an image; what is asked of it in vain is said."""
+"""Connecting to Ray: what is asked of it in vain is said; runs on a cluster are in test_spread_runs.py."""
 
+import signal
 import sys
 
 import pytest
 
-from bench import registry
-from bench.engine import Job
 from bench.errors import EngineError
-from bench.process_engine import ProcessEngine
 from bench.ray_engine import RayEngine
-from bench.records import read_run
-from tests import synthetic_method
-from tests.bench import killed_run
-from tests.bench.test_dispatch import Loader
+from bench.termination import Termination
+from tests.bench.spread_work import Loader, single_jobs
 from tests.tiny import bench
 
-JOBS = [Job(method="a", sigma=0.5, indices=(index,)) for index in range(8)]
+JOBS = single_jobs(*range(8))
+
+
+class FakeRay:
+    """Ray as far as a run connects to it: a cluster of one processor; it takes SIGTERM for itself."""
+
+    options, error = None, None
+
+    def init(self, **options):
+        if self.error is not None:
+            raise self.error
+        self.options = options
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def cluster_resources(self):
+        return {"CPU": 1.0}
+
+    def shutdown(self):
+        self.options = None
 
 
 @pytest.fixture
-def ray():
-    """Ray, or no test; its own warnings are not ours."""
-    return pytest.importorskip("ray")
+def ray(monkeypatch):
+    """A fake Ray in the place of the library."""
+    fake = FakeRay()
+    monkeypatch.setattr("bench.ray_engine._import_ray", lambda: fake)
+    return fake
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_a_worker_killed_amid_an_image_costs_nothing(tmp_path, ray):
-    results = RayEngine(cpus=2).results(Loader(tmp_path), iter(JOBS))
-    records = [record for records in results for record in records]
-    assert sorted(record.index for record in records) == list(range(8))
-    assert all(record == killed_run.certify("a", 0.5, record.index) for record in records)
-    assert (tmp_path / "killed").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_a_cluster_without_room_is_named(tmp_path, ray):
+    message = (
+        r"a worker takes .*, but the cluster has .* in all: lower --cpus-per-worker or --gpus-per-worker"
+    )
+    with pytest.raises(EngineError, match=message):
+        list(RayEngine(gpus_per_worker=1).results(Loader(tmp_path), iter(JOBS)))
+    assert ray.options is None
+
+
+def test_a_cluster_that_ray_refuses_is_named_with_the_reason(tmp_path, ray):
+    ray.error = RuntimeError("Version mismatch: the cluster was started with Ray 2.9")
     with pytest.raises(
-        EngineError, match=r"a worker takes .*, but the cluster has .* lower --cpus-per-worker"
+        EngineError, match=r"no Ray cluster answers at 'auto' \(Version mismatch: .* Ray 2.9\)"
     ):
-        list(RayEngine(cpus=1, cpus_per_worker=2.0).results(Loader(tmp_path), iter(JOBS)))
+        list(RayEngine(address="auto").results(Loader(tmp_path), iter(JOBS)))
+
+
+def test_workers_may_be_more_than_there_is_room_for_now(tmp_path, ray, monkeypatch):
+    asked = []
+    monkeypatch.setattr("bench.ray_engine.RayPool", lambda *_: None)
+    monkeypatch.setattr("bench.ray_engine.dispatch", lambda pool, workers, *_: asked.append(workers) or [])
+    for workers in (16, None):
+        list(RayEngine(workers=workers).results(Loader(tmp_path), iter(JOBS)))
+    assert asked == [16, 1]
+
+
+def test_sigterm_stays_the_runs_matter(tmp_path, ray):
+    with Termination():
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(EngineError):
+            list(RayEngine(cpus_per_worker=2).results(Loader(tmp_path), iter(JOBS)))
+        assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:port"])
@@ -58,52 +89,10 @@ def test_without_ray_the_option_says_what_to_install(tmp_path, monkeypatch):
         list(RayEngine().results(Loader(tmp_path), iter(JOBS)))
 
 
-class Registering:
-    """An engine whose workers know the synthetic method."""
-
-    def __init__(self, engine):
-        self.engine = engine
-
-    def results(self, load, jobs):
-        return self.engine.results(Knowing(load), jobs)
-
-
-class Knowing:
-    """A loader that adds the synthetic method to the registry of its own process."""
-
-    def __init__(self, load):
-        self.load = load
-
-    def __call__(self, method, sigma):
-        registry._BUILT_IN.update(synthetic_method.ENTRY)
-        return self.load(method, sigma)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["processes", "ray"])
-def test_a_run_on_workers_has_the_records_of_a_local_one(tmp_path, monkeypatch, name):
-    if name == "ray":
-        pytest.importorskip("ray")
-    synthetic_method.register(monkeypatch)
-    monkeypatch.setattr("bench.commands.compare.report_runs", lambda *_: None)
-    run = [*synthetic_method.arguments(tmp_path), "--cost-repetitions", "0"]
-    assert bench(monkeypatch, "run", *run, "--out", tmp_path / "local") == 0
-    engine = Registering(RayEngine(cpus=2) if name == "ray" else ProcessEngine(workers=2))
-    monkeypatch.setattr("bench.commands.compare.make_engine", lambda config, **_: engine)
-    assert bench(monkeypatch, "run", *run, "--out", tmp_path / name) == 0
-    local, spread = read_run(tmp_path / "local"), read_run(tmp_path / name)
-
-    def sorted_records(run):
-        return sorted(synthetic_method.without_times(run), key=lambda one: (one["sigma"], one["index"]))
-
-    assert sorted_records(spread) == sorted_records(local)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--workers", "2"], "--workers is 2, but --engine is local: only processes takes it"),
+        (["--workers", "2"], "--workers is 2, but --engine is local: only processes and ray take it"),
         (["--address", "auto"], "--address is auto, but --engine is local: only ray takes it"),
         (
             ["--engine", "ray", "--cpus-per-worker", "0", "--device", "cpu"],

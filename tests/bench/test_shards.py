@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,34 @@ def test_a_missing_shard_is_named(tmp_path):
     (tmp_path / "records-2-of-3.jsonl").unlink()
     with pytest.raises(RecordsError, match=r"lacks 1 shard of 3, such as 2: run `bench run --shard 2/3`"):
         merge(tmp_path)
+
+
+def test_status_counts_what_the_shards_hold(tmp_path, monkeypatch, capsys):
+    write_shards(tmp_path, drop=(7, 8))
+    assert bench(monkeypatch, "status", tmp_path) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 images left, about" in said
+    assert "repeat the commands of shards 1/3 (1 left), 3/3 (1 left)" in said
+    (tmp_path / "records-2-of-3.jsonl").unlink()
+    run, lacks = shards.read_status(tmp_path)
+    assert {str(shard): left for shard, left in lacks.items()} == {"1/3": 1, "2/3": 8, "3/3": 1}
+    assert len(run.records) == 20 - 8 - 2
+
+
+def test_status_of_complete_shards_says_to_merge_and_then_is_that_of_the_run(tmp_path, monkeypatch, capsys):
+    write_shards(tmp_path)
+    assert bench(monkeypatch, "status", tmp_path) == 0
+    assert f"All images are certified; join the shards with `bench merge {tmp_path}`." in " ".join(
+        capsys.readouterr().out.split()
+    )
+    merge(tmp_path)
+    assert shards.read_status(tmp_path) == (read_run(tmp_path), {})
+
+
+def test_status_names_eight_unfinished_shards_at_most():
+    lacks = {Shard(number=number, count=9): 1 for number in range(1, 10)}
+    assert shards.what_to_do(Path("run"), lacks).endswith("8/9 (1 left) and 1 more")
+    assert shards.what_to_do(Path("run"), {}) == ""
 
 
 def test_a_missing_cost_is_named(tmp_path):
