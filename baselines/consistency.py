@@ -14,8 +14,6 @@ from torch import Tensor
 from baselines import noisy, recipes
 from bench.train import TrainingJob
 
-NAMED_OPTIONS = noisy.NAMED_OPTIONS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(noisy.Config):
@@ -57,6 +55,9 @@ def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, ent
     """Return the mean cross entropy over all copies plus the regularisation (arXiv 2006.04062, Eq. 7)."""
     cross_entropy = noisy.mean_cross_entropy(copies, labels)
     return cross_entropy + regularisation(copies, weight=weight, entropy_weight=entropy_weight)
+
+
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
 
 
 def expand(config: Config) -> Config:

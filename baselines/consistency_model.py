@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from baselines.denoised import (
     denoised_accuracy,
     file_name,
     load_own,
+    stage_name,
     train_classifier,
 )
 from baselines.external import load_classifier, load_consistency_model
@@ -24,6 +25,7 @@ from bench.augmentation import augment
 from bench.checkpoints import save_checkpoint
 from bench.errors import UsageError
 from bench.noise import karras_grid, sigma_to_model, to_model_units
+from bench.recipes import IN_USE
 from bench.train import Batch, Recipe, Supervised, TrainingJob, fit, provenance, seeded_initialisation
 from bench.types import Backbone, Task
 
@@ -41,7 +43,7 @@ class Config(Recipe):
         first_scales, last_scales: steps N - 1 of the time grid at the start and in the end.
         double_every: training steps after which N - 1 doubles. Deviation: a fixed number (as in arXiv 2310.14189,
             Section 3.4, but apart from the length of the training, which ends by a held-out score).
-        classifier_max_steps: steps at most of the classifier's training, whose other options are Recipe's defaults.
+        classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else the folder of a diffusers ConsistencyModelPipeline without classes,
             or "hub:owner/name".
         classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
@@ -50,7 +52,7 @@ class Config(Recipe):
     """
 
     task: Task
-    sigma: float
+    sigma: float = field(metadata=IN_USE)
     backbone: Backbone = RESNET
     channels: tuple[int, ...] = (32, 64)
     patch: int = 2
@@ -62,9 +64,9 @@ class Config(Recipe):
     evaluate_every: int = 250
     patience: int = 8
     classifier_max_steps: int = 10_000
-    denoiser: str = ""
-    classifier: str = ""
-    classifier_checkpoint: str = ""
+    denoiser: str = field(default="", metadata=IN_USE)
+    classifier: str = field(default="", metadata=IN_USE)
+    classifier_checkpoint: str = field(default="", metadata=IN_USE)
 
     def __post_init__(self) -> None:
         check_pairs(self, ("classifier_checkpoint", "classifier"))
@@ -152,9 +154,11 @@ def train(config: Config, job: TrainingJob) -> None:
         method = _own_parts(own)
     model = method.denoiser
     assert isinstance(model, ConsistencyModel)
-    classifier = train_classifier(method.classifier, config, config.classifier_max_steps, job)
+    classifier = train_classifier(
+        method.classifier, config.backbone, config, config.classifier_max_steps, job
+    )
     objective = ConsistencyTraining(own, model, classifier.network, job)
-    fitted = fit("consistency-model", objective, own, job)
+    fitted = fit(stage_name("consistency-model", config.backbone), objective, own, job)
     described = {"channels": config.channels, "patch": config.patch, "sigma_max": config.sigma_max}
     save_checkpoint(
         job.folder / file_name("consistency-model", config.backbone),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Protocol
 
@@ -70,14 +70,23 @@ class CleanObjective(Supervised[nn.Module]):
         return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
 
 
-def train_classifier(network: nn.Module, recipe: Recipe, max_steps: int, job: TrainingJob) -> Fitted:
+def classifier_recipe(recipe: Recipe, max_steps: int) -> Recipe:
+    """Return a method's recipe for its classifier: all of it but the length, which a cosine spans too."""
+    kept = {option.name: getattr(recipe, option.name) for option in fields(Recipe)}
+    return Recipe(**kept | {"max_steps": max_steps, "cosine_steps": 0})
+
+
+def train_classifier(
+    network: nn.Module, backbone: Backbone, recipe: Recipe, max_steps: int, job: TrainingJob
+) -> Fitted:
     """Return the classifier trained on clean images until its held-out accuracy stops rising.
 
-    Its recipe is Recipe's default, of which only the precision follows the method's. The stage has one name for all
-    methods, so that a second method in the same workspace takes the classifier that the first has trained.
+    Its recipe is the method's over `max_steps` of its own; see `classifier_recipe`. The stage has one name for all
+    methods, so that a second method of the same recipe goes on, in the same workspace, from the classifier that the
+    first has trained.
     """
-    clean = replace(Recipe(), max_steps=max_steps, precision=recipe.precision)
-    return fit("dds_classifier", CleanObjective(network, job), clean, job)
+    clean = classifier_recipe(recipe, max_steps)
+    return fit(stage_name("dds_classifier", backbone), CleanObjective(network, job), clean, job)
 
 
 @torch.no_grad()
@@ -93,7 +102,12 @@ def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor
 
 def file_name(method: str, backbone: Backbone) -> str:
     """Return "<method>[-<backbone>].safetensors", one file for all sigmas; the default backbone is left out."""
-    return f"{method}{'' if backbone.name == RESNET.name else f'-{backbone.name}'}.safetensors"
+    return f"{stage_name(method, backbone)}.safetensors"
+
+
+def stage_name(part: str, backbone: Backbone) -> str:
+    """Return "<part>[-<backbone>]", the name of a training that rests on the classifier of clean images."""
+    return part if backbone.name == RESNET.name else f"{part}-{backbone.name}"
 
 
 def load_own(method: DenoisedClassifier, checkpoint: Path | None, foreign: Collection[str]) -> None:

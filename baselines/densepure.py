@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from baselines import diffusion_parts
 from baselines.denoised import DenoisedClassifier
 from bench.errors import UsageError
 from bench.noise import stable_seed
+from bench.recipes import IN_USE
 from bench.train import TrainingJob
 
 
@@ -27,8 +28,8 @@ class Config(diffusion_parts.Config):
     Deviation: the defaults make 10 calls of a network per sample, where the paper makes up to several hundred.
     """
 
-    votes: int = 5
-    reverse_steps: int = 2
+    votes: int = field(default=5, metadata=IN_USE)
+    reverse_steps: int = field(default=2, metadata=IN_USE)
 
     def __post_init__(self) -> None:
         super().__post_init__()

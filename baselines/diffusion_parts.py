@@ -5,7 +5,7 @@ One checkpoint, that of `dds`, serves every method built of these parts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from baselines.denoised import (
     denoised_accuracy,
     file_name,
     load_own,
+    stage_name,
     train_classifier,
 )
 from baselines.diffusion import Chain, DiffusionDenoiser
@@ -27,6 +28,7 @@ from baselines.unet import Denoiser
 from bench.augmentation import augment
 from bench.checkpoints import save_checkpoint
 from bench.noise import to_model_units
+from bench.recipes import IN_USE
 from bench.train import Batch, Recipe, Supervised, TrainingJob, fit, provenance, seeded_initialisation
 from bench.types import Backbone, Task
 
@@ -40,7 +42,7 @@ class Config(Recipe):
         channels: channels of the U-Net at each resolution.
         patch: side of the squares of pixels folded into channels before the U-Net.
         diffusion_steps: length T of the cosine schedule.
-        classifier_max_steps: steps at most of the classifier's training, whose other options are Recipe's defaults.
+        classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
             pipeline's folder, or "hub:owner/name".
         denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.
@@ -52,7 +54,7 @@ class Config(Recipe):
     """
 
     task: Task
-    sigma: float
+    sigma: float = field(metadata=IN_USE)
     backbone: Backbone = RESNET
     channels: tuple[int, ...] = (32, 64)
     patch: int = 2
@@ -61,12 +63,12 @@ class Config(Recipe):
     evaluate_every: int = 250
     patience: int = 6
     classifier_max_steps: int = 10_000
-    denoiser: str = ""
-    denoiser_flags: str = ""
-    classifier: str = ""
-    classifier_checkpoint: str = ""
-    reverse_steps: int = 1
-    reverse_eta: float = 1.0
+    denoiser: str = field(default="", metadata=IN_USE)
+    denoiser_flags: str = field(default="", metadata=IN_USE)
+    classifier: str = field(default="", metadata=IN_USE)
+    classifier_checkpoint: str = field(default="", metadata=IN_USE)
+    reverse_steps: int = field(default=1, metadata=IN_USE)
+    reverse_eta: float = field(default=1.0, metadata=IN_USE)
 
     def __post_init__(self) -> None:
         Chain(steps=self.reverse_steps, eta=self.reverse_eta)
@@ -144,8 +146,11 @@ def train(config: Config, job: TrainingJob) -> None:
         method = _own_parts(own)
     denoiser = method.denoiser
     assert isinstance(denoiser, Denoiser)
-    classifier = train_classifier(method.classifier, config, config.classifier_max_steps, job)
-    fitted = fit("dds_denoiser", DenoiserObjective(denoiser, classifier.network, job), own, job)
+    classifier = train_classifier(
+        method.classifier, config.backbone, config, config.classifier_max_steps, job
+    )
+    objective = DenoiserObjective(denoiser, classifier.network, job)
+    fitted = fit(stage_name("dds_denoiser", config.backbone), objective, own, job)
     trained = DenoisedClassifier(fitted.network, classifier.network)
     described = {
         "method": "dds",

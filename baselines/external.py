@@ -56,11 +56,15 @@ def _fetched(name: str) -> Path:
 
 
 def _check_images(source: str, config: Any, task: Task) -> None:
-    size = config.sample_size[0] if isinstance(config.sample_size, list | tuple) else config.sample_size
-    if (config.in_channels, size or task.image_size) != (task.channels, task.image_size):
+    """Return nothing where a U-Net takes the task's images: its channels, and a side that its halvings divide.
+
+    The side need not be the one it was trained at: every layer works at any, and attention stays at its halvings.
+    """
+    divisor = 2 ** (len(config.block_out_channels) - 1)
+    if config.in_channels != task.channels or task.image_size % divisor:
         raise UsageError(
-            f"{source} denoises images of {config.in_channels}x{size}x{size}, but the data set has "
-            f"{task.channels}x{task.image_size}x{task.image_size}; name a denoiser of that shape"
+            f"{source} denoises images of {config.in_channels} channels and a side that {divisor} divides, but the "
+            f"data set has {task.channels}x{task.image_size}x{task.image_size}; name a denoiser of that shape"
         )
 
 

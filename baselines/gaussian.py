@@ -8,12 +8,13 @@ from pathlib import Path
 from baselines import noisy, recipes
 from bench.train import TrainingJob
 
-NAMED_OPTIONS = noisy.NAMED_OPTIONS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(noisy.Config):
     """Options of Gaussian augmentation: the network and the recipe of its training."""
+
+
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
 
 
 def expand(config: Config) -> Config:

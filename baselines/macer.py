@@ -14,8 +14,6 @@ from baselines import noisy, recipes
 from bench.errors import UsageError
 from bench.train import Batch, TrainingJob
 
-NAMED_OPTIONS = noisy.NAMED_OPTIONS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(noisy.Config):
@@ -43,6 +41,11 @@ class Config(noisy.Config):
         return 16.0 if self.sigma < 1 else 6.0
 
     def __post_init__(self) -> None:
+        """Refuse numbers that are too small.
+
+        Raises:
+            UsageError: copies below 1, weight or weight_from below 0, margin or beta not above 0.
+        """
         for name, least in (("copies", 1), ("weight", 0), ("weight_from", 0)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise UsageError(f"{name} is {value:g}, expected at least {least}")
@@ -101,6 +104,9 @@ def radius_loss(copies: list[Tensor], labels: Tensor, *, margin: float, beta: fl
 def _xi(others: Tensor) -> Tensor:
     """Return xi (B,) from the probabilities (B,K) of all classes but the label, whose own place holds 0."""
     return -torch.special.ndtri(others.sum(1)) - torch.special.ndtri(others.amax(1))
+
+
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
 
 
 def expand(config: Config) -> Config:

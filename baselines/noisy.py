@@ -105,9 +105,6 @@ def radius_share(
 
 RecipeName = Literal["small", "mnist", "cifar10", "imagenet"]
 
-NAMED_OPTIONS = ("recipe",)
-"""Options that stand for several others; see `baselines.recipes.expand`."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(train_parts.Recipe):

@@ -8,7 +8,7 @@ on them, not the last.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -77,6 +77,16 @@ RECIPES: Mapping[Key, Published] = MappingProxyType(
 that the program of the latter publishes (lambda and eta on ImageNet; SmoothAdv and MACER on MNIST)."""
 
 
+TRAINING_NAMES = ("recipe",)
+"""Options that stand for several others and say only how a method is trained."""
+
+
+def named_options(config: type[noisy.Config]) -> Mapping[str, frozenset[str]]:
+    """Return the option that stands for several others, `recipe` -> all options that say how `config` is trained."""
+    names = {option.name for option in fields(config)}
+    return MappingProxyType({"recipe": frozenset(names - {"task", "sigma", "backbone", "recipe"})})
+
+
 def expand(method: str, config: noisy.AnyConfig) -> noisy.AnyConfig:
     """Return the configuration with every option that its named recipe holds set to the recipe's value.
 
@@ -90,7 +100,7 @@ def expand(method: str, config: noisy.AnyConfig) -> noisy.AnyConfig:
         known = [f"{name} at {sigma:g}" for owner, name, sigma in RECIPES if owner == method]
         raise UsageError(
             f"{method} has no published recipe {config.recipe!r} at sigma {config.sigma:g}, only "
-            f"{', '.join(known)}; give its options singly"
+            f"{', '.join(known)}; take recipe=small, and give its options singly"
         )
     changes: dict[str, Any] = {**asdict(published.recipe), **published.options}
     return replace(config, **changes)

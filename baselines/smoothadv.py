@@ -15,8 +15,6 @@ from bench.augmentation import augment
 from bench.errors import UsageError
 from bench.train import Batch, TrainingJob
 
-NAMED_OPTIONS = noisy.NAMED_OPTIONS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Config(noisy.Config):
@@ -27,21 +25,36 @@ class Config(noisy.Config):
         epsilon: L2 radius of the attack, in pixel units.
         attack_steps: gradient steps T of each attack.
         epsilon_warmup: training steps (epochs, where `epochs` count) over which epsilon grows to its value; 0 = none.
+        epsilon_every: training steps (epochs, where `epochs` count) for which epsilon is held while it grows.
     """
 
     copies: int = 2
     epsilon: float = 1.0
     attack_steps: int = 2
     epsilon_warmup: int = 500
+    epsilon_every: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("copies", 1), ("epsilon", 0), ("attack_steps", 1), ("epsilon_warmup", 0)):
+        """Refuse numbers that are too small.
+
+        Raises:
+            UsageError: copies, attack_steps or epsilon_every below 1, epsilon or epsilon_warmup below 0.
+        """
+        for name, least in _LEAST.items():
             if (value := getattr(self, name)) < least:
                 raise UsageError(f"{name} is {value:g}, expected at least {least}")
 
     def epsilon_at(self, step: int) -> float:
-        """Return the attack's radius at a training step."""
-        return self.epsilon * min(1.0, (step + 1) / max(1, self.epsilon_warmup))
+        """Return the attack's radius at a training step, in pixel units: that of the end of the held steps.
+
+        In epochs it is min(epsilon, (epoch + 1) epsilon / epsilon_warmup), as in the released program.
+        """
+        end = (step // self.epsilon_every + 1) * self.epsilon_every
+        return self.epsilon * min(1.0, end / max(1, self.epsilon_warmup))
+
+
+_LEAST = {"copies": 1, "epsilon": 0, "attack_steps": 1, "epsilon_warmup": 0, "epsilon_every": 1}
+"""Option -> its smallest value."""
 
 
 class AdversarialObjective(noisy.RadiusObjective):
@@ -109,6 +122,9 @@ def _norm(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
+NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
+
+
 def expand(config: Config) -> Config:
     """Return the configuration with the values of its named recipe; see `recipes.expand`."""
     return recipes.expand("smoothadv", config)
@@ -126,5 +142,5 @@ def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until the held-out radius stops rising, and write the checkpoint."""
-    config = noisy.in_steps(config, len(job.train_indices), "epsilon_warmup")
+    config = noisy.in_steps(config, len(job.train_indices), "epsilon_warmup", "epsilon_every")
     noisy.train("smoothadv", config, noisy.mean_cross_entropy, config.copies, job, AdversarialObjective)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,9 +51,12 @@ class TrainingJob:
     Attributes:
         split: the training split; `train_indices` and `held_out_indices` part it (the test split plays no part).
         folder: where finished checkpoints go: <zoo>/<dataset>.
-        workspace: where the state to resume from lies until the checkpoint is finished.
+        workspace: where curves and the states to resume from lie.
         command: the command line, kept in the checkpoint.
-        max_seconds: wall time of each stage after which the best weights so far are kept; None = no limit.
+        options: the method's options that shape the checkpoint, kept in it.
+        again: whether the state of another training of the same name gives way to this one.
+        max_seconds: wall time of each stage in this call, after which the best weights so far are kept and a repeated
+            call goes on; None = no limit.
         workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory.
         checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
     """
@@ -65,6 +69,8 @@ class TrainingJob:
     device: torch.device
     seed: int
     command: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    again: bool = False
     max_seconds: float | None = None
     checkpoint_every: int | None = None
     workers: int = 0

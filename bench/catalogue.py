@@ -16,7 +16,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "cifar10": "CIFAR-10, 50,000 train and 10,000 test, 3x32x32; --data-dir or --download",
         "cifar100": "CIFAR-100, 50,000 train and 10,000 test, 3x32x32; --data-dir or --download",
         "svhn": "SVHN, 73,257 train and 26,032 test, 3x32x32; --data-dir or --download",
-        "imagenet": "ImageNet, folders train/<wnid> and val/<wnid>, 3x224x224; --data-dir or IMAGENET_DIR",
+        "imagenet": "ImageNet, train/<wnid> and val/<wnid>, 3x224x224 (or --image-size); --data-dir or IMAGENET_DIR",
         "folder": "any tree with one folder per class below train/ and test/ (or val/); --data-dir",
     }
 )
@@ -39,7 +39,10 @@ IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     | dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))
     | {"imagenet": (3, 224, 224)}
 )
-"""Data set name -> (channels, height, width) of its images, where the data set fixes it."""
+"""Data set name -> (channels, height, width) of its images, where none other is asked for."""
+
+IMAGENET_RESIZE = 256
+"""Short side in pixels to which ImageNet's test images are resized before the centre crop."""
 
 SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""
@@ -55,6 +58,12 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
+
+
+def image_shape(dataset: str, image_size: int | None) -> tuple[int, int, int]:
+    """Return (channels, height, width) of a data set in IMAGE_SHAPES, of another side where one is asked for."""
+    channels, height, width = IMAGE_SHAPES[dataset]
+    return channels, image_size or height, image_size or width
 
 
 def resolve_subset(dataset: str, subset: str) -> str:

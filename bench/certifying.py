@@ -17,9 +17,11 @@ from torch import nn
 from bench import hardware, registry, smoothing, subsets, zoo
 from bench.arithmetic import at_precision, compiled
 from bench.batching import halving
+from bench.checkpoints import check_trained_as
 from bench.config import RunConfig
 from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.noise import image_uniform
+from bench.recipes import trained_options
 from bench.smoothing import Protocol
 from bench.training import load_split
 from bench.types import Certificate, Classifier, Record, Split
@@ -54,14 +56,23 @@ def prepare(config: RunConfig) -> Setup:
 
 
 def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None, Path | None]:
-    """Return the file name of the method's checkpoint (None: it has none) and where it lies (None: nowhere)."""
+    """Return the file name of the method's checkpoint (None: it has none) and where it lies (None: nowhere).
+
+    Raises:
+        CheckpointError: it was trained with other values of the options that are given.
+    """
     module = registry.load(method)
     if not hasattr(module, "checkpoint_name"):
         return None, None
     config = setup.config
-    options = config.options.get(method, {})
-    name = module.checkpoint_name(registry.configure(method, setup.split.task, sigma, options))
-    return name, None if name is None else zoo.find(config.zoo, config.dataset, name)
+    given = config.options.get(method, {})
+    configured = registry.configure(method, setup.split.task, sigma, given, trains=False)
+    name = module.checkpoint_name(configured)
+    path = None if name is None else zoo.find(config.zoo, config.dataset, name)
+    if path is not None:
+        options = trained_options(configured)
+        check_trained_as(path, {option: options[option] for option in given if option in options}, method)
+    return name, path
 
 
 def require_checkpoint(setup: Setup, method: str, sigma: float) -> Path | None:
@@ -87,7 +98,7 @@ def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | 
         UsageError, CheckpointError: an option or the checkpoint does not fit.
     """
     options = setup.config.options.get(method, {})
-    config = registry.configure(method, setup.split.task, sigma, options)
+    config = registry.configure(method, setup.split.task, sigma, options, trains=False)
     built = registry.load(method).build(config, checkpoint)
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]

@@ -73,12 +73,22 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, truncated, or not a safetensors file.
     """
+    metadata = load_metadata(path)
+    return load_file(path), metadata
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """Return what a safetensors file says of itself (JSON values; {} where it says nothing).
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not a safetensors file.
+    """
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at {path}: train it with `bench train`, or name another --zoo.")
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-        return load_file(path), {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        return {key: json.loads(value) for key, value in metadata.items() if key != "format"}
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({first_line(error)}): it may be truncated; "
@@ -109,6 +119,21 @@ def check_configuration(metadata: Mapping[str, Any], options: Mapping[str, Any],
             raise CheckpointError(
                 f"{source} was made with {name} {said}, not {str(value).lower()}: "
                 f"add --set {config.get('method', 'METHOD')}.{name}={said}."
+            )
+
+
+def check_trained_as(path: Path, options: Mapping[str, Any], method: str) -> None:
+    """Return nothing where a checkpoint says nothing else of how it was trained than the method's `options`.
+
+    Raises:
+        CheckpointError: it was trained with another value of one of them, or cannot be read.
+    """
+    trained = load_metadata(path).get("training", {}).get("options", {})
+    for name, value in options.items():
+        if name in trained and trained[name] != value:
+            raise CheckpointError(
+                f"{path} was trained with {name} {trained[name]}, not {value}: leave --set {method}.{name} out, or "
+                "give another --zoo for a checkpoint that is trained like that."
             )
 
 

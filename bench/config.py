@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.catalogue import DATASETS, nearest_hint, resolve_subset
+from bench.catalogue import DATASETS, IMAGENET_RESIZE, nearest_hint, resolve_subset
 from bench.errors import UsageError
 from bench.overrides import override
 from bench.types import Bound, Compilation, Estimation, Precision
@@ -38,7 +38,7 @@ class RunConfig:
         dataset: a name in DATASETS.
         data_dir: folder of the data; None where the data set needs none, or lies in ./data.
         download: fetch a missing torchvision data set.
-        image_size: side in pixels of the images of data set `folder`; None: 224.
+        image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224.
         methods: names in the registry, or "all".
         sigmas: noise levels in pixel units, each > 0.
         n0: samples that select the class, >= 1.
@@ -231,9 +231,14 @@ def _check_numbers(config: RunConfig) -> None:
 
 def _check_data_options(config: RunConfig) -> None:
     """Refuse options that the data set would ignore: the run would not be on the data its user means."""
-    if config.image_size is not None and config.dataset != "folder":
+    if config.image_size is not None and config.dataset not in ("folder", "imagenet"):
         raise UsageError(
-            f"image_size is {config.image_size}, but {config.dataset} has its own; only 'folder' takes it"
+            f"image_size is {config.image_size}, but {config.dataset} has its own; only 'folder' and 'imagenet' take it"
+        )
+    if config.dataset == "imagenet" and (config.image_size or 0) > IMAGENET_RESIZE:
+        raise UsageError(
+            f"image_size is {config.image_size}, expected at most {IMAGENET_RESIZE}: "
+            "imagenet is cropped from that short side"
         )
     if config.data_dir is not None and config.dataset == "mnist5k":
         raise UsageError(

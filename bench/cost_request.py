@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bench import certifier_cost, hardware, registry
-from bench.catalogue import IMAGE_SHAPES, NUM_CLASSES, nearest_hint
+from bench.catalogue import IMAGE_SHAPES, NUM_CLASSES, image_shape, nearest_hint
 from bench.config import RunConfig, list_presets
 from bench.cost import instruments
 from bench.cost_plan import Plan, check_settings
@@ -165,7 +165,7 @@ def _ordinary(
 def _task(config: RunConfig) -> Task:
     if config.dataset not in IMAGE_SHAPES:
         return load_split(config, "test").task
-    channels, pixels, _ = IMAGE_SHAPES[config.dataset]
+    channels, pixels, _ = image_shape(config.dataset, config.image_size)
     classes = NUM_CLASSES[config.dataset]
     return Task(dataset=config.dataset, channels=channels, image_size=pixels, num_classes=classes)
 

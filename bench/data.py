@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.catalogue import DATASETS, nearest_hint
+from bench.catalogue import DATASETS, IMAGENET_RESIZE, nearest_hint
 from bench.errors import DataError
-from bench.folders import IMAGENET_RESIZE, ImageTree, load_tree
+from bench.folders import ImageTree, load_tree
 from bench.types import Split, Task
 
 SplitName = Literal["train", "test"]
@@ -85,7 +85,8 @@ def load(
         data_dir: root folder as torchvision lays it out (None: ./data), the folder that holds the four IDX
             files of mnist or fashion-mnist, the folder of ImageNet's train/ and val/, or the root of a tree.
         download: fetch a torchvision set that is not there yet.
-        image_size: side in pixels of the images of `folder` (None: 224); other sets have their own size.
+        image_size: side in pixels of the images of `folder`, and of ImageNet's centre crop (None: 224), at most
+            IMAGENET_RESIZE there; other sets have their own size.
 
     Raises:
         DataError: an unknown name, or data that is missing, empty, damaged or incomplete.
@@ -94,11 +95,10 @@ def load(
         raise DataError(f"unknown data set {name!r}; {nearest_hint(name, DATASETS)}")
     if name == "mnist5k":
         return _mnist5k(split)
-    if name == "imagenet":
-        return load_tree(name, split, data_dir, resize=IMAGENET_RESIZE, crop=224)
-    if name == "folder":
+    if name in ("imagenet", "folder"):
         size = 224 if image_size is None else image_size
-        return load_tree(name, split, data_dir, resize=size, crop=size)
+        resize = IMAGENET_RESIZE if name == "imagenet" else size
+        return load_tree(name, split, data_dir, resize=resize, crop=size)
     root = DEFAULT_DATA_DIR if data_dir is None else Path(data_dir)
     if name in IDX_FOLDERS:
         return _idx_set(name, split, root, download)

@@ -33,6 +33,15 @@ class ModelError(BenchError):
     """A classifier that breaks its contract: logits of another shape, or of another number of classes."""
 
 
+class UnfinishedError(BenchError):
+    """A training whose time was up before it had a checkpoint; its state is kept."""
+
+    def __init__(self, stage: str, step: int, steps: int) -> None:
+        super().__init__(
+            f"the time of {stage} is up at step {step} of {steps}; its state is kept, repeat the command to continue"
+        )
+
+
 class EngineError(BenchError):
     """Workers that cannot be started, or that die again and again."""
 

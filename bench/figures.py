@@ -21,6 +21,7 @@ from bench.plot_style import (
     add_legend,
     grid_shape,
     legend_height,
+    save_figure,
     styles,
 )
 from bench.published import PublishedNumber
@@ -59,7 +60,7 @@ def write_figures(runs: Sequence[Run], folder: Path, published: Sequence[Publish
         for name in FIGURES - figures.keys():
             for suffix in (".png", ".pdf"):
                 (folder / name).with_suffix(suffix).unlink(missing_ok=True)
-        return [path for name, figure in figures.items() for path in _save(figure, folder / name)]
+        return [path for name, figure in figures.items() for path in save_figure(figure, folder / name)]
 
 
 def make_figures(comparison: Comparison, published: Sequence[PublishedNumber] = ()) -> dict[str, Figure]:
@@ -153,11 +154,3 @@ def _set_limits(
     axes.set_xlim(0, 1.04 * (longest or max(comparison.radii) or 1.0))
     axes.set_ylim(0, 102)
     axes.set_yticks(range(0, 101, 20))
-
-
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """Write one figure as PNG and, without a creation date so that repeating gives the same bytes, PDF."""
-    paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    figure.savefig(paths[0])
-    figure.savefig(paths[1], metadata={"CreationDate": None})
-    return paths

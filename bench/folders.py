@@ -13,9 +13,6 @@ from torch import Tensor
 from bench.errors import DataError
 from bench.types import Split, Task
 
-IMAGENET_RESIZE = 256
-"""Short side in pixels to which ImageNet's test images are resized before the centre crop of 224."""
-
 DEEP_MODES = ("I", "F")
 """Prefixes of Pillow's modes with more than 8 bits a channel, which conversion to RGB would clip to white."""
 

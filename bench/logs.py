@@ -18,7 +18,7 @@ from typing import Any
 
 from scipy import special
 
-from bench.catalogue import IMAGE_SHAPES, STANDARD_STRIDE
+from bench.catalogue import IMAGE_SHAPES, STANDARD_STRIDE, image_shape
 from bench.config import RunConfig
 from bench.errors import RecordsError, UsageError
 from bench.stats import largest_radius
@@ -180,7 +180,7 @@ def log_header(
         subset=_subset(log, config.dataset),
         indices=log.indices,
         class_names=tuple(map(str, range(classes))),
-        image_shape=IMAGE_SHAPES[config.dataset],
+        image_shape=image_shape(config.dataset, config.image_size),
         methods=config.methods,
         sigmas=config.sigmas,
         n0=config.n0,

@@ -23,6 +23,7 @@ from bench.paired_tables import (
     write_comparison,
 )
 from bench.tables import acr_table, main_table
+from bench.trainings_figures import write_variants
 from bench.trainings_tables import variants_frame, variants_table
 from bench.types import Run
 
@@ -66,8 +67,11 @@ def compare_runs(
     gaps = gap_frame(runs, comparison)
     if len(gaps):
         frames["trainings"] = (gaps, gap_table(gaps))
+    figures: list[Path] = []
+    if against is not None and out is not None:
+        figures = write_variants(runs, comparison, against, out)
     tables = [main_table(runs), acr_table(runs), *(table for _, table in frames.values())]
-    return tables, [] if out is None else write_comparison(frames, out)
+    return tables, [] if out is None else [*write_comparison(frames, out), *figures]
 
 
 def _restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> list[Run]:

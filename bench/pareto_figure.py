@@ -9,7 +9,15 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from bench.equal_accuracy import Curve, pareto
-from bench.plot_style import COLORS, COLUMN_WIDTH, LINES, SETTINGS, literal, use_plain_numbers
+from bench.plot_style import (
+    COLORS,
+    COLUMN_WIDTH,
+    LINES,
+    SETTINGS,
+    literal,
+    save_figure,
+    use_plain_numbers,
+)
 
 
 def pareto_figure(curves: Sequence[Curve], radius: float, device: str) -> Figure:
@@ -51,9 +59,5 @@ def pareto_figure(curves: Sequence[Curve], radius: float, device: str) -> Figure
 def write_pareto(curves: Sequence[Curve], radius: float, device: str, folder: Path) -> list[Path]:
     """Write pareto.png and pareto.pdf, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "pareto.png", folder / "pareto.pdf"]
     with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
-        figure = pareto_figure(curves, radius, device)
-        figure.savefig(paths[0])
-        figure.savefig(paths[1], metadata={"CreationDate": None})
-    return paths
+        return save_figure(pareto_figure(curves, radius, device), folder / "pareto")

@@ -133,7 +133,8 @@ def _configured(method: str, config: Mapping[str, Any], sigma: float, request: R
     known = {field.name for field in fields(registry.load(method).Config)} - {"task", "sigma"}
     stored = {STORED_AS.get(name, name): value for name, value in config.items()}
     own = {name: value for name, value in stored.items() if name in known}
-    return registry.configure(method, request.task, sigma, {**request.options.get(method, {}), **own})
+    options = {**request.options.get(method, {}), **own}
+    return registry.configure(method, request.task, sigma, options, trains=False)
 
 
 def _with_backbone(method: str, config: Mapping[str, Any]) -> str:

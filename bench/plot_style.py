@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import seaborn
@@ -162,3 +163,11 @@ def add_legend(figure: Figure, by_label: Mapping[str, Style]) -> None:
     ]
     columns = legend_shape(by_label, figure.get_figwidth())[1]
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write one figure as PNG and, without a creation date so that repeating gives the same bytes, PDF."""
+    paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")]
+    figure.savefig(paths[0])
+    figure.savefig(paths[1], metadata={"CreationDate": None})
+    return paths

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 TrainingPrecision = Literal["float32", "bfloat16", "float16"]
 """Arithmetic of the forward pass in training."""
+
+IN_USE: Mapping[str, bool] = {"in_use": True}
+"""Metadata of an option's field that says how a checkpoint is used, not how it is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,7 @@ class Recipe:
         drop_every: steps from one drop to the next.
         rate_every: steps for which a learning rate is held; above 1 (an epoch) the first of them has rate 0.
         ema_decay: decay per step of the averaged weights, which are the ones evaluated and kept.
+        ema_warmup: whether the decay grows as (k + 1)/(k + 10) at step k until it is ema_decay.
         clip: largest gradient norm; 0 = no clipping.
         clip_from: first step that is clipped.
         precision: arithmetic of the forward pass; weights and losses stay float32. float16 scales the loss.
@@ -42,12 +47,28 @@ class Recipe:
     drop_every: int = 0
     rate_every: int = 1
     ema_decay: float = 0.998
+    ema_warmup: bool = True
     evaluate_every: int = 100
     patience: int = 10
     clip: float = 1.0
     clip_from: int = 0
     precision: TrainingPrecision = "float32"
     nonfinite_limit: int = 10
+
+
+def trained_options(config: Any) -> dict[str, Any]:
+    """Return the plain options of a method's Config that shape its checkpoint: no IN_USE ones; tuples as lists."""
+    found: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata.get("in_use") and isinstance(value, bool | int | float | str | tuple):
+            found[field.name] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def average_decay(step: int, recipe: Recipe) -> float:
+    """Return the decay of the averaged weights at a step."""
+    return min(recipe.ema_decay, (step + 1) / (step + 10)) if recipe.ema_warmup else recipe.ema_decay
 
 
 def rate_scale(step: int, recipe: Recipe) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "bench.methods"
 """Group of the entry points, method name -> module, through which a package adds methods."""
+
+COUNTED = ("max_steps", "evaluate_every", "patience")
+"""Options of training that a recipe of epochs sets itself."""
 
 _BUILT_IN = {
     "rrcm": (
@@ -97,15 +100,27 @@ def load(name: str) -> MethodModule:
     return module
 
 
-def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Any:
+def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *, trains: bool = True) -> Any:
     """Return the method's Config for a task and sigma, with its own options changed.
 
     Args:
         options: option -> value, text or typed; `backbone` is a name.
+        trains: False where a checkpoint is there: a recipe that is not published at this sigma is left out then.
 
     Raises:
-        UsageError: an unknown method, option or backbone, or a value of a wrong type.
+        UsageError: an unknown method, option or backbone, a value of a wrong type, a recipe that the method
+            has not, or steps beside epochs.
     """
+    try:
+        return _configured(name, task, sigma, options)
+    except UsageError:
+        if trains:
+            raise
+    left_out = getattr(load(name), "TRAINING_NAMES", ())
+    return _configured(name, task, sigma, {key: options[key] for key in options if key not in left_out})
+
+
+def _configured(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Any:
     module: Any = load(name)
     config = module.Config(task=task, sigma=sigma)
     changes, where = dict(options), f"method {name}"
@@ -116,7 +131,14 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -
         if not has_backbone(name):
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
-    return override(config, changes, where=where)
+    config = override(config, changes, where=where)
+    counted = [option for option in COUNTED if option in changes]
+    if counted and getattr(config, "epochs", 0) > 0:
+        raise UsageError(
+            f"{name}.{counted[0]} is given, but the recipe counts {config.epochs} epochs: set {name}.epochs instead, "
+            f"or {name}.epochs=0 to count steps"
+        )
+    return config
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -126,6 +148,15 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         UsageError: as in `configure`.
     """
     configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), 0.5, options)
+
+
+def stands_for(name: str, option: str) -> Collection[str]:
+    """Return the options that a method's option stands for; none for one that stands for itself alone.
+
+    Raises:
+        UsageError: as in `load`.
+    """
+    return getattr(load(name), "NAMED_OPTIONS", {}).get(option, ())
 
 
 def has_backbone(name: str) -> bool:
@@ -179,7 +210,7 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     Raises:
         UsageError: as in `configure`.
     """
-    config, module = configure(name, task, sigma, options), load(name)
+    config, module = configure(name, task, sigma, options, trains=False), load(name)
     torch = importlib.import_module("torch")
 
     def on_cpu() -> Any:

@@ -103,8 +103,13 @@ BATCH_SIZES = tuple(2**power for power in range(7, 14))
 
 
 def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints:
-    """Return the checkpoint of every method and sigma, training those that no zoo holds."""
+    """Return the checkpoint of every method and sigma, training those that no zoo holds.
+
+    Raises:
+        UsageError: one of those has no recipe at its sigma; nothing has been trained then.
+    """
     config = setup.config
+    _check_recipes(setup)
     found: Checkpoints = {}
     for method in config.methods:
         for sigma in config.sigmas:
@@ -123,6 +128,16 @@ def find_or_train(setup: Setup, command: str, observer: Observer) -> Checkpoints
                 report=lambda progress, m=method, s=sigma: observer.training(m, s, progress),  # type: ignore[misc]
             )
     return found
+
+
+def _check_recipes(setup: Setup) -> None:
+    """Return nothing where every checkpoint that no zoo holds can be trained by the recipe asked for."""
+    config = setup.config
+    for method in config.methods:
+        for sigma in config.sigmas:
+            name, checkpoint = find_checkpoint(setup, method, sigma)
+            if name is not None and checkpoint is None:
+                registry.configure(method, setup.split.task, sigma, config.options.get(method, {}))
 
 
 def require_all(setup: Setup) -> Checkpoints:
@@ -171,7 +186,8 @@ def measure_costs(setup: Setup, checkpoints: Checkpoints, header: RunHeader) -> 
 
 
 def _parameters(setup: Setup, method: str, sigma: float) -> int:
-    config = registry.configure(method, setup.split.task, sigma, setup.config.options.get(method, {}))
+    options = setup.config.options.get(method, {})
+    config = registry.configure(method, setup.split.task, sigma, options, trains=False)
     built = registry.load(method).build(config, None)
     return sum(value.numel() for value in built.parameters()) if isinstance(built, nn.Module) else 0
 

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from bench import selftest_method, smoothing
+from bench.catalogue import IMAGENET_RESIZE
 from bench.certifying import Setup, load_classifier, prepare, protocol_of, require_checkpoint
 from bench.config import RunConfig
-from bench.folders import IMAGENET_RESIZE, read_image
+from bench.folders import read_image
 from bench.runner import choose_batch_sizes
 from bench.selftest_method import Property
 from bench.smoothing import Protocol

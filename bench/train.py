@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from bench import curves, processes
 from bench.batches import Batch, Loader, Progress, TrainingJob, seeded
-from bench.checkpoints import first_line, load_torch_file
+from bench.checkpoints import load_torch_file
 from bench.curves import Look
 from bench.errors import CheckpointError, NumericalError
 from bench.hardware import device_name
-from bench.recipes import Recipe, rate_scale
+from bench.origin import difference, origin
+from bench.recipes import Recipe, average_decay, rate_scale
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -42,13 +43,21 @@ class Objective(Protocol):
         """Further modules whose state belongs to the run, such as a target network."""
         ...
 
-    def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]: ...
+    def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
+        """Return the optimiser's groups of trained parameters, each with its learning rate "lr"."""
+        ...
 
-    def loss(self, batch: Batch) -> Tensor: ...
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss of the batch, a scalar with gradient; under autocast where the recipe says so."""
+        ...
 
-    def after_step(self, step: int) -> None: ...
+    def after_step(self, step: int) -> None:
+        """Do what follows the optimiser's step number `step` (from 0), such as moving a target network."""
+        ...
 
-    def score(self, average: nn.Module) -> float | None: ...
+    def score(self, average: nn.Module) -> float | None:
+        """Return how good the averaged network is on held-out images, higher being better; None = not measured."""
+        ...
 
 
 class Supervised(Generic[Network]):
@@ -70,7 +79,8 @@ class Supervised(Generic[Network]):
 class Fitted:
     """The averaged network with the best held-out score (the last one, where none is measured), and what it took.
 
-    `skipped` counts the steps that changed nothing, since their loss or gradient was not finite.
+    `skipped` counts the steps that changed nothing, since their loss or gradient was not finite; `is_complete` is False
+    where `max_seconds` ended the training.
     """
 
     network: nn.Module
@@ -79,6 +89,7 @@ class Fitted:
     images_seen: int
     seconds: float
     skipped: int
+    is_complete: bool = True
 
 
 def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> Fitted:
@@ -91,7 +102,8 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
 
     Raises:
         NumericalError: the loss or its gradient was not finite too often; the message names the step.
-        CheckpointError: the saved state is of another network.
+        CheckpointError: the saved state is of another training: its seed, recipe or first weights (job.again
+            puts this one in its place).
     """
     with closing(Loader(job, recipe.batch_size)) as loader:
         run = _Fit(stage, objective, recipe, job, loader)
@@ -121,8 +133,10 @@ class _Fit:
         self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob, loader: Loader
     ) -> None:
         self.stage, self.objective, self.recipe, self.job, self.loader = stage, objective, recipe, job, loader
-        self.network = objective.network.to(job.device)
-        objective.companions.to(job.device)
+        _lay_out(objective.network, job.device)
+        _lay_out(objective.companions, job.device)
+        self.network = objective.network
+        self.origin = origin(job.seed, recipe, self.network.state_dict())
         processes.share_statistics(self.network)
         processes.share_statistics(objective.companions)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -140,12 +154,16 @@ class _Fit:
         self.curves_path = job.workspace / f"{stage}.csv"
 
     def is_over(self) -> bool:
+        return self.is_complete() or self._is_out_of_time()
+
+    def is_complete(self) -> bool:
+        return self.step >= self.recipe.max_steps or self.stale >= self.recipe.patience
+
+    def _is_out_of_time(self) -> bool:
         limit = self.job.max_seconds
-        return (
-            self.step >= self.recipe.max_steps
-            or self.stale >= self.recipe.patience
-            or (limit is not None and processes.of_first(self.elapsed(), self.job.device) >= limit)
-        )
+        if limit is None:
+            return False
+        return processes.of_first(time.perf_counter() - self.started, self.job.device) >= limit
 
     def elapsed(self) -> float:
         return self.seconds + time.perf_counter() - self.started
@@ -180,8 +198,7 @@ class _Fit:
 
     def _update(self) -> None:
         self.scaler.step(self.optimizer)
-        decay = min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
-        update_average(self.average, self.network, decay)
+        update_average(self.average, self.network, average_decay(self.step, self.recipe))
         self.objective.after_step(self.step)
         self.losses.append(self.loss)
         self.skipped_in_row = 0
@@ -244,6 +261,7 @@ class _Fit:
         if not processes.is_first():
             return
         state = {
+            "origin": self.origin,
             "step": self.step,
             "stale": self.stale,
             "seconds": self.elapsed(),
@@ -272,19 +290,25 @@ class _Fit:
             return
         try:
             state = load_torch_file(self.state_path)
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
-            self.objective.companions.load_state_dict(state["companions"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state.get("scaler", {}))
-        except (CheckpointError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            problem = difference(state, self.origin)
+        except CheckpointError as error:
+            problem = str(error)
+        if problem and self.job.again:
+            return
+        if problem:
             raise CheckpointError(
-                f"{self.state_path} does not continue this training ({first_line(error)}); delete it to start anew."
-            ) from error
+                f"{self.state_path} does not continue this training ({problem.rstrip('.')}): repeat the command that "
+                "it is of, add --again to put this training in its place, or give another --zoo."
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.objective.companions.load_state_dict(state["companions"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.step, self.stale, self.seconds = state["step"], state["stale"], state["seconds"]
         self.best, self.best_score = state["best"], state["best_score"]
-        self.losses = state.get("losses", [])  # states of earlier versions lie at a look, and skipped no step
-        self.skipped, self.skipped_in_row = state.get("skipped", (0, 0))
+        self.losses = state["losses"]
+        self.skipped, self.skipped_in_row = state["skipped"]
 
     def finish(self) -> Fitted:
         self.average.load_state_dict(self.best)
@@ -295,7 +319,13 @@ class _Fit:
             images_seen=self.images_seen(),
             seconds=self.elapsed(),
             skipped=self.skipped,
+            is_complete=self.is_complete(),
         )
+
+
+def _lay_out(module: nn.Module, device: torch.device) -> None:
+    """Move a module to the device, the weights of its convolutions with the channels last, which is faster."""
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
@@ -346,6 +376,8 @@ def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
     """Return what a checkpoint says of its training: command, seconds, images seen, held-out scores, hardware."""
     return {
         "command": job.command,
+        "options": dict(job.options),
+        "is_complete": all(fit.is_complete for fit in fits),
         "seed": job.seed,
         "seconds": round(sum(fit.seconds for fit in fits), 1),
         "steps": [fit.steps for fit in fits],

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from bench import data, registry, subsets, zoo
+from bench.checkpoints import load_metadata
 from bench.config import RunConfig
 from bench.errors import UsageError
 from bench.hardware import resolve_device
+from bench.recipes import trained_options
 from bench.train import Progress, TrainingJob
 from bench.types import Split
 
@@ -23,6 +25,7 @@ WORKSPACE = Path("results") / "training"
 class TrainingOptions:
     """How a training runs, whatever it trains; the fields are those of `TrainingJob`."""
 
+    again: bool = False
     max_seconds: float | None = None
     checkpoint_every: int | None = None
     workers: int = 0
@@ -60,7 +63,7 @@ def train_method(
     """Train one method at one sigma on the configuration's data set, and return its new checkpoint.
 
     Raises:
-        UsageError: the method cannot be trained.
+        UsageError: the method cannot be trained, or its finished checkpoint is there and options.again is False.
         DataError, NumericalError, CheckpointError: as in `bench.data` and `bench.train`.
     """
     module = registry.load(name)
@@ -73,18 +76,29 @@ def train_method(
         raise UsageError(
             f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
         )
+    folder = zoo.writable(config.zoo, config.dataset)
+    if not options.again:
+        _check_unfinished(folder / checkpoint)
     kept, held_out = subsets.training_parts(split, config.seed)
     job = TrainingJob(
         split=split,
         train_indices=torch.tensor(kept),
         held_out_indices=torch.tensor(held_out),
-        folder=zoo.writable(config.zoo, config.dataset),
+        folder=folder,
         workspace=workspace(config),
         device=resolve_device(config.device),
         seed=config.seed,
         command=command,
+        options=trained_options(method),
         **vars(options),
         report=report,
     )
     train(method, job)
     return job.folder / checkpoint
+
+
+def _check_unfinished(path: Path) -> None:
+    if path.is_file() and load_metadata(path).get("training", {}).get("is_complete", True):
+        raise UsageError(
+            f"{path} is there already: --again trains it anew and replaces it, --zoo DIR trains another elsewhere"
+        )

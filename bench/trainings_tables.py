@@ -36,7 +36,7 @@ def variants_frame(runs: Sequence[Run], comparison: Comparison, reference: str) 
     rows: list[dict[str, Any]] = []
     reach = max(record.radius for entry in comparison.entries for record in entry.records)
     radii = [radius for radius in comparison.radii if radius <= reach]
-    for (sigma, method), variants in _groups(runs, comparison, reference).items():
+    for (sigma, method), variants in variants_of(runs, comparison, reference).items():
         for radius in (*radii, None):
             score = certified_radius if radius is None else at_radius(radius)
             values = {
@@ -78,7 +78,14 @@ def variants_table(frame: pd.DataFrame, reference: str) -> Table:
     )
 
 
-def _groups(runs: Sequence[Run], comparison: Comparison, reference: str) -> dict[tuple[float, str], Variants]:
+def variants_of(
+    runs: Sequence[Run], comparison: Comparison, reference: str
+) -> dict[tuple[float, str], Variants]:
+    """Return (sigma, method) -> the variants and their trainings, in the order of the runs.
+
+    Raises:
+        UsageError, RecordsError: as in `variants_frame`.
+    """
     groups: dict[tuple[float, str], Variants] = {}
     for entry in comparison.entries:
         variants = groups.setdefault((entry.sigma, entry.method), {})

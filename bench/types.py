@@ -134,8 +134,9 @@ class MethodModule(Protocol):
 
     `checkpoint_name` may be absent if the method has no checkpoint (`build` then gets None), and so may
     `train(config, job)` if it cannot be trained here; see `bench.train.TrainingJob`. Where some options stand for
-    several others, NAMED_OPTIONS holds their names and `expand(config)` returns the config with those others set;
-    options given singly are set after it.
+    several others, NAMED_OPTIONS maps each to the names of those others and `expand(config)` returns the config with
+    those others set; options given singly are set after it. TRAINING_NAMES holds those of them that say only how the
+    method is trained: where `expand` refuses one at some sigma, a checkpoint that is there is taken without it.
 
     `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`;
     its other fields are the method's own options, all with defaults.

@@ -22,8 +22,10 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = TEMPERATURE) ->
             that train together, are the negatives.
     """
     everyone = gather(keys.float())
-    similarity = F.normalize(queries.float(), dim=1) @ F.normalize(everyone, dim=1).T
-    return -torch.diagonal(F.log_softmax(similarity / temperature, dim=1), offset=rank() * len(queries))
+    device_type = queries.device.type
+    with torch.autocast(device_type, enabled=False):  # a loss is float32, whatever the network computes in
+        similarity = F.normalize(queries.float(), dim=1) @ F.normalize(everyone, dim=1).T
+        return -torch.diagonal(F.log_softmax(similarity / temperature, dim=1), offset=rank() * len(queries))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.checkpoints import check_configuration, load_checkpoint, load_weights
 from bench.errors import UsageError
-from bench.recipes import TrainingPrecision
+from bench.recipes import IN_USE, TrainingPrecision
 from bench.train import TrainingJob, seeded_initialisation
 from bench.types import Network, Task
 from rrcm import finetune, presets, pretrain
@@ -20,8 +20,7 @@ from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
 from rrcm.presets import EncoderName, EncoderOptions, PretrainingName, RecipeName
 
-NAMED_OPTIONS = ("encoder", "recipe", "pretrain_recipe")
-"""Options that stand for several others; see `expand`."""
+NAMED_OPTIONS, TRAINING_NAMES = presets.NAMED_OPTIONS, presets.TRAINING_NAMES
 
 Stage = Literal["all", "pretrain", "linear", "finetune"]
 """What is trained; see `train`."""
@@ -40,17 +39,18 @@ class Config(EncoderOptions, finetune.Recipe):
 
     task: Task
     sigma: float
-    stage: Stage = "all"
+    stage: Stage = field(default="all", metadata=IN_USE)
     encoder: EncoderName = "rrcm-mnist"
     recipe: RecipeName = "small"
     pretrain_recipe: PretrainingName = "small"
-    checkpoint_blocks: bool = False
+    checkpoint_blocks: bool = field(default=False, metadata=IN_USE)
     pretrain_steps: int = pretrain.SMALL.max_steps
     pretrain_batch_size: int = pretrain.SMALL.batch_size
     pretrain_learning_rate: float = pretrain.SMALL.learning_rate
     pretrain_weight_decay: float = pretrain.SMALL.weight_decay
     pretrain_warmup_steps: int = pretrain.SMALL.warmup_steps
     pretrain_ema_decay: float = pretrain.SMALL.ema_decay
+    pretrain_ema_warmup: bool = pretrain.SMALL.ema_warmup
     pretrain_clip: float = pretrain.SMALL.clip
     pretrain_clip_from: int = pretrain.SMALL.clip_from
     pretrain_target_start: float = pretrain.SMALL.target_start
@@ -76,7 +76,7 @@ class Config(EncoderOptions, finetune.Recipe):
     @property
     def sizes(self) -> EncoderConfig:
         """Sizes of the encoder for the task."""
-        options = {field.name: getattr(self, field.name) for field in fields(EncoderOptions)}
+        options = {one.name: getattr(self, one.name) for one in fields(EncoderOptions)}
         del options["layernorm"]
         return EncoderConfig(
             image_size=self.task.image_size,
@@ -84,6 +84,11 @@ class Config(EncoderOptions, finetune.Recipe):
             checkpoint_blocks=self.checkpoint_blocks,
             **options,
         )
+
+    @property
+    def finetuning(self) -> finetune.Recipe:
+        """Recipe of the fine-tuning stage, and of a head's on frozen features."""
+        return finetune.Recipe(**{one.name: getattr(self, one.name) for one in fields(finetune.Recipe)})
 
     @property
     def pretraining(self) -> pretrain.Recipe:
@@ -95,9 +100,9 @@ class Config(EncoderOptions, finetune.Recipe):
 
 
 _PRETRAIN_OPTIONS = tuple(
-    field.name.removeprefix("pretrain_")
-    for field in fields(Config)
-    if field.name.startswith("pretrain_") and field.name not in ("pretrain_steps", "pretrain_recipe")
+    one.name.removeprefix("pretrain_")
+    for one in fields(Config)
+    if one.name.startswith("pretrain_") and one.name not in ("pretrain_steps", "pretrain_recipe")
 )
 """Fields of `pretrain.Recipe` that are options called pretrain_<field>."""
 
@@ -190,16 +195,29 @@ def train(config: Config, job: TrainingJob) -> None:
 
     Raises:
         UsageError: stage "pretrain" with zero steps.
-        CheckpointError: "linear" or "finetune" without the pre-trained encoder.
+        CheckpointError: "linear" or "finetune" without the pre-trained encoder, or "all" with one of another seed or
+            recipe.
+        UnfinishedError: `job.max_seconds` ended the pre-training.
     """
     if config.stage == "pretrain" and config.pretrain_steps == 0:
         raise UsageError("stage 'pretrain' has pretrain_steps 0: give it steps, or leave that stage out")
-    prepare = pretrain.load_or_train if config.stage in ("all", "pretrain") else pretrain.load
-    encoder = prepare(config.sizes, config.pretraining, job)
+    if config.stage in ("all", "pretrain"):
+        anew = job.again and config.stage == "pretrain"
+        encoder = pretrain.load_or_train(config.sizes, config.pretraining, job, anew=anew)
+    else:
+        encoder = pretrain.load(config.sizes, config.pretraining, job)
     if config.stage == "pretrain":
         return
+    if config.pretrain_steps > 0:
+        job = replace(job, options=_with_those_of_encoder(job))
     with seeded_initialisation(job.seed):
         classifier = Classifier(encoder, config.task.num_classes, layernorm=config.layernorm)
     if config.stage == "linear":
         classifier.base_model.requires_grad_(False)
-    finetune.finetune(classifier, config, config.sigma, checkpoint_name(config), job)
+    finetune.finetune(classifier, config.finetuning, config.sigma, checkpoint_name(config), job)
+
+
+def _with_those_of_encoder(job: TrainingJob) -> dict[str, Any]:
+    """Return the job's options, those of pre-training being what the encoder says of itself."""
+    own = {name: value for name, value in job.options.items() if not name.startswith("pretrain_")}
+    return own | pretrain.options_of(job.folder / pretrain.CHECKPOINT_NAME)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -146,6 +146,7 @@ _PRETRAINING = pretrain.Recipe(
     sharpness=10.0,
     precision="bfloat16",
     evaluate_every=1000,
+    ema_warmup=False,
     views="moco",
 )
 
@@ -168,6 +169,22 @@ PRETRAINING: Mapping[PretrainingName, pretrain.Recipe] = MappingProxyType(
 """The paper's recipes of pre-training, by encoder."""
 
 
+NAMED_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "encoder": frozenset(option.name for option in fields(EncoderOptions)),
+        "recipe": frozenset(option.name for option in fields(finetune.Recipe)),
+        "pretrain_recipe": frozenset(
+            "pretrain_steps" if option.name == "max_steps" else f"pretrain_{option.name}"
+            for option in fields(pretrain.Recipe)
+        ),
+    }
+)
+"""Options that stand for several others -> those others."""
+
+TRAINING_NAMES = ("recipe", "pretrain_recipe")
+"""Those of them that say only how a network is trained."""
+
+
 def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
     """Return the recipe of fine-tuning for a sigma.
 
@@ -179,7 +196,8 @@ def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
     if (name, sigma) not in FINETUNING:
         known = ", ".join(f"{known:g}" for family, known in FINETUNING if family == name)
         raise UsageError(
-            f"recipe {name!r} is published at sigma {known}, not at {sigma:g}; give its options singly"
+            f"recipe {name!r} is published at sigma {known}, not at {sigma:g}; take recipe=small, and give its "
+            "options singly"
         )
     return FINETUNING[name, sigma]
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench import train
-from bench.checkpoints import check_configuration, load_checkpoint, load_weights, save_checkpoint
-from bench.errors import UsageError
+from bench.checkpoints import (
+    check_configuration,
+    load_checkpoint,
+    load_metadata,
+    load_weights,
+    save_checkpoint,
+)
+from bench.errors import CheckpointError, UnfinishedError, UsageError
 from bench.noise import karras_grid, to_model_units
 from bench.train import Batch, TrainingJob, provenance
 from bench.types import Task
@@ -24,6 +31,12 @@ from rrcm.views import moco_views, plain_view, strong_view
 ViewsName = Literal["small", "moco"]
 
 CHECKPOINT_NAME = "rrcm_pretrained.safetensors"
+
+STORED = torch.float16
+"""Type of the encoder's stored weights: a starting point for fine-tuning, whose last bits do not matter."""
+
+UNSHAPING = ("pretrain_recipe", "pretrain_evaluate_every", "pretrain_nonfinite_limit")
+"""Options of pre-training that do not change its weights, or stand for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,22 +162,58 @@ def _initial(sizes: EncoderConfig, job: TrainingJob) -> Encoder:
         return Encoder(sizes)
 
 
-def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
+def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob, *, anew: bool = False) -> Encoder:
     """Return the pre-trained encoder: from its checkpoint where that exists, else trained and saved now.
 
-    Zero steps return random weights. Raises CheckpointError where the checkpoint has other sizes.
+    Zero steps return random weights. The checkpoint holds float16, and so do the weights that are returned.
+
+    Args:
+        anew: train even where the checkpoint exists.
+
+    Raises:
+        CheckpointError: the checkpoint has other sizes, or was made with another seed or recipe.
+        UnfinishedError: `job.max_seconds` ended the training, which has no checkpoint yet.
     """
     path = job.folder / CHECKPOINT_NAME
-    if recipe.max_steps == 0 or path.exists():
+    if recipe.max_steps == 0:
+        return load(sizes, recipe, job)
+    if path.exists() and not anew:
+        _check_made_by(job, path)
         return load(sizes, recipe, job)
     encoder = _initial(sizes, job)
     fitted = train.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
+    if not fitted.is_complete:
+        raise UnfinishedError("rrcm_pretrained", fitted.steps, recipe.max_steps)
+    kept = {name: _stored(value) for name, value in fitted.network.state_dict().items()}
     save_checkpoint(
         path,
-        fitted.network.state_dict(),
+        kept,
         config={"method": "rrcm", **asdict(sizes), **recipe.ablations},
         training=provenance(job, fitted),
-        dtype=torch.float16,  # a starting point for fine-tuning: its last bits do not matter
+        dtype=STORED,
     )
-    encoder.load_state_dict(fitted.network.state_dict())
+    encoder.load_state_dict(kept)
     return encoder
+
+
+def options_of(path: Path) -> dict[str, Any]:
+    """Return how an encoder says that it was pre-trained: options pretrain_*, and pretrain_seed; {} for nothing."""
+    training = load_metadata(path).get("training", {})
+    options = {
+        name: value for name, value in training.get("options", {}).items() if name.startswith("pretrain_")
+    }
+    return options | {"pretrain_seed": training["seed"]} if options else {}
+
+
+def _check_made_by(job: TrainingJob, path: Path) -> None:
+    asked = {**job.options, "pretrain_seed": job.seed}
+    for name, value in options_of(path).items():
+        if name not in UNSHAPING and asked.get(name, value) != value:
+            raise CheckpointError(
+                f"{path} was made with {name.replace('pretrain_seed', 'seed')} {value}, not {asked[name]}: "
+                "--zoo DIR makes another elsewhere, --stage finetune takes it as it is"
+            )
+
+
+def _stored(value: Tensor) -> Tensor:
+    return value.to(STORED).to(value.dtype) if value.is_floating_point() else value

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimate the probability.")
 @click.option("--n0", "--N0", "n0", default=100, show_default=True, help="Samples that select the class.")
 @click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
+@click.option("--image-size", type=int, metavar="PIXELS", help="Side of the images of 'imagenet'; 224.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -> None:
     """Make a run of a published log FILE, for `bench report`.

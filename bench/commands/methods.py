@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import click
 
 from bench.catalogue import DATASETS
 from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, started_processes
+from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
 @click.option(
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
-@click.option("--max-seconds", type=float, metavar="SECONDS", help="Stop each stage after this time.")
+@click.option("--again", is_flag=True, help="Train anew what the zoo has, and replace it.")
+@click.option(
+    "--max-seconds",
+    type=float,
+    metavar="SECONDS",
+    help="Stop each stage after this time; repeating the command goes on.",
+)
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(min=1),
@@ -49,17 +57,21 @@ def train(method: str, sigma: str, **given: Any) -> None:
     Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
     the batch size stays that of all together.
     """
-    running = {name: given.pop(name) for name in ("max_seconds", "checkpoint_every", "workers")}
+    from bench import processes, registry
+    from bench.training import TrainingOptions
+
+    running = {name: given.pop(name) for name in ("again", "max_seconds", "checkpoint_every", "workers")}
     stage, precision = given.pop("stage"), given.pop("precision")
+    if "," in sigma:
+        raise UsageError(f"--sigma is {sigma}, expected one noise level: repeat the command for each")
     if precision is not None:
-        prefix = "pretrain_" if stage == "pretrain" else ""
-        given["changes"] = (f"{method}.{prefix}precision={precision}", *given["changes"])
+        options = {"pretrain": ("pretrain_precision",), None: ("precision", "pretrain_precision")}
+        known = {field.name for field in dataclasses.fields(registry.load(method).Config)}
+        chosen = known.intersection(options.get(stage, ("precision",)))
+        given["changes"] = (*(f"{method}.{name}={precision}" for name in sorted(chosen)), *given["changes"])
     if stage is not None:
         given["changes"] = (*given["changes"], f"{method}.stage={stage}")
     config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
-    from bench import processes
-    from bench.training import TrainingOptions
-
     with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
         _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
 

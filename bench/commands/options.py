@@ -46,7 +46,7 @@ DATA_OPTIONS = shared_options(
         "--data-dir", metavar="DIR", help="Folder of the data; ImageNet's may stand in IMAGENET_DIR."
     ),
     click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
-    click.option("--image-size", metavar="PIXELS", help="Side of the images of data set 'folder'."),
+    click.option("--image-size", metavar="PIXELS", help="Side of the images of 'folder' or 'imagenet'; 224."),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
     click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),
@@ -176,7 +176,10 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
 def _method_options(
     config: RunConfig, backbone: str | None, changes: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return the options of each method: the preset's, then --backbone where it applies, then each --set."""
+    """Return the options of each method: the preset's, then --backbone where it applies, then each --set.
+
+    A --set that stands for several options, such as a recipe, drops the preset's own choice of these.
+    """
     from bench.registry import has_backbone
 
     options = {name: dict(values) for name, values in config.options.items()}
@@ -188,10 +191,26 @@ def _method_options(
             )
         for name in chosen:
             options.setdefault(name, {})["backbone"] = backbone
+    for method, values in _given_singly(changes).items():
+        options[method] = _without_replaced(method, options.get(method, {}), values) | values
+    return options
+
+
+def _given_singly(changes: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return method -> option -> text of each METHOD.OPTION=VALUE."""
+    given: dict[str, dict[str, str]] = {}
     for change in changes:
         target, equals, value = change.partition("=")
         method, dot, option = target.partition(".")
         if not (equals and dot):
             raise UsageError(f"--set is {change!r}, expected METHOD.OPTION=VALUE, such as rrcm.depth=6")
-        options.setdefault(method, {})[option] = value
-    return options
+        given.setdefault(method, {})[option] = value
+    return given
+
+
+def _without_replaced(method: str, chosen: dict[str, Any], given: Iterable[str]) -> dict[str, Any]:
+    """Return the options chosen before, without those that an option among `given` stands for."""
+    from bench.registry import stands_for
+
+    replaced = {name for option in given for name in stands_for(method, option)}
+    return {name: value for name, value in chosen.items() if name not in replaced}

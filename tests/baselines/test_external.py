@@ -13,7 +13,8 @@ from baselines.dds import Config, build, checkpoint_name, train
 from baselines.denoised import DenoisedClassifier
 from baselines.diffusion import DiffusionDenoiser
 from baselines.external import ResizedClassifier, from_pipeline, from_released, load_classifier, load_denoiser
-from baselines.openai_unet import convert
+from baselines.openai_flags import PRESETS, Flags
+from baselines.openai_unet import convert, network
 from bench.config import RunConfig
 from bench.errors import CheckpointError, UsageError
 from bench.smoothing import Protocol, certify
@@ -142,9 +143,25 @@ def test_file_that_holds_no_weights_or_is_not_there_is_refused(tmp_path):
         load_denoiser(str(tmp_path / "none.pt"), "", COLOUR)
 
 
-def test_denoiser_of_another_image_shape_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="denoises images of 1x8x8, but the data set has 3x8x8"):
+def test_denoiser_that_cannot_take_the_images_is_refused(tmp_path):
+    with pytest.raises(
+        UsageError, match="of 1 channels and a side that 1 divides, but the data set has 3x8x8"
+    ):
         load_denoiser(pipeline(tmp_path), "", COLOUR)
+    torch.save(released(SMALL), tmp_path / "model.pt")
+    with pytest.raises(
+        UsageError, match="of 3 channels and a side that 2 divides, but the data set has 3x9x9"
+    ):
+        load_denoiser(str(tmp_path / "model.pt"), FLAGS, replace(COLOUR, image_size=9))
+
+
+def test_published_imagenet_denoiser_takes_both_sides_that_tables_know(monkeypatch, tmp_path):
+    flags = Flags(**PRESETS["256x256_diffusion_uncond"])
+    with torch.device("meta"):
+        whole = DiffusionDenoiser(network(flags), torch.ones(1))
+    monkeypatch.setattr("baselines.external.from_released", lambda path, flags: whole)
+    for side in (224, 256):
+        assert load_denoiser("file.pt", "", replace(COLOUR, image_size=side)) is whole
 
 
 @pytest.mark.parametrize(

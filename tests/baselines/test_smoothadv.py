@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from baselines import smoothadv
 from baselines.noisy import mean_cross_entropy
 from baselines.smoothadv import AdversarialObjective, Config, attack, smoothed_loss
 from bench import registry
@@ -115,7 +116,26 @@ def test_epsilon_grows_over_the_warm_up():
     assert Config(task=TASK, sigma=0.5, epsilon=1.0, epsilon_warmup=0).epsilon_at(0) == 1.0
 
 
-@pytest.mark.parametrize("option", ["copies", "attack_steps", "epsilon", "epsilon_warmup"])
+def test_epsilon_grows_once_an_epoch_where_epochs_count(tmp_path, monkeypatch):
+    epsilons = []
+    monkeypatch.setattr(
+        smoothadv,
+        "attack",
+        lambda network, images, noise, *, epsilon, steps: epsilons.append(epsilon) or images[0],
+    )
+    options = {
+        "recipe": "mnist",
+        "epochs": 3,
+        "epsilon_warmup": 2,
+        "epsilon": 2.0,
+        "batch_size": 8,
+        "copies": 1,
+    }
+    smoothadv.train(registry.configure("smoothadv", TASK, 0.5, options), job(tmp_path))
+    assert epsilons == [1.0, 1.0, 2.0, 2.0, 2.0, 2.0]  # 16 training images are 2 batches an epoch
+
+
+@pytest.mark.parametrize("option", ["copies", "attack_steps", "epsilon", "epsilon_warmup", "epsilon_every"])
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(UsageError, match=rf"{option} is -1, expected at least [01]"):
         registry.configure("smoothadv", TASK, 0.5, {option: -1})

@@ -141,6 +141,7 @@ class TestValidate:
             {"n": 1, "n0": 1, "limit": 1, "skip": 0, "seed": 0, "batch_size": 1, "cost_repetitions": 0},
             {"limit": None, "seed": 2**63 - 1, "alpha": 1e-9, "radii": (0.0,)},
             {"dataset": "folder", "image_size": 1, "data_dir": Path("d")},
+            {"dataset": "imagenet", "image_size": 256},
             {"options": {"gaussian": {"depth": 4}}, "methods": ("rrcm",)},
         ],
     )
@@ -176,7 +177,14 @@ class TestValidate:
             ({"dataset": "cifar-10"}, "unknown dataset 'cifar-10'; did you mean 'cifar10'?"),
             ({"dataset": "q"}, f"unknown dataset 'q'; valid: {', '.join(DATASETS)}"),
             ({"subset": "standart"}, "unknown subset 'standart'; did you mean 'standard'?"),
-            ({"image_size": 32}, "image_size is 32, but mnist5k has its own; only 'folder' takes it"),
+            (
+                {"image_size": 32},
+                "image_size is 32, but mnist5k has its own; only 'folder' and 'imagenet' take it",
+            ),
+            (
+                {"dataset": "imagenet", "image_size": 257},
+                "image_size is 257, expected at most 256: imagenet is cropped from that short side",
+            ),
             (
                 {"data_dir": Path("d")},
                 "data_dir is d, but mnist5k has no folder; name a data set with --dataset",

@@ -82,6 +82,18 @@ def test_imagenet_is_resized_to_256_and_cropped_to_224(tmp_path: Path) -> None:
     assert split.task == Task(dataset="imagenet", channels=3, image_size=224, num_classes=1)
 
 
+def test_imagenet_at_256_keeps_the_whole_resized_side(tmp_path: Path) -> None:
+    pixels = grey(255, 512, 512)
+    pixels[:, 256:] = 0
+    write_image(tmp_path / "val" / "n01440764" / "a.png", pixels)
+    split = load("imagenet", "test", data_dir=tmp_path, image_size=256)
+    assert split.task.image_size == 256
+    assert split.images[0].shape == (3, 256, 256)
+    assert split.images[0][0].sum() == pytest.approx(
+        256 * 128, abs=256
+    )  # half is white, the edge in between apart
+
+
 def test_grey_images_get_three_equal_channels(tmp_path: Path) -> None:
     write_image(tmp_path / "ant" / "a.png", np.arange(64).reshape(8, 8))
     x = load("folder", "test", data_dir=tmp_path, image_size=8).images[0]

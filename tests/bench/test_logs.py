@@ -282,6 +282,12 @@ def test_only_the_published_stride_is_called_standard(tmp_path):
     assert header(read_log(written(tmp_path, without(0, one)))).subset == "log"
 
 
+def test_images_of_another_side_than_the_usual_keep_it_in_the_header(tmp_path):
+    log = read_log(written(tmp_path, HEADER + ROWS))
+    assert header(log, dataset="imagenet").image_shape == (3, 224, 224)
+    assert header(log, dataset="imagenet", image_size=256).image_shape == (3, 256, 256)
+
+
 def test_images_without_a_fixed_shape_are_refused(tmp_path):
     with pytest.raises(
         UsageError, match="images of data set 'folder' have no fixed shape; name one of mnist5k"

@@ -1,6 +1,8 @@
 """The training loop: resuming, averaging, schedules, seeding."""
 
 import dataclasses
+import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from bench import curves
 from bench.errors import CheckpointError, NumericalError
+from bench.recipes import average_decay
 from bench.train import Recipe, Supervised, fit, noisy_accuracy, provenance, rate_scale, update_average
 from tests.tiny import job
 
@@ -153,6 +156,17 @@ def test_max_seconds_ends_a_stage_at_once(tmp_path):
     assert fit("stage", Objective(work), RECIPE, work).steps == 0
 
 
+def test_calls_that_each_run_out_of_time_end_in_the_training_of_one_call(tmp_path, monkeypatch):
+    apart = job(tmp_path / "apart")
+    expected = fit("stage", Rising(apart), RECIPE, apart)
+    clock = itertools.count()
+    monkeypatch.setattr("bench.train.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    work = job(tmp_path, max_seconds=8.0)
+    calls = [fit("stage", Rising(work), RECIPE, work) for _ in range(4)]
+    assert [provenance(work, call)["is_complete"] for call in calls] == [False, False, False, True]
+    assert torch.equal(weights(calls[-1]), weights(expected))
+
+
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, kind):
     without, work = job(tmp_path / "without"), job(tmp_path / "with")
@@ -187,6 +201,42 @@ def test_state_that_cannot_be_continued_is_refused(tmp_path, content):
         fit("stage", Objective(work), RECIPE, work)
 
 
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        ({"seed": 1}, "seed 0 instead of 1"),
+        ({"recipe": dataclasses.replace(RECIPE, learning_rate=0.1)}, "learning_rate 0.001 instead of 0.1"),
+        ({"recipe": dataclasses.replace(RECIPE, schedule="cosine")}, "schedule constant instead of cosine"),
+        ({"weight": 0.5}, "other starting weights"),
+    ],
+)
+def test_the_state_of_another_training_gives_way_only_where_asked(tmp_path, other, problem):
+    def trained(folder, *, again=False, seed=0, recipe=RECIPE, weight=None):
+        work = job(folder, seed=seed, again=again)
+        objective = Rising(work)
+        if weight is not None:
+            nn.init.constant_(objective.network[2].weight, weight)
+        return weights(fit("stage", objective, recipe, work))
+
+    first = trained(tmp_path / "one")
+    with pytest.raises(CheckpointError, match=rf"stage\.pt does not continue .* \({problem}\).* --again"):
+        trained(tmp_path / "one", **other)
+    assert torch.equal(trained(tmp_path / "one"), first)
+    anew = trained(tmp_path / "one", again=True, **other)
+    assert torch.equal(anew, trained(tmp_path / "two", **other))
+
+
+def test_an_interrupted_training_goes_on_though_others_were_replaced_by_it(tmp_path):
+    work = job(tmp_path, again=True)
+    fit("stage", Rising(work), dataclasses.replace(RECIPE, learning_rate=0.1), work)
+    with pytest.raises(KeyboardInterrupt):
+        fit("stage", Rising(work), RECIPE, dataclasses.replace(work, report=stopped_at(5)))
+    steps = []
+    resumed = dataclasses.replace(work, report=lambda progress: steps.append(progress.step))
+    fit("stage", Rising(work), RECIPE, resumed)
+    assert steps[0] == 5  # the first after the look at step 4
+
+
 def test_average_moves_parameters_and_copies_buffers():
     average, network = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
     network.weight.data.fill_(2.0)
@@ -194,6 +244,12 @@ def test_average_moves_parameters_and_copies_buffers():
     update_average(average.requires_grad_(False), network, 0.75)
     assert float(average.weight) == pytest.approx(0.75 * 1 + 0.25 * 2)
     assert float(average.running_mean) == 3.0
+
+
+def test_the_averages_decay_warms_up_or_stays():
+    recipe = Recipe(ema_decay=0.9)
+    assert [average_decay(step, recipe) for step in (0, 10, 1000)] == pytest.approx([0.1, 0.55, 0.9])
+    assert average_decay(0, dataclasses.replace(recipe, ema_warmup=False)) == 0.9
 
 
 def test_learning_rate_warms_up_then_stays_or_follows_half_a_cosine():

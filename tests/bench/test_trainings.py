@@ -114,6 +114,8 @@ def test_the_command_prints_and_writes_variants_and_takes_one_way_to_compare(tmp
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("Variants over their trainings", "- plain"))
     assert "Paired" not in shown
-    assert {path.name for path in out.glob("variants.*")} == {"variants.csv", "variants.md", "variants.tex"}
+    assert {path.name for path in out.glob("variants.*")} == {
+        f"variants.{kind}" for kind in ("csv", "md", "tex", "png", "pdf")
+    }
     assert bench(monkeypatch, "compare", *folders, "--against", "plain", "--all-pairs") == 2
     assert "two ways to compare: give one of them" in capsys.readouterr().err

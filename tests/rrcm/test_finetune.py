@@ -119,3 +119,20 @@ def test_killed_and_resumed_mixing_ends_with_the_same_weights(tmp_path):
         fit("stage", objective(parts), RECIPE, parts)
     parts = dataclasses.replace(parts, report=lambda progress: None)
     assert torch.equal(weights(fit("stage", objective(parts), RECIPE, parts)), weights(expected))
+
+
+def test_learning_rates_fall_by_the_layer_from_the_head_to_the_embeddings(tmp_path):
+    config = registry.configure("rrcm", TASK, 0.5, OPTIONS["rrcm"] | {"depth": 2, "layer_decay": 0.5})
+    classifier = Classifier(Encoder(config.sizes), TASK.num_classes, layernorm=True)
+    groups = Objective(classifier, config.finetuning, 0.5, job(tmp_path)).parameter_groups(1.0)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    named = {name: rates[id(parameter)] for name, parameter in classifier.named_parameters()}
+    assert len(rates) == len(named)
+    for start, rate in (
+        ("linear_head.", 1.0),
+        ("base_model.blocks.1.", 0.5),
+        ("base_model.blocks.0.", 0.25),
+        ("base_model.patch_embed.", 0.125),
+        ("base_model.cls_token", 0.125),
+    ):
+        assert {named[name] for name in named if name.startswith(start)} == {rate}, start

@@ -29,6 +29,15 @@ def test_orthonormal_features_have_the_closed_form():
     torch.testing.assert_close(info_nce(features, 3 * features), torch.full((8,), expected))
 
 
+def test_the_loss_is_float32_under_a_lower_precision():
+    queries, keys = torch.randn((2, 32, 16), generator=torch.Generator().manual_seed(0))
+    expected = info_nce(queries, keys)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = info_nce(queries, keys)
+    assert low.dtype == torch.float32
+    assert torch.equal(low, expected)
+
+
 def test_target_never_receives_gradients_and_online_does():
     online, target = Encoder(SIZES), Encoder(SIZES)
     loss = contrastive_loss(online, target, views(), 0.002) + consistency_loss(online, views(), 2.0, 1.5)

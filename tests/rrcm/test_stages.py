@@ -1,11 +1,15 @@
 """The stages of rRCM's training: which checkpoint each one needs, makes, and leaves alone."""
 
+import dataclasses
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from bench import registry
-from bench.errors import CheckpointError, UsageError
+from bench.checkpoints import load_metadata
+from bench.errors import CheckpointError, UnfinishedError, UsageError
+from bench.recipes import trained_options
 from rrcm import model
 from tests.tiny import OPTIONS, TASK, bench, image_tree, job
 
@@ -20,15 +24,55 @@ def train(stage, work, **changes):
     return load_file(work.folder / model.checkpoint_name(config))
 
 
-def test_pretrain_then_finetune_makes_the_stages_of_a_run_that_was_interrupted_between_them(tmp_path):
+def test_stages_make_what_one_call_makes(tmp_path):
     split, whole = job(tmp_path / "split"), job(tmp_path / "whole")
     encoder = train("pretrain", split)
     assert [path.name for path in split.folder.iterdir()] == ["rrcm_pretrained.safetensors"]
     classifier = train("finetune", split)
-    train("pretrain", whole)
-    again = train("all", whole)
-    assert all(torch.equal(classifier[name], again[name]) for name in again)
+    uninterrupted = train("all", whole)
+    assert all(torch.equal(classifier[name], uninterrupted[name]) for name in uninterrupted)
     assert any(name.startswith("projection_head") for name in encoder)
+
+
+def test_pre_training_killed_and_resumed_ends_with_the_same_weights(tmp_path):
+    expected = train("pretrain", job(tmp_path / "whole"), pretrain_steps=5)
+
+    def kill(progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    killed = job(tmp_path / "killed", checkpoint_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train("pretrain", dataclasses.replace(killed, report=kill), pretrain_steps=5)
+    resumed = train("pretrain", killed, pretrain_steps=5)
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_pre_training_has_no_checkpoint_before_its_last_step_and_goes_on(tmp_path):
+    work = job(tmp_path)
+    with pytest.raises(UnfinishedError, match=r"rrcm_pretrained is up at step 0 of 2; .* repeat the command"):
+        train("pretrain", dataclasses.replace(work, max_seconds=0.0))
+    assert not work.folder.exists()
+    assert train("pretrain", work)
+
+
+def test_an_encoder_of_another_seed_or_recipe_is_taken_only_by_a_stage_that_says_so(tmp_path):
+    def asked(stage, seed=0, **changes):
+        options = trained_options(configured(stage, **changes))
+        return train(stage, job(tmp_path, seed=seed, options=options), **changes)
+
+    asked("pretrain")
+    with pytest.raises(
+        CheckpointError, match=r"made with seed 0, not 1: --zoo DIR .* --stage finetune takes"
+    ):
+        asked("all", seed=1)
+    with pytest.raises(CheckpointError, match=r"made with pretrain_learning_rate 0\.001, not 0\.1"):
+        asked("all", pretrain_learning_rate=0.1)
+    asked("all", pretrain_evaluate_every=1)
+    asked("linear", seed=1, pretrain_learning_rate=0.1)
+    trained = load_metadata(job(tmp_path).folder / "rrcm_linear_sigma_0.5.safetensors")["training"]
+    assert (trained["seed"], trained["options"]["pretrain_seed"]) == (1, 0)
+    assert trained["options"]["pretrain_learning_rate"] == 0.001
 
 
 def test_linear_stage_trains_the_head_alone(tmp_path):
