@@ -57,6 +57,10 @@ def test_every_table_is_written_and_its_path_returned(written):
     assert all(path.stat().st_size > 0 for path in paths)
 
 
+def test_the_cost_table_says_what_peak_memory_is_on_a_cpu(written):
+    assert "on a CPU the whole process's resident memory" in (written[0] / "cost.md").read_text()
+
+
 def test_csv_has_one_row_per_block_method_and_radius_at_full_precision(written):
     rows = list(csv.DictReader((written[0] / "certified_accuracy.csv").read_text("utf-8").splitlines()))
     assert len(rows) == (len(SIGMAS) + 1) * len(METHODS) * len(RADII)
