@@ -105,7 +105,8 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
         trains: False where a checkpoint is there: a recipe that is not published at this sigma is left out then.
 
     Raises:
-        UsageError: an unknown method, option or backbone, a value of a wrong type, or a recipe that the method has not.
+        UsageError: an unknown method, option or backbone, a value of a wrong type, a recipe that the method has not,
+            or max_steps beside a recipe that counts epochs.
     """
     try:
         return _configured(name, task, sigma, options)
@@ -123,6 +124,11 @@ def _configured(name: str, task: Task, sigma: float, options: Mapping[str, Any])
     if hasattr(module, "expand"):
         named = {key: value for key, value in changes.items() if key in module.NAMED_OPTIONS}
         config = module.expand(override(config, named, where=where))
+    if "max_steps" in changes and "epochs" not in changes and getattr(config, "epochs", 0):
+        raise UsageError(
+            f"{where}: max_steps is {changes['max_steps']}, but its recipe counts {config.epochs} epochs instead; "
+            f"give {name}.epochs"
+        )
     if "backbone" in changes:
         if not has_backbone(name):
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")

@@ -1,9 +1,12 @@
 """What the options of a command resolve to: a preset's options, those named on the command line, those given singly."""
 
+import re
+
 import pytest
 
 from bench import registry
 from bench.commands.options import resolve
+from bench.errors import UsageError
 from bench.types import Task
 from rrcm import presets
 
@@ -32,6 +35,15 @@ def test_options_beside_the_recipe_still_win_wherever_they_stand():
         "gaussian", "gaussian.batch_size=7", "gaussian.recipe=mnist", "gaussian.precision=float16"
     )
     assert (config.batch_size, config.precision, config.schedule) == (7, "float16", "drops")
+
+
+@pytest.mark.parametrize(
+    ("method", "recipe", "epochs"), [("gaussian", "mnist", 90), ("rrcm", "cifar10", 100)]
+)
+def test_steps_beside_a_recipe_of_epochs_are_refused(method, recipe, epochs):
+    message = f"method {method}: max_steps is 7, but its recipe counts {epochs} epochs instead; give {method}.epochs"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resolved(method, f"{method}.recipe={recipe}", f"{method}.max_steps=7")
 
 
 def test_a_named_part_of_rrcm_drops_the_presets_options_of_that_part_alone():
