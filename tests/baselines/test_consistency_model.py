@@ -143,7 +143,9 @@ def test_another_kind_of_file_or_shape_is_refused(tmp_path):
         load_consistency_model("cd_cat.pt", TASK)
     with pytest.raises(UsageError, match="scheduler is DDIMScheduler, expected the CMStochasticIterative"):
         load_consistency_model(folder(tmp_path / "ddim", scheduler=DDIMScheduler()), TASK)
-    with pytest.raises(UsageError, match="denoises images of 1x8x8, but the data set has 3x8x8"):
+    with pytest.raises(
+        UsageError, match="of 1 channels and a side that 1 divides, but the data set has 3x8x8"
+    ):
         load_consistency_model(folder(tmp_path / "grey"), replace(TASK, channels=3))
 
 
