@@ -7,7 +7,8 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -89,7 +90,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: the file is missing, truncated, or not a safetensors file.
     """
     metadata = load_metadata(path)
-    return load_file(path), metadata
+    with _readable(path):
+        return load_file(path), metadata
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
@@ -100,10 +102,16 @@ def load_metadata(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at {path}: train it with `bench train`, or name another --zoo.")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+    with _readable(path), safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
         return {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged safetensors file raises into one sentence."""
+    try:
+        yield
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file ({first_line(error)}): it may be truncated; "

@@ -1,7 +1,5 @@
 """What the options of a command resolve to: a preset's options, those named on the command line, those given singly."""
 
-import re
-
 import pytest
 
 from bench import registry
