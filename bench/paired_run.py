@@ -65,7 +65,7 @@ def compare_runs(
         if len(paired):
             frames["paired"] = (paired, paired_table(paired))
     gaps = gap_frame(runs, comparison)
-    if len(gaps):
+    if len(gaps) and against is None:
         frames["trainings"] = (gaps, gap_table(gaps))
     figures: list[Path] = []
     if against is not None and out is not None:

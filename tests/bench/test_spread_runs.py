@@ -115,7 +115,11 @@ def test_a_node_lost_amid_its_image_costs_nothing_and_records_come_before_that(t
 
     def lose_the_node():
         until(lambda: len(received) == 2 and len(begun()) == 2)
+        workers = [int(path.name.rpartition("-")[2]) for path in begun()]
         cluster.remove_node(node, allow_graceful=False)
+        until(
+            lambda: not all(Path(f"/proc/{worker}").exists() for worker in workers)
+        )  # it outlives its node a little
         (tmp_path / "go").touch()
 
     loss = threading.Thread(target=lose_the_node)
