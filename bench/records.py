@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import fcntl
 import gc
+import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bench.codec import decode, decode_header, encode, loads
 from bench.errors import ProtocolError, RecordsError, UsageError
@@ -22,6 +23,9 @@ from bench.quick_reading import QuickReader
 from bench.types import CostRecord, Record, Run, RunHeader
 
 FILE_NAME = "records.jsonl"
+
+BLOCK = 2**18
+"""Bytes that are read at once, up to the end of a line."""
 
 _IMAGES = ("dataset", "subset", "indices", "image_shape")
 _PROTOCOL = (*_IMAGES, "n0", "n", "alpha", "estimation", "bound", "seed", "noise_block")
@@ -306,43 +310,54 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _parse(path: Path, file: Iterable[bytes]) -> tuple[Run, int]:
-    lines = _whole_lines(file)
-    first = next(lines, None)
-    if first is None:
+def _parse(path: Path, file: BinaryIO) -> tuple[Run, int]:
+    blocks = _whole_lines(file)
+    first = next(blocks, b"")
+    if not first:
         raise RecordsError(f"{path} has no header line: delete it, or give another folder")
     header, whole = decode_header(first, f"{path}, line 1"), len(first)
     records: list[Record] = []
     # A stop between the costs of two methods has them all measured again, in the same rounds.
     costs: dict[tuple[str, float], CostRecord] = {}
-    quick = QuickReader()
     curves = itertools.product(header.methods, header.sigmas)
     left = {curve: set(header.indices) for curve in curves}
-    for number, line in enumerate(lines, 2):
-        item = quick.record(line) or decode(line, f"{path}, line {number}")
-        whole += len(line)
-        if isinstance(item, CostRecord):
-            costs[item.method, item.sigma] = item
-            continue
-        try:
-            left[item.method, item.sigma].remove(item.index)
-        except KeyError as error:
-            raise RecordsError(_refusal(path, header, item, number)) from error
-        if item.n != header.n or item.n0 != header.n0:
-            raise RecordsError(_refusal(path, header, item, number))
-        records.append(item)
+    quick, number = QuickReader(), 1
+    for block in blocks:
+        whole += len(block)
+        for item in quick.records(block) or _items(quick, block, f"{path}, line", number):
+            number += 1
+            if isinstance(item, CostRecord):
+                costs[item.method, item.sigma] = item
+                continue
+            try:
+                left[item.method, item.sigma].remove(item.index)
+            except KeyError as error:
+                raise RecordsError(_refusal(path, header, item, number)) from error
+            if item.n != header.n or item.n0 != header.n0:
+                raise RecordsError(_refusal(path, header, item, number))
+            records.append(item)
     return Run(folder=path.parent, header=header, records=tuple(records), costs=tuple(costs.values())), whole
 
 
-def _whole_lines(file: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines but for a last one that was cut."""
-    last = None
-    for line in file:
-        if last is not None:
-            yield last
-        last = line
-    if last is not None and _is_whole(last):
-        yield last
+def _items(quick: QuickReader, block: bytes, where: str, before: int) -> Iterator[Record | CostRecord]:
+    """Yield what each line of a block says; `before` lines precede it."""
+    for number, line in enumerate(io.BytesIO(block), before + 1):
+        found: Sequence[Record | CostRecord] | None = quick.records(line)
+        yield from found or (decode(line, f"{where} {number}"),)
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the first line, then blocks of lines up to the file's end, but for a last line that was cut."""
+    block = file.readline()
+    while block:
+        following = _block(file)
+        start = 0 if following else block.rfind(b"\n", 0, -1) + 1
+        yield block if following or _is_whole(block[start:]) else block[:start]
+        block = following
+
+
+def _block(file: BinaryIO) -> bytes:
+    return file.read(BLOCK) + file.readline()
 
 
 def _is_whole(line: bytes) -> bool:

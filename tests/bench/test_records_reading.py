@@ -44,6 +44,12 @@ def test_a_file_without_header_is_refused(tmp_path, content):
             read(tmp_path)
 
 
+def test_a_first_line_of_rubbish_before_others_is_refused_as_such(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(b"rubbish\n" + write(tmp_path, record()))
+    with pytest.raises(RecordsError, match="line 1 is not valid JSON"):
+        read_run(tmp_path)
+
+
 @pytest.mark.parametrize("rubbish", [b"{,}", b"", b"\xff", b'{"radius":NaN}'])
 def test_an_invalid_line_before_the_last_is_refused_by_number(tmp_path, rubbish):
     lines = write(tmp_path, record(0), record(20)).splitlines()
@@ -99,6 +105,33 @@ def test_infinity_written_as_a_large_number_is_refused(tmp_path):
 def test_whole_numbers_are_read_as_floats_where_floats_are_declared(tmp_path):
     write(tmp_path, record(sigma=1), header=dataclasses.replace(HEADER, sigmas=(1.0,)))
     assert type(read_run(tmp_path).records[0].sigma) is float
+
+
+@pytest.mark.parametrize("size", [1, 300, 700, 10_000])
+def test_lines_of_any_form_are_read_alike_in_blocks_of_any_size(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("bench.records.BLOCK", size)
+    none = {"counts_selection": (), "counts_estimation": (), "predict": -1, "radius": 0.0}
+    many = {"counts_estimation": tuple((k, 10 + k) for k in range(10)), "uniform": 1 / 3, "seconds": 1e-7}
+    images = [
+        record(0),
+        record(20, **none),
+        record(40, **many),
+        record(60, method="dds"),
+        record(80, sigma=0.25),
+    ]
+    content = write(tmp_path, *images[:2], COST, *images[2:])
+    assert read_run(tmp_path).records == tuple(images)
+    lines = content.splitlines()
+    loose = [json.dumps(dict(reversed(json.loads(line).items()))).encode() for line in lines]
+    for forms in (loose, [lines[0], *loose[1:3], *lines[3:]], [line + b"\r" for line in lines]):
+        (tmp_path / FILE_NAME).write_bytes(b"\n".join([*forms, b""]))
+        found = read_run(tmp_path)
+        assert (found.records, found.costs) == (tuple(images), (COST,))
+    for number in range(2, len(lines) + 1):
+        rubbish = [*lines[: number - 1], b"{,}", *lines[number:], lines[1], b""]
+        (tmp_path / FILE_NAME).write_bytes(b"\n".join(rubbish))
+        with pytest.raises(RecordsError, match=f"line {number} is not valid JSON"):
+            read_run(tmp_path)
 
 
 def test_runs_of_one_protocol_are_comparable():
