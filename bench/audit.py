@@ -58,6 +58,8 @@ def attack_records(
         settings: how hard to try.
         seed: of the attack and of PREDICT's noise, which is none of the run's.
     """
+    if not records:
+        return
     classifier = rebuilt.classifier(records[0].method, records[0].sigma)
     setup = rebuilt.setup
     protocol = replace(protocol_of(setup.config), seed=stable_seed(setup.config.seed, seed, "audit"))

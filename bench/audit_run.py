@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import torch
 
 from bench.attack import Attack
 from bench.audit import (
-    Attacked,
     Change,
     Variant,
     attack_records,
@@ -20,6 +18,7 @@ from bench.audit import (
     changes,
     precision_variants,
 )
+from bench.audit_log import FILE_NAME, Call, Effort, open_attack_log
 from bench.audit_tables import Finding, changes_frame, changes_table, finding, findings_table
 from bench.catalogue import nearest_hint
 from bench.errors import UsageError
@@ -74,27 +73,35 @@ def scope_of(run: Run, *, methods: str | None, sigmas: str | None, images: int, 
 
 
 def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, audited: Audited) -> Report:
-    """Attack the certified images in scope; write attack.jsonl, .csv and .md.
+    """Attack the certified images in scope that were not attacked yet; write attack.jsonl, .csv and .md.
+
+    The tables show all attacks of the run, also those of earlier audits.
 
     Raises:
         UsageError: nothing in scope is certified.
         CheckpointError: a checkpoint is missing, or another one than the run's.
+        ProtocolError: earlier attacks tried harder, or less hard.
+        RecordsError: as `open_attack_log`.
     """
-    every: list[Attacked] = []
-    findings: list[Finding] = []
-    for method, sigma, records in _in_scope(rebuilt, scope, _is_certified):
-        attacked = []
-        for one in attack_records(rebuilt, records, settings, seed):
-            attacked.append(one)
-            audited(method, sigma, len(attacked), len(records))
-        every += attacked
-        findings.append(finding(attacked, rebuilt.run.header.alpha))
-    table = findings_table(findings, scope.command)
-    lines = "".join(json.dumps(asdict(one)) + "\n" for one in every)
-    files = _write(
-        rebuilt, {"attack.jsonl": lines, "attack.csv": _csv(findings), "attack.md": to_markdown(table)}
-    )
-    return Report(table=table, files=files, flag=_flag(rebuilt, findings))
+    parts = _in_scope(rebuilt, scope, _is_certified)
+    path, effort = rebuilt.run.folder / FOLDER / FILE_NAME, Effort(**asdict(settings), seed=seed)
+    header = rebuilt.run.header
+    with open_attack_log(path, effort) as log:
+        log.append(Call(command=scope.command))
+        for method, sigma, records in parts:
+            done = log.of(records)
+            left = [record for record in records if record.index not in done]
+            audited(method, sigma, len(done), len(records))
+            for number, one in enumerate(attack_records(rebuilt, left, settings, seed), len(done) + 1):
+                log.append(one)
+                audited(method, sigma, number, len(records))
+        every = [
+            log.of(rebuilt.records(method, sigma)) for sigma in header.sigmas for method in header.methods
+        ]
+    findings = [finding(list(attacked.values()), header.alpha) for attacked in every if attacked]
+    table = findings_table(findings, log.commands)
+    files = _write(rebuilt, {"attack.csv": _csv(findings), "attack.md": to_markdown(table)})
+    return Report(table=table, files=(path, *files), flag=_flag(rebuilt, findings))
 
 
 def _flag(rebuilt: Rebuilt, findings: Sequence[Finding]) -> str | None:

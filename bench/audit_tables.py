@@ -51,8 +51,8 @@ def finding(attacked: Sequence[Attacked], alpha: float) -> Finding:
     )
 
 
-def findings_table(findings: Sequence[Finding], command: str) -> Table:
-    """Return one row per method and sigma."""
+def findings_table(findings: Sequence[Finding], commands: Sequence[str]) -> Table:
+    """Return one row per method and sigma; `commands` made them."""
     rows = tuple(
         (
             Cell(text=one.method if one.has_gradients else f"{one.method} (random directions)"),
@@ -71,7 +71,7 @@ def findings_table(findings: Sequence[Finding], command: str) -> Table:
         headers=("method", "σ", "images", "same class", "abstains", "violations", "chance", "verdict"),
         blocks=(Block(title="", rows=rows),),
         notes=(
-            f"Made by: {command}",
+            *(f"Made by: {command}" for command in commands),
             "Violations: another class returned by PREDICT at the attacked point, on fresh noise. Chance: of that "
             "many or more under Binomial(images, 2α), which holds if every certificate is sound; a run is flagged "
             f"below {FALSE_ALARM:g}.",

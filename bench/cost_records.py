@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 from bench.codec import decode_item, encode_item
 from bench.errors import ProtocolError, RecordsError
+from bench.locks import lock
 
 FILE_NAME = "records.jsonl"
 
@@ -235,7 +235,7 @@ def open_cost_file(folder: Path, header: CostHeader) -> Iterator[CostFile]:
     path = folder / FILE_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        _lock(descriptor, path)
+        lock(descriptor, path, "give another --out")
         if os.fstat(descriptor).st_size == 0:
             os.write(descriptor, encode_item(header, _HEADER))
         run, whole = _parse(path)
@@ -249,13 +249,6 @@ def open_cost_file(folder: Path, header: CostHeader) -> Iterator[CostFile]:
         yield CostFile(descriptor, run)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RecordsError(f"another process writes to {path}: wait for it, or give another --out") from error
 
 
 def read_cost_run(folder: Path) -> CostRun:

@@ -114,7 +114,7 @@ def audit(
     """Attack RUN's certified images inside their certified radius, or compare precisions or batch sizes.
 
     The run is flagged, and the exit code 1, if PREDICT contradicts more certificates than chance allows. Results
-    go to RUN/audit/.
+    go to RUN/audit/. Attacks are kept as they are made: the command, repeated or for more images, goes on from them.
     """
     from bench import audit_run
     from bench.attack import Attack

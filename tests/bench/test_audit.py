@@ -12,12 +12,13 @@ from bench.attack import Attack
 from bench.audit import Attacked, chance_of_violations
 from bench.certifying import Setup, certify_images
 from bench.config import RunConfig
-from bench.errors import UsageError
+from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.rebuild import Rebuilt
 from bench.types import ABSTAIN
 from tests import oracles, tiny
 from tests.bench.fake_runs import make_run
 
+ATTACK = Attack()
 CONFIG = RunConfig(methods=("rrcm",), sigmas=(0.25,), n0=20, n=200, radii=(0.0, 0.1))
 
 
@@ -60,18 +61,85 @@ def scope(rebuilt, **changes):
     return audit_run.scope_of(rebuilt.run, **(values | changes))
 
 
-def attacks(rebuilt):
-    return audit_run.audit_attacks(rebuilt, scope(rebuilt), Attack(), 0, lambda *progress: None)
+def attacks(rebuilt, audited=lambda *progress: None, settings=ATTACK, **changes):
+    return audit_run.audit_attacks(rebuilt, scope(rebuilt, **changes), settings, 0, audited)
+
+
+def attack_lines(folder):
+    """Return the lines of the attacks, by image."""
+    lines = (folder / "audit" / "attack.jsonl").read_text().splitlines()
+    return sorted(
+        (line for line in lines if '"kind":"attack"' in line), key=lambda line: json.loads(line)["index"]
+    )
 
 
 def test_sound_certificates_pass_and_every_attack_is_written(tmp_path):
     report = attacks(known(tmp_path, by_brightness))
     assert report.flag is None
     lines = [json.loads(line) for line in (tmp_path / "audit" / "attack.jsonl").read_text().splitlines()]
-    assert len(lines) == 4
+    assert [line["kind"] for line in lines] == ["effort", "call", *["attack"] * 4]
+    lines = lines[2:]
     assert all(0.9 * line["radius"] < line["distance"] < line["radius"] for line in lines)
     assert pd.read_csv(tmp_path / "audit" / "attack.csv")["violations"].tolist() == [0]
     assert "bench audit run" in (tmp_path / "audit" / "attack.md").read_text()
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_stopped_audit_goes_on_to_the_attacks_of_an_uninterrupted_one(tmp_path, is_cut):
+    def stop(method, sigma, done, images):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    attacks(known(tmp_path / "whole", by_brightness))
+    rebuilt, path = (
+        known(tmp_path / "stopped", by_brightness),
+        tmp_path / "stopped" / "audit" / "attack.jsonl",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        attacks(rebuilt, stop)
+    assert len(attack_lines(tmp_path / "stopped")) == 2
+    if is_cut:
+        path.write_bytes(path.read_bytes()[:-9])
+    seen = []
+    attacks(rebuilt, lambda method, sigma, done, images: seen.append(done), command="bench audit run again")
+    assert seen == ([1, 2, 3, 4] if is_cut else [2, 3, 4])
+    assert attack_lines(tmp_path / "stopped") == attack_lines(tmp_path / "whole")
+    text = (tmp_path / "stopped" / "audit" / "attack.md").read_text()
+    assert "Made by: bench audit run\n" in text
+    assert "Made by: bench audit run again\n" in text
+
+
+def test_an_audit_of_more_images_adds_them_to_the_table(tmp_path):
+    rebuilt = known(tmp_path, by_brightness)
+    for images in (3, 4, 1):
+        attacks(rebuilt, images=images)
+    assert pd.read_csv(tmp_path / "audit" / "attack.csv")["images"].tolist() == [4]
+    assert len(attack_lines(tmp_path)) == 4
+
+
+def test_an_attack_on_another_certificate_does_not_count(tmp_path):
+    attacks(known(tmp_path, by_brightness, inflate=8))
+    report = attacks(known(tmp_path, by_brightness))
+    assert report.flag is None
+    assert len(attack_lines(tmp_path)) == 8
+
+
+def test_attacks_of_another_effort_are_not_mixed(tmp_path):
+    attacks(known(tmp_path, by_brightness))
+    with pytest.raises(
+        ProtocolError, match="holds attacks with --steps 10, not 20: give 10, or delete the file"
+    ):
+        attacks(known(tmp_path, by_brightness), settings=Attack(steps=20))
+
+
+def test_an_attack_beside_another_process_is_refused(tmp_path):
+    def again(*progress):
+        with pytest.raises(
+            RecordsError, match=r"another process writes to .*attack.jsonl: wait for it, or stop it"
+        ):
+            attacks(known(tmp_path, by_brightness))
+
+    attacks(known(tmp_path, by_brightness), again)
 
 
 def test_inflated_radii_are_flagged_with_their_images(tmp_path):
