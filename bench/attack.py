@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 from bench.types import Classifier
 
 INSIDE = 1 - 1e-6
-"""Share of the radius that the attack uses, so that rounding leaves the point inside the ball."""
+"""Share of the radius that the attack uses, beside what rounding can add."""
+
+HALF_ULP = 2.0**-25
+"""Distance, at most, from a number in [0,1] to the nearest float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +90,15 @@ def _random_start(target: Target, generator: torch.Generator) -> Tensor:
 
 
 def _project(point: Tensor, target: Target) -> Tensor:
-    """Return the point pulled into the ball, then into [0,1], which brings it no farther from x."""
-    offset = point - target.x
-    scale = (INSIDE * target.radius / offset.norm().clamp_min(1e-12)).clamp_max(1.0)
-    return (target.x + scale * offset).clamp(0, 1)
+    """Return the point pulled into the ball, then into [0,1], which brings it no farther from x.
+
+    Rounding to float32 moves a point by sqrt(dimensions) HALF_ULP at most; a ball no larger than that holds x alone.
+    """
+    x = target.x.double()
+    offset = point.double() - x
+    reach = max(0.0, INSIDE * target.radius - math.sqrt(x.numel()) * HALF_ULP)
+    scale = (reach / offset.norm().clamp_min(1e-12)).clamp_max(1.0)
+    return (x + scale * offset).clamp(0, 1).float()
 
 
 def _loss(classifier: Classifier, point: Tensor, target: Target, noise: Tensor) -> Tensor:
@@ -102,6 +111,6 @@ def _gradient(classifier: Classifier, point: Tensor, target: Target, noise: Tens
     with torch.enable_grad():
         moving = point.clone().requires_grad_(True)
         loss = _loss(classifier, moving, target, noise)
-        if not loss.requires_grad:
+        if not loss.requires_grad:  # with gradients of weights alone, autograd returns None for the point
             return None
-        return torch.autograd.grad(loss, moving)[0]
+        return torch.autograd.grad(loss, moving, allow_unused=True)[0]

@@ -4,71 +4,77 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from bench.appending import append, lock
 from bench.attack import Attack
 from bench.audit import Attacked
 from bench.codec import decode_item, encode_item
-from bench.errors import ProtocolError
-from bench.locks import lock
+from bench.errors import ProtocolError, RecordsError
 from bench.types import Record
 
 FILE_NAME = "attack.jsonl"
 
+AUDIT_SCHEMA_VERSION = 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Effort(Attack):
-    """How hard each attack of the file tried, and the seed of it and of PREDICT's noise."""
+    """First line: how hard each attack of the file tried, and the seed of it and of PREDICT's noise."""
 
     seed: int
+    schema_version: int = AUDIT_SCHEMA_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
-    """A command that added the attacks in the lines below."""
+class Line(Attacked):
+    """One attack, with what it was made on and by.
 
+    Attributes:
+        subject: digest of what the certificate rests on: the classifier, and the protocol.
+        command: the command line.
+    """
+
+    subject: str
     command: str
 
 
 _FIRST = {"effort": Effort}
-_KINDS = {"call": Call, "attack": Attacked}
+_KINDS = {"attack": Line}
 
 
 class AttackLog:
-    """The file, open for appending."""
+    """The file, open for appending. Made by `open_attack_log`."""
 
-    def __init__(self, descriptor: int, items: list[Any]) -> None:
-        """Take over the descriptor's file, which holds `items` below its first line."""
-        self._descriptor, self._items = descriptor, items
+    def __init__(self, descriptor: int, path: Path, lines: list[Line]) -> None:
+        """Take over an open file, which holds `lines` below its first one."""
+        self._descriptor, self._path, self._lines = descriptor, path, lines
 
-    def append(self, item: Call | Attacked) -> None:
-        """Write one line."""
-        os.write(self._descriptor, encode_item(item, _KINDS))
-        self._items.append(item)
+    def append(self, attacked: Attacked, *, subject: str, command: str) -> None:
+        """Write one line and wait until it is on the disk.
 
-    def of(self, records: Sequence[Record]) -> dict[int, Attacked]:
-        """Return image index -> the attack on its certificate, for those of one method and sigma that were attacked.
-
-        An attack on another certificate of the image, such as one of another class or radius, is left out.
+        Raises:
+            RecordsError: it could not be written.
         """
-        certified = {
-            record.index: (record.method, record.sigma, record.predict, record.radius) for record in records
-        }
-        return {
-            item.index: item
-            for item in self._items
-            if isinstance(item, Attacked)
-            and certified.get(item.index) == (item.method, item.sigma, item.certified, item.radius)
-        }
+        line = Line(**asdict(attacked), subject=subject, command=command)
+        append(self._descriptor, self._path, encode_item(line, _KINDS))
+        self._lines.append(line)
 
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The commands that added to the file, each once."""
-        return tuple(dict.fromkeys(item.command for item in self._items if isinstance(item, Call)))
+    def of(self, records: Sequence[Record], subject: str) -> Mapping[int, Line]:
+        """Return image index -> the attack on its certificate, of one method and sigma, by ascending index.
+
+        Attacks on other certificates of these images are left out: those of another subject, class or radius.
+        """
+        certified = {one.index: (subject, one.method, one.sigma, one.predict, one.radius) for one in records}
+        found = {
+            one.index: one
+            for one in self._lines
+            if certified.get(one.index) == (one.subject, one.method, one.sigma, one.certified, one.radius)
+        }
+        return dict(sorted(found.items()))
 
 
 @contextmanager
@@ -77,7 +83,7 @@ def open_attack_log(path: Path, effort: Effort) -> Iterator[AttackLog]:
 
     Raises:
         ProtocolError: it was begun with another effort; the message names the first field.
-        RecordsError: another process writes to it, or a line is not valid.
+        RecordsError: another process writes to it, it cannot be written, or a line is not valid.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -89,20 +95,24 @@ def open_attack_log(path: Path, effort: Effort) -> Iterator[AttackLog]:
         os.truncate(path, sum(map(len, lines)))
         if not lines:
             lines = [encode_item(effort, _FIRST)]
-            os.write(descriptor, lines[0])
-        _check_effort(path, decode_item(lines[0], _FIRST, f"{path}, line 1"), effort)
-        items = [
+            append(descriptor, path, lines[0])
+        _check_effort(path, lines[0], effort)
+        found = [
             decode_item(line, _KINDS, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2)
         ]
-        yield AttackLog(descriptor, items)
+        yield AttackLog(descriptor, path, found)
     finally:
         os.close(descriptor)
 
 
-def _check_effort(path: Path, before: Effort, now: Effort) -> None:
-    for name, value in vars(before).items():
-        if value != getattr(now, name):
+def _check_effort(path: Path, line: bytes, now: Effort) -> None:
+    remedy = "delete the file to attack all anew"
+    try:
+        before: Effort = decode_item(line, _FIRST, f"{path}, line 1")
+    except RecordsError as error:
+        raise RecordsError(f"{error}: another version of bench wrote it; {remedy}") from error
+    for name, value in asdict(now).items():
+        if (old := getattr(before, name)) != value:
             raise ProtocolError(
-                f"{path} holds attacks with --{name} {value}, not {getattr(now, name)}: give {value}, or delete the "
-                "file to attack all anew"
+                f"{path} holds attacks with {name} {old}, not {value}: give {old}, or {remedy}"
             )

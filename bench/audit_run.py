@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from bench.audit import (
     changes,
     precision_variants,
 )
-from bench.audit_log import FILE_NAME, Call, Effort, open_attack_log
+from bench.audit_log import FILE_NAME, Effort, open_attack_log
 from bench.audit_tables import Finding, changes_frame, changes_table, finding, findings_table
 from bench.catalogue import nearest_hint
 from bench.errors import UsageError
@@ -87,19 +88,22 @@ def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, a
     path, effort = rebuilt.run.folder / FOLDER / FILE_NAME, Effort(**asdict(settings), seed=seed)
     header = rebuilt.run.header
     with open_attack_log(path, effort) as log:
-        log.append(Call(command=scope.command))
         for method, sigma, records in parts:
-            done = log.of(records)
+            subject = rebuilt.subject(method, sigma)
+            done = log.of(records, subject)
             left = [record for record in records if record.index not in done]
             audited(method, sigma, len(done), len(records))
             for number, one in enumerate(attack_records(rebuilt, left, settings, seed), len(done) + 1):
-                log.append(one)
+                log.append(one, subject=subject, command=scope.command)
                 audited(method, sigma, number, len(records))
+        curves = itertools.product(header.sigmas, header.methods)
         every = [
-            log.of(rebuilt.records(method, sigma)) for sigma in header.sigmas for method in header.methods
+            tuple(log.of(rebuilt.records(method, sigma), rebuilt.subject(method, sigma)).values())
+            for sigma, method in curves
         ]
-    findings = [finding(list(attacked.values()), header.alpha) for attacked in every if attacked]
-    table = findings_table(findings, log.commands)
+    findings = [finding(attacked, header.alpha) for attacked in every if attacked]
+    commands = tuple(dict.fromkeys(one.command for attacked in every for one in attacked))
+    table = findings_table(findings, commands)
     files = _write(rebuilt, {"attack.csv": _csv(findings), "attack.md": to_markdown(table)})
     return Report(table=table, files=(path, *files), flag=_flag(rebuilt, findings))
 

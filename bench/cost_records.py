@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.appending import append, lock
 from bench.codec import decode_item, encode_item
 from bench.errors import ProtocolError, RecordsError
-from bench.locks import lock
 
 FILE_NAME = "records.jsonl"
 
@@ -208,18 +208,16 @@ _FIELDS: dict[type, str] = {
 class CostFile:
     """A records file open for appending; `run` is what it holds. Made by `open_cost_file`."""
 
-    def __init__(self, descriptor: int, run: CostRun) -> None:
-        self._descriptor, self.run = descriptor, run
+    def __init__(self, descriptor: int, path: Path, run: CostRun) -> None:
+        self._descriptor, self._path, self.run = descriptor, path, run
 
     def append(self, item: Item) -> None:
         """Write the item's line and wait until it is on the disk.
 
         Raises:
-            RecordsError: a number is NaN or infinite.
+            RecordsError: a number is NaN or infinite, or the line could not be written.
         """
-        line = encode_item(item, KINDS)
-        os.write(self._descriptor, line)
-        os.fsync(self._descriptor)
+        append(self._descriptor, self._path, encode_item(item, KINDS))
         self.run = self.run.with_item(item)
 
 
@@ -237,7 +235,7 @@ def open_cost_file(folder: Path, header: CostHeader) -> Iterator[CostFile]:
     try:
         lock(descriptor, path, "give another --out")
         if os.fstat(descriptor).st_size == 0:
-            os.write(descriptor, encode_item(header, _HEADER))
+            append(descriptor, path, encode_item(header, _HEADER))
         run, whole = _parse(path)
         os.truncate(path, whole)
         for name, now in vars(header).items():
@@ -246,7 +244,7 @@ def open_cost_file(folder: Path, header: CostHeader) -> Iterator[CostFile]:
                     f"{path} was made under another {name} (then and now: {before!r} and {now!r}): "
                     "give another --out, or repeat the command that made it"
                 )
-        yield CostFile(descriptor, run)
+        yield CostFile(descriptor, path, run)
     finally:
         os.close(descriptor)
 

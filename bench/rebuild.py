@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,9 +38,19 @@ class Rebuilt:
             )
         return load_classifier(self.setup, method, sigma, checkpoint)
 
+    def subject(self, method: str, sigma: float) -> str:
+        """Return a digest of all that the certificates of one method at one sigma rest on, 64 hexadecimal digits."""
+        header = self.run.header
+        protocol = (header.dataset, header.image_shape, header.n0, header.n, header.alpha, header.seed)
+        how = (header.estimation, header.bound, header.noise_block, header.precision, header.device_type)
+        config, checkpoint = header.config, header.checkpoints.get(f"{method}/{sigma:g}")
+        options = config.get("options", {}).get(method, {})
+        parts = (checkpoint, options, config.get("compile"), header.batch_sizes.get(method))
+        return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()
+
     def at_precision(self, precision: Precision) -> Rebuilt:
-        """Return the same run with its networks at another precision."""
-        config = replace(self.setup.config, precision=precision)
+        """Return the same run with its networks at another precision, not compiled."""
+        config = replace(self.setup.config, precision=precision, compile="none")
         return replace(self, setup=replace(self.setup, config=config))
 
     def records(self, method: str, sigma: float) -> tuple[Record, ...]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bench.appending import append
 from bench.codec import decode, decode_header, encode, loads
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.quick_reading import QuickReader
@@ -103,16 +104,7 @@ class RecordsFile:
         for record in new:
             if _identity(record) in self._seen:
                 raise RecordsError(f"{self._path} already holds {_describe(record)}: certify each image once")
-        start = os.fstat(self._descriptor).st_size
-        try:
-            _write_line(self._descriptor, lines)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # a cut line that stays is repaired on resume
-                os.ftruncate(self._descriptor, start)
-            raise RecordsError(
-                f"{self._path} cannot be continued ({error}): its whole lines are kept, "
-                "and repeating the command resumes after them"
-            ) from error
+        append(self._descriptor, self._path, lines)
         self._seen.update(map(_identity, new))
 
     def close(self) -> None:
@@ -255,13 +247,6 @@ def _lock(path: Path) -> int:
         os.write(descriptor, f"{os.getpid()}\n".encode())
         on_failure.pop_all()
         return descriptor
-
-
-def _write_line(descriptor: int, line: bytes) -> None:
-    written = os.write(descriptor, line)
-    if written != len(line):
-        raise OSError(f"only {written} of {len(line)} bytes were written")
-    os.fsync(descriptor)
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

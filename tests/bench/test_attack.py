@@ -38,7 +38,7 @@ def test_a_radius_beyond_the_border_is_broken():
     assert float((point - X).flatten() @ NORMAL) < -0.5
 
 
-@pytest.mark.parametrize("radius", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("radius", [1e-7, 1e-5, 1e-3, 0.1, 1.0, 5.0])
 def test_the_point_lies_inside_the_ball_and_in_the_box(radius):
     point, _ = attacked(0.5, radius=radius)
     assert float((point - X).double().norm()) < radius
@@ -52,6 +52,29 @@ def test_without_gradients_random_points_are_tried_and_it_is_said():
     point, has_gradients = attacked(0.5, 0.4, classifier=detached, restarts=20)
     assert not has_gradients
     assert 0 < float((point - X).norm()) < 0.4
+
+
+def test_gradients_of_weights_alone_are_none_of_the_point():
+    weight = torch.ones((), requires_grad=True)
+
+    def behind_no_grad(distance):
+        return lambda x_noisy, sigma, keys=None: weight * half_space(distance)(x_noisy.detach(), sigma)
+
+    _, has_gradients = attacked(0.5, 0.4, classifier=behind_no_grad)
+    assert not has_gradients
+
+
+@pytest.mark.parametrize("radius", [1e-5, 1e-3, 0.1])
+def test_rounding_moves_no_large_image_out_of_its_ball(radius):
+    generator = torch.Generator().manual_seed(0)
+    target = Target(x=torch.rand((3, 224, 224), generator=generator), label=0, sigma=0.25, radius=radius)
+
+    def classify(x_noisy, sigma, keys=None):
+        total = x_noisy.sum((1, 2, 3))
+        return torch.stack([-total, total], 1)
+
+    point, _ = attack(classify, target, Attack(samples=1, steps=3), generator)
+    assert float((point.double() - target.x.double()).norm()) < radius
 
 
 def test_the_best_of_the_restarts_is_kept():

@@ -66,19 +66,17 @@ def attacks(rebuilt, audited=lambda *progress: None, settings=ATTACK, **changes)
 
 
 def attack_lines(folder):
-    """Return the lines of the attacks, by image."""
-    lines = (folder / "audit" / "attack.jsonl").read_text().splitlines()
-    return sorted(
-        (line for line in lines if '"kind":"attack"' in line), key=lambda line: json.loads(line)["index"]
-    )
+    """Return the attacks by image, without their commands."""
+    lines = [json.loads(line) for line in (folder / "audit" / "attack.jsonl").read_text().splitlines()[1:]]
+    return sorted(({**line, "command": ""} for line in lines), key=lambda line: line["index"])
 
 
 def test_sound_certificates_pass_and_every_attack_is_written(tmp_path):
     report = attacks(known(tmp_path, by_brightness))
     assert report.flag is None
     lines = [json.loads(line) for line in (tmp_path / "audit" / "attack.jsonl").read_text().splitlines()]
-    assert [line["kind"] for line in lines] == ["effort", "call", *["attack"] * 4]
-    lines = lines[2:]
+    assert [line["kind"] for line in lines] == ["effort", *["attack"] * 4]
+    lines = lines[1:]
     assert all(0.9 * line["radius"] < line["distance"] < line["radius"] for line in lines)
     assert pd.read_csv(tmp_path / "audit" / "attack.csv")["violations"].tolist() == [0]
     assert "bench audit run" in (tmp_path / "audit" / "attack.md").read_text()
@@ -117,17 +115,56 @@ def test_an_audit_of_more_images_adds_them_to_the_table(tmp_path):
     assert len(attack_lines(tmp_path)) == 4
 
 
-def test_an_attack_on_another_certificate_does_not_count(tmp_path):
-    attacks(known(tmp_path, by_brightness, inflate=8))
-    report = attacks(known(tmp_path, by_brightness))
-    assert report.flag is None
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"checkpoints": {"rrcm/0.25": "other"}},
+        {"config": {"options": {"rrcm": {"layernorm": True}}}},
+        {"seed": 1},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_an_attack_on_another_classifier_or_protocol_does_not_count(tmp_path, changes):
+    rebuilt = known(tmp_path, by_brightness)
+    attacks(rebuilt, command="bench audit before")
+    header = dataclasses.replace(rebuilt.run.header, **changes)
+    other = Known(run=dataclasses.replace(rebuilt.run, header=header), setup=rebuilt.setup)
+    object.__setattr__(other, "known", by_brightness)
+    attacks(other)
     assert len(attack_lines(tmp_path)) == 8
+    assert "before" not in (tmp_path / "audit" / "attack.md").read_text()
+
+
+def test_an_attack_on_another_radius_does_not_count(tmp_path):
+    attacks(known(tmp_path, by_brightness, inflate=8))
+    assert attacks(known(tmp_path, by_brightness)).flag is None
+    assert len(attack_lines(tmp_path)) == 8
+
+
+def test_a_file_of_another_version_is_refused_with_the_remedy(tmp_path):
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit" / "attack.jsonl").write_text('{"method":"rrcm"}\n')
+    with pytest.raises(
+        RecordsError, match=r"line 1, field kind .*another version of bench wrote it; delete the file"
+    ):
+        attacks(known(tmp_path, by_brightness))
+
+
+def test_a_full_disk_amid_an_audit_is_one_sentence(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    def stop(method, sigma, done, images):
+        monkeypatch.setattr("bench.appending.os.write", full)
+
+    with pytest.raises(RecordsError, match=r"attack\.jsonl cannot be continued .*No space left"):
+        attacks(known(tmp_path, by_brightness), stop)
 
 
 def test_attacks_of_another_effort_are_not_mixed(tmp_path):
     attacks(known(tmp_path, by_brightness))
     with pytest.raises(
-        ProtocolError, match="holds attacks with --steps 10, not 20: give 10, or delete the file"
+        ProtocolError, match="holds attacks with steps 10, not 20: give 10, or delete the file"
     ):
         attacks(known(tmp_path, by_brightness), settings=Attack(steps=20))
 
@@ -184,6 +221,15 @@ def test_precisions_that_the_device_lacks_are_named(tmp_path):
     assert "Unavailable: tf32 of rrcm, TF32 exists on CUDA only, this device is cpu." in text
     assert "Unavailable: compiled of rrcm, torch.compile failed here (RuntimeError)." in text
     assert pd.read_csv(tmp_path / "audit" / "precision.csv")["variant"].tolist() == ["float32", "bfloat16"]
+
+
+def test_precisions_of_a_compiled_run_are_compared_without_compiling(tmp_path):
+    rebuilt = known(tmp_path, by_brightness)
+    setup = dataclasses.replace(
+        rebuilt.setup, config=dataclasses.replace(CONFIG, compile="default", precision="bfloat16")
+    )
+    config = Rebuilt(run=rebuilt.run, setup=setup).at_precision("float32").setup.config
+    assert (config.compile, config.precision) == ("none", "float32")
 
 
 def test_a_compiled_classifier_that_is_equal_changes_nothing(tmp_path):
