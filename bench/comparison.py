@@ -94,6 +94,11 @@ class Comparison:
         """Labels with at least one record, in the order of the runs and their headers."""
         return tuple(dict.fromkeys(entry.label for entry in self.everything))
 
+    @property
+    def compares_acr(self) -> bool:
+        """False where the ACR of an entry is a lower bound only, as sequential estimation leaves it."""
+        return all(entry.estimation != "sequential" for entry in self.entries)
+
     def at_sigma(self, sigma: float) -> tuple[Entry, ...]:
         """Return the entries of one sigma."""
         return tuple(entry for entry in self.entries if entry.sigma == sigma)

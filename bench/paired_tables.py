@@ -80,6 +80,8 @@ def assured_frame(comparison: Comparison) -> pd.DataFrame:
 def gap_frame(runs: Sequence[Run], comparison: Comparison) -> pd.DataFrame:
     """Return the gaps between trainings, one row per (sigma, method, radius or ACR), unrounded; perhaps empty.
 
+    The ACR is left out where `Comparison.compares_acr` is False.
+
     Trainings are checkpoints of one method at one sigma that differ between the runs. Columns: sigma, method,
     trainings (how many), images, quantity ("certified accuracy" or "ACR"), radius (NaN for the ACR), lowest,
     highest, gap.
@@ -87,6 +89,8 @@ def gap_frame(runs: Sequence[Run], comparison: Comparison) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (sigma, method), entries in _trainings(runs, comparison).items():
         for gap in training_gaps([entry.records for entry in entries], comparison.radii):
+            if gap.radius is None and not comparison.compares_acr:
+                continue
             quantity = "ACR" if gap.radius is None else "certified accuracy"
             rows.append(
                 {"sigma": sigma, "method": method, "trainings": len(entries)}
@@ -144,10 +148,11 @@ def assured_table(frame: pd.DataFrame) -> Table:
 
 def gap_table(frame: pd.DataFrame) -> Table:
     """Return the printed table of a `gap_frame` that is not empty: a block per sigma."""
-    radii = sorted(set(frame["radius"].dropna()))
+    radii, acr = sorted(set(frame["radius"].dropna())), bool((frame["quantity"] == "ACR").any())
     return Table(
-        caption="Between trainings of one method: lowest and highest certified accuracy (%), and ACR",
-        headers=("method", "trainings", *(f"{radius:.2f}" for radius in radii), "ACR"),
+        caption="Between trainings of one method: lowest and highest certified accuracy (%)"
+        + (", and ACR" if acr else ""),
+        headers=("method", "trainings", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
         blocks=tuple(
             Block(
                 title=f"σ = {sigma:g} ({part['images'].iloc[0]} images)", rows=tuple(_gap_rows(part, radii))
@@ -246,12 +251,12 @@ def _assured_rows(part: pd.DataFrame, radii: Sequence[float]) -> Iterable[tuple[
 def _gap_rows(part: pd.DataFrame, radii: Sequence[float]) -> Iterable[tuple[Cell, ...]]:
     for method, rows in part.groupby("method", sort=False):
         by_radius = rows.set_index("radius")
-        acr_row = rows[rows["quantity"] == "ACR"].iloc[0]
+        acr = (row for _, row in rows[rows["quantity"] == "ACR"].iterrows())
         yield (
             Cell(text=str(method)),
-            Cell(text=str(acr_row["trainings"])),
+            Cell(text=str(rows["trainings"].iloc[0])),
             *(Cell(text=_range(by_radius.loc[radius], format_percent)) for radius in radii),
-            Cell(text=_range(acr_row, lambda value: format_radius(value, 3))),
+            *(Cell(text=_range(row, lambda value: format_radius(value, 3))) for row in acr),
         )
 
 

@@ -87,8 +87,10 @@ def normal(seed: int, shape: tuple[int, ...], device: torch.device, generate: Ge
     count = math.prod(shape)
     position = torch.arange((count + 1) // 2, device=device)
     zero = torch.zeros_like(position)
-    key = torch.tensor([seed & _MASK, seed >> 32], device=device)
-    w0, w1, w2, _ = generate((position & _MASK, position >> 32, zero, zero), (key[0], key[1]))
+    key = tuple(  # filled on the device: a copy from the host would wait for all that it still has to do
+        torch.full((), word, dtype=torch.int64, device=device) for word in (seed & _MASK, seed >> 32)
+    )
+    w0, w1, w2, _ = generate((position & _MASK, position >> 32, zero, zero), key)
     uniform = ((w0 << 21 | w1 >> 11).double() + 0.5) / 2.0**53
     length = (-2 * uniform.log()).sqrt().float()
     angle = (w2.double() * (2 * math.pi / 2.0**32)).float()

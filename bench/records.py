@@ -202,6 +202,11 @@ def _check_resumable(path: Path, old: RunHeader, new: RunHeader) -> None:
     pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
     if set(old.indices) <= set(new.indices):
         pairs = [pair for pair in pairs if pair[0] != "indices"]
+    before, now = (header.config.get("options", {}) for header in (old, new))
+    pairs += [
+        (f"configuration of {method}", before.get(method, {}), now.get(method, {}))
+        for method in sorted({*old.methods} & {*new.methods})
+    ]
     for key in sorted(old.checkpoints.keys() & new.checkpoints.keys()):
         pairs.append((f"the checkpoint of {key}", old.checkpoints[key], new.checkpoints[key]))
     for name, before, now in pairs:

@@ -14,6 +14,8 @@ from bench.markup import Block, Cell, Table, format_percent, format_radius
 from bench.trainings import Estimate, at_radius, certified_radius, estimate, scores, variant_of
 from bench.types import Run
 
+NO_ACR = "No ACR: sequential estimation leaves it a lower bound, which is not compared."
+
 Variants = dict[str, list[Entry]]
 """Variant -> its trainings."""
 
@@ -21,7 +23,7 @@ Variants = dict[str, list[Entry]]
 def variants_frame(runs: Sequence[Run], comparison: Comparison, reference: str) -> pd.DataFrame:
     """Return means over trainings, and differences to the reference, one row per (sigma, method, variant, radius).
 
-    Radii that no certificate reaches are left out.
+    Radii that no certificate reaches are left out, and so is the ACR where `Comparison.compares_acr` is False.
     Columns: sigma, method, variant, trainings, images, quantity ("certified accuracy" or "ACR"), radius (NaN for the
     ACR), mean with low, high, then difference with difference_low, difference_high (empty for the reference), and
     covers_trainings (False where a variant has one training, so that the interval is over images alone).
@@ -37,7 +39,7 @@ def variants_frame(runs: Sequence[Run], comparison: Comparison, reference: str) 
     reach = max(record.radius for entry in comparison.entries for record in entry.records)
     radii = [radius for radius in comparison.radii if radius <= reach]
     for (sigma, method), variants in variants_of(runs, comparison, reference).items():
-        for radius in (*radii, None):
+        for radius in (*radii, None) if comparison.compares_acr else radii:
             score = certified_radius if radius is None else at_radius(radius)
             values = {
                 name: scores([one.records for one in entries], score) for name, entries in variants.items()
@@ -56,7 +58,7 @@ def variants_frame(runs: Sequence[Run], comparison: Comparison, reference: str) 
 
 def variants_table(frame: pd.DataFrame, reference: str) -> Table:
     """Return the printed table of a `variants_frame`: a block per sigma and method, two rows per variant."""
-    radii = sorted(set(frame["radius"].dropna()))
+    radii, acr = sorted(set(frame["radius"].dropna())), has_acr(frame)
     blocks = tuple(
         Block(
             title=f"σ = {sigma:g}: {method} ({part['images'].iloc[0]} images)",
@@ -65,17 +67,23 @@ def variants_table(frame: pd.DataFrame, reference: str) -> Table:
         for (sigma, method), part in frame.groupby(["sigma", "method"], sort=False)
     )
     return Table(
-        caption="Variants over their trainings: mean certified accuracy (%), and ACR",
-        headers=("variant", "trainings", *(f"{radius:.2f}" for radius in radii), "ACR"),
+        caption=f"Variants over their trainings: mean certified accuracy (%){', and ACR' if acr else ''}",
+        headers=("variant", "trainings", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
         blocks=blocks,
         notes=(
             "Mean over the trainings; 95% intervals hold both what other images and what other trainings would "
             "change (crossed random effects, Student's t), or only images where a variant was trained once. They "
             "are not corrected for the number of columns.",
-            f"Second rows: difference to {reference!r} in points (ACR: in pixel units); bold where its interval "
-            "leaves out zero.",
+            f"Second rows: difference to {reference!r} in points{' (ACR: in pixel units)' if acr else ''}; bold where "
+            "its interval leaves out zero.",
+            *([] if acr else [NO_ACR]),
         ),
     )
+
+
+def has_acr(frame: pd.DataFrame) -> bool:
+    """Return whether a frame with a column `quantity` holds the ACR."""
+    return bool((frame["quantity"] == "ACR").any())
 
 
 def variants_of(
@@ -132,20 +140,27 @@ def _columns(mean: Estimate, against: Estimate | None) -> dict[str, Any]:
 def _rows(part: pd.DataFrame, radii: Sequence[float], reference: str) -> Iterator[tuple[Cell, ...]]:
     for variant, rows in part.groupby("variant", sort=False):
         by_radius = rows.set_index("radius")
-        acr = rows[rows["quantity"] == "ACR"].iloc[0]
         accuracies = [by_radius.loc[radius] for radius in radii]
+        acr = [row for _, row in rows[rows["quantity"] == "ACR"].iterrows()]
         yield (
             Cell(text=str(variant)),
-            Cell(text=str(acr["trainings"])),
+            Cell(text=str(rows["trainings"].iloc[0])),
             *(_mean(row) for row in accuracies),
-            Cell(
-                text=format_radius(acr["mean"], 3),
-                interval=(format_radius(acr["low"], 3), format_radius(acr["high"], 3)),
-            ),
+            *(_mean_radius(row) for row in acr),
         )
         if variant != reference:
-            differences = (*(_difference(row, 100, ".1f") for row in accuracies), _difference(acr, 1, ".3f"))
+            differences = (
+                *(_difference(row, 100, ".1f") for row in accuracies),
+                *(_difference(row, 1, ".3f") for row in acr),
+            )
             yield Cell(text=f"- {reference}"), Cell(text=""), *differences
+
+
+def _mean_radius(row: Any) -> Cell:
+    return Cell(
+        text=format_radius(row["mean"], 3),
+        interval=(format_radius(row["low"], 3), format_radius(row["high"], 3)),
+    )
 
 
 def _mean(row: Any) -> Cell:

@@ -287,6 +287,21 @@ def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
     assert (tmp_path / FILE_NAME).read_bytes() == content
 
 
+def test_resuming_with_other_options_of_a_method_is_refused_and_those_of_a_new_one_are_added(tmp_path):
+    def header(methods, **options):
+        return dataclasses.replace(HEADER, methods=methods, config={"options": options})
+
+    content = write(tmp_path, record(), header=header(("rrcm",), rrcm={"votes": 1}))
+    for options in ({"rrcm": {"votes": 4}}, {}):
+        with pytest.raises(
+            ProtocolError, match=r"another configuration of rrcm \(then and now: {'votes': 1} and "
+        ):
+            write(tmp_path, header=header(("rrcm", "dds"), **options))
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+    write(tmp_path, header=header(("rrcm", "dds"), rrcm={"votes": 1}, dds={"votes": 4}))
+    assert read_run(tmp_path).header.config["options"] == {"rrcm": {"votes": 1}, "dds": {"votes": 4}}
+
+
 @pytest.mark.parametrize(
     ("indices", "message"),
     [

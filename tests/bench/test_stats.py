@@ -173,6 +173,24 @@ def test_confidence_sequence_covers_at_all_counts_at_once(p):
     assert 0.002 < oracles.probability_of_ever(misses, 150, p) <= 0.1
 
 
+@pytest.mark.parametrize("failures", [0, 1, 50, 10_000])
+def test_many_draws_leave_the_sequence_on_the_safe_side(failures):
+    mpmath = pytest.importorskip("mpmath")
+    n, alpha = 10**7, 0.0005
+    tails = stats.sequence_tails(n - failures, n, alpha)
+
+    def log_evidence(tail):
+        """Return log M_n with 40 digits."""
+        with mpmath.workdps(40):
+            k, p = mpmath.mpf(n - failures), mpmath.mpf(tail)
+            beta = mpmath.log(mpmath.beta(k + 0.5, failures + mpmath.mpf("0.5")) / mpmath.beta(0.5, 0.5))
+            return float(beta - k * mpmath.log(1 - p) - (failures * mpmath.log(p) if failures else 0))
+
+    for tail, inward in zip(tails, (1 + 1e-6, 1 - 1e-6), strict=True):
+        if tail > 0:
+            assert log_evidence(tail) >= math.log(1 / alpha) > log_evidence(tail * inward)
+
+
 @pytest.mark.parametrize("u", [-0.1, 1.1])
 def test_impossible_uniform_is_refused(u):
     with pytest.raises(ValueError, match=r"uniform must lie in \[0,1\], got"):

@@ -8,9 +8,10 @@ import pytest
 from bench.comparison import compare
 from bench.errors import RecordsError, UsageError
 from bench.paired_run import compare_runs
+from bench.paired_tables import gap_frame, gap_table
 from bench.records import write_run
 from bench.trainings import at_radius, certified_radius, estimate, scores, variant_of
-from bench.trainings_tables import variants_frame
+from bench.trainings_tables import variants_frame, variants_table
 from tests.bench.fake_runs import make_record, make_run
 from tests.bench.test_paired_run import trained
 from tests.tiny import bench
@@ -87,6 +88,15 @@ def test_a_variant_trained_once_says_that_its_interval_is_over_images_alone():
     runs = made_runs(NAMES[:3])
     frame = variants_frame(runs, compare(runs), "plain").groupby("variant")["covers_trainings"].all()
     assert dict(frame) == {"plain": True, "changed": False}
+
+
+def test_the_lower_bounds_that_sequential_estimation_leaves_of_the_acr_are_not_compared():
+    runs = [replace(run, header=replace(run.header, estimation="sequential")) for run in made_runs()]
+    for frame in (variants_frame(runs, compare(runs), "plain"), gap_frame(runs, compare(runs))):
+        assert set(frame["quantity"]) == {"certified accuracy"}
+    for table in (variants_table(variants_frame(runs, compare(runs), "plain"), "plain"), gap_table(frame)):
+        assert "ACR" not in (table.caption, *table.headers)
+        assert {len(row) for block in table.blocks for row in block.rows} == {len(table.headers)}
 
 
 def test_what_is_no_training_of_its_own_or_has_no_reference_is_refused():
