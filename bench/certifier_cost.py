@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import cost, hardware, smoothing
 from bench.certifying import Setup, load_classifier, protocol_of, require_checkpoint
 from bench.cost import Contender, Quartiles
-from bench.markup import Block, Cell, Table, format_significant, to_markdown
+from bench.errors import UsageError
+from bench.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
 from bench.runner import choose_batch_sizes
 from bench.smoothing import Protocol
-from bench.types import Classifier
+from bench.types import Classifier, Precision
 
 FORWARD, CERTIFIER, REFERENCE = "forward", "certifier", "reference"
 
@@ -44,7 +46,13 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class CertifierCost:
-    """Samples per second of the bare forward pass, the certifier and the reference loop, and paired ratios."""
+    """Samples per second of the bare forward pass, the certifier and the reference loop, and paired ratios.
+
+    Attributes:
+        flops: operations of one sample, a multiplication and an addition counting as two.
+        precision, reference: arithmetic of the certifier with the forward pass, and of the reference loop.
+        peak: operations per second that the device can do at most at `precision`; None where it is not known.
+    """
 
     method: str
     sigma: float
@@ -54,18 +62,38 @@ class CertifierCost:
     rates: dict[str, Quartiles]
     over_forward: Quartiles
     over_reference: Quartiles
+    flops: int
+    precision: Precision
+    reference: Precision
+    peak: float | None
+
+    @property
+    def flops_per_second(self) -> float:
+        """Operations per second of the certifier, its median."""
+        return self.flops * self.rates[CERTIFIER].median
 
 
-def certifier_cost(setup: Setup, method: str, repetitions: int) -> CertifierCost:
+def certifier_cost(
+    setup: Setup, method: str, repetitions: int, reference: Precision | None = None
+) -> CertifierCost:
     """Return what the certifier costs for one method at the configuration's first sigma.
 
     The three are timed in the same rounds, each round one certificate of n0 + n samples.
 
+    Args:
+        reference: precision of the reference loop, which is never compiled; None: the configuration's.
+
     Raises:
         CheckpointError: the method has no checkpoint yet.
+        UsageError: the estimation is not fixed, so that a certificate may take fewer samples.
     """
     config, sigma = setup.config, setup.config.sigmas[0]
+    if config.estimation != "fixed":
+        raise UsageError(
+            f"estimation is {config.estimation}, which draws fewer samples than are counted here: leave it fixed"
+        )
     checkpoint = require_checkpoint(setup, method, sigma)
+    plain = replace(config, precision=reference or config.precision, compile="none")
     subject = Subject(
         classifier=load_classifier(setup, method, sigma, checkpoint),
         x=setup.split.images[setup.indices[0]].to(setup.device),
@@ -74,10 +102,14 @@ def certifier_cost(setup: Setup, method: str, repetitions: int) -> CertifierCost
         batch_size=choose_batch_sizes(setup, {(method, sigma): checkpoint})[method],
         num_classes=setup.split.task.num_classes,
     )
+    other = subject
+    if plain != config:
+        loaded = load_classifier(replace(setup, config=plain), method, sigma, checkpoint)
+        other = replace(subject, classifier=loaded)
     works = {
         FORWARD: bare_forward(subject),
         CERTIFIER: whole_certifier(subject),
-        REFERENCE: plain_loop(subject),
+        REFERENCE: plain_loop(other),
     }
     contenders = [_contender(name, work, subject, setup) for name, work in works.items()]
     measured = cost.measure(
@@ -97,7 +129,19 @@ def certifier_cost(setup: Setup, method: str, repetitions: int) -> CertifierCost
         rates={name: cost.quartiles(subject.samples / value) for name, value in seconds.items()},
         over_forward=cost.quartiles(seconds[FORWARD] / seconds[CERTIFIER]),
         over_reference=cost.quartiles(seconds[REFERENCE] / seconds[CERTIFIER]),
+        flops=_flops(other),
+        precision=config.precision,
+        reference=plain.precision,
+        peak=hardware.peak_flops(hardware.device_name(setup.device), config.precision),
     )
+
+
+@torch.no_grad()
+def _flops(subject: Subject) -> int:
+    keys = torch.zeros(1, dtype=torch.int64, device=subject.x.device)
+    with FlopCounterMode(display=False) as counter:
+        subject.classifier(subject.x[None], subject.sigma, keys)
+    return counter.get_total_flops()
 
 
 def _contender(name: str, work: Callable[[], object], subject: Subject, setup: Setup) -> Contender:
@@ -186,6 +230,11 @@ def _row(one: CertifierCost) -> dict[str, Any]:
         "batch_size": one.batch_size,
         "samples": one.samples,
         "repetitions": one.repetitions,
+        "precision": one.precision,
+        "reference_precision": one.reference,
+        "flops_per_sample": one.flops,
+        "certifier_flops_per_second": one.flops_per_second,
+        "share_of_peak": None if one.peak is None else one.flops_per_second / one.peak,
     }
     named = {f"{name}_samples_per_second": rate for name, rate in one.rates.items()}
     named |= {"certifier_over_forward": one.over_forward, "certifier_over_reference": one.over_reference}
@@ -195,28 +244,35 @@ def _row(one: CertifierCost) -> dict[str, Any]:
     return row
 
 
-def cost_table(costs: Sequence[CertifierCost], command: str, device: str, precision: str) -> Table:
+def cost_table(costs: Sequence[CertifierCost], command: str, device: str) -> Table:
     """Return one row per method."""
+    first = costs[0]
     rows = tuple(
         (
             Cell(text=one.method),
             *(_cell(one.rates[name]) for name in (FORWARD, CERTIFIER, REFERENCE)),
             _cell(one.over_forward),
             _cell(one.over_reference),
+            Cell(text=format_significant(one.flops_per_second / 1e12)),
+            Cell(text="–" if one.peak is None else format_percent(one.flops_per_second / one.peak)),
         )
         for one in costs
     )
     return Table(
         caption="Throughput of the certifier (samples/s)",
-        headers=("method", "(a) forward pass", "(b) certifier", "(c) plain loop", "(b)/(a)", "(b)/(c)"),
+        headers=(
+            *("method", "(a) forward pass", "(b) certifier", "(c) plain loop", "(b)/(a)", "(b)/(c)"),
+            *("(b) TFLOP/s", "of the peak (%)"),
+        ),
         blocks=(Block(title="", rows=rows),),
         notes=(
             f"Made by: {command}",
-            f"{device}, {precision}, {costs[0].samples:,} samples per certificate, batches of "
-            f"{', '.join(str(size) for size in sorted({one.batch_size for one in costs}))}, "
-            f"{costs[0].repetitions} interleaved repetitions; median [quartiles], ratios paired by repetition.",
+            f"{device}, {first.precision}, (c) {first.reference}, {first.samples:,} samples per certificate, batches "
+            f"of {', '.join(str(size) for size in sorted({one.batch_size for one in costs}))}, "
+            f"{first.repetitions} interleaved repetitions; median [quartiles], ratios paired by repetition.",
             "(a): the network alone on a ready-made noisy batch. (b): noise, network, counts and bound. (c): a plain "
-            "loop that copies every batch's classes to the host and counts them in Python.",
+            "loop that copies every batch's classes to the host and counts them in Python. TFLOP/s: of the network's "
+            "matrix products, convolutions and attention; the peak is the data sheet's, where the device is known.",
         ),
     )
 

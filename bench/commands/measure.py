@@ -14,6 +14,7 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.cost_request import Request
+    from bench.types import Precision
 
 
 @click.command()
@@ -48,8 +49,21 @@ if TYPE_CHECKING:
     help="Compare the methods of a finished run at equal certified accuracy.",
 )
 @click.option("--radius", type=float, default=0.5, show_default=True, help="L2 radius for --run.")
+@click.option(
+    "--reference-precision",
+    "reference",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    help="Precision of the plain loop beside --certifier; default: --precision.",
+)
 @click.option("--report", is_flag=True, help="Only make tables and figures again from the records in --out.")
-def cost(certifier: bool, report: bool, run_folder: Path | None, folder: Path | None, **given: Any) -> None:
+def cost(
+    certifier: bool,
+    report: bool,
+    run_folder: Path | None,
+    folder: Path | None,
+    reference: Precision | None,
+    **given: Any,
+) -> None:
     """Measure what methods cost on this machine beside each other, with random weights.
 
     --n and --precision may list several values. Repeating an interrupted command continues it. With --run, join the
@@ -59,7 +73,8 @@ def cost(certifier: bool, report: bool, run_folder: Path | None, folder: Path | 
     _refuse_options_of_other_modes(click.get_current_context())
     own = {name: given.pop(name) for name in _OWN}
     if certifier:
-        _certifier(own["preset"], {**given, "sigmas": own["sigma"]}, own["repetitions"], folder)
+        options = {**given, "sigmas": own["sigma"]}
+        _certifier(own["preset"], options, own["repetitions"], reference, folder)
         return
     if run_folder is not None:
         _equal_accuracy(run_folder, own["radius"], folder or run_folder)
@@ -96,10 +111,10 @@ def _refuse_options_of_other_modes(context: click.Context) -> None:
     if mode in _ONLY:
         allowed = {mode, *_ONLY[mode]}
     else:
-        allowed = {*flags} - {*(("radius",) if mode is None else _NOT_OF_CERTIFIER)}
+        allowed = {*flags} - {*(("radius", "reference") if mode is None else _NOT_OF_CERTIFIER)}
     wrong = [flag for name, flag in flags.items() if name in given - allowed]
     if wrong:
-        chosen = "bench cost without --run" if mode is None else flags[mode]
+        chosen = "bench cost without --run or --certifier" if mode is None else flags[mode]
         raise UsageError(
             f"{chosen} does not take {', '.join(wrong)}: leave {'it' if len(wrong) == 1 else 'them'} out"
         )
@@ -160,7 +175,9 @@ def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
     click.echo(f"Written: {', '.join(map(str, written))}")
 
 
-def _certifier(preset: str, options: dict[str, Any], repetitions: int, folder: Path | None) -> None:
+def _certifier(
+    preset: str, options: dict[str, Any], repetitions: int, reference: Precision | None, folder: Path | None
+) -> None:
     config = resolve(preset, options)
     from bench import certifier_cost
     from bench.certifying import prepare
@@ -168,10 +185,12 @@ def _certifier(preset: str, options: dict[str, Any], repetitions: int, folder: P
     from bench.hardware import device_name
 
     setup = prepare(config)
-    measured = (certifier_cost.certifier_cost(setup, method, repetitions) for method in config.methods)
+    measured = (
+        certifier_cost.certifier_cost(setup, method, repetitions, reference) for method in config.methods
+    )
     costs = list(track(measured, "certifier", len(config.methods)))
     device = device_name(setup.device)
-    table = certifier_cost.cost_table(costs, command_line(), device, config.precision)
+    table = certifier_cost.cost_table(costs, command_line(), device)
     print_table(table)
     written = certifier_cost.write_costs(costs, table, folder or certifier_cost.default_folder(device))
     click.echo(f"Written: {', '.join(map(str, written))}")

@@ -1,5 +1,7 @@
 """The certifier's own cost: all three works classify the same number of samples, and ratios are paired."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -79,6 +81,34 @@ def test_the_real_measurement_gives_positive_rates(commands, tmp_path, monkeypat
     options = (*commands, "--repetitions", "2", "--out", tmp_path / "out")
     assert bench(monkeypatch, "cost", "--certifier", *options) == 0
     assert (pd.read_csv(tmp_path / "out" / "certifier.csv").filter(like="median") > 0).all(axis=None)
+
+
+def test_operations_and_both_precisions_are_told(commands, tmp_path, monkeypatch):
+    options = (*commands, "--repetitions", "1", "--out", tmp_path / "out")
+    assert bench(monkeypatch, "cost", "--certifier", *options) == 0
+    precise = pd.read_csv(tmp_path / "out" / "certifier.csv").iloc[0]
+    low = ("--precision", "bfloat16", "--reference-precision", "float32")
+    assert bench(monkeypatch, "cost", "--certifier", *options, *low) == 0
+    row = pd.read_csv(tmp_path / "out" / "certifier.csv").iloc[0]
+    assert (row["precision"], row["reference_precision"]) == ("bfloat16", "float32")
+    assert row["flops_per_sample"] == precise["flops_per_sample"] > 1e5
+    rate = row["certifier_samples_per_second_median"]
+    assert row["certifier_flops_per_second"] == pytest.approx(rate * row["flops_per_sample"])
+
+
+@pytest.mark.parametrize("estimation", ["skip-wrong", "sequential"])
+def test_estimation_that_draws_fewer_samples_is_refused(commands, tmp_path, monkeypatch, capsys, estimation):
+    options = (*commands, "--estimation", estimation, "--out", tmp_path / "out")
+    assert bench(monkeypatch, "cost", "--certifier", *options) == 2
+    assert (
+        f"estimation is {estimation}, which draws fewer samples than are counted" in capsys.readouterr().err
+    )
+
+
+def test_operations_of_a_sample_are_those_of_a_hand_count():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    one = replace(subject([]), classifier=lambda x_noisy, sigma, keys=None: network(x_noisy))
+    assert certifier_cost._flops(one) == 2 * 16 * 2
 
 
 def test_the_folder_is_named_after_the_device():
