@@ -68,19 +68,20 @@ def save_checkpoint(
 ) -> None:
     """Write tensors with their configuration and provenance as one safetensors file, at once or not at all.
 
-    Floating-point tensors are stored as `dtype`. Of several processes that train together the first one writes.
+    Floating-point tensors are stored as `dtype`. Of several processes that train together the first one writes, and
+    all return when the file is there.
     """
-    if not processes.is_first():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {
-        name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
-        for name, value in tensors.items()
-    }
-    content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    if processes.is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain = {
+            name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+            for name, value in tensors.items()
+        }
+        content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    processes.meet()
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

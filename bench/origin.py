@@ -1,4 +1,4 @@
-"""What tells one training from another: its seed, its recipe, and the weights that it starts from."""
+"""What tells one training from another: its seed, its recipe, its images, and the weights that it starts from."""
 
 from __future__ import annotations
 
@@ -6,22 +6,40 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bench.recipes import Recipe, trained_options
+from bench.types import Split
 
 LIMITS = ("patience", "evaluate_every", "nonfinite_limit")
 """Options that say when a training ends and is looked at; a training may go on under others."""
 
-START = "starting weights"
+START, IMAGES = "starting weights", "training images"
+
+SHOWN = 16
+"""Images whose pixels stand for all: reading every file of a large data set would take hours."""
 
 
-def origin(seed: int, recipe: Recipe, start: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return plain values, equal for two trainings that go the same way; max_steps counts where the rate follows it."""
+def origin(seed: int, recipe: Recipe, start: Mapping[str, Tensor], images: str) -> dict[str, Any]:
+    """Return plain values, equal for two trainings that go the same way; max_steps counts where the rate follows it.
+
+    Args:
+        start: the weights that the training starts from.
+        images: digest of what it trains on; see `digest_of_images`.
+    """
     options = {name: value for name, value in trained_options(recipe).items() if name not in LIMITS}
     steps = options.pop("max_steps")
     horizon = {"max_steps": steps} if recipe.schedule == "cosine" and recipe.cosine_steps == 0 else {}
-    return {"seed": seed, **options, **horizon, START: digest(start)}
+    return {"seed": seed, **options, **horizon, IMAGES: images, START: digest(start)}
+
+
+def digest_of_images(split: Split, indices: Tensor) -> str:
+    """Return the SHA-256 of the labels and places of the images trained on, and of the pixels of SHOWN of them."""
+    shown = indices[:: max(1, len(indices) // SHOWN)][:SHOWN].tolist()
+    pixels = {f"image {index}": split.images[index] for index in shown}
+    labels = torch.tensor([split.labels[index] for index in indices.tolist()])
+    return digest({"indices": indices, "labels": labels, **pixels})
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -40,5 +58,5 @@ def difference(state: Any, expected: Mapping[str, Any]) -> str:
         if name not in saved:
             return f"it does not say its {name}"
         if saved[name] != value:
-            return f"other {START}" if name == START else f"{name} {saved[name]} instead of {value}"
+            return f"other {name}" if name in (START, IMAGES) else f"{name} {saved[name]} instead of {value}"
     return ""

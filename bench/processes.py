@@ -58,6 +58,12 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def meet() -> None:
+    """Return when every process has come here."""
+    if count() > 1:
+        dist.barrier()
+
+
 def share(items: Tensor) -> Tensor:
     """Return this process's consecutive part of a batch's items (B, ...), (B/W, ...).
 

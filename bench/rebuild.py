@@ -12,6 +12,7 @@ from bench.certifying import Setup, load_classifier, prepare, require_checkpoint
 from bench.config import RunConfig, validate
 from bench.errors import CheckpointError
 from bench.overrides import override
+from bench.recertify import DRAWN
 from bench.registry import methods
 from bench.types import Classifier, Precision, Record, Run
 
@@ -69,7 +70,8 @@ def rebuild(run: Run, *, data_dir: Path | None = None, zoo: Path | None = None) 
     Raises:
         DataError, UsageError: the data or the device is not there, or the header holds unknown settings.
     """
-    config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
+    settings = {name: value for name, value in run.header.config.items() if name != DRAWN}
+    config = override(RunConfig(), settings, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
     config = replace(config, device=run.header.device_type)  # type: ignore[arg-type]
     return Rebuilt(run=run, setup=prepare(validate(config, methods())))

@@ -13,6 +13,9 @@ from bench.noise import image_uniform, stable_seed
 from bench.stats import radius
 from bench.types import ABSTAIN, Bound, CostRecord, Estimation, Record, Run, RunHeader
 
+DRAWN = "drawn_n"
+"""Setting in the header of a run of fewer samples than were drawn: how many those were."""
+
 Counts = tuple[tuple[int, int], ...]
 
 
@@ -51,11 +54,16 @@ def recertify(run: Run, level: Level, command: str) -> Run:
             alpha=level.alpha,
             n=level.n,
             bound=level.bound,
-            config=header.config | dataclasses.asdict(level),
+            config=header.config | dataclasses.asdict(level) | _drawn(header, level),
         ),
         records=tuple(_recertified(record, header, level) for record in run.records),
         costs=tuple(_rescaled(measured, header.n0 + level.n) for measured in run.costs),
     )
+
+
+def _drawn(header: RunHeader, level: Level) -> dict[str, int]:
+    drawn = header.config.get(DRAWN, header.n)
+    return {DRAWN: drawn} if level.n < drawn else {}
 
 
 def _check(header: RunHeader, level: Level) -> None:

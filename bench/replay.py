@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench.certifying import certify_images
 from bench.errors import UsageError
 from bench.rebuild import Rebuilt
+from bench.recertify import DRAWN
 from bench.types import Record
 
 COMPARED = ("label", "predict", "radius", "counts_selection", "counts_estimation", "samples", "uniform")
@@ -34,9 +35,14 @@ def replay(
         method, sigma: only this method, only this sigma.
 
     Raises:
-        UsageError: the run holds no such record.
+        UsageError: the run holds no such record, or a random part of the samples that were drawn.
         CheckpointError: a checkpoint is missing, or another one than the run's.
     """
+    if (drawn := rebuilt.run.header.config.get(DRAWN)) is not None:
+        raise UsageError(
+            f"{rebuilt.run.folder} holds a random part of the {drawn} samples that were drawn: replay the run that it "
+            "was recertified from"
+        )
     records = [
         record
         for record in rebuilt.run.records

@@ -31,6 +31,7 @@ MODES: tuple[tuple[Estimation, Bound], ...] = (
     ("fixed", "randomised"),
     ("skip-wrong", "clopper-pearson"),
     ("sequential", "clopper-pearson"),
+    ("sequential", "randomised"),
 )
 """(estimation, bound) that are tested."""
 

@@ -24,7 +24,7 @@ from bench.checkpoints import load_torch_file
 from bench.curves import Look
 from bench.errors import CheckpointError, NumericalError
 from bench.hardware import device_name
-from bench.origin import difference, origin
+from bench.origin import difference, digest_of_images, origin
 from bench.recipes import Recipe, average_decay, rate_scale
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -102,7 +102,7 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
 
     Raises:
         NumericalError: the loss or its gradient was not finite too often; the message names the step.
-        CheckpointError: the saved state is of another training: its seed, recipe or first weights (job.again
+        CheckpointError: the saved state is of another training: its seed, recipe, images or first weights (job.again
             puts this one in its place).
     """
     with closing(Loader(job, recipe.batch_size)) as loader:
@@ -136,7 +136,8 @@ class _Fit:
         _lay_out(objective.network, job.device)
         _lay_out(objective.companions, job.device)
         self.network = objective.network
-        self.origin = origin(job.seed, recipe, self.network.state_dict())
+        images = digest_of_images(job.split, job.train_indices)
+        self.origin = origin(job.seed, recipe, self.network.state_dict(), images)
         processes.share_statistics(self.network)
         processes.share_statistics(objective.companions)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()

@@ -3,20 +3,23 @@
 import dataclasses
 import math
 import sys
+import time
 from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save
 from torch import nn
 
-from bench import curves, processes
+from bench import checkpoints, curves, processes, registry
 from bench.batches import Loader
 from bench.errors import UsageError
 from bench.train import Recipe, Supervised, fit
+from rrcm import model
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.losses import Views, consistency_loss, contrastive_loss, info_nce
-from tests.tiny import bench, job
+from tests.tiny import OPTIONS, TASK, bench, job
 
 SIZES = EncoderConfig(
     image_size=8, patch_size=4, in_channels=1, embed_dim=16, depth=1, num_heads=2, hidden_dim=8, output_dim=8
@@ -89,6 +92,20 @@ def refusal(folder):
     return str(refused.value)
 
 
+def both_stages(folder):
+    """Return what pre-training and fine-tuning in one call make, the first process writing slowly."""
+
+    def slowly(*arguments):
+        time.sleep(0.5)
+        return save(*arguments)
+
+    checkpoints.save = slowly
+    job_of_both = job(folder / "both")
+    config = registry.configure("rrcm", TASK, 0.5, OPTIONS["rrcm"])
+    model.train(config, job_of_both)
+    return load_file(job_of_both.folder / model.checkpoint_name(config))
+
+
 def work(rank, folder):
     """Be one of two processes, and write down what it found."""
     torch.set_num_threads(1)
@@ -102,6 +119,7 @@ def work(rank, folder):
         "training": training(folder),
         "draws": draws(folder),
         "refusal": refusal(folder),
+        "stages": both_stages(folder),
     }
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -131,6 +149,12 @@ def test_keys_of_other_processes_carry_gradients(two):
     for found in two:
         torch.testing.assert_close(found["keys"], expected, **CLOSE)
     assert expected.abs().max() > 1e-3
+
+
+def test_fine_tuning_waits_for_the_encoder_that_the_first_process_writes(two):
+    first, second = (found["stages"] for found in two)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_training_takes_the_steps_of_one_process_and_agrees_on_what_to_skip(two, folder, tmp_path):

@@ -73,7 +73,11 @@ def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkey
             2,
             "--certifier does not take --batch-sizes, --steps, --votes, --max-seconds: leave them out",
         ),
-        (("--radius", "1"), 2, "bench cost without --run or --certifier does not take --radius: leave it out"),
+        (
+            ("--radius", "1"),
+            2,
+            "bench cost without --run or --certifier does not take --radius: leave it out",
+        ),
     ],
 )
 def test_mistakes_are_one_line(options, code, message, tmp_path, monkeypatch, capsys):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -88,6 +90,31 @@ def test_the_classifier_runs_under_inference_mode():
         return constant(0.0, 1.0, 0.0)(x_noisy, sigma)
 
     assert certify(classify, X, **ARGUMENTS).predict == 1
+
+
+MEMORY = """
+import resource, torch
+from bench.smoothing import Protocol, certify
+
+def classify(x_noisy, sigma, keys=None):
+    margin = x_noisy.flatten(1).mean(1)
+    return torch.stack([-margin, margin], 1)
+
+def kibibytes_after(n, images):
+    protocol = Protocol(n0=10, n=n, alpha=0.001, seed=0)
+    for index in range(images):
+        x = torch.full((1, 8, 8), 0.5)
+        certify(classify, x, sigma=0.5, index=index, protocol=protocol, batch_size=1000, num_classes=2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+print(-kibibytes_after(2_000, 1) + kibibytes_after(100_000, 2))
+"""
+
+
+def test_memory_grows_neither_with_n_nor_with_the_number_of_images():
+    """All noise of the larger certificates would take 50 MiB, all classes 1.6 MiB."""
+    told = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True).stdout
+    assert int(told) < 10 * 1024
 
 
 def test_the_image_is_left_as_it_is():

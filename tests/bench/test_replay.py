@@ -56,6 +56,20 @@ def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
     assert f"is not the checkpoint that {run} certified (gaussian at sigma 0.25" in capsys.readouterr().err
 
 
+def test_a_part_of_the_samples_is_not_replayed_but_all_of_them_at_another_level_are(run, monkeypatch, capsys):
+    header = read_run(run).header
+    index, part, same = header.indices[0], run.parent / "part", run.parent / "same"
+    assert bench(monkeypatch, "recertify", run, "--n", header.n - 1, "--out", part) == 0
+    assert bench(monkeypatch, "replay", part, "--index", index) == 2
+    assert (
+        f"holds a random part of the {header.n} samples that were drawn: replay the"
+        in capsys.readouterr().err
+    )
+    assert bench(monkeypatch, "recertify", run, "--alpha", "0.01", "--out", same) == 0
+    assert bench(monkeypatch, "replay", same, "--index", index) == 0
+    assert bench(monkeypatch, "audit", part, "--methods", "gaussian", "--images", "1", "--steps", "1") == 0
+
+
 def test_an_image_that_was_not_certified_is_refused(run, monkeypatch, capsys):
     assert bench(monkeypatch, "replay", run, "--index", "99") == 2
     assert f"{run} holds no such certificate of image 99; its images begin" in capsys.readouterr().err

@@ -12,9 +12,12 @@ from bench import curves
 from bench.errors import CheckpointError, NumericalError
 from bench.recipes import average_decay
 from bench.train import Recipe, Supervised, fit, noisy_accuracy, provenance, rate_scale, update_average
-from tests.tiny import job
+from tests.tiny import job, split
 
 RECIPE = Recipe(max_steps=7, batch_size=8, evaluate_every=2, warmup_steps=1)
+
+
+INDICES = torch.arange(16)
 
 
 class Objective(Supervised):
@@ -208,11 +211,15 @@ def test_state_that_cannot_be_continued_is_refused(tmp_path, content):
         ({"recipe": dataclasses.replace(RECIPE, learning_rate=0.1)}, "learning_rate 0.001 instead of 0.1"),
         ({"recipe": dataclasses.replace(RECIPE, schedule="cosine")}, "schedule constant instead of cosine"),
         ({"weight": 0.5}, "other starting weights"),
+        ({"images": split("test").images}, "other training images"),
+        ({"labels": (1, 0) * 10}, "other training images"),
+        ({"train_indices": torch.arange(15)}, "other training images"),
     ],
 )
 def test_the_state_of_another_training_gives_way_only_where_asked(tmp_path, other, problem):
-    def trained(folder, *, again=False, seed=0, recipe=RECIPE, weight=None):
-        work = job(folder, seed=seed, again=again)
+    def trained(folder, *, again=False, seed=0, recipe=RECIPE, weight=None, train_indices=INDICES, **data):
+        changed = dataclasses.replace(split(), **data)
+        work = job(folder, seed=seed, again=again, split=changed, train_indices=train_indices)
         objective = Rising(work)
         if weight is not None:
             nn.init.constant_(objective.network[2].weight, weight)
