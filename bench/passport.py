@@ -64,7 +64,7 @@ class Subject:
         scaling: what the network is declared to see of pixels.
         sigma: the declared noise level in pixel units, 0 of clean images; None where nothing tells it.
         is_told_sigma: the classifier's logits depend on the sigma it is told.
-        denoiser: a `baselines.diffusion.DiffusionDenoiser`, or None.
+        denoiser: a `baselines.diffusion.DiffusionDenoiser`, a `baselines.consistency_map.ConsistencyModel`, or None.
     """
 
     passport: tuple[tuple[str, str], ...]
@@ -91,7 +91,7 @@ def open_checkpoint(source: str, request: Request) -> Subject:
     if PLUG_IN.fullmatch(source) and not path.exists():
         return _plug_in(source, request)
     if (path / "model_index.json").is_file() or (path / "unet").is_dir():
-        return _denoiser(registry.diffusion().load_denoiser(source, "", request.task), "a diffusers pipeline")
+        return _denoiser(registry.diffusion().open_pipeline(path, request.task), "a diffusers pipeline")
     if path.suffix == ".safetensors":
         return _own_file(path, request, ())
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +171,9 @@ def _two_parts(built: nn.Module, request: Request, rows: list[tuple[str, str]]) 
     assert isinstance(classifier, nn.Module)
     subject = _classifier(from_module(classifier), classifier, 0.0, request, rows)
     return replace(
-        subject, denoiser=denoiser, passport=(*subject.passport, ("denoiser", _of_denoiser(denoiser)))
+        subject,
+        denoiser=denoiser,
+        passport=(*subject.passport, ("denoiser", registry.readings().describe(denoiser))),
     )
 
 
@@ -179,20 +181,12 @@ def _denoiser(denoiser: Any, program: str) -> Subject:
     scaling = named((2.0,), (-1.0,))
     rows = (
         ("made by", program),
-        ("denoiser", _of_denoiser(denoiser)),
+        ("denoiser", registry.readings().describe(denoiser)),
         ("parameters", _count(denoiser)),
         ("input", f"{scaling.name}, noise of 2 sigma"),
         ("time", registry.readings().time_rule(denoiser)),
     )
     return Subject(passport=rows, scaling=scaling, denoiser=denoiser)
-
-
-def _of_denoiser(denoiser: Any) -> str:
-    readings = registry.readings()
-    return (
-        f"predicts {readings.PREDICTIONS[denoiser.prediction]}, {readings.schedule_name(denoiser)} schedule, "
-        f"{readings.time_rule(denoiser)}"
-    )
 
 
 def _plug_in(source: str, request: Request) -> Subject:
