@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from bench import processes
 from bench.errors import CheckpointError
 
+OBJECTS = ("config", "training")
+"""Entries of a safetensors file's metadata that are JSON objects: its configuration, and how it came about."""
+
 NAMED = 8
 """Names at most in a message about weights that do not fit."""
 
@@ -84,10 +87,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a safetensors file's tensors and its metadata (JSON values; {} where it has none).
+    """Return a safetensors file's tensors and its metadata; see `load_metadata`.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or not a safetensors file.
+        CheckpointError: the file is missing, truncated, or not a safetensors file, or as in `load_metadata`.
     """
     metadata = load_metadata(path)
     with _readable(path):
@@ -95,16 +98,33 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
-    """Return what a safetensors file says of itself (JSON values; {} where it says nothing).
+    """Return what a safetensors file says of itself ({} where it says nothing).
+
+    Values are JSON; other programs' plain texts stay texts.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or not a safetensors file.
+        CheckpointError: the file is missing, truncated, or not a safetensors file, or its OBJECTS are no objects.
     """
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at {path}: train it with `bench train`, or name another --zoo.")
     with _readable(path), safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        return {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        stored = file.metadata() or {}
+    metadata = {key: _value(text) for key, text in stored.items() if key != "format"}
+    for key in OBJECTS:
+        if not isinstance(metadata.get(key, {}), dict):
+            raise CheckpointError(
+                f"{path} says {key} {stored[key][:40]!r}, expected a JSON object as `bench train` and "
+                "`bench import-checkpoint` write it; take that entry out of the file's metadata."
+            )
+    return metadata
+
+
+def _value(text: str) -> Any:
+    """Return the JSON value of a text, or the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 @contextmanager

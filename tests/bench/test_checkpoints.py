@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
@@ -33,6 +34,28 @@ def test_truncated_checkpoint_is_one_clear_line(tmp_path):
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        load_checkpoint(path)
+
+
+def test_plain_texts_of_other_programs_are_no_damage(tmp_path):
+    path = tmp_path / "model.safetensors"
+    said = {"format": "pt", "modelspec.title": "x", "config": '{"sigma": 0.5}'}
+    save_file({"weight": torch.ones(2)}, path, said)
+    tensors, metadata = load_checkpoint(path)
+    assert (tensors["weight"].tolist(), metadata) == (
+        [1, 1],
+        {"modelspec.title": "x", "config": {"sigma": 0.5}},
+    )
+
+
+@pytest.mark.parametrize("key", ["config", "training"])
+@pytest.mark.parametrize("said", ["[]", "a text"])
+def test_configuration_that_is_no_object_is_refused(tmp_path, key, said):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.ones(2)}, path, {key: said})
+    with pytest.raises(
+        CheckpointError, match=f"says {key} {said!r}, expected a JSON object".replace("[", r"\[")
+    ):
         load_checkpoint(path)
 
 
