@@ -267,7 +267,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_checkpoint(path)
     content = load_torch_file(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict, expected tensors by name; name another file.")
     return {name.removeprefix("module."): value for name, value in state.items()}, {}
 

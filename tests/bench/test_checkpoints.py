@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bench.checkpoints import load_checkpoint, load_state, load_weights, save_checkpoint
 from bench.errors import CheckpointError
 
 
@@ -78,6 +78,12 @@ def test_pickle_with_code_in_it_is_refused_and_runs_nothing(tmp_path):
 def test_missing_checkpoint_names_the_remedy(tmp_path):
     with pytest.raises(CheckpointError, match="train it with `bench train`"):
         load_checkpoint(tmp_path / "none.safetensors")
+
+
+def test_state_dict_with_numbers_for_names_is_refused(tmp_path):
+    torch.save({0: torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="holds no state dict, expected tensors by name"):
+        load_state(tmp_path / "model.pt")
 
 
 def test_weights_of_another_model_are_named(tmp_path):
