@@ -25,9 +25,6 @@ from bench.errors import CheckpointError
 OBJECTS = ("config", "training")
 """Entries of a safetensors file's metadata that are JSON objects: its configuration, and how it came about."""
 
-NAMED = 8
-"""Names at most in a message about weights that do not fit."""
-
 DAMAGE = (
     RuntimeError,
     EOFError,
@@ -237,7 +234,7 @@ def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tens
     """Return nothing for tensors of exactly these names and shapes.
 
     Raises:
-        CheckpointError: how many names are missing, unexpected or of another shape, and the first NAMED of them.
+        CheckpointError: how many names are missing, unexpected or of another shape, and every one of them.
     """
     missing = [f"missing {name}" for name in expected if name not in tensors]
     unexpected = [f"unexpected {name}" for name in tensors if name not in expected]
@@ -248,10 +245,7 @@ def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tens
     ]
     if problems := [*missing, *unexpected, *misshapen]:
         counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(misshapen)} of another shape"
-        more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise CheckpointError(
-            f"{source} holds another model's weights ({counts}): {'; '.join(problems[:NAMED])}{more}."
-        )
+        raise CheckpointError(f"{source} holds another model's weights ({counts}): {'; '.join(problems)}.")
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
