@@ -160,9 +160,7 @@ def _read_pipeline(folder: Path) -> tuple[UNet2DModel, dict[str, Any]]:
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder} is no readable diffusers pipeline: {first_line(error)}") from error
     if wrong := [f"{kind} {names}" for kind, names in loaded.items() if names]:
-        raise CheckpointError(
-            f"{folder}/unet holds other weights than its config says: {'; '.join(wrong)}"
-        )
+        raise CheckpointError(f"{folder}/unet holds other weights than its config says: {'; '.join(wrong)}")
     if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
         raise UsageError(f"{folder}/unet must be told a class, which a denoiser does not know")
     return unet, scheduler
