@@ -126,3 +126,15 @@ def test_command_trains_a_stage_and_leaves_its_curves_and_their_figure(tmp_path,
     assert (tmp_path / "both.svg").exists()
     assert bench(monkeypatch, "train", "gaussian", "--stage", "linear", *data, *where) == 2
     assert "stage" in capsys.readouterr().err
+
+
+def test_command_out_of_time_leaves_the_figure_of_the_curves_so_far(tmp_path, monkeypatch, capsys):
+    sizes = OPTIONS["rrcm"] | {"pretrain_steps": 10**6, "pretrain_evaluate_every": 1}
+    options = [f"--set=rrcm.{name}={value}" for name, value in sizes.items()]
+    data = ["--dataset", "folder", "--data-dir", image_tree(tmp_path / "data"), "--image-size", "8"]
+    where = ["--zoo", tmp_path / "zoo", "--device", "cpu", "--max-seconds", "0.5"]
+    assert bench(monkeypatch, "train", "rrcm", "--stage", "pretrain", *data, *where, *options) == 1
+    figure = tmp_path / "zoo" / "training" / "folder" / "rrcm_pretrained.png"
+    captured = capsys.readouterr()
+    assert (captured.out, figure.exists()) == (f"{figure}\n", True)
+    assert "rrcm_pretrained is up at step" in captured.err
