@@ -5,9 +5,6 @@ Released files are imported into a temporary folder first: strictly, tensors onl
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,15 +15,14 @@ import torch
 from torch import nn
 
 from bench import registry
+from bench.catalogue import is_plug_in
 from bench.checkpoints import load_checkpoint
 from bench.errors import UsageError
 from bench.importing import import_checkpoint
+from bench.plug_in import PixelsAlone, open_plug_in
 from bench.scalings import Scaling, from_mean_and_deviation, named
 from bench.smoothing import from_module
 from bench.types import Classifier, Task
-
-PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""module:function."""
 
 STORED_AS = {"steps": "diffusion_steps"}
 """Options that checkpoints store under another name."""
@@ -88,7 +84,7 @@ def open_checkpoint(source: str, request: Request) -> Subject:
         UsageError: nothing tells what made the file, or a plug-in that cannot be imported.
     """
     path = Path(source)
-    if PLUG_IN.fullmatch(source) and not path.exists():
+    if is_plug_in(source) and not path.exists():
         return _plug_in(source, request)
     if (path / "model_index.json").is_file() or (path / "unet").is_dir():
         return _denoiser(registry.diffusion().open_pipeline(path, request.task), "a diffusers pipeline")
@@ -190,27 +186,10 @@ def _denoiser(denoiser: Any, program: str) -> Subject:
 
 
 def _plug_in(source: str, request: Request) -> Subject:
-    module_name, function_name = source.split(":")
-    try:
-        made = getattr(importlib.import_module(module_name), function_name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{source} cannot be called: {error}; expected an importable module (PYTHONPATH) and a function without "
-            "arguments that returns a classifier"
-        ) from error
-    if not callable(made):
-        raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
-    module = made.eval() if isinstance(made, nn.Module) else None
-    if module is not None and _takes_pixels_alone(module):
-        made = from_module(module)
-    rows = [("made by", f"plug-in {source}"), ("method", type(module or made).__name__)]
-    return _classifier(made, module, request.sigma, request, rows)
-
-
-def _takes_pixels_alone(module: nn.Module) -> bool:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [p for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    return len(parameters) < 2
+    made = open_plug_in(source)
+    module = made.network if isinstance(made, PixelsAlone) else made
+    rows = [("made by", f"plug-in {source}"), ("method", type(module).__name__)]
+    return _classifier(made, module if isinstance(module, nn.Module) else None, request.sigma, request, rows)
 
 
 def _classifier(

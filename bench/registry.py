@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from bench.catalogue import nearest_hint
+from bench.catalogue import is_plug_in, nearest_hint
 from bench.errors import UsageError
 from bench.overrides import override
 from bench.types import Architecture, Backbone, Chains, MethodModule, Network, Task
@@ -82,11 +82,16 @@ def methods() -> dict[str, MethodEntry]:
 
 
 def load(name: str) -> MethodModule:
-    """Return a method's module.
+    """Return a method's module, or what stands for one where the name is "module:function"; see `bench.plug_in`.
 
     Raises:
         UsageError: an unknown name (the nearest is named), or a module that cannot be imported or lacks a part.
     """
+    if is_plug_in(name):
+        from bench.plug_in import plug_in
+
+        stands_in: Any = plug_in(name)
+        return stands_in
     known = methods()
     if name not in known:
         raise UsageError(f"unknown method {name!r}; {nearest_hint(name, known)}")
