@@ -268,6 +268,46 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return {name.removeprefix("module."): value for name, value in state.items()}, {}
 
 
+def load_with_arch(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the name of the network that a checkpoint file holds, and its state dict.
+
+    Args:
+        path: our safetensors file with its backbone, or a released `{arch, state_dict}`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds more than tensors, or does not say its network.
+    """
+    if path.suffix != ".safetensors":
+        return arch_and_state(load_torch_file(path), path)
+    tensors, metadata = load_checkpoint(path)
+    arch = metadata.get("config", {}).get("backbone")
+    if not isinstance(arch, str):
+        raise CheckpointError(
+            f"{path} says no backbone, expected a file of `bench train` or `bench import-checkpoint`; import the "
+            "released file anew, or give it itself."
+        )
+    return arch, tensors
+
+
+def arch_and_state(content: Any, source: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the parts of `{arch, state_dict}`, the form of arXiv 1902.02918's checkpoints, without "module." in names.
+
+    Raises:
+        CheckpointError: it has no such parts, or its state dict holds anything but tensors by name.
+    """
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if (
+        not isinstance(state, dict)
+        or "arch" not in content
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    ):
+        raise CheckpointError(
+            f"{source} holds no arch and state_dict, expected a released checkpoint of both; name another file."
+        )
+    plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in state.items()}
+    return str(content["arch"]), plain
+
+
 def first_line(error: BaseException) -> str:
     """Return an exception's message without its later lines, for a message of one sentence."""
     return str(error).strip().split("\n")[0] or type(error).__name__

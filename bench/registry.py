@@ -137,6 +137,8 @@ def _configured(name: str, task: Task, sigma: float, options: Mapping[str, Any])
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
     config = override(config, changes, where=where)
+    if hasattr(module, "backbone_of") and (own := module.backbone_of(config)) is not None:
+        config = dataclasses.replace(config, backbone=backbone(own))
     counted = [option for option in COUNTED if option in changes]
     if counted and getattr(config, "epochs", 0) > 0:
         raise UsageError(

@@ -75,7 +75,8 @@ def train_method(
         raise UsageError(f"method {name!r} offers no train(config, job): give it a checkpoint through --zoo")
     split = load_split(config, "train")
     method = registry.configure(name, split.task, sigma, config.options.get(name, {}))
-    if (checkpoint := module.checkpoint_name(method)) is None:
+    is_given = bool(getattr(method, "checkpoint", ""))
+    if is_given or (checkpoint := module.checkpoint_name(method)) is None:
         raise UsageError(
             f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
         )

@@ -143,6 +143,11 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--flags", metavar="TEXT", help="Flags of a released diffusion program, as on its command line."
 )
+@click.option(
+    "--method",
+    type=click.Choice(["gaussian", "consistency", "smoothadv", "macer"]),
+    help="Method that trained a residual network; gaussian.",
+)
 def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
     """Turn a released checkpoint into a safetensors file that says what it is.
 
