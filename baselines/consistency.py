@@ -58,6 +58,7 @@ def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, ent
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
+backbone_of = noisy.backbone_of
 
 
 def expand(config: Config) -> Config:

@@ -19,14 +19,21 @@ class ConsistencyModel(nn.Module):
         unet: (scaled x, times) -> an object whose `sample` is F.
         patch: side of the squares of pixels folded into channels before the U-Net; 1 leaves pixels as they are.
         sigma_data, sigma_min: constants of the scalings, in model units.
+        sigma_max: the latest time that was trained, in model units; None where nothing tells it.
     """
 
     def __init__(
-        self, unet: nn.Module, *, patch: int = 1, sigma_data: float = SIGMA_DATA, sigma_min: float = SIGMA_MIN
+        self,
+        unet: nn.Module,
+        *,
+        patch: int = 1,
+        sigma_data: float = SIGMA_DATA,
+        sigma_min: float = SIGMA_MIN,
+        sigma_max: float | None = None,
     ) -> None:
         super().__init__()
         self.unet, self.patch = unet, patch
-        self.sigma_data, self.sigma_min = sigma_data, sigma_min
+        self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
 
     def scalings(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return c_skip, c_out and c_in at times t in model units (arXiv 2303.01469, Appendix C)."""

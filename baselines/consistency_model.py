@@ -83,7 +83,8 @@ class Config(Recipe):
 
     def own_denoiser(self) -> ConsistencyModel:
         """Return our small consistency model of these sizes with random weights."""
-        return ConsistencyModel(small_unet(self.task, self.channels, self.patch), patch=self.patch)
+        unet = small_unet(self.task, self.channels, self.patch)
+        return ConsistencyModel(unet, patch=self.patch, sigma_max=self.sigma_max)
 
 
 def scales_at(step: int, config: Config) -> int:

@@ -18,6 +18,9 @@ from bench.checkpoints import first_line, load_state, load_weights
 from bench.errors import CheckpointError, UsageError
 from bench.types import Task
 
+CONSISTENCY_SCHEDULER = "CMStochasticIterativeScheduler"
+"""diffusers' name of the scheduler of a consistency model."""
+
 HUB = "hub:"
 """Begins a name that diffusers fetches from its hub."""
 
@@ -83,8 +86,38 @@ def from_pipeline(folder: Path) -> DiffusionDenoiser:
         UsageError: a scheduler without betas (not a diffusion of fixed steps), or an unknown prediction type.
     """
     unet, scheduler = _read_pipeline(folder)
+    if _is_consistency(scheduler):
+        raise UsageError(
+            f"{folder} is a consistency model, which has no betas; it is a denoiser of consistency-model, not of dds"
+        )
+    return _diffusion(unet, scheduler, folder)
+
+
+def open_pipeline(folder: Path, task: Task) -> DiffusionDenoiser | ConsistencyModel:
+    """Return the denoiser of a diffusers pipeline, a diffusion or a consistency model as its scheduler says.
+
+    Raises:
+        CheckpointError, UsageError: as in `from_pipeline` and `load_consistency_model`.
+    """
+    unet, scheduler = _read_pipeline(folder)
+    is_consistency = _is_consistency(scheduler)
+    denoiser = _consistency(unet, scheduler) if is_consistency else _diffusion(unet, scheduler, folder)
+    _check_images(str(folder), unet.config, task)
+    return denoiser.eval()
+
+
+def _is_consistency(scheduler: dict[str, Any]) -> bool:
+    return scheduler.get("_class_name") == CONSISTENCY_SCHEDULER
+
+
+def _diffusion(unet: UNet2DModel, scheduler: dict[str, Any], folder: Path) -> DiffusionDenoiser:
     alphas_cumprod, prediction = _schedule(scheduler, folder)
     return DiffusionDenoiser(unet, alphas_cumprod, prediction=prediction)
+
+
+def _consistency(unet: UNet2DModel, scheduler: dict[str, Any]) -> ConsistencyModel:
+    names = ("sigma_data", "sigma_min", "sigma_max")
+    return ConsistencyModel(unet, **{name: scheduler[name] for name in names if name in scheduler})
 
 
 def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
@@ -103,14 +136,13 @@ def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
             f"{source} is no folder, expected one of a diffusers ConsistencyModelPipeline, or {HUB}owner/name"
         )
     unet, scheduler = _read_pipeline(folder)
-    if scheduler.get("_class_name") != "CMStochasticIterativeScheduler":
+    if not _is_consistency(scheduler):
         raise UsageError(
-            f"{folder}/scheduler is {scheduler.get('_class_name')}, expected the CMStochasticIterativeScheduler of a "
+            f"{folder}/scheduler is {scheduler.get('_class_name')}, expected the {CONSISTENCY_SCHEDULER} of a "
             "consistency model; a diffusion model is a denoiser of dds"
         )
     _check_images(source, unet.config, task)
-    constants = {name: scheduler[name] for name in ("sigma_data", "sigma_min") if name in scheduler}
-    return ConsistencyModel(unet, **constants).eval()
+    return _consistency(unet, scheduler).eval()
 
 
 def _read_pipeline(folder: Path) -> tuple[UNet2DModel, dict[str, Any]]:
@@ -128,9 +160,7 @@ def _read_pipeline(folder: Path) -> tuple[UNet2DModel, dict[str, Any]]:
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder} is no readable diffusers pipeline: {first_line(error)}") from error
     if wrong := [f"{kind} {names}" for kind, names in loaded.items() if names]:
-        raise CheckpointError(
-            f"{folder}/unet holds other weights than its config says: {'; '.join(wrong)[:400]}"
-        )
+        raise CheckpointError(f"{folder}/unet holds other weights than its config says: {'; '.join(wrong)}")
     if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
         raise UsageError(f"{folder}/unet must be told a class, which a denoiser does not know")
     return unet, scheduler

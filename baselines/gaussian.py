@@ -15,6 +15,7 @@ class Config(noisy.Config):
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
+backbone_of = noisy.backbone_of
 
 
 def expand(config: Config) -> Config:

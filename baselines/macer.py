@@ -107,6 +107,7 @@ def _xi(others: Tensor) -> Tensor:
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
+backbone_of = noisy.backbone_of
 
 
 def expand(config: Config) -> Config:

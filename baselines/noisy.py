@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from baselines.resnet import RESNET
 from bench import train as train_parts
 from bench.augmentation import augment
-from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bench.checkpoints import load_checkpoint, load_weights, load_with_arch, save_checkpoint
+from bench.recipes import IN_USE
 from bench.train import (
     Batch,
     Fitted,
@@ -125,12 +126,15 @@ class Config(Recipe):
 
     Attributes:
         recipe: name of the published recipe whose values the other options start from; "small" is their defaults.
+        checkpoint: "" takes the zoo's; else a file: a released `{arch, state_dict}`, or a safetensors file of ours.
+            Its own network, with the normalisation that belongs to it, takes the place of `backbone`.
     """
 
     task: Task
     sigma: float
     backbone: Backbone = RESNET
     recipe: RecipeName = "small"
+    checkpoint: str = field(default="", metadata=IN_USE)
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -157,15 +161,27 @@ def in_steps(config: AnyConfig, images: int, *counted: str) -> AnyConfig:
     )
 
 
+def backbone_of(config: Config) -> str | None:
+    """Return the name of the network that the file `config.checkpoint` holds; None where no file is given.
+
+    Raises:
+        CheckpointError: as in `bench.checkpoints.load_with_arch`.
+    """
+    return load_with_arch(Path(config.checkpoint))[0] if config.checkpoint else None
+
+
 def build(config: Config, checkpoint: Path | None) -> NoisyClassifier:
-    """Return the classifier on CPU in eval mode, with the checkpoint's weights.
+    """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
 
     Raises:
         CheckpointError: the file is unreadable or holds another model.
     """
     network = config.backbone.make(config.task, config.sigma)
     if checkpoint is not None:
-        tensors, _ = load_checkpoint(checkpoint)
+        if config.checkpoint:
+            _, tensors = load_with_arch(checkpoint)
+        else:
+            tensors, _ = load_checkpoint(checkpoint)
         load_weights(network, tensors, checkpoint)
     return NoisyClassifier(network).eval()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -127,7 +128,7 @@ class Flags:
     def multipliers(self) -> tuple[float, ...]:
         """Width of each resolution as a multiple of num_channels."""
         if self.channel_mult:
-            return tuple(float(part) for part in self.channel_mult.split(","))
+            return tuple(_numbers("channel_mult", self.channel_mult, float))
         if self.image_size not in MULTIPLIERS:
             raise UsageError(
                 f"channel_mult is empty, which the programs allow at image_size {', '.join(map(str, MULTIPLIERS))} "
@@ -143,7 +144,8 @@ class Flags:
     @property
     def attends(self) -> tuple[bool, ...]:
         """Whether each resolution has attention."""
-        halvings = {self.image_size // int(part) for part in self.attention_resolutions.split(",") if part}
+        resolutions = _numbers("attention_resolutions", self.attention_resolutions, int)
+        halvings = {self.image_size // part for part in resolutions}
         return tuple(2**level in halvings for level in range(len(self.widths)))
 
     @property
@@ -170,6 +172,18 @@ class Flags:
         return width // per if name == "num_head_channels" else per
 
 
+def _numbers(name: str, text: str, kind: type[int] | type[float]) -> list[float]:
+    """Return the positive numbers of a list with commas between; none of ""."""
+    try:
+        numbers = [kind(part) for part in text.split(",")] if text else []
+    except ValueError:
+        numbers = [0]
+    if not all(0 < number < float("inf") for number in numbers):
+        kinds = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"{name} is {text!r}, expected positive {kinds} with commas between them, as 1,2,4")
+    return numbers
+
+
 _TYPES = {field.name: str(field.type) for field in fields(Flags)}
 
 
@@ -177,9 +191,14 @@ def parse_flags(text: str) -> dict[str, Any]:
     """Return flags written as for the programs: "--num_channels 128 --learn_sigma True"; "--a=b" is read too.
 
     Raises:
-        UsageError: an unknown flag, one without a value, or a value of a wrong type.
+        UsageError: an unknown flag, one without a value, a value of a wrong type, or an unbalanced quote.
     """
-    words = shlex.split(text.replace("=", " "))
+    try:
+        words = shlex.split(text.replace("=", " "))
+    except ValueError as error:
+        raise UsageError(
+            f"denoiser_flags are {text!r}, which a shell could not read ({error}); expected pairs: --num_channels 128"
+        ) from error
     names, values = words[::2], words[1::2]
     if len(words) % 2:
         raise UsageError(f"denoiser_flags end with {words[-1]!r} alone, expected pairs: --num_channels 128")
@@ -250,7 +269,8 @@ def infer_flags(tensors: Mapping[str, Tensor], image_size: int, source: Path) ->
     """
     names = set(tensors)
     outputs = 1 + max(
-        [int(name.split(".")[1]) for name in names if name.startswith("output_blocks.")], default=-1
+        [int(found[1]) for name in names if (found := re.match(r"output_blocks\.(\d+)\.\d+\.", name))],
+        default=-1,
     )
     ups = [name for name in names if _is_upsampling(name)]
     levels = 1 + len(ups)
@@ -261,15 +281,21 @@ def infer_flags(tensors: Mapping[str, Tensor], image_size: int, source: Path) ->
         widths = [tensors[f"input_blocks.{i}.0.in_layers.2.weight"].shape[0] for i in first]
         conditioning = tensors["input_blocks.1.0.emb_layers.1.weight"].shape[0]
         predicted = tensors["out.2.weight"].shape[0] // tensors["input_blocks.0.0.weight"].shape[1]
+        multipliers = [width / channels for width in widths]
     except KeyError as error:
         raise CheckpointError(
             f"{source} is no state dict of improved-diffusion or guided-diffusion: it has no {error.args[0]}."
+        ) from error
+    except (IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"{source} is no state dict of improved-diffusion or guided-diffusion: expected input_blocks.0.0.weight "
+            "of the shape of a convolution's weights."
         ) from error
     attention = [2**level for level, i in enumerate(first) if f"input_blocks.{i}.1.qkv.weight" in names]
     return {
         "num_channels": channels,
         "num_res_blocks": blocks,
-        "channel_mult": ",".join(f"{width / channels:g}" for width in widths),
+        "channel_mult": ",".join(f"{part:g}" for part in multipliers),
         "attention_resolutions": ",".join(str(image_size // halving) for halving in attention),
         "use_scale_shift_norm": conditioning == 2 * widths[0],
         "resblock_updown": any("in_layers" in name for name in ups),
@@ -279,7 +305,4 @@ def infer_flags(tensors: Mapping[str, Tensor], image_size: int, source: Path) ->
 
 
 def _is_upsampling(name: str) -> bool:
-    parts = name.split(".", 3)
-    return (
-        parts[0] == "output_blocks" and parts[2] != "0" and parts[3] in ("conv.weight", "in_layers.2.weight")
-    )
+    return re.fullmatch(r"output_blocks\.\d+\.[1-9]\.(conv|in_layers\.2)\.weight", name) is not None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from baselines.consistency_map import ConsistencyModel
 from baselines.diffusion import DiffusionDenoiser
 from baselines.external import ResizedClassifier
 from baselines.resnet import Normalize
@@ -30,8 +31,18 @@ def resized_to(network: nn.Module) -> tuple[int, int] | None:
     return next(layers, None)
 
 
-def time_rule(denoiser: DiffusionDenoiser) -> str:
-    """Return in words which time step stands for sigma."""
+def describe(denoiser: DiffusionDenoiser | ConsistencyModel) -> str:
+    """Return in words what a denoiser is and which time stands for sigma."""
+    if isinstance(denoiser, ConsistencyModel):
+        return f"consistency model, one call, {time_rule(denoiser)}"
+    return f"predicts {PREDICTIONS[denoiser.prediction]}, {schedule_name(denoiser)} schedule, {time_rule(denoiser)}"
+
+
+def time_rule(denoiser: DiffusionDenoiser | ConsistencyModel) -> str:
+    """Return in words which time, or time step, stands for sigma."""
+    if isinstance(denoiser, ConsistencyModel):
+        latest = "a time that is not told" if denoiser.sigma_max is None else f"{denoiser.sigma_max:g}"
+        return f"the time 2 sigma, of {denoiser.sigma_min:g} to {latest}"
     steps = len(denoiser.alphas_cumprod)
     fed = "" if denoiser.time_scale == 1 else f", fed times {denoiser.time_scale:g}"
     return f"first of {steps} steps with sqrt((1 - abar)/abar) >= 2 sigma{fed}"
@@ -50,12 +61,12 @@ class Reading:
     """A way to use a denoiser.
 
     Attributes:
-        denoiser: with its prediction, schedule and scale of time.
+        denoiser: a diffusion model with its prediction, schedule and scale of time, or a consistency model.
         told: it is told this multiple of sigma; the noise is that of sigma.
         sees_pixels: its images lie in [0,1] instead of [-1,1], with noise of sigma instead of 2 sigma.
     """
 
-    denoiser: DiffusionDenoiser
+    denoiser: DiffusionDenoiser | ConsistencyModel
     told: float = 1.0
     sees_pixels: bool = False
 
@@ -73,9 +84,23 @@ class Reading:
 def denoiser_readings(base: Reading) -> dict[str, dict[str, Reading]]:
     """Return ways to use a denoiser that differ from `base` in one thing: question -> reading -> use.
 
-    The first reading of each question is `base` itself.
+    The first reading of each question is `base` itself. A consistency model has no prediction type and no schedule.
+    Nor is it asked which sigma it is told: even a right one, which aims at an image of its own and not at the mean of
+    all that are possible, comes nearer to the clean image where it is told more noise than there is.
     """
-    denoiser, steps = base.denoiser, len(base.denoiser.alphas_cumprod)
+    ranges = {
+        name: replace(base, sees_pixels=pixels) for name, pixels in (("[-1,1]", False), ("[0,1]", True))
+    }
+    in_range = {"range": {"[0,1]" if base.sees_pixels else "[-1,1]": base} | ranges}
+    if isinstance(base.denoiser, ConsistencyModel):
+        return in_range
+    return _diffusion_questions(base, base.denoiser) | in_range
+
+
+def _diffusion_questions(base: Reading, denoiser: DiffusionDenoiser) -> dict[str, dict[str, Reading]]:
+    """Return what is asked of a diffusion model alone."""
+    told = {f"told {factor:g} sigma": replace(base, told=factor) for factor in (1.0, 0.5, 2.0)}
+    steps = len(denoiser.alphas_cumprod)
     said = schedule_name(denoiser)
     other = "linear" if said == "cosine" else "cosine"
     abar = {"linear": linear_alphas_cumprod, "cosine": cosine_alphas_cumprod}[other](steps)
@@ -84,16 +109,11 @@ def denoiser_readings(base: Reading) -> dict[str, dict[str, Reading]]:
         for name in PREDICTIONS
         if name != denoiser.prediction
     }
-    told = {f"told {factor:g} sigma": replace(base, told=factor) for factor in (1.0, 0.5, 2.0)}
     scales = {_fed(1.0): 1.0, _fed(1000 / steps): 1000 / steps}
     times = {name: _changed(base, time_scale=scale) for name, scale in scales.items()}
-    ranges = {
-        name: replace(base, sees_pixels=pixels) for name, pixels in (("[-1,1]", False), ("[0,1]", True))
-    }
     questions = {
         "prediction": {f"predicts {PREDICTIONS[denoiser.prediction]}": base} | predictions,
         "schedule": {f"{said} schedule": base, f"{other} schedule": _changed(base, alphas_cumprod=abar)},
-        "range": {"[0,1]" if base.sees_pixels else "[-1,1]": base} | ranges,
         "sigma told": {f"told {base.told:g} sigma": base} | told,
     }
     if steps != 1000 and type(denoiser).predict is DiffusionDenoiser.predict:

@@ -123,6 +123,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
+backbone_of = noisy.backbone_of
 
 
 def expand(config: Config) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -48,6 +49,10 @@ SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""
 
 
+PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""module:function."""
+
+
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Return "did you mean X?" for the nearest known name, or the list of all known names where none is near.
 
@@ -58,6 +63,11 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
+
+
+def is_plug_in(name: str) -> bool:
+    """Return whether a name is "module:function", a function of the user's own module."""
+    return PLUG_IN.fullmatch(name) is not None
 
 
 def image_shape(dataset: str, image_size: int | None) -> tuple[int, int, int]:

@@ -58,6 +58,8 @@ def prepare(config: RunConfig) -> Setup:
 def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None, Path | None]:
     """Return the file name of the method's checkpoint (None: it has none) and where it lies (None: nowhere).
 
+    It lies in the zoo, or where the method's option `checkpoint` says.
+
     Raises:
         CheckpointError: it was trained with other values of the options that are given.
     """
@@ -68,6 +70,8 @@ def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None
     given = config.options.get(method, {})
     configured = registry.configure(method, setup.split.task, sigma, given, trains=False)
     name = module.checkpoint_name(configured)
+    if file := getattr(configured, "checkpoint", ""):
+        return name, Path(file)
     path = None if name is None else zoo.find(config.zoo, config.dataset, name)
     if path is not None:
         options = trained_options(configured)

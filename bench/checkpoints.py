@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from bench import processes
 from bench.errors import CheckpointError
 
-NAMED = 8
-"""Names at most in a message about weights that do not fit."""
+OBJECTS = ("config", "training")
+"""Entries of a safetensors file's metadata that are JSON objects: its configuration, and how it came about."""
 
 DAMAGE = (
     RuntimeError,
@@ -85,10 +85,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a safetensors file's tensors and its metadata (JSON values; {} where it has none).
+    """Return a safetensors file's tensors and its metadata; see `load_metadata`.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or not a safetensors file.
+        CheckpointError: the file is missing, truncated, or not a safetensors file, or as in `load_metadata`.
     """
     metadata = load_metadata(path)
     with _readable(path):
@@ -96,16 +96,33 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_metadata(path: Path) -> dict[str, Any]:
-    """Return what a safetensors file says of itself (JSON values; {} where it says nothing).
+    """Return what a safetensors file says of itself ({} where it says nothing).
+
+    Values are JSON; other programs' plain texts stay texts.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or not a safetensors file.
+        CheckpointError: the file is missing, truncated, or not a safetensors file, or its OBJECTS are no objects.
     """
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at {path}: train it with `bench train`, or name another --zoo.")
     with _readable(path), safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        return {key: json.loads(value) for key, value in metadata.items() if key != "format"}
+        stored = file.metadata() or {}
+    metadata = {key: _value(text) for key, text in stored.items() if key != "format"}
+    for key in OBJECTS:
+        if not isinstance(metadata.get(key, {}), dict):
+            raise CheckpointError(
+                f"{path} says {key} {stored[key][:40]!r}, expected a JSON object as `bench train` and "
+                "`bench import-checkpoint` write it; take that entry out of the file's metadata."
+            )
+    return metadata
+
+
+def _value(text: str) -> Any:
+    """Return the JSON value of a text, or the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 @contextmanager
@@ -218,7 +235,7 @@ def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tens
     """Return nothing for tensors of exactly these names and shapes.
 
     Raises:
-        CheckpointError: how many names are missing, unexpected or of another shape, and the first NAMED of them.
+        CheckpointError: how many names are missing, unexpected or of another shape, and every one of them.
     """
     missing = [f"missing {name}" for name in expected if name not in tensors]
     unexpected = [f"unexpected {name}" for name in tensors if name not in expected]
@@ -229,10 +246,7 @@ def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tens
     ]
     if problems := [*missing, *unexpected, *misshapen]:
         counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(misshapen)} of another shape"
-        more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise CheckpointError(
-            f"{source} holds another model's weights ({counts}): {'; '.join(problems[:NAMED])}{more}."
-        )
+        raise CheckpointError(f"{source} holds another model's weights ({counts}): {'; '.join(problems)}.")
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -248,9 +262,51 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_checkpoint(path)
     content = load_torch_file(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict, expected tensors by name; name another file.")
     return {name.removeprefix("module."): value for name, value in state.items()}, {}
+
+
+def load_with_arch(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the name of the network that a checkpoint file holds, and its state dict.
+
+    Args:
+        path: our safetensors file with its backbone, or a released `{arch, state_dict}`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds more than tensors, or does not say its network.
+    """
+    if path.suffix != ".safetensors":
+        return arch_and_state(load_torch_file(path), path)
+    tensors, metadata = load_checkpoint(path)
+    arch = metadata.get("config", {}).get("backbone")
+    if not isinstance(arch, str):
+        raise CheckpointError(
+            f"{path} says no backbone, expected a file of `bench train` or `bench import-checkpoint`; import the "
+            "released file anew, or give it itself."
+        )
+    return arch, tensors
+
+
+def arch_and_state(content: Any, source: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the parts of `{arch, state_dict}`, the form of arXiv 1902.02918's checkpoints, without "module." in names.
+
+    Raises:
+        CheckpointError: it has no such parts, or its state dict holds anything but tensors by name.
+    """
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if (
+        not isinstance(state, dict)
+        or "arch" not in content
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    ):
+        raise CheckpointError(
+            f"{source} holds no arch and state_dict, expected a released checkpoint of both; name another file."
+        )
+    plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in state.items()}
+    return str(content["arch"]), plain
 
 
 def first_line(error: BaseException) -> str:

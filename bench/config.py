@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.catalogue import DATASETS, IMAGENET_RESIZE, nearest_hint, resolve_subset
+from bench.catalogue import DATASETS, IMAGENET_RESIZE, is_plug_in, nearest_hint, resolve_subset
 from bench.errors import UsageError
 from bench.overrides import override
 from bench.types import Bound, Compilation, Estimation, Precision
@@ -131,7 +131,7 @@ def validate(config: RunConfig, known_methods: Collection[str]) -> RunConfig:
 
     Args:
         config: from a preset and overrides, or made in Python.
-        known_methods: the registry's names, in its order.
+        known_methods: the registry's names, in its order; a name "module:function" need not be one of them.
 
     Raises:
         UsageError: the first field whose type or value is wrong, with what was got and what is allowed.
@@ -143,7 +143,8 @@ def validate(config: RunConfig, known_methods: Collection[str]) -> RunConfig:
     _check_data_options(config)
     methods = tuple(known_methods) if config.methods == (ALL_METHODS,) else config.methods
     _check_list("methods", methods)
-    _check_known("method", [*methods, *config.options], known_methods)
+    named = [name for name in (*methods, *config.options) if not is_plug_in(name)]
+    _check_known("method", named, known_methods)
     return dataclasses.replace(config, methods=methods, subset=resolve_subset(config.dataset, config.subset))
 
 

@@ -79,7 +79,8 @@ def accuracy_against_cost_figure(comparison: Comparison) -> Figure | None:
     axes.set_title(r"$\sigma$ chosen on the certified images", loc="right", fontsize=7, color="0.35")
     _add_area_legend(figure, points, largest, "outside lower center")
     if not _place_labels(figure, axes, points, by_label, largest):
-        figure.legends[0].remove()
+        for legend in [*figure.legends]:
+            legend.remove()
         _add_area_legend(figure, points, largest, "outside upper center")
         labels = [point.label for point in points]
         figure.set_figheight(3.0 + legend_height(labels, COLUMN_WIDTH))
@@ -197,8 +198,13 @@ def _lowest(points: Sequence[Point]) -> float:
 
 
 def _add_area_legend(figure: Figure, points: Sequence[Point], largest: int, place: Place) -> None:
-    """Add a legend of up to three round parameter counts in the range of the points."""
-    smallest = min(point.parameters for point in points)
+    """Add a legend of up to three round parameter counts in the range of the points.
+
+    A callable that is no module counts none; where all are such there is no legend.
+    """
+    smallest = min((point.parameters for point in points if point.parameters), default=0)
+    if smallest == 0:
+        return
     counts = sorted({_round(count) for count in np.geomspace(smallest, largest, 3)})
     handles = [
         Line2D(

@@ -23,7 +23,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 
 
 def ask_denoiser(denoiser: object, images: Images, batch_size: int) -> Iterator[Answer]:
-    """Yield an answer per question about a `baselines.diffusion.DiffusionDenoiser`.
+    """Yield an answer per question about a denoiser that `readings.denoiser_readings` knows.
 
     One fault is found, the alternative that is better than what is declared and than the alternatives of all other
     questions that are too; the other questions are then asked again without it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,19 @@ import torch
 from torch import Tensor
 
 from bench import registry, zoo
-from bench.checkpoints import Imported, check_weights, load_torch_file, save_checkpoint, shapes_of
+from bench.checkpoints import (
+    Imported,
+    arch_and_state,
+    check_weights,
+    load_torch_file,
+    save_checkpoint,
+    shapes_of,
+)
 from bench.errors import CheckpointError, UsageError
 from bench.types import Task
+
+NOISY = ("gaussian", "consistency", "smoothadv", "macer")
+"""Methods whose networks are released as `{arch, state_dict}`; no tensor tells which of them trained one."""
 
 
 def import_checkpoint(
@@ -25,8 +34,9 @@ def import_checkpoint(
         path: a file written by torch.save, or a released pre-training folder.
         command: the command line, kept in the file.
         which: network of a folder: "ema" (the default), "online" or "target".
-        said: what tensors do not tell, as in `rrcm.checkpoints.Request`, and "flags" of a diffusion program as on
-            its command line; None where the user said nothing.
+        said: what tensors do not tell, as in `rrcm.checkpoints.Request`, "flags" of a diffusion program as on its
+            command line, and "method", one of NOISY, of a residual network (the first by default); None where the
+            user said nothing.
 
     Raises:
         CheckpointError: the file is damaged, holds more than tensors, or is of another kind or model.
@@ -43,9 +53,13 @@ def import_checkpoint(
         raise UsageError(f"--which is {which}, but {path} is not a folder: leave it out")
     content = load_torch_file(path)
     if isinstance(content, dict) and {"arch", "state_dict"} <= content.keys():
-        imported = _residual_network(content, said.get("sigma"), path)
+        imported = _residual_network(content, said.get("method") or NOISY[0], said.get("sigma"), path)
+    elif said.get("method") is not None:
+        raise UsageError(
+            f"--method is {said['method']}, but {path} is no residual network with its arch: leave it out"
+        )
     elif rrcm.recognises(tensors := _state_dict(content)):
-        told = {name: value for name, value in said.items() if name != "flags"}
+        told = {name: value for name, value in said.items() if name not in ("flags", "method")}
         imported = rrcm.import_tensors(tensors, rrcm.Request(**told), path)
     elif any(name.removeprefix("module.").startswith("input_blocks.") for name in tensors):
         imported = registry.released_unets().import_tensors(tensors, said.get("flags") or "", path)
@@ -70,10 +84,9 @@ def _state_dict(content: Any) -> dict[str, Tensor]:
     return named if len(named) == len(content) else {}
 
 
-def _residual_network(content: dict[str, Any], sigma: float | None, source: Path) -> Imported:
+def _residual_network(content: dict[str, Any], method: str, sigma: float | None, source: Path) -> Imported:
     """Return the import of `{arch, state_dict}`, the form of arXiv 1902.02918's checkpoints."""
-    arch, tensors = str(content["arch"]), _state_dict(content)
-    plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in tensors.items()}
+    arch, plain = arch_and_state(content, source)
     weights = {name: value for name, value in plain.items() if value.dim() > 0}
     head = "1.fc2.weight" if arch == "lenet" else "1.fc.weight"
     if "1.conv1.weight" not in weights or head not in weights:
@@ -91,8 +104,8 @@ def _residual_network(content: dict[str, Any], sigma: float | None, source: Path
     return Imported(
         description=(f"{arch} of {num_classes} classes after its normalisation, trained on noise of {at}",),
         tensors=plain,
-        config={"method": "gaussian", "backbone": arch, "sigma": sigma},
-        file_name=None if sigma is None else f"gaussian-{arch}_sigma_{sigma:g}.safetensors",
+        config={"method": method, "backbone": arch, "sigma": sigma},
+        file_name=None if sigma is None else f"{method}-{arch}_sigma_{sigma:g}.safetensors",
     )
 
 

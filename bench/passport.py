@@ -5,9 +5,6 @@ Released files are imported into a temporary folder first: strictly, tensors onl
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,15 +15,14 @@ import torch
 from torch import nn
 
 from bench import registry
+from bench.catalogue import is_plug_in
 from bench.checkpoints import load_checkpoint
 from bench.errors import UsageError
 from bench.importing import import_checkpoint
+from bench.plug_in import PixelsAlone, open_plug_in
 from bench.scalings import Scaling, from_mean_and_deviation, named
 from bench.smoothing import from_module
 from bench.types import Classifier, Task
-
-PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""module:function."""
 
 STORED_AS = {"steps": "diffusion_steps"}
 """Options that checkpoints store under another name."""
@@ -64,7 +60,7 @@ class Subject:
         scaling: what the network is declared to see of pixels.
         sigma: the declared noise level in pixel units, 0 of clean images; None where nothing tells it.
         is_told_sigma: the classifier's logits depend on the sigma it is told.
-        denoiser: a `baselines.diffusion.DiffusionDenoiser`, or None.
+        denoiser: a `baselines.diffusion.DiffusionDenoiser`, a `baselines.consistency_map.ConsistencyModel`, or None.
     """
 
     passport: tuple[tuple[str, str], ...]
@@ -88,10 +84,10 @@ def open_checkpoint(source: str, request: Request) -> Subject:
         UsageError: nothing tells what made the file, or a plug-in that cannot be imported.
     """
     path = Path(source)
-    if PLUG_IN.fullmatch(source) and not path.exists():
+    if is_plug_in(source) and not path.exists():
         return _plug_in(source, request)
     if (path / "model_index.json").is_file() or (path / "unet").is_dir():
-        return _denoiser(registry.diffusion().load_denoiser(source, "", request.task), "a diffusers pipeline")
+        return _denoiser(registry.diffusion().open_pipeline(path, request.task), "a diffusers pipeline")
     if path.suffix == ".safetensors":
         return _own_file(path, request, ())
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +167,9 @@ def _two_parts(built: nn.Module, request: Request, rows: list[tuple[str, str]]) 
     assert isinstance(classifier, nn.Module)
     subject = _classifier(from_module(classifier), classifier, 0.0, request, rows)
     return replace(
-        subject, denoiser=denoiser, passport=(*subject.passport, ("denoiser", _of_denoiser(denoiser)))
+        subject,
+        denoiser=denoiser,
+        passport=(*subject.passport, ("denoiser", registry.readings().describe(denoiser))),
     )
 
 
@@ -179,7 +177,7 @@ def _denoiser(denoiser: Any, program: str) -> Subject:
     scaling = named((2.0,), (-1.0,))
     rows = (
         ("made by", program),
-        ("denoiser", _of_denoiser(denoiser)),
+        ("denoiser", registry.readings().describe(denoiser)),
         ("parameters", _count(denoiser)),
         ("input", f"{scaling.name}, noise of 2 sigma"),
         ("time", registry.readings().time_rule(denoiser)),
@@ -187,36 +185,11 @@ def _denoiser(denoiser: Any, program: str) -> Subject:
     return Subject(passport=rows, scaling=scaling, denoiser=denoiser)
 
 
-def _of_denoiser(denoiser: Any) -> str:
-    readings = registry.readings()
-    return (
-        f"predicts {readings.PREDICTIONS[denoiser.prediction]}, {readings.schedule_name(denoiser)} schedule, "
-        f"{readings.time_rule(denoiser)}"
-    )
-
-
 def _plug_in(source: str, request: Request) -> Subject:
-    module_name, function_name = source.split(":")
-    try:
-        made = getattr(importlib.import_module(module_name), function_name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{source} cannot be called: {error}; expected an importable module (PYTHONPATH) and a function without "
-            "arguments that returns a classifier"
-        ) from error
-    if not callable(made):
-        raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
-    module = made.eval() if isinstance(made, nn.Module) else None
-    if module is not None and _takes_pixels_alone(module):
-        made = from_module(module)
-    rows = [("made by", f"plug-in {source}"), ("method", type(module or made).__name__)]
-    return _classifier(made, module, request.sigma, request, rows)
-
-
-def _takes_pixels_alone(module: nn.Module) -> bool:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [p for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    return len(parameters) < 2
+    made = open_plug_in(source)
+    module = made.network if isinstance(made, PixelsAlone) else made
+    rows = [("made by", f"plug-in {source}"), ("method", type(module).__name__)]
+    return _classifier(made, module if isinstance(module, nn.Module) else None, request.sigma, request, rows)
 
 
 def _classifier(

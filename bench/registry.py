@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from bench.catalogue import nearest_hint
+from bench.catalogue import is_plug_in, nearest_hint
 from bench.errors import UsageError
 from bench.overrides import override
 from bench.types import Architecture, Backbone, Chains, MethodModule, Network, Task
@@ -82,11 +82,16 @@ def methods() -> dict[str, MethodEntry]:
 
 
 def load(name: str) -> MethodModule:
-    """Return a method's module.
+    """Return a method's module, or what stands for one where the name is "module:function"; see `bench.plug_in`.
 
     Raises:
         UsageError: an unknown name (the nearest is named), or a module that cannot be imported or lacks a part.
     """
+    if is_plug_in(name):
+        from bench.plug_in import plug_in
+
+        stands_in: Any = plug_in(name)
+        return stands_in
     known = methods()
     if name not in known:
         raise UsageError(f"unknown method {name!r}; {nearest_hint(name, known)}")
@@ -132,6 +137,8 @@ def _configured(name: str, task: Task, sigma: float, options: Mapping[str, Any])
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
     config = override(config, changes, where=where)
+    if hasattr(module, "backbone_of") and (own := module.backbone_of(config)) is not None:
+        config = dataclasses.replace(config, backbone=backbone(own))
     counted = [option for option in COUNTED if option in changes]
     if counted and getattr(config, "epochs", 0) > 0:
         raise UsageError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from bench import data, registry, subsets, zoo
+from bench.catalogue import is_plug_in
 from bench.checkpoints import load_metadata
 from bench.config import RunConfig
 from bench.errors import UsageError
@@ -66,13 +67,16 @@ def train_method(
         UsageError: the method cannot be trained, or its finished checkpoint is there and options.again is False.
         DataError, NumericalError, CheckpointError: as in `bench.data` and `bench.train`.
     """
+    if is_plug_in(name):
+        raise UsageError(f"{name} cannot be trained here: its function returns a finished classifier")
     module = registry.load(name)
     train = getattr(module, "train", None)
     if train is None:
         raise UsageError(f"method {name!r} offers no train(config, job): give it a checkpoint through --zoo")
     split = load_split(config, "train")
     method = registry.configure(name, split.task, sigma, config.options.get(name, {}))
-    if (checkpoint := module.checkpoint_name(method)) is None:
+    is_given = bool(getattr(method, "checkpoint", ""))
+    if is_given or (checkpoint := module.checkpoint_name(method)) is None:
         raise UsageError(
             f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
         )

@@ -37,6 +37,7 @@ LEVELS = (
         "data",
         "engine",
         "estimation",
+        "plug_in",
         "quick_reading",
         "scalings",
         "subsets",

@@ -11,7 +11,7 @@ import click
 
 from bench.catalogue import DATASETS
 from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, started_processes
-from bench.errors import UsageError
+from bench.errors import UnfinishedError, UsageError
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -77,7 +77,7 @@ def train(method: str, sigma: str, **given: Any) -> None:
 
 
 def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown: bool) -> None:
-    """Train, and show what comes of it."""
+    """Train, and show what comes of it; a training that its time ends leaves its curves as well."""
     from bench.display import TrainingDisplay
     from bench.training import train_method, workspace
 
@@ -87,21 +87,27 @@ def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown
         stages[progress.stage] = None
         display.training(method, config.sigmas[0], progress)
 
-    with TrainingDisplay(is_shown=is_shown) as display:
-        path = train_method(
-            method, config.sigmas[0], config, command=command_line(), options=options, report=report
-        )
+    try:
+        with TrainingDisplay(is_shown=is_shown) as display:
+            path = train_method(
+                method, config.sigmas[0], config, command=command_line(), options=options, report=report
+            )
+    except UnfinishedError:
+        if is_shown:
+            _draw_each(workspace(config), stages)
+        raise
     if is_shown:
         click.echo(f"{path}")
-        for figure in _draw_each(workspace(config), stages):
-            click.echo(f"{figure}")
+        _draw_each(workspace(config), stages)
 
 
-def _draw_each(folder: Path, stages: Iterable[str]) -> list[Path]:
-    """Draw the curves of each stage beside their CSV file, and return the figures."""
+def _draw_each(folder: Path, stages: Iterable[str]) -> None:
+    """Draw the curves of each stage beside their CSV file, and name the figures; a stage without a look has none."""
     from bench.curve_figures import draw_curves
 
-    return [draw_curves([folder / f"{stage}.csv"], folder / f"{stage}.png") for stage in stages]
+    for stage in stages:
+        if (source := folder / f"{stage}.csv").exists():
+            click.echo(f"{draw_curves([source], source.with_suffix('.png'))}")
 
 
 @click.command()
@@ -136,6 +142,11 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 )
 @click.option(
     "--flags", metavar="TEXT", help="Flags of a released diffusion program, as on its command line."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["gaussian", "consistency", "smoothadv", "macer"]),
+    help="Method that trained a residual network; gaussian.",
 )
 def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
     """Turn a released checkpoint into a safetensors file that says what it is.

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, EDMEulerScheduler, UNet2DModel
+from diffusers import (
+    CMStochasticIterativeScheduler,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    EDMEulerScheduler,
+    UNet2DModel,
+)
 from safetensors.torch import save_file
 
 from baselines.dds import Config, build, checkpoint_name, train
@@ -168,6 +175,11 @@ def test_published_imagenet_denoiser_takes_both_sides_that_tables_know(monkeypat
     ("scheduler", "options", "message"),
     [
         (EDMEulerScheduler, {}, "scheduler is EDMEulerScheduler, which has no betas"),
+        (
+            CMStochasticIterativeScheduler,
+            {},
+            "is a consistency model.* a denoiser of consistency-model, not of dds",
+        ),
         (DDIMScheduler, {"prediction_type": "score"}, "prediction_type 'score', expected epsilon"),
     ],
 )

@@ -176,6 +176,19 @@ def test_weights_of_another_program_are_refused():
         complete_flags({}, {"conv1.weight": torch.zeros(1)}, HERE)
 
 
+def test_names_that_no_such_program_gives_are_named():
+    given = {"image_size": 8, "diffusion_steps": 1000, "noise_schedule": "linear", "num_heads": 2}
+    state = released(SMALL) | {"output_blocks.5.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=r"1 unexpected, .*: unexpected output_blocks\.5\.weight"):
+        convert(state, complete_flags(given, state, HERE), HERE)
+
+
+def test_weights_of_no_convolution_are_refused():
+    state = released(SMALL) | {"input_blocks.0.0.weight": torch.zeros(3)}
+    with pytest.raises(CheckpointError, match=r"expected input_blocks.* of the shape of a conv"):
+        infer_flags(state, 8, HERE)
+
+
 def test_class_conditional_networks_are_no_denoisers():
     flags = replace(SMALL, class_cond=True)
     with pytest.raises(UsageError, match="class_cond True, but a denoiser knows no class"):
@@ -187,6 +200,10 @@ def test_class_conditional_networks_are_no_denoisers():
     [
         ({"channel_mult": "0.5,1"}, "channel_mult begins with 0.5, but UNet2DModel"),
         ({"channel_mult": ""}, "channel_mult is empty, which the programs allow at image_size 512"),
+        ({"channel_mult": "1,x"}, "channel_mult is '1,x', expected positive numbers with commas"),
+        ({"channel_mult": "1,-1"}, "channel_mult is '1,-1', expected positive numbers"),
+        ({"attention_resolutions": "0"}, "attention_resolutions is '0', expected positive whole numbers"),
+        ({"attention_resolutions": "a"}, "attention_resolutions is 'a', expected positive whole numbers"),
         ({"num_channels": 48}, "give 48 channels, which 32 groups do not divide"),
         ({"num_heads": 3}, "num_heads is 3, which does not divide the 64 channels"),
         ({"num_heads_upsample": 5}, "num_heads_upsample is 5, which does not divide"),
@@ -215,6 +232,7 @@ def test_flags_are_read_as_on_the_programs_command_line():
     [
         ("--large_size 256", "unknown flag 'large_size'"),
         ("--num_channels", "end with '--num_channels' alone"),
+        ("--channel_mult '1,2", "which a shell could not read .No closing quotation.; expected pairs"),
         ("--num_channels many", "num_channels is 'many', expected a value of type int"),
         ("--learn_sigma maybe", "learn_sigma is 'maybe', expected a value of type bool"),
     ],

@@ -4,9 +4,10 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from bench.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bench.checkpoints import load_checkpoint, load_state, load_weights, save_checkpoint
 from bench.errors import CheckpointError
 
 
@@ -36,6 +37,28 @@ def test_truncated_checkpoint_is_one_clear_line(tmp_path):
         load_checkpoint(path)
 
 
+def test_plain_texts_of_other_programs_are_no_damage(tmp_path):
+    path = tmp_path / "model.safetensors"
+    said = {"format": "pt", "modelspec.title": "x", "config": '{"sigma": 0.5}'}
+    save_file({"weight": torch.ones(2)}, path, said)
+    tensors, metadata = load_checkpoint(path)
+    assert (tensors["weight"].tolist(), metadata) == (
+        [1, 1],
+        {"modelspec.title": "x", "config": {"sigma": 0.5}},
+    )
+
+
+@pytest.mark.parametrize("key", ["config", "training"])
+@pytest.mark.parametrize("said", ["[]", "a text"])
+def test_configuration_that_is_no_object_is_refused(tmp_path, key, said):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.ones(2)}, path, {key: said})
+    with pytest.raises(
+        CheckpointError, match=f"says {key} {said!r}, expected a JSON object".replace("[", r"\[")
+    ):
+        load_checkpoint(path)
+
+
 class Planted:
     def __init__(self, path):
         self.path = path
@@ -55,6 +78,12 @@ def test_pickle_with_code_in_it_is_refused_and_runs_nothing(tmp_path):
 def test_missing_checkpoint_names_the_remedy(tmp_path):
     with pytest.raises(CheckpointError, match="train it with `bench train`"):
         load_checkpoint(tmp_path / "none.safetensors")
+
+
+def test_state_dict_with_numbers_for_names_is_refused(tmp_path):
+    torch.save({0: torch.zeros(1)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="holds no state dict, expected tensors by name"):
+        load_state(tmp_path / "model.pt")
 
 
 def test_weights_of_another_model_are_named(tmp_path):

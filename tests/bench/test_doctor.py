@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from baselines.consistency_map import ConsistencyModel
 from baselines.diffusion import DiffusionDenoiser
 from baselines.resnet import Normalize
 from bench import registry
@@ -272,6 +273,31 @@ def test_right_denoiser_is_accused_of_nothing():
     denoiser = DiffusionDenoiser(BestForGaussian(COSINE), COSINE)
     tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=denoiser)
     assert set(verdicts(tried, GAUSSIAN).values()) == {AS_DECLARED}
+
+
+class BestMap(nn.Module):
+    """F of the consistency map of N(mean, deviation^2), which follows the probability flow."""
+
+    def __init__(self, mean, deviation):
+        super().__init__()
+        self.mean, self.deviation = mean, deviation
+
+    def forward(self, scaled, fed):
+        t = (fed / 250).exp().view(-1, 1, 1, 1)
+        c_skip, c_out, c_in = ConsistencyModel(self).scalings(t)
+        x_t = scaled / c_in
+        flow = self.mean + (x_t - self.mean) * self.deviation / (t.square() + self.deviation**2).sqrt()
+        return type("Output", (), {"sample": (flow - c_skip * x_t) / c_out})
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "verdict"),
+    [(0.0, 0.45, AS_DECLARED), (0.5, 0.22, ("looks like", ("[0,1]",)))],
+)
+def test_consistency_model_is_asked_about_its_range_alone(mean, deviation, verdict):
+    model = ConsistencyModel(BestMap(mean, deviation))
+    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=model)
+    assert verdicts(tried, GAUSSIAN) == {"denoiser, range": verdict}
 
 
 def test_images_are_held_out_of_training_and_balanced():

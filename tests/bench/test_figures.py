@@ -136,6 +136,11 @@ def test_envelope_has_one_line_per_method_and_says_that_sigma_was_chosen(compari
     assert (axes.get_xlabel(), axes.get_ylabel()) == (figures.RADIUS_LABEL, figures.ACCURACY_LABEL)
 
 
+def test_methods_whose_parameters_nobody_knows_have_no_legend_of_sizes(comparison):
+    costs = tuple(replace(one, cost=replace(one.cost, parameters=0)) for one in comparison.costs)
+    assert accuracy_against_cost_figure(replace(comparison, costs=costs)).legends == []
+
+
 def test_marker_areas_against_cost_are_proportional_to_parameters(comparison):
     figure = accuracy_against_cost_figure(comparison)
     (axes,) = figure.axes

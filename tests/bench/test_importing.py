@@ -1,5 +1,6 @@
 """Files that users bring: damaged, foreign or hostile ones end in one clear sentence and run nothing."""
 
+import hashlib
 import os
 import pickle
 from dataclasses import replace
@@ -12,14 +13,17 @@ from safetensors.torch import load_file, save_file
 from baselines.external import load_denoiser
 from baselines.openai_unet import denoiser
 from bench import registry
+from bench.checkpoints import load_metadata
 from bench.errors import CheckpointError, UsageError
 from bench.importing import import_checkpoint
+from bench.records import read_run
 from bench.types import Task
 from tests.baselines.test_openai_unet import SMALL, released
 from tests.bench.test_checkpoints import Planted
-from tests.tiny import bench
+from tests.tiny import TASK, bench, image_tree
 
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
+COLOUR = replace(TASK, channels=3)
 NOTHING_SAID = {"sigma": None, "num_heads": None, "layernorm": None}
 
 
@@ -69,6 +73,62 @@ def test_file_of_another_kind_is_named(tmp_path, content, kind):
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     assert f"is {kind}" in refusal(path)
+
+
+def residual_file(folder):
+    network = registry.backbone("cifar_resnet8").make(COLOUR, 0.5)
+    state = {f"1.module.{name}": value for name, value in network[1].state_dict().items()}
+    torch.save({"arch": "cifar_resnet8", "epoch": 90, "state_dict": state}, folder / "checkpoint.pth.tar")
+    return folder / "checkpoint.pth.tar", network.eval()
+
+
+def test_method_of_a_residual_network_is_the_one_that_is_said(tmp_path):
+    path, _ = residual_file(tmp_path)
+    sentences = convert(path, method="consistency", sigma=0.25)
+    assert "consistency-cifar_resnet8_sigma_0.25.safetensors" in sentences[-1]
+    assert load_metadata(tmp_path / "out.safetensors")["config"]["method"] == "consistency"
+    torch.save(released(SMALL), tmp_path / "unet.pt")
+    with pytest.raises(UsageError, match=r"--method is macer, but .* is no residual network with its arch"):
+        import_checkpoint(
+            tmp_path / "unet.pt",
+            tmp_path / "unet.safetensors",
+            command="",
+            said={**NOTHING_SAID, "method": "macer"},
+        )
+
+
+@pytest.mark.parametrize("method", ["gaussian", "consistency", "smoothadv", "macer"])
+def test_released_network_is_taken_as_it_is_through_the_option_checkpoint(tmp_path, method):
+    path, network = residual_file(tmp_path)
+    config = registry.configure(method, COLOUR, 0.25, {"checkpoint": str(path)}, trains=False)
+    assert config.backbone.name == "cifar_resnet8"
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(registry.load(method).build(config, path)(x, 0.25), network(x))
+
+
+def test_run_takes_the_file_without_a_zoo_and_records_its_digest(tmp_path, monkeypatch, capsys):
+    path, _ = residual_file(tmp_path)
+    data = ["--dataset", "folder", "--data-dir", image_tree(tmp_path / "data"), "--image-size", 8]
+    given = ["--set", f"gaussian.checkpoint={path}", "--methods", "gaussian", "--sigmas", "0.25"]
+    sizes = ["--n", 20, "--n0", 10, "--limit", 1, "--cost-repetitions", 0, "--device", "cpu"]
+    out = tmp_path / "run"
+    assert bench(monkeypatch, "run", *data, *given, *sizes, "--zoo", tmp_path / "none", "--out", out) == 0
+    run = read_run(out)
+    assert run.header.checkpoints == {"gaussian/0.25": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert bench(monkeypatch, "replay", out, "--index", run.records[0].index) == 0
+    assert bench(monkeypatch, "train", "gaussian", *data, *given[:2], "--sigma", "0.25") == 2
+    assert "has nothing to train with these options" in capsys.readouterr().err
+    path.unlink()
+    assert bench(monkeypatch, "replay", out, "--index", run.records[0].index) == 1
+    assert f"No file at {path}" in capsys.readouterr().err
+
+
+def test_file_that_does_not_say_its_network_is_no_checkpoint_of_the_option(tmp_path):
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "model.pth")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    for name, message in (("pth", "holds no arch and state_dict"), ("safetensors", "says no backbone")):
+        with pytest.raises(CheckpointError, match=message):
+            registry.configure("gaussian", COLOUR, 0.25, {"checkpoint": str(tmp_path / f"model.{name}")})
 
 
 def test_safetensors_file_needs_no_import(tmp_path):

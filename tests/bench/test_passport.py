@@ -9,11 +9,14 @@ from torch import nn
 
 from bench import registry
 from bench.checkpoints import save_checkpoint
+from bench.doctor import examine
 from bench.errors import CheckpointError, UsageError
 from bench.passport import Request, open_checkpoint
+from bench.trial_images import choose_images
+from tests.baselines.test_consistency_model import folder as pipeline_folder
 from tests.baselines.test_openai_unet import SMALL, released
 from tests.bench.test_checkpoints import Planted
-from tests.tiny import OPTIONS, TASK, bench, image_tree, job
+from tests.tiny import OPTIONS, TASK, bench, image_tree, job, split
 
 FLAGS = "--image_size 8 --diffusion_steps 1000 --noise_schedule linear --num_heads 2"
 COLOUR = replace(TASK, channels=3)
@@ -50,6 +53,19 @@ def test_method_of_two_parts_is_tried_part_by_part(tmp_path):
     assert "predicts the noise, cosine schedule" in rows["denoiser"]
     assert (subject.sigma, rows["sigma"]) == (0.0, "clean images")
     assert subject.denoiser.denoise_pixels(torch.rand(2, 1, 8, 8), 0.5).shape == (2, 1, 8, 8)
+
+
+def test_consistency_model_says_its_times_and_is_tried_part_by_part(tmp_path):
+    subject, rows = opened(trained("consistency-model", tmp_path))
+    assert rows["denoiser"] == "consistency model, one call, the time 2 sigma, of 0.002 to 4"
+    images = choose_images(split(per_class=50), seed=0)
+    asked = [answer.question for answer in examine(subject, images, torch.device("cpu"))]
+    assert asked == ["denoiser, range", "input", "labels", "sigma"]
+
+
+def test_pipeline_of_a_consistency_model_is_opened_as_one(tmp_path):
+    _, rows = opened(pipeline_folder(tmp_path))
+    assert rows["denoiser"] == "consistency model, one call, the time 2 sigma, of 0.002 to 80"
 
 
 def test_encoder_without_a_head_has_a_passport_and_no_trial(tmp_path):

@@ -13,6 +13,8 @@ from bench.recipes import trained_options
 from rrcm import model
 from tests.tiny import OPTIONS, TASK, bench, image_tree, job
 
+STEPS = 5
+
 
 def configured(stage, **changes):
     return registry.configure("rrcm", TASK, 0.5, {**OPTIONS["rrcm"], "stage": stage, **changes})
@@ -34,18 +36,24 @@ def test_stages_make_what_one_call_makes(tmp_path):
     assert any(name.startswith("projection_head") for name in encoder)
 
 
-def test_pre_training_killed_and_resumed_ends_with_the_same_weights(tmp_path):
-    expected = train("pretrain", job(tmp_path / "whole"), pretrain_steps=5)
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return train("pretrain", job(tmp_path_factory.mktemp("whole")), pretrain_steps=STEPS)
 
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_pre_training_killed_at_any_step_and_resumed_ends_with_the_same_weights(
+    tmp_path, uninterrupted, step
+):
     def kill(progress):
-        if progress.step == 3:
+        if progress.step == step:
             raise KeyboardInterrupt
 
-    killed = job(tmp_path / "killed", checkpoint_every=2)
+    killed = job(tmp_path, checkpoint_every=2)
     with pytest.raises(KeyboardInterrupt):
-        train("pretrain", dataclasses.replace(killed, report=kill), pretrain_steps=5)
-    resumed = train("pretrain", killed, pretrain_steps=5)
-    assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+        train("pretrain", dataclasses.replace(killed, report=kill), pretrain_steps=STEPS)
+    resumed = train("pretrain", killed, pretrain_steps=STEPS)
+    assert all(torch.equal(resumed[name], uninterrupted[name]) for name in uninterrupted)
 
 
 def test_pre_training_has_no_checkpoint_before_its_last_step_and_goes_on(tmp_path):
@@ -118,3 +126,15 @@ def test_command_trains_a_stage_and_leaves_its_curves_and_their_figure(tmp_path,
     assert (tmp_path / "both.svg").exists()
     assert bench(monkeypatch, "train", "gaussian", "--stage", "linear", *data, *where) == 2
     assert "stage" in capsys.readouterr().err
+
+
+def test_command_out_of_time_leaves_the_figure_of_the_curves_so_far(tmp_path, monkeypatch, capsys):
+    sizes = OPTIONS["rrcm"] | {"pretrain_steps": 10**6, "pretrain_evaluate_every": 1}
+    options = [f"--set=rrcm.{name}={value}" for name, value in sizes.items()]
+    data = ["--dataset", "folder", "--data-dir", image_tree(tmp_path / "data"), "--image-size", "8"]
+    where = ["--zoo", tmp_path / "zoo", "--device", "cpu", "--max-seconds", "0.5"]
+    assert bench(monkeypatch, "train", "rrcm", "--stage", "pretrain", *data, *where, *options) == 1
+    figure = tmp_path / "zoo" / "training" / "folder" / "rrcm_pretrained.png"
+    captured = capsys.readouterr()
+    assert (captured.out, figure.exists()) == (f"{figure}\n", True)
+    assert "rrcm_pretrained is up at step" in captured.err

@@ -1,0 +1,103 @@
+"""A user's own classifier by "module:function": a method without options, without a checkpoint, without training."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench.errors import UsageError
+from bench.types import Classifier, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlugInConfig:
+    """What every method is told; a plug-in has no options of its own."""
+
+    task: Task
+    sigma: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlugIn:
+    """A plug-in as a method's module; see `bench.types.MethodModule`."""
+
+    source: str
+
+    @property
+    def Config(self) -> type:  # noqa: N802 - the contract's name
+        """The configuration's class."""
+        return PlugInConfig
+
+    def build(self, config: PlugInConfig, checkpoint: Path | None) -> Classifier:
+        """Return the classifier that the function returns; see `open_plug_in`."""
+        return open_plug_in(self.source)
+
+
+class PixelsAlone(nn.Module):
+    """A module of noisy pixels as a Classifier: sigma plays no part."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
+        return self.network(x_noisy)
+
+
+def plug_in(source: str) -> PlugIn:
+    """Return the plug-in as a method, its function found but not yet called.
+
+    Raises:
+        UsageError: a module that cannot be imported, or that has no such function.
+    """
+    _function(source)
+    return PlugIn(source=source)
+
+
+def open_plug_in(source: str) -> Classifier:
+    """Return the classifier that "module:function" returns, in eval mode.
+
+    It is a module of noisy pixels, or a callable of (x_noisy, sigma, keys).
+
+    Raises:
+        UsageError: no such function, one that needs arguments, or what it returns cannot be called.
+    """
+    function = _function(source)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise UsageError(_refusal(source, str(error))) from error
+    made = function()
+    if not callable(made):
+        raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
+    if not isinstance(made, nn.Module):
+        return made
+    return (PixelsAlone(made) if _takes_pixels_alone(made) else made).eval()
+
+
+def _function(source: str) -> Callable[[], Any]:
+    module_name, function_name = source.split(":")
+    try:
+        return getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(_refusal(source, str(error))) from error
+
+
+def _refusal(source: str, reason: str) -> str:
+    return (
+        f"{source} cannot be called: {reason}; expected an importable module (PYTHONPATH) and a function without "
+        "arguments that returns a classifier"
+    )
+
+
+def _takes_pixels_alone(module: nn.Module) -> bool:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [p for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
+    return len(parameters) < 2
