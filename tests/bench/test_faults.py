@@ -1,6 +1,7 @@
 """Faults amid a run: one clear line, the documented exit code, and every record made before is kept."""
 
 import ast
+import contextlib
 import dataclasses
 import errno
 import json
@@ -18,6 +19,15 @@ from tests.tiny import bench
 
 CALLS = 2
 """Calls of the classifier per certificate at the default batch size: n0 = 10, then n = 100."""
+
+
+@contextlib.contextmanager
+def broken(monkeypatch, fault, at):
+    """Break the method in the block."""
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic_method.Brightness, "fault", fault)
+        patch.setattr(synthetic_method.Brightness, "at", at)
+        yield
 
 
 @pytest.fixture
@@ -57,9 +67,12 @@ def run(tmp_path, monkeypatch, capsys):
         ),
     ],
 )
-def test_a_fault_of_the_model_keeps_the_records_before_it_and_a_mended_one_goes_on(run, fault, message):
+def test_a_fault_of_the_model_keeps_the_records_before_it_and_a_mended_one_goes_on(
+    run, monkeypatch, fault, message
+):
     options = ("--sigmas", "0.25", "--cost-repetitions", "0", "--limit", "4")
-    code, line, kept = run(*options, "--set", f"brightness.fault={fault}", "--set", f"brightness.at={CALLS}")
+    with broken(monkeypatch, fault, at=CALLS):
+        code, line, kept = run(*options)
     assert code == 1
     assert message in line
     assert len(kept.records) == 1
@@ -96,10 +109,10 @@ def test_an_error_that_is_not_about_memory_is_not_hidden(run, monkeypatch):
         run()
 
 
-def test_sigterm_ends_after_the_image_in_hand_with_143_and_the_run_resumes(run):
+def test_sigterm_ends_after_the_image_in_hand_with_143_and_the_run_resumes(run, monkeypatch):
     options = ("--sigmas", "0.25", "--cost-repetitions", "0")
-    stop = ("--set", "brightness.fault=terminate", "--set", f"brightness.at={3 * CALLS}")
-    code, line, kept = run(*options, *stop)
+    with broken(monkeypatch, "terminate", at=3 * CALLS):
+        code, line, kept = run(*options)
     assert (code, len(kept.records)) == (143, 4)
     assert line == "bench: terminated; everything certified is kept, repeat the command to continue"
     code, _, whole = run(*options)
