@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from baselines import external
 from baselines.consistency_map import ConsistencyModel, training_loss
 from baselines.denoised import (
     DenoisedClassifier,
@@ -118,6 +119,9 @@ class ConsistencyTraining(Supervised[ConsistencyModel]):
     def score(self, average: nn.Module) -> float:
         """Return the held-out accuracy of the averaged model with the classifier."""
         return denoised_accuracy(average, self.classifier, self.images, self.labels)
+
+
+foreign_files = external.foreign_files
 
 
 def checkpoint_name(config: Config) -> str | None:

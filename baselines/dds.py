@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import diffusion_parts
+from baselines import diffusion_parts, external
 from baselines.denoised import DenoisedClassifier
 from bench.train import TrainingJob
 
@@ -13,6 +13,9 @@ from bench.train import TrainingJob
 @dataclass(frozen=True, kw_only=True)
 class Config(diffusion_parts.Config):
     """Options of diffusion denoised smoothing: its two parts, and `reverse_steps` for the multi-step variant."""
+
+
+foreign_files = external.foreign_files
 
 
 def checkpoint_name(config: Config) -> str | None:

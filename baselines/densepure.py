@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import diffusion_parts
+from baselines import diffusion_parts, external
 from baselines.denoised import DenoisedClassifier
 from bench.errors import UsageError
 from bench.noise import stable_seed
@@ -77,6 +77,9 @@ def chain_keys(keys: Tensor | None, chain: int) -> Tensor | None:
     if keys is None or chain == 0:
         return keys
     return torch.tensor([stable_seed(key, "chain", chain) for key in keys.tolist()], device=keys.device)
+
+
+foreign_files = external.foreign_files
 
 
 def checkpoint_name(config: Config) -> str | None:

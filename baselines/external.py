@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from baselines import openai_unet
 from baselines.consistency_map import ConsistencyModel
 from baselines.diffusion import DiffusionDenoiser, Prediction
-from baselines.openai_flags import PRESETS, check_flags, complete_flags, parse_flags
+from baselines.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
 from baselines.resnet import Normalize
 from bench.checkpoints import first_line, load_state, load_weights
 from bench.errors import CheckpointError, UsageError
@@ -26,6 +26,37 @@ HUB = "hub:"
 
 TRANSFORMERS = "transformers:"
 """Begins the folder, or the name on the hub, of a classifier of the transformers library."""
+
+
+class Parts(Protocol):
+    """Options of a denoiser and a classifier, "" for a part of our own."""
+
+    @property
+    def denoiser(self) -> str:
+        """A file, a folder, or a name on the hub."""
+        ...
+
+    @property
+    def classifier(self) -> str:
+        """timm's name, or "transformers:" and a folder or hub name."""
+        ...
+
+    @property
+    def classifier_checkpoint(self) -> str:
+        """A file."""
+        ...
+
+
+def foreign_files(config: Parts) -> dict[str, Path]:
+    """Return the files and folders of the parts that others trained, part -> path, without what is fetched by name."""
+    sources = {
+        "denoiser": "" if config.denoiser.startswith(HUB) else config.denoiser,
+        "classifier_checkpoint": config.classifier_checkpoint,
+    }
+    if config.classifier.startswith(TRANSFORMERS):
+        folder = config.classifier.removeprefix(TRANSFORMERS)
+        sources["classifier"] = folder if Path(folder).is_dir() else ""
+    return {part: Path(source) for part, source in sources.items() if source}
 
 
 def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
@@ -74,6 +105,8 @@ def _check_images(source: str, config: Any, task: Task) -> None:
 def from_released(path: Path, flags: str = "") -> DiffusionDenoiser:
     """Return the denoiser of a released program's file; see `load_denoiser`."""
     tensors, metadata = load_state(path)
+    if LABELS in tensors:
+        openai_unet.refuse_conditional(path)
     given = parse_flags(flags) or check_flags(metadata.get("config") or PRESETS.get(path.stem, {}))
     return openai_unet.denoiser(tensors, complete_flags(given, tensors, path), path)
 
@@ -132,6 +165,8 @@ def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
     """
     folder = _fetched(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
     if not folder.is_dir():
+        if folder.is_file() and LABELS in load_state(folder)[0]:
+            openai_unet.refuse_conditional(folder)
         raise CheckpointError(
             f"{source} is no folder, expected one of a diffusers ConsistencyModelPipeline, or {HUB}owner/name"
         )

@@ -57,6 +57,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """File name without suffix -> the flags that its model was trained with."""
 
+LABELS = "label_emb.weight"
+"""Name of the weights that stand for classes, in networks that are told one."""
+
 DEMANDED = ("image_size", "diffusion_steps", "noise_schedule")
 """Flags that no weight tells and no default is safe for."""
 
@@ -300,7 +303,7 @@ def infer_flags(tensors: Mapping[str, Tensor], image_size: int, source: Path) ->
         "use_scale_shift_norm": conditioning == 2 * widths[0],
         "resblock_updown": any("in_layers" in name for name in ups),
         "learn_sigma": predicted == 2,
-        "class_cond": "label_emb.weight" in names,
+        "class_cond": LABELS in names,
     }
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from baselines.openai_flags import PRESETS, Flags, complete_flags, parse_flags
-from baselines.openai_unet import network, released_shapes
+from baselines.openai_flags import LABELS, PRESETS, Flags, complete_flags, parse_flags
+from baselines.openai_unet import network, refuse_conditional, released_shapes
 from bench.checkpoints import Imported, check_weights
-from bench.errors import UsageError
 
 
 def import_tensors(tensors: Mapping[str, Tensor], flags: str, source: Path) -> Imported:
@@ -27,11 +26,8 @@ def import_tensors(tensors: Mapping[str, Tensor], flags: str, source: Path) -> I
         CheckpointError: names or shapes are not those of the flags.
     """
     plain = {name.removeprefix("module."): value for name, value in tensors.items()}
-    if "label_emb.weight" in plain:
-        raise UsageError(
-            f"{source} is a class-conditional U-Net of guided-diffusion (label_emb), but a denoiser knows no class; "
-            "bring an unconditional one"
-        )
+    if LABELS in plain:
+        refuse_conditional(source)
     complete = complete_flags(parse_flags(flags) or PRESETS.get(source.stem, {}), plain, source)
     with torch.device("meta"):
         ours = network(complete).state_dict()

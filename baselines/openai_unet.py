@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from diffusers import UNet2DModel
@@ -181,10 +181,15 @@ def denoiser(tensors: dict[str, Tensor], flags: Flags, source: Path) -> Diffusio
         CheckpointError: as in `convert`.
     """
     if flags.class_cond:
-        raise UsageError(
-            f"{source} has class_cond True, but a denoiser knows no class; use an unconditional one"
-        )
+        refuse_conditional(source)
     return as_denoiser(convert(tensors, flags, source), flags)
+
+
+def refuse_conditional(source: Path) -> NoReturn:
+    """Raise the UsageError of a network that must be told the class."""
+    raise UsageError(
+        f"{source} is a class-conditional U-Net (label_emb), but a denoiser knows no class; bring an unconditional one"
+    )
 
 
 def as_denoiser(unet: nn.Module, flags: Flags) -> DiffusionDenoiser:

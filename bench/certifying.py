@@ -95,6 +95,22 @@ def require_checkpoint(setup: Setup, method: str, sigma: float) -> Path | None:
     return checkpoint
 
 
+def digests(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> dict[str, str]:
+    """Return the SHA-256 of all files that a classifier is built from, by "method/sigma" and "method/sigma/part".
+
+    Raises:
+        CheckpointError: one of them cannot be read.
+    """
+    key, module = f"{method}/{sigma:g}", registry.load(method)
+    found = {} if checkpoint is None else {key: zoo.sha256(checkpoint)}
+    if hasattr(module, "foreign_files"):
+        options = setup.config.options.get(method, {})
+        config = registry.configure(method, setup.split.task, sigma, options, trains=False)
+        parts = module.foreign_files(config)
+        found |= {f"{key}/{part}": zoo.sha256(path) for part, path in parts.items()}
+    return found
+
+
 def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> Classifier:
     """Return the method's classifier on the device, at the run's precision.
 

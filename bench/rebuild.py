@@ -7,8 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import zoo
-from bench.certifying import Setup, load_classifier, prepare, require_checkpoint
+from bench.certifying import Setup, digests, load_classifier, prepare, require_checkpoint
 from bench.config import RunConfig, validate
 from bench.errors import CheckpointError
 from bench.overrides import override
@@ -28,25 +27,34 @@ class Rebuilt:
         """Return the classifier that the run certified.
 
         Raises:
-            CheckpointError: its checkpoint is not there, or is another one than the run's.
+            CheckpointError: its checkpoint is not there, or is another one than the run's; likewise what else it is
+            built from.
         """
         checkpoint = require_checkpoint(self.setup, method, sigma)
-        expected = self.run.header.checkpoints.get(f"{method}/{sigma:g}")
-        if checkpoint is not None and zoo.sha256(checkpoint) != expected:
-            raise CheckpointError(
-                f"{checkpoint} is not the checkpoint that {self.run.folder} certified ({method} at sigma {sigma:g}, "
-                f"SHA-256 {expected}): bring that file back, or certify again"
-            )
+        recorded = self._recorded(method, sigma)
+        for name, digest in digests(self.setup, method, sigma, checkpoint).items():
+            if recorded.get(name) != digest:
+                what = name.removeprefix(f"{method}/{sigma:g}").removeprefix("/") or checkpoint
+                raise CheckpointError(
+                    f"{what} is not the one that {self.run.folder} certified ({method} at sigma {sigma:g}, "
+                    f"SHA-256 {recorded.get(name)}): bring that file back, or certify again"
+                )
         return load_classifier(self.setup, method, sigma, checkpoint)
+
+    def _recorded(self, method: str, sigma: float) -> dict[str, str]:
+        """Return the digests in the header of what one classifier was built from, by name."""
+        own = f"{method}/{sigma:g}"
+        found = self.run.header.checkpoints.items()
+        return {name: digest for name, digest in found if name == own or name.startswith(f"{own}/")}
 
     def subject(self, method: str, sigma: float) -> str:
         """Return a digest of all that the certificates of one method at one sigma rest on, 64 hexadecimal digits."""
         header = self.run.header
         protocol = (header.dataset, header.image_shape, header.n0, header.n, header.alpha, header.seed)
         how = (header.estimation, header.bound, header.noise_block, header.precision, header.device_type)
-        config, checkpoint = header.config, header.checkpoints.get(f"{method}/{sigma:g}")
+        config, files = header.config, list(self._recorded(method, sigma).values())
         options = config.get("options", {}).get(method, {})
-        parts = (checkpoint, options, config.get("compile"), header.batch_sizes.get(method))
+        parts = (files, options, config.get("compile"), header.batch_sizes.get(method))
         return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()
 
     def at_precision(self, precision: Precision) -> Rebuilt:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from torch import nn
 
-from bench import cost, hardware, registry, zoo
+from bench import cost, hardware, registry
 from bench.batching import measured_batch_size
 from bench.certifying import (
     Checkpoints,
     Setup,
     Workbench,
+    digests,
     find_checkpoint,
     load_classifier,
     prepare,
@@ -221,7 +222,11 @@ def make_header(
         device_type=setup.device.type,
         radii=config.radii,
         config=to_json(config),
-        checkpoints={f"{m}/{s:g}": zoo.sha256(path) for (m, s), path in checkpoints.items() if path},
+        checkpoints={
+            name: digest
+            for (method, sigma), path in checkpoints.items()
+            for name, digest in digests(setup, method, sigma, path).items()
+        },
         batch_sizes=batch_sizes,
         hardware=hardware.describe(setup.device),
         libraries=library_versions(),

@@ -138,7 +138,8 @@ class MethodModule(Protocol):
     those others set; options given singly are set after it. TRAINING_NAMES holds those of them that say only how the
     method is trained: where `expand` refuses one at some sigma, a checkpoint that is there is taken without it.
     An option `checkpoint` names a file that takes the place of the zoo's, and `backbone_of(config)` returns the name of
-    the network in it (None without one).
+    the network in it (None without one). `foreign_files(config)` returns what `build` reads beside the checkpoint,
+    part -> file or folder; the header records its digests.
 
     `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`;
     its other fields are the method's own options, all with defaults.

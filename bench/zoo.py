@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from bench.errors import CheckpointError
+
 LOCAL_ZOO = Path("results") / "zoo"
 """Where `bench train` writes, below the current folder, when no --zoo is given."""
 
@@ -29,6 +31,17 @@ def writable(zoo: Path | None, dataset: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Return a file's SHA-256, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file, or of the names and digests of all files below a folder, 64 hexadecimal digits.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            lines = [f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in files]
+            return hashlib.sha256("".join(lines).encode()).hexdigest()
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error

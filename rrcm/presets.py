@@ -209,6 +209,13 @@ def pretraining(name: PretrainingName) -> pretrain.Recipe:
 
 Rows = list[tuple[str, ...]]
 
+FORWARDS_WITH_GRADIENT = 3
+"""Cost of a forward pass and its gradient, in forward passes."""
+
+PRETRAINING_FORWARDS = 3 * FORWARDS_WITH_GRADIENT + 3
+"""Cost of pre-training on one image, in forward passes of the encoder: two strong views and the noisier plain one with
+gradients, the target encoder's two views and the cleaner plain one without."""
+
 
 def recipe_tables() -> list[tuple[tuple[str, ...], Rows]]:
     """Return (headers, rows) of the fine-tuning recipes, and of the pre-training recipes, for reading."""
@@ -224,6 +231,7 @@ def recipe_tables() -> list[tuple[tuple[str, ...], Rows]]:
             f"{recipe.copies} / {recipe.weight:g} / {recipe.entropy_weight:g}",
             recipe.augmentation,
             f"{recipe.mixup:g} / {recipe.cutmix:g} / {recipe.label_smoothing:g}",
+            f"{FORWARDS_WITH_GRADIENT * recipe.copies * recipe.epochs:,}",
         )
         for (family, sigma), recipe in FINETUNING.items()
     ]
@@ -239,6 +247,7 @@ def recipe_tables() -> list[tuple[tuple[str, ...], Rows]]:
             f"{recipe.target_start:g} to {recipe.target_end:g}, A {recipe.sharpness:g}",
             f"{recipe.clip:g} from step {recipe.clip_from}",
             recipe.precision,
+            f"{PRETRAINING_FORWARDS * recipe.max_steps * recipe.batch_size:.3g}",
         )
         for name, recipe in PRETRAINING.items()
     ]
@@ -256,6 +265,7 @@ _FINETUNING_HEADERS: tuple[str, ...] = (
     "m / lambda / eta",
     "augmentation",
     "mixup / cutmix / smoothing",
+    "forwards per image",
 )
 _PRETRAINING_HEADERS: tuple[str, ...] = (
     "--set rrcm.pretrain_recipe",
@@ -268,4 +278,5 @@ _PRETRAINING_HEADERS: tuple[str, ...] = (
     "target rate",
     "clip",
     "precision",
+    "forwards",
 )

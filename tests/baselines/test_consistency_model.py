@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, DDIMScheduler, UNet2DModel
+from safetensors.torch import save_file
 from torch import nn
 
 from baselines.consistency_map import ConsistencyModel, training_loss
 from baselines.consistency_model import Config, build, checkpoint_name, scales_at, train
-from baselines.external import load_consistency_model
+from baselines.external import load_consistency_model, load_denoiser
 from bench import registry
 from bench.errors import CheckpointError, UsageError
 from bench.noise import SIGMA_MIN, karras_grid
@@ -134,6 +135,15 @@ def test_saved_pipeline_denoises_as_the_object_in_memory(tmp_path):
 def test_class_conditional_model_is_refused(tmp_path):
     with pytest.raises(UsageError, match="must be told a class, which a denoiser does not know"):
         load_consistency_model(folder(tmp_path, unet(num_class_embeds=2)), TASK)
+
+
+@pytest.mark.parametrize("load", [load_consistency_model, lambda path, task: load_denoiser(path, "", task)])
+def test_released_class_conditional_model_is_refused_by_every_purifier(tmp_path, load):
+    save_file({"label_emb.weight": torch.zeros(1000, 768)}, tmp_path / "cd_imagenet64_l2.safetensors")
+    with pytest.raises(
+        UsageError, match=r"cd_imagenet64_l2.* is a class-conditional U-Net .* bring an uncond"
+    ):
+        load(str(tmp_path / "cd_imagenet64_l2.safetensors"), TASK)
 
 
 def test_another_kind_of_file_or_shape_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -19,7 +20,14 @@ from safetensors.torch import save_file
 from baselines.dds import Config, build, checkpoint_name, train
 from baselines.denoised import DenoisedClassifier
 from baselines.diffusion import DiffusionDenoiser
-from baselines.external import ResizedClassifier, from_pipeline, from_released, load_classifier, load_denoiser
+from baselines.external import (
+    ResizedClassifier,
+    foreign_files,
+    from_pipeline,
+    from_released,
+    load_classifier,
+    load_denoiser,
+)
 from baselines.openai_flags import PRESETS, Flags
 from baselines.openai_unet import convert, network
 from bench.config import RunConfig
@@ -100,6 +108,20 @@ def test_released_safetensors_may_carry_its_flags(tmp_path):
     config = '{"image_size": 8, "num_heads": 2, "noise_schedule": "cosine", "diffusion_steps": 1000}'
     save_file(released(SMALL), tmp_path / "model.safetensors", {"config": config})
     assert len(from_released(tmp_path / "model.safetensors").alphas_cumprod) == 1000
+
+
+def test_files_of_foreign_parts_are_told_for_the_header(tmp_path):
+    config = Config(
+        task=TASK,
+        sigma=0.5,
+        denoiser="unet.pt",
+        classifier=f"transformers:{tmp_path}",
+    )
+    assert foreign_files(config) == {"denoiser": Path("unet.pt"), "classifier": tmp_path}
+    config = Config(
+        task=TASK, sigma=0.5, denoiser="hub:o/n", classifier=TIMM, classifier_checkpoint="resnet.pt"
+    )
+    assert foreign_files(config) == {"classifier_checkpoint": Path("resnet.pt")}
 
 
 class Planted:

@@ -191,7 +191,9 @@ def test_weights_of_no_convolution_are_refused():
 
 def test_class_conditional_networks_are_no_denoisers():
     flags = replace(SMALL, class_cond=True)
-    with pytest.raises(UsageError, match="class_cond True, but a denoiser knows no class"):
+    with pytest.raises(
+        UsageError, match=r"is a class-conditional U-Net \(label_emb\), but a denoiser knows no class"
+    ):
         denoiser(released(flags), flags, HERE)
 
 

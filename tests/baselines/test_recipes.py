@@ -68,9 +68,22 @@ def test_every_recipe_names_options_of_its_method_and_a_backbone(key):
 
 def test_recipe_that_is_not_published_is_refused():
     with pytest.raises(
-        UsageError, match=r"macer has no published recipe 'cifar10' at sigma 0.5, only mnist at 0.25"
+        UsageError, match=r"macer has no published recipe 'imagenet' at sigma 0.5, only mnist at 0.25"
     ):
-        configure("macer", recipe="cifar10")
+        configure("macer", recipe="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (("gaussian", "cifar10", 0.5), 90 * 3),
+        (("consistency", "cifar10", 0.5), 150 * 2 * 3),
+        (("smoothadv", "cifar10", 0.25), 150 * (8 * 10 * 3 + 8 * 3)),
+        (("macer", "cifar10", 1.0), 440 * 16 * 3),
+    ],
+)
+def test_forwards_of_a_recipe_equal_the_hand_count(key, expected):
+    assert recipes.forwards(key[0], recipes.RECIPES[key]) == expected
 
 
 def test_epochs_become_steps_and_the_rate_drops_to_a_tenth():

@@ -5,14 +5,15 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from baselines.recipes import RECIPES
+from baselines.recipes import RECIPES, forwards
 from bench import certifying, registry, runner
 from bench.catalogue import IMAGE_SHAPES, NUM_CLASSES
 from bench.checkpoints import save_checkpoint
 from bench.config import RunConfig, list_presets, load_preset
 from bench.errors import CheckpointError, UsageError
+from bench.network_sizes import measure
 from bench.types import Task
-from rrcm.presets import FINETUNING, PRETRAINING
+from rrcm.presets import FINETUNING, PRETRAINING, PRETRAINING_FORWARDS
 from tests.tiny import image_tree
 
 CASES = [(name, sigma) for name in ("cifar10", "imagenet") for sigma in load_preset(name).sigmas]
@@ -54,6 +55,26 @@ def test_one_recipe_is_missing_and_its_preset_says_so():
     assert missing == [("consistency", "imagenet", 0.25)]
     said = {preset.name: preset.description for preset in list_presets()}
     assert "consistency has none at sigma 0.25" in said["imagenet"]
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("method", ["smoothadv", "macer"])
+def test_smoothadv_and_macer_have_their_recipes_on_cifar10(sigma, method):
+    published = RECIPES[method, "cifar10", sigma]
+    assert holds(resolved("cifar10", method, sigma), {**asdict(published.recipe), **published.options})
+
+
+def test_costs_of_training_in_a_preset_follow_from_its_recipes():
+    said = {preset.name: preset.cost for preset in list_presets()}
+    flops = {network.name: measure(network).flops for network in registry.networks()}
+    for method in ("smoothadv", "macer"):
+        recipes = [RECIPES[method, "cifar10", sigma] for sigma in (0.25, 0.5, 1.0)]
+        cost = sum(forwards(method, recipe) for recipe in recipes) * 49_000 * flops["cifar_resnet110"] / 1e18
+        assert f"{method} {cost:.1f}" in said["cifar10"]
+    for preset, encoder in (("cifar10", "rrcm-b-cifar10"), ("imagenet", "rrcm-s-imagenet")):
+        recipe = PRETRAINING[encoder]
+        cost = PRETRAINING_FORWARDS * recipe.max_steps * recipe.batch_size * flops[encoder] / 1e18
+        assert f"rrcm {cost:.0f} of pre-training" in said[preset]
 
 
 @pytest.mark.parametrize(("preset", "sigma"), CASES)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from bench import zoo
 from bench.records import read_run
 from tests.tiny import arguments, bench, image_tree
 
@@ -53,7 +54,20 @@ def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
     header = read_run(run).header
     edit(run, 0, checkpoints=header.checkpoints | {"gaussian/0.25": "0" * 64})
     assert bench(monkeypatch, "replay", run, "--index", header.indices[0], "--method", "gaussian") == 1
-    assert f"is not the checkpoint that {run} certified (gaussian at sigma 0.25" in capsys.readouterr().err
+    assert f"is not the one that {run} certified (gaussian at sigma 0.25" in capsys.readouterr().err
+
+
+def test_another_part_from_elsewhere_is_refused(run, monkeypatch, capsys):
+    header, part = read_run(run).header, run.parent / "unet"
+    part.mkdir()
+    (part / "weights").write_text("the weights")
+    monkeypatch.setattr("baselines.dds.foreign_files", lambda config: {"denoiser": part})
+    edit(run, 0, checkpoints=header.checkpoints | {"dds/0.25/denoiser": zoo.sha256(part)})
+    replay = ("replay", run, "--index", header.indices[0], "--method", "dds")
+    assert bench(monkeypatch, *replay) == 0
+    (part / "weights").write_text("other weights")
+    assert bench(monkeypatch, *replay) == 1
+    assert f"denoiser is not the one that {run} certified (dds at sigma 0.25" in capsys.readouterr().err
 
 
 def test_a_part_of_the_samples_is_not_replayed_but_all_of_them_at_another_level_are(run, monkeypatch, capsys):
