@@ -46,9 +46,9 @@ class Config(Recipe):
             Section 3.4, but apart from the length of the training, which ends by a held-out score).
         classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else the folder of a diffusers ConsistencyModelPipeline without classes,
-            or "hub:owner/name".
+            "hub:owner/name", or "module:function" of the user's own.
         classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
-            "transformers:" and a folder or hub name.
+            "transformers:" and a folder or hub name, or "module:function" of the user's own.
         classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
     """
 

@@ -44,10 +44,10 @@ class Config(Recipe):
         diffusion_steps: length T of the cosine schedule.
         classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
-            pipeline's folder, or "hub:owner/name".
+            pipeline's folder, "hub:owner/name", or "module:function" of the user's own.
         denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.
         classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
-            "transformers:" and a folder or hub name.
+            "transformers:" and a folder or hub name, or "module:function" of the user's own.
         classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
         reverse_steps: network calls of the reverse chain; 1 is one-shot.
         reverse_eta: noise of the chain; 1 is the ancestral sampler's, 0 none.

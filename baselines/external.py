@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
@@ -14,9 +14,13 @@ from baselines.consistency_map import ConsistencyModel
 from baselines.diffusion import DiffusionDenoiser, Prediction
 from baselines.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
 from baselines.resnet import Normalize
+from bench.catalogue import is_plug_in
 from bench.checkpoints import first_line, load_state, load_weights
 from bench.errors import CheckpointError, UsageError
+from bench.plug_in import open_module
 from bench.types import Task
+
+Part = TypeVar("Part", bound=nn.Module)
 
 CONSISTENCY_SCHEDULER = "CMStochasticIterativeScheduler"
 """diffusers' name of the scheduler of a consistency model."""
@@ -26,6 +30,10 @@ HUB = "hub:"
 
 TRANSFORMERS = "transformers:"
 """Begins the folder, or the name on the hub, of a classifier of the transformers library."""
+
+
+def _is_function(source: str) -> bool:
+    return is_plug_in(source) and not source.startswith((HUB, TRANSFORMERS))
 
 
 class Parts(Protocol):
@@ -49,8 +57,9 @@ class Parts(Protocol):
 
 def foreign_files(config: Parts) -> dict[str, Path]:
     """Return the files and folders of the parts that others trained, part -> path, without what is fetched by name."""
+    is_file = not (config.denoiser.startswith(HUB) or _is_function(config.denoiser))
     sources = {
-        "denoiser": "" if config.denoiser.startswith(HUB) else config.denoiser,
+        "denoiser": config.denoiser if is_file else "",
         "classifier_checkpoint": config.classifier_checkpoint,
     }
     if config.classifier.startswith(TRANSFORMERS):
@@ -63,13 +72,16 @@ def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
     """Return a denoiser of the task's images, on the CPU in eval mode.
 
     Args:
-        source: a file of a released program, a folder of a diffusers pipeline, or "hub:owner/name".
+        source: a file of a released program, a folder of a diffusers pipeline, "hub:owner/name", or "module:function"
+            of the user's own, which returns a `DiffusionDenoiser`.
         flags: of the released program; "" takes the file's own ("config" in its metadata) or those of its name.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or of another model.
         UsageError: flags that are unknown, missing or beyond UNet2DModel; images of another shape.
     """
+    if _is_function(source):
+        return _own_module(source, DiffusionDenoiser)
     if source.startswith(HUB):
         denoiser = from_pipeline(_fetched(source.removeprefix(HUB)))
     elif Path(source).is_dir():
@@ -78,6 +90,15 @@ def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
         denoiser = from_released(Path(source), flags)
     _check_images(source, denoiser.unet.config, task)
     return denoiser.eval()
+
+
+def _own_module(source: str, kind: type[Part]) -> Part:
+    made = open_module(source)
+    if not isinstance(made, kind):
+        raise UsageError(
+            f"{source} returned a {type(made).__name__}, expected a {kind.__module__}.{kind.__name__}"
+        )
+    return made
 
 
 def _fetched(name: str) -> Path:
@@ -157,12 +178,15 @@ def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
     """Return a consistency model of the task's images, on the CPU in eval mode.
 
     Args:
-        source: a folder of a diffusers ConsistencyModelPipeline, or "hub:owner/name".
+        source: a folder of a diffusers ConsistencyModelPipeline, "hub:owner/name", or "module:function" of the user's
+            own, which returns a `ConsistencyModel`.
 
     Raises:
         CheckpointError: a part is missing, unreadable or not strictly loadable, or source is no folder.
         UsageError: a class-conditional model, a pipeline of another kind, images of another shape.
     """
+    if _is_function(source):
+        return _own_module(source, ConsistencyModel)
     folder = _fetched(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
     if not folder.is_dir():
         if folder.is_file() and LABELS in load_state(folder)[0]:
@@ -247,22 +271,23 @@ class ResizedClassifier(nn.Module):
         return {"resize": self.resize, "classifier": self.network}
 
 
-def load_classifier(name: str, checkpoint: str, task: Task) -> ResizedClassifier:
-    """Return a classifier of clean images with the input size, mean and deviation that its library states.
+def load_classifier(name: str, checkpoint: str, task: Task) -> nn.Module:
+    """Return a classifier of clean pixels (B,C,H,W) in [0,1].
 
     Args:
-        name: timm's name of the model, or "transformers:" and a folder or hub name.
-        checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes. A classifier
-            of transformers brings its own.
+        name: timm's name of the model, or "transformers:" and a folder or hub name, with the input size, mean and
+            deviation that the library states; or "module:function" of the user's own, which returns a torch module.
+        checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes. Any other
+            classifier brings its own.
 
     Raises:
         UsageError: an unknown name, another number of classes or channels than the task's, or transformers missing.
         CheckpointError: the file or folder is unreadable or holds another model.
     """
-    if name.startswith(TRANSFORMERS):
+    if name.startswith(TRANSFORMERS) or _is_function(name):
         if checkpoint:
             raise UsageError(f"classifier {name} brings its own weights; leave classifier_checkpoint out")
-        return _from_transformers(name, task)
+        return open_module(name) if _is_function(name) else _from_transformers(name, task)
     import timm
 
     sizes = {"num_classes": task.num_classes} if checkpoint else {}

@@ -69,17 +69,33 @@ def open_plug_in(source: str) -> Classifier:
     Raises:
         UsageError: no such function, one that needs arguments, or what it returns cannot be called.
     """
-    function = _function(source)
-    try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        raise UsageError(_refusal(source, str(error))) from error
-    made = function()
+    made = _made(source)
     if not callable(made):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
     if not isinstance(made, nn.Module):
         return made
     return (PixelsAlone(made) if _takes_pixels_alone(made) else made).eval()
+
+
+def open_module(source: str) -> nn.Module:
+    """Return the torch module that "module:function" returns, in eval mode: a part of a method.
+
+    Raises:
+        UsageError: no such function, one that needs arguments, or what it returns is no torch module.
+    """
+    made = _made(source)
+    if not isinstance(made, nn.Module):
+        raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module")
+    return made.eval()
+
+
+def _made(source: str) -> Any:
+    function = _function(source)
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise UsageError(_refusal(source, str(error))) from error
+    return function()
 
 
 def _function(source: str) -> Callable[[], Any]:
@@ -93,7 +109,7 @@ def _function(source: str) -> Callable[[], Any]:
 def _refusal(source: str, reason: str) -> str:
     return (
         f"{source} cannot be called: {reason}; expected an importable module (PYTHONPATH) and a function without "
-        "arguments that returns a classifier"
+        "arguments that returns what is asked for"
     )
 
 

@@ -138,10 +138,12 @@ DRAWN = {
 
 METHODS_MAY_IMPORT = {
     "augmentation",
+    "catalogue",
     "checkpoints",
     "data",
     "errors",
     "noise",
+    "plug_in",
     "processes",
     "recipes",
     "train",

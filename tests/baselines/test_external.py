@@ -124,6 +124,52 @@ def test_files_of_foreign_parts_are_told_for_the_header(tmp_path):
     assert foreign_files(config) == {"classifier_checkpoint": Path("resnet.pt")}
 
 
+HERE = "tests.baselines.test_external"
+
+
+def bright():
+    return Brightness()
+
+
+def unet_path():
+    return "unet.pt"
+
+
+def schedule_of_nothing():
+    return DiffusionDenoiser(unet(), DDPMScheduler().alphas_cumprod.double())
+
+
+def test_functions_of_the_users_own_are_parts(tmp_path):
+    config = Config(task=TASK, sigma=0.5, denoiser=f"{HERE}:schedule_of_nothing", classifier=f"{HERE}:bright")
+    assert (checkpoint_name(config), foreign_files(config)) == (None, {})
+    method = build(config, None)
+    x_noisy = torch.rand(3, 1, 8, 8)
+    with torch.no_grad():
+        expected = Brightness()(schedule_of_nothing().eval().denoise_pixels(x_noisy, 0.5))
+        assert torch.equal(method(x_noisy, 0.5), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"denoiser": f"{HERE}:bright"},
+            r"bright returned a Brightness, expected a baselines.*DiffusionDenoiser",
+        ),
+        ({"classifier": f"{HERE}:pipeline"}, "pipeline cannot be called: missing a required argument"),
+        ({"classifier": f"{HERE}:unet_path"}, "returned a str, expected a torch module"),
+        ({"classifier": "torch:get_num_threads"}, "cannot be called: no signature found"),
+        (
+            {"classifier": f"{HERE}:bright", "classifier_checkpoint": "a.pt"},
+            "brings its own weights; leave classifier_checkpoint out",
+        ),
+    ],
+)
+def test_functions_that_are_no_parts_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        build(Config(task=TASK, sigma=0.5, **options), None)
+
+
 class Planted:
     def __init__(self, path):
         self.path = path
