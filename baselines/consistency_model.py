@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from baselines import external
+from baselines import part_names
 from baselines.consistency_map import ConsistencyModel, training_loss
 from baselines.denoised import (
     DenoisedClassifier,
@@ -19,7 +19,7 @@ from baselines.denoised import (
     stage_name,
     train_classifier,
 )
-from baselines.external import load_classifier, load_consistency_model
+from baselines.external import classifier_of, load_consistency_model
 from baselines.resnet import RESNET
 from baselines.unet import small_unet
 from bench.augmentation import augment
@@ -46,9 +46,8 @@ class Config(Recipe):
             Section 3.4, but apart from the length of the training, which ends by a held-out score).
         classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else the folder of a diffusers ConsistencyModelPipeline without classes,
-            "hub:owner/name", or "module:function" of the user's own.
-        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
-            "transformers:" and a folder or hub name, or "module:function" of the user's own.
+            "hub:owner/name", a file of `bench train consistency-model`, or "module:function" of the user's own.
+        classifier: "" is `backbone`; else as in `diffusion_parts.Config`.
         classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
     """
 
@@ -121,7 +120,7 @@ class ConsistencyTraining(Supervised[ConsistencyModel]):
         return denoised_accuracy(average, self.classifier, self.images, self.labels)
 
 
-foreign_files = external.foreign_files
+foreign_files, backbone_of = part_names.foreign_files, part_names.backbone_of
 
 
 def checkpoint_name(config: Config) -> str | None:
@@ -141,7 +140,7 @@ def build(config: Config, checkpoint: Path | None) -> DenoisedClassifier:
     if config.denoiser:
         method.denoiser = load_consistency_model(config.denoiser, config.task)
     if config.classifier:
-        method.classifier = load_classifier(config.classifier, config.classifier_checkpoint, config.task)
+        method.classifier = classifier_of(config)
     return method.eval()
 
 

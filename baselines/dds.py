@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import diffusion_parts, external
+from baselines import diffusion_parts, part_names
 from baselines.denoised import DenoisedClassifier
 from bench.train import TrainingJob
 
@@ -15,7 +15,7 @@ class Config(diffusion_parts.Config):
     """Options of diffusion denoised smoothing: its two parts, and `reverse_steps` for the multi-step variant."""
 
 
-foreign_files = external.foreign_files
+foreign_files, backbone_of = part_names.foreign_files, part_names.backbone_of
 
 
 def checkpoint_name(config: Config) -> str | None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import diffusion_parts, external
+from baselines import diffusion_parts, part_names
 from baselines.denoised import DenoisedClassifier
 from bench.errors import UsageError
 from bench.noise import stable_seed
@@ -79,7 +79,7 @@ def chain_keys(keys: Tensor | None, chain: int) -> Tensor | None:
     return torch.tensor([stable_seed(key, "chain", chain) for key in keys.tolist()], device=keys.device)
 
 
-foreign_files = external.foreign_files
+foreign_files, backbone_of = part_names.foreign_files, part_names.backbone_of
 
 
 def checkpoint_name(config: Config) -> str | None:

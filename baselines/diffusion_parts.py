@@ -22,7 +22,7 @@ from baselines.denoised import (
     train_classifier,
 )
 from baselines.diffusion import Chain, DiffusionDenoiser
-from baselines.external import load_classifier, load_denoiser
+from baselines.external import classifier_of, load_denoiser
 from baselines.resnet import RESNET
 from baselines.unet import Denoiser
 from bench.augmentation import augment
@@ -44,10 +44,11 @@ class Config(Recipe):
         diffusion_steps: length T of the cosine schedule.
         classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else a .pt or .safetensors file of a released program, a diffusers
-            pipeline's folder, "hub:owner/name", or "module:function" of the user's own.
+            pipeline's folder, "hub:owner/name", a file of `bench train dds`, or "module:function" of the user's own.
         denoiser_flags: flags of a released program, as on its command line, where the file does not tell them.
-        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size, or
-            "transformers:" and a folder or hub name, or "module:function" of the user's own.
+        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size,
+            "transformers:" and a folder or hub name, a safetensors file of ours, whose network takes the place of
+            `backbone`, or "module:function" of the user's own.
         classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
         reverse_steps: network calls of the reverse chain; 1 is one-shot.
         reverse_eta: noise of the chain; 1 is the ancestral sampler's, 0 none.
@@ -123,7 +124,7 @@ def build(config: Config, checkpoint: Path | None) -> DenoisedClassifier:
     if config.denoiser:
         method.denoiser = load_denoiser(config.denoiser, config.denoiser_flags, config.task)
     if config.classifier:
-        method.classifier = load_classifier(config.classifier, config.classifier_checkpoint, config.task)
+        method.classifier = classifier_of(config)
     assert isinstance(method.denoiser, DiffusionDenoiser)
     method.denoiser.chain = Chain(steps=config.reverse_steps, eta=config.reverse_eta)
     return method.eval()

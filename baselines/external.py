@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
-from baselines import openai_unet
+from baselines import openai_unet, own_parts
 from baselines.consistency_map import ConsistencyModel
 from baselines.diffusion import DiffusionDenoiser, Prediction
 from baselines.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
+from baselines.part_names import HUB, TRANSFORMERS, Parts, is_function
 from baselines.resnet import Normalize
-from bench.catalogue import is_plug_in
-from bench.checkpoints import first_line, load_state, load_weights
+from bench.checkpoints import first_line, load_metadata, load_state, load_weights
 from bench.errors import CheckpointError, UsageError
 from bench.plug_in import open_module
 from bench.types import Task
@@ -24,48 +24,6 @@ Part = TypeVar("Part", bound=nn.Module)
 
 CONSISTENCY_SCHEDULER = "CMStochasticIterativeScheduler"
 """diffusers' name of the scheduler of a consistency model."""
-
-HUB = "hub:"
-"""Begins a name that diffusers fetches from its hub."""
-
-TRANSFORMERS = "transformers:"
-"""Begins the folder, or the name on the hub, of a classifier of the transformers library."""
-
-
-def _is_function(source: str) -> bool:
-    return is_plug_in(source) and not source.startswith((HUB, TRANSFORMERS))
-
-
-class Parts(Protocol):
-    """Options of a denoiser and a classifier, "" for a part of our own."""
-
-    @property
-    def denoiser(self) -> str:
-        """A file, a folder, or a name on the hub."""
-        ...
-
-    @property
-    def classifier(self) -> str:
-        """timm's name, or "transformers:" and a folder or hub name."""
-        ...
-
-    @property
-    def classifier_checkpoint(self) -> str:
-        """A file."""
-        ...
-
-
-def foreign_files(config: Parts) -> dict[str, Path]:
-    """Return the files and folders of the parts that others trained, part -> path, without what is fetched by name."""
-    is_file = not (config.denoiser.startswith(HUB) or _is_function(config.denoiser))
-    sources = {
-        "denoiser": config.denoiser if is_file else "",
-        "classifier_checkpoint": config.classifier_checkpoint,
-    }
-    if config.classifier.startswith(TRANSFORMERS):
-        folder = config.classifier.removeprefix(TRANSFORMERS)
-        sources["classifier"] = folder if Path(folder).is_dir() else ""
-    return {part: Path(source) for part, source in sources.items() if source}
 
 
 def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
@@ -80,16 +38,31 @@ def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
         CheckpointError: the file is missing, unreadable, or of another model.
         UsageError: flags that are unknown, missing or beyond UNet2DModel; images of another shape.
     """
-    if _is_function(source):
+    if is_function(source):
         return _own_module(source, DiffusionDenoiser)
     if source.startswith(HUB):
         denoiser = from_pipeline(_fetched(source.removeprefix(HUB)))
     elif Path(source).is_dir():
         denoiser = from_pipeline(Path(source))
+    elif (config := _config_of_ours(Path(source))) is not None:
+        return _own_denoiser(Path(source), config, task, DiffusionDenoiser)
     else:
         denoiser = from_released(Path(source), flags)
     _check_images(source, denoiser.unet.config, task)
     return denoiser.eval()
+
+
+def _config_of_ours(path: Path) -> dict[str, Any] | None:
+    """Return the configuration of a file that `bench train` wrote; None for any other."""
+    config = load_metadata(path).get("config", {}) if path.suffix == own_parts.SUFFIX else {}
+    return config if "method" in config else None
+
+
+def _own_denoiser(path: Path, config: dict[str, Any], task: Task, kind: type[Part]) -> Part:
+    denoiser = own_parts.load_denoiser(load_state(path)[0], config, task, path)
+    if not isinstance(denoiser, kind):
+        raise UsageError(f"{path} is a denoiser of {config['method']}; name another, or that method")
+    return denoiser
 
 
 def _own_module(source: str, kind: type[Part]) -> Part:
@@ -185,14 +158,17 @@ def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
         CheckpointError: a part is missing, unreadable or not strictly loadable, or source is no folder.
         UsageError: a class-conditional model, a pipeline of another kind, images of another shape.
     """
-    if _is_function(source):
+    if is_function(source):
         return _own_module(source, ConsistencyModel)
     folder = _fetched(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
     if not folder.is_dir():
+        if (config := _config_of_ours(folder)) is not None:
+            return _own_denoiser(folder, config, task, ConsistencyModel)
         if folder.is_file() and LABELS in load_state(folder)[0]:
             openai_unet.refuse_conditional(folder)
         raise CheckpointError(
-            f"{source} is no folder, expected one of a diffusers ConsistencyModelPipeline, or {HUB}owner/name"
+            f"{source} is no folder, expected one of a diffusers ConsistencyModelPipeline, {HUB}owner/name, or a file "
+            "of `bench train consistency-model`"
         )
     unet, scheduler = _read_pipeline(folder)
     if not _is_consistency(scheduler):
@@ -271,6 +247,17 @@ class ResizedClassifier(nn.Module):
         return {"resize": self.resize, "classifier": self.network}
 
 
+def classifier_of(config: Parts) -> nn.Module:
+    """Return the classifier that is not the method's own: a file of ours, or as `load_classifier`.
+
+    Raises:
+        CheckpointError, UsageError: as in `load_classifier`.
+    """
+    if config.classifier.endswith(own_parts.SUFFIX):
+        return own_parts.load_classifier(Path(config.classifier), config.backbone, config.task, config.sigma)
+    return load_classifier(config.classifier, config.classifier_checkpoint, config.task)
+
+
 def load_classifier(name: str, checkpoint: str, task: Task) -> nn.Module:
     """Return a classifier of clean pixels (B,C,H,W) in [0,1].
 
@@ -284,17 +271,20 @@ def load_classifier(name: str, checkpoint: str, task: Task) -> nn.Module:
         UsageError: an unknown name, another number of classes or channels than the task's, or transformers missing.
         CheckpointError: the file or folder is unreadable or holds another model.
     """
-    if name.startswith(TRANSFORMERS) or _is_function(name):
+    if name.startswith(TRANSFORMERS) or is_function(name):
         if checkpoint:
             raise UsageError(f"classifier {name} brings its own weights; leave classifier_checkpoint out")
-        return open_module(name) if _is_function(name) else _from_transformers(name, task)
+        return open_module(name) if is_function(name) else _from_transformers(name, task)
     import timm
 
     sizes = {"num_classes": task.num_classes} if checkpoint else {}
     try:
         network = timm.create_model(name, pretrained=not checkpoint, **sizes)
-    except RuntimeError as error:
-        raise UsageError(f"classifier {name!r} is not known to timm: {first_line(error)}") from error
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"classifier {name!r} is not known to timm ({first_line(error)}): give timm's name, {TRANSFORMERS}NAME, or "
+            "hf-hub:NAME; a file of weights is its classifier_checkpoint"
+        ) from error
     if checkpoint:
         tensors, _ = load_state(Path(checkpoint))
         load_weights(network, tensors, Path(checkpoint))

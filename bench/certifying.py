@@ -17,7 +17,7 @@ from torch import nn
 from bench import hardware, registry, smoothing, subsets, zoo
 from bench.arithmetic import at_precision, compiled
 from bench.batching import halving
-from bench.checkpoints import check_trained_as
+from bench.checkpoints import check_trained_as, load_metadata
 from bench.config import RunConfig
 from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.noise import image_uniform
@@ -61,7 +61,7 @@ def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None
     It lies in the zoo, or where the method's option `checkpoint` says.
 
     Raises:
-        CheckpointError: it was trained with other values of the options that are given.
+        CheckpointError: it was trained with other values of the options that are given, or is another method's.
     """
     module = registry.load(method)
     if not hasattr(module, "checkpoint_name"):
@@ -71,12 +71,26 @@ def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None
     configured = registry.configure(method, setup.split.task, sigma, given, trains=False)
     name = module.checkpoint_name(configured)
     if file := getattr(configured, "checkpoint", ""):
+        _check_declared(Path(file), method, sigma, setup.note)
         return name, Path(file)
     path = None if name is None else zoo.find(config.zoo, config.dataset, name)
     if path is not None:
         options = trained_options(configured)
         check_trained_as(path, {option: options[option] for option in given if option in options}, method)
     return name, path
+
+
+def _check_declared(path: Path, method: str, sigma: float, note: Callable[[str], None]) -> None:
+    """Refuse a file that says it is another method's; note one that says another sigma."""
+    if path.suffix != ".safetensors":
+        return
+    declared = load_metadata(path).get("config", {})
+    if declared.get("method") not in (None, method):
+        raise CheckpointError(
+            f"{path} was made by {declared['method']}: give it as {declared['method']}.checkpoint, not {method}'s"
+        )
+    if declared.get("sigma") not in (None, sigma):
+        note(f"{path} was trained at sigma {declared['sigma']:g} and is used at {sigma:g}.")
 
 
 def require_checkpoint(setup: Setup, method: str, sigma: float) -> Path | None:
@@ -98,6 +112,8 @@ def require_checkpoint(setup: Setup, method: str, sigma: float) -> Path | None:
 def digests(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> dict[str, str]:
     """Return the SHA-256 of all files that a classifier is built from, by "method/sigma" and "method/sigma/part".
 
+    A part that is missing has none: opening it says what to do.
+
     Raises:
         CheckpointError: one of them cannot be read.
     """
@@ -107,7 +123,7 @@ def digests(setup: Setup, method: str, sigma: float, checkpoint: Path | None) ->
         options = setup.config.options.get(method, {})
         config = registry.configure(method, setup.split.task, sigma, options, trains=False)
         parts = module.foreign_files(config)
-        found |= {f"{key}/{part}": zoo.sha256(path) for part, path in parts.items()}
+        found |= {f"{key}/{part}": zoo.sha256(path) for part, path in parts.items() if path.exists()}
     return found
 
 

@@ -112,6 +112,8 @@ def _own_file(path: Path, request: Request, described: tuple[str, ...]) -> Subje
         raise UsageError(
             f"{path} does not say which method made it: give --method, or bring the released file itself"
         )
+    if config.get("method") not in (None, method):
+        raise UsageError(f"{path} says that {config['method']} made it, not {method}: leave --method out")
     if method == "rrcm" and "linear_head.weight" not in tensors:
         return _encoder_alone(path, config, tensors, program)
     sigma = config.get("sigma") if request.sigma is None else request.sigma

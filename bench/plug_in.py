@@ -64,7 +64,7 @@ def plug_in(source: str) -> PlugIn:
 def open_plug_in(source: str) -> Classifier:
     """Return the classifier that "module:function" returns, in eval mode.
 
-    It is a module of noisy pixels, or a callable of (x_noisy, sigma, keys).
+    It is a module or a callable, of noisy pixels or of (x_noisy, sigma, keys).
 
     Raises:
         UsageError: no such function, one that needs arguments, or what it returns cannot be called.
@@ -72,9 +72,10 @@ def open_plug_in(source: str) -> Classifier:
     made = _made(source)
     if not callable(made):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
+    takes_pixels_alone = _takes_pixels_alone(made)
     if not isinstance(made, nn.Module):
-        return made
-    return (PixelsAlone(made) if _takes_pixels_alone(made) else made).eval()
+        return (lambda x_noisy, sigma, keys=None: made(x_noisy)) if takes_pixels_alone else made
+    return (PixelsAlone(made) if takes_pixels_alone else made).eval()
 
 
 def open_module(source: str) -> nn.Module:
@@ -113,7 +114,12 @@ def _refusal(source: str, reason: str) -> str:
     )
 
 
-def _takes_pixels_alone(module: nn.Module) -> bool:
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = [p for p in inspect.signature(module.forward).parameters.values() if p.kind in kinds]
-    return len(parameters) < 2
+def _takes_pixels_alone(made: Callable[..., Any]) -> bool:
+    signature = inspect.signature(made.forward if isinstance(made, nn.Module) else made)
+    for arguments in ((None,) * 3, (None,)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return len(arguments) == 1
+    return False

@@ -33,11 +33,11 @@ class Rebuilt:
         checkpoint = require_checkpoint(self.setup, method, sigma)
         recorded = self._recorded(method, sigma)
         for name, digest in digests(self.setup, method, sigma, checkpoint).items():
-            if recorded.get(name) != digest:
+            if recorded.get(name, digest) != digest:
                 what = name.removeprefix(f"{method}/{sigma:g}").removeprefix("/") or checkpoint
                 raise CheckpointError(
                     f"{what} is not the one that {self.run.folder} certified ({method} at sigma {sigma:g}, "
-                    f"SHA-256 {recorded.get(name)}): bring that file back, or certify again"
+                    f"SHA-256 {recorded[name]}): bring that file back, or certify again"
                 )
         return load_classifier(self.setup, method, sigma, checkpoint)
 

@@ -52,6 +52,9 @@ class RecordsFile:
         if not path.exists():
             _write_atomically(path, encode(header))
         self.run, self.repaired = _read_repairing(path)
+        if not self.run.records and not self.run.costs:  # nothing rests on its header
+            _write_atomically(path, encode(header))
+            self.run = dataclasses.replace(self.run, header=header)
         _check_resumable(path, self.run.header, header)
         self._extend(header)
         self._seen = {_identity(record) for record in self.run.records}
@@ -63,8 +66,8 @@ class RecordsFile:
 
         Args:
             folder: folder of the run; made if missing.
-            header: header of this command. An existing file keeps its own, which must agree in every field
-                that the records rest on; methods, sigmas and images that are new to it are added, and the
+            header: header of this command. A file with certificates or costs keeps its own, which must agree in every
+                field that they rest on; methods, sigmas and images that are new to it are added, and the
                 radii of tables are replaced.
             name: of the file; every file has a lock of its own.
 

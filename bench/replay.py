@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bench.catalogue import nearest_hint
 from bench.certifying import certify_images
 from bench.errors import UsageError
 from bench.rebuild import Rebuilt
@@ -43,6 +44,14 @@ def replay(
             f"{rebuilt.run.folder} holds a random part of the {drawn} samples that were drawn: replay the run that it "
             "was recertified from"
         )
+    for kind, name, held in (
+        ("method", method, rebuilt.run.header.methods),
+        ("sigma", sigma, rebuilt.run.header.sigmas),
+    ):
+        if name is not None and name not in held:
+            raise UsageError(
+                f"{rebuilt.run.folder} holds no {kind} {name}; {nearest_hint(str(name), map(str, held))}"
+            )
     records = [
         record
         for record in rebuilt.run.records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -41,7 +42,14 @@ def sha256(path: Path) -> str:
             files = sorted(file for file in path.rglob("*") if file.is_file())
             lines = [f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in files]
             return hashlib.sha256("".join(lines).encode()).hexdigest()
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+        return _digest(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+@functools.lru_cache
+def _digest(path: Path, size: int, modified: int) -> str:
+    """Return the SHA-256 of a file, computed once for each state that its size and time tell."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ from typing import Any, cast
 import click
 
 from bench.commands.compare import report_runs
-from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, shared_options
+from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, shared_options
 from bench.errors import UsageError
 
 REBUILD_OPTIONS = shared_options(
@@ -154,9 +154,9 @@ def audit(
 @click.option(
     "--trials", type=click.IntRange(1), help="Certificates per check; default 1000, or 100 of a method."
 )
-@click.option("--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level of the method.")
+@click.option("--sigma", metavar="FLOAT", help="Noise level of the method; default 0.5.")
 @DATA_OPTIONS
-def selftest(method: str | None, trials: int | None, sigma: str, **given: Any) -> int:
+def selftest(method: str | None, trials: int | None, sigma: str | None, **given: Any) -> int:
     """Test the certifier on classifiers whose true radius is known in closed form, or a method's classifier.
 
     Exit code 1 if a check fails; a sound certifier fails with probability 1e-6 at most.
@@ -164,13 +164,17 @@ def selftest(method: str | None, trials: int | None, sigma: str, **given: Any) -
     from bench.display import check_table, track
 
     if method is None:
+        without_part = [name for name, value in {"sigma": sigma, **given}.items() if value]
+        if without_part:
+            name = "set" if without_part[0] == "changes" else without_part[0].replace("_", "-")
+            raise UsageError(f"--{name} plays no part without --method: leave it out, or name the method")
         from bench.selftest import Size, check_count, run_selftest
 
         size = Size() if trials is None else Size(trials=trials)
         checks = list(track(run_selftest(size), "self-test", check_count()))
         check_table(checks, size)
         return 0 if all(check.passes for check in checks) else 1
-    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    config = resolve_one(method, sigma or "0.5", given)
     from bench.selftest_method import PROPERTIES
     from bench.single import check_method
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, preset_of, resolve
+from bench.commands.options import DATA_OPTIONS, NoiseLevel, preset_of, resolve
 
 
 @click.command()
@@ -20,7 +20,7 @@ from bench.commands.options import DATA_OPTIONS, preset_of, resolve
 @click.option("--method", metavar="NAME", help="Read the file as this method's; default: as it says itself.")
 @click.option(
     "--sigma",
-    type=click.FloatRange(min=0),
+    type=NoiseLevel(),
     metavar="FLOAT",
     help="Noise level it is declared for; default: its own.",
 )

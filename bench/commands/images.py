@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, preset_of, resolve, shared_options
+from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, resolve_one, shared_options
+from bench.errors import UsageError
 
 IMAGE_OPTIONS = shared_options(
     click.argument("image", type=click.Path(path_type=Path)),
@@ -24,7 +25,7 @@ IMAGE_OPTIONS = shared_options(
 @IMAGE_OPTIONS
 def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
     """Certify one IMAGE file with a trained method: its class, and the radius in which the class is certain."""
-    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    config = resolve_one(method, sigma, given)
     from bench.markup import format_radius
     from bench.single import certify_file
     from bench.types import ABSTAIN
@@ -44,7 +45,10 @@ def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
 @IMAGE_OPTIONS
 def predict(image: Path, method: str, sigma: str, **given: Any) -> None:
     """Say the smoothed class of one IMAGE file (PREDICT of arXiv 1902.02918): wrong with probability alpha at most."""
-    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    for name in ("n0", "estimation", "bound"):
+        if given[name] is not None:
+            raise UsageError(f"--{name} plays no part in PREDICT, which draws n samples once: leave it out")
+    config = resolve_one(method, sigma, given)
     from bench.single import predict_file
     from bench.types import ABSTAIN
 

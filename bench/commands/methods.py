@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.catalogue import DATASETS
-from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, started_processes
+from bench.commands.options import (
+    DATA_OPTIONS,
+    NoiseLevel,
+    command_line,
+    preset_of,
+    resolve,
+    started_processes,
+)
 from bench.errors import UnfinishedError, UsageError
 
 if TYPE_CHECKING:
@@ -135,7 +142,9 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--which", type=click.Choice(["ema", "online", "target"]), help="Network of a folder <step>.ckpt; ema."
 )
-@click.option("--sigma", type=float, metavar="FLOAT", help="Noise level that a classifier was trained at.")
+@click.option(
+    "--sigma", type=NoiseLevel(), metavar="FLOAT", help="Noise level that a classifier was trained at."
+)
 @click.option("--num-heads", type=click.IntRange(min=1), metavar="INT", help="Attention heads of a new size.")
 @click.option(
     "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -99,6 +100,20 @@ ENGINE_OPTIONS = shared_options(
 )
 
 
+class NoiseLevel(click.FloatRange):
+    """A finite number, at least 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return float(number)
+
+
 ENGINE_NAMES = ("engine", "workers", "address", "cpus_per_worker", "gpus_per_worker")
 """Parameters of a command that ENGINE_OPTIONS adds."""
 
@@ -162,6 +177,20 @@ def preset_of(dataset: str | None) -> str | None:
 
     name = dataset or "mnist5k"
     return name if name in {preset.name for preset in list_presets()} else None
+
+
+def resolve_one(method: str, sigma: str, given: dict[str, Any]) -> RunConfig:
+    """Return the validated configuration of one method at one noise level, with the options given.
+
+    Raises:
+        UsageError: several methods or noise levels, or any option that `resolve` refuses.
+    """
+    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    for name, values in (("method", config.methods), ("sigma", config.sigmas)):
+        if len(values) > 1:
+            listed = ",".join(map(str, values))
+            raise UsageError(f"--{name} is {listed}, expected one: repeat the command for each")
+    return config
 
 
 def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:

@@ -22,7 +22,6 @@ from baselines.denoised import DenoisedClassifier
 from baselines.diffusion import DiffusionDenoiser
 from baselines.external import (
     ResizedClassifier,
-    foreign_files,
     from_pipeline,
     from_released,
     load_classifier,
@@ -30,6 +29,7 @@ from baselines.external import (
 )
 from baselines.openai_flags import PRESETS, Flags
 from baselines.openai_unet import convert, network
+from baselines.part_names import foreign_files
 from bench.config import RunConfig
 from bench.errors import CheckpointError, UsageError
 from bench.smoothing import Protocol, certify
@@ -159,6 +159,10 @@ def test_functions_of_the_users_own_are_parts(tmp_path):
         ({"classifier": f"{HERE}:pipeline"}, "pipeline cannot be called: missing a required argument"),
         ({"classifier": f"{HERE}:unet_path"}, "returned a str, expected a torch module"),
         ({"classifier": "torch:get_num_threads"}, "cannot be called: no signature found"),
+        (
+            {"classifier": "owner/name"},
+            r"is not known to timm \(.*\): give timm's name, transformers:NAME, or hf-hub",
+        ),
         (
             {"classifier": f"{HERE}:bright", "classifier_checkpoint": "a.pt"},
             "brings its own weights; leave classifier_checkpoint out",

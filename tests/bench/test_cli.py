@@ -190,6 +190,29 @@ def test_changed_protocol_is_refused_in_the_same_folder(root, monkeypatch, capsy
     assert "was made under another alpha" in error_line(capsys)
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("doctor", "--checkpoint", "x.pt", "--sigma", "nan"), "nan is not a finite number"),
+        (("import-checkpoint", "x.pt", "--sigma", "-1", "--out", "y"), "-1.0 is not in the range x>=0"),
+        (
+            ("predict", "x.png", "--method", "rrcm,dds"),
+            "--method is rrcm,dds, expected one: repeat the command",
+        ),
+        (
+            ("certify", "x.png", "--method", "rrcm", "--sigma", "0.25,0.5"),
+            "--sigma is 0.25,0.5, expected one",
+        ),
+        (("predict", "x.png", "--method", "rrcm", "--n0", "7"), "--n0 plays no part in PREDICT"),
+        (("selftest", "--dataset", "cifar10"), "--dataset plays no part without --method"),
+        (("selftest", "--set", "rrcm.recipe=small"), "--set plays no part without --method"),
+    ],
+)
+def test_options_without_a_part_or_a_meaning_are_refused(monkeypatch, capsys, command, message):
+    assert bench(monkeypatch, *command) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_nan_in_the_weights_ends_the_run_and_keeps_what_was_certified(root, monkeypatch, capsys):
     path = root / "zoo" / "folder" / "gaussian_sigma_0.25.safetensors"
     save_file({name: value * float("nan") for name, value in load_file(path).items()}, path)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from baselines.external import load_denoiser
 from baselines.openai_unet import denoiser
 from bench import registry
-from bench.checkpoints import load_metadata
+from bench.checkpoints import load_metadata, save_checkpoint
 from bench.errors import CheckpointError, UsageError
 from bench.importing import import_checkpoint
 from bench.records import read_run
@@ -121,6 +121,37 @@ def test_run_takes_the_file_without_a_zoo_and_records_its_digest(tmp_path, monke
     path.unlink()
     assert bench(monkeypatch, "replay", out, "--index", run.records[0].index) == 1
     assert f"No file at {path}" in capsys.readouterr().err
+
+
+def test_file_of_another_method_is_refused_and_one_of_another_sigma_is_named(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "macer.safetensors"
+    network = registry.backbone("cifar_resnet8").make(COLOUR, 0.5)
+    declared = {"method": "macer", "backbone": "cifar_resnet8", "sigma": 0.5}
+    save_checkpoint(path, network.state_dict(), config=declared, training={})
+    data = ["--dataset", "folder", "--data-dir", image_tree(tmp_path / "data"), "--image-size", 8]
+    sizes = [
+        "--n",
+        20,
+        "--n0",
+        10,
+        "--limit",
+        1,
+        "--cost-repetitions",
+        0,
+        "--device",
+        "cpu",
+        "--sigmas",
+        "0.25",
+    ]
+    given = [*data, *sizes, "--out", tmp_path / "run"]
+    assert (
+        bench(monkeypatch, "run", *given, "--methods", "gaussian", "--set", f"gaussian.checkpoint={path}")
+        == 1
+    )
+    assert f"{path} was made by macer: give it as macer.checkpoint, not gaussian's" in capsys.readouterr().err
+    assert bench(monkeypatch, "run", *given, "--methods", "macer", "--set", f"macer.checkpoint={path}") == 0
+    said = capsys.readouterr()
+    assert "was trained at sigma 0.5 and is used at 0.25" in " ".join((said.out + said.err).split())
 
 
 def test_file_that_does_not_say_its_network_is_no_checkpoint_of_the_option(tmp_path):

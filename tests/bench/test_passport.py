@@ -162,6 +162,13 @@ def test_file_that_does_not_say_its_method_needs_one(tmp_path):
     assert opened(path, method="gaussian", options=options)[1]["sigma"] == "not told"
 
 
+def test_method_that_contradicts_the_file_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, residual_network(TASK).state_dict(), config={"method": "gaussian"}, training={})
+    with pytest.raises(UsageError, match="says that gaussian made it, not rrcm: leave --method out"):
+        opened(path, method="rrcm")
+
+
 def test_state_dict_of_another_model_is_refused_with_its_names(tmp_path):
     path = trained("gaussian", tmp_path)
     with pytest.raises(CheckpointError, match="holds another model's weights"):

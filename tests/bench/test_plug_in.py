@@ -31,6 +31,10 @@ def told():
     return lambda x_noisy, sigma, keys=None: Brightness()(x_noisy) / sigma
 
 
+def pixels_alone():
+    return lambda x: Brightness()(x)
+
+
 def nothing():
     return None
 
@@ -79,6 +83,13 @@ def test_plug_in_certifies_one_image_and_is_never_trained(tmp_path, monkeypatch,
 def test_plug_ins_that_do_not_work_say_why(source, message):
     with pytest.raises(UsageError, match=message):
         open_plug_in(source)
+
+
+@pytest.mark.parametrize("name", ["pixels_alone", "told", "brightness"])
+def test_callables_of_pixels_alone_are_called_so(name):
+    x_noisy = torch.full((2, 1, 8, 8), 0.5)
+    logits = open_plug_in(f"{HERE}:{name}")(x_noisy, 1.0, None)
+    assert torch.equal(logits, Brightness()(x_noisy))
 
 
 def test_function_is_looked_for_before_a_run_begins():

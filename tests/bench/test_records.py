@@ -108,7 +108,7 @@ def test_resume_equals_uninterrupted(tmp_path):
 
 
 def test_resume_keeps_the_first_header(tmp_path):
-    write(tmp_path)
+    write(tmp_path, record())
     later = dataclasses.replace(
         HEADER, created="later", batch_sizes={"rrcm": 8}, checkpoints={"rrcm/0.5": "aa", "new/1": "cc"}
     )
@@ -230,10 +230,17 @@ def test_another_process_is_refused_until_it_ends(tmp_path):
 
 
 def test_a_refused_resume_releases_the_lock(tmp_path):
-    write(tmp_path)
+    write(tmp_path, record(0))
     with pytest.raises(ProtocolError):
         RecordsFile.create_or_resume(tmp_path, dataclasses.replace(HEADER, n=5))
-    write(tmp_path, record())
+    write(tmp_path, record(20))
+
+
+def test_a_header_on_which_nothing_rests_is_replaced(tmp_path):
+    write(tmp_path)
+    other = dataclasses.replace(HEADER, seed=7, config={"options": {"dds": {"classifier": "mended"}}})
+    write(tmp_path, record(), header=other)
+    assert read_run(tmp_path).header == other
 
 
 def test_radii_may_change_unless_sequential_estimation_stopped_by_them(tmp_path):
@@ -310,7 +317,7 @@ def test_resuming_with_other_options_of_a_method_is_refused_and_those_of_a_new_o
     ],
 )
 def test_resuming_on_other_images_names_the_first(tmp_path, indices, message):
-    write(tmp_path)
+    write(tmp_path, record())
     with pytest.raises(ProtocolError, match=message):
         RecordsFile.create_or_resume(tmp_path, dataclasses.replace(HEADER, indices=indices))
 
@@ -346,7 +353,7 @@ def test_asking_for_less_leaves_the_file_as_it_is(tmp_path):
 
 
 def test_resuming_with_another_checkpoint_is_refused(tmp_path):
-    write(tmp_path)
+    write(tmp_path, record())
     header = dataclasses.replace(HEADER, checkpoints={"rrcm/0.5": "zz"})
     with pytest.raises(ProtocolError, match=r"the checkpoint of rrcm/0.5 .*'aa' and 'zz'"):
         RecordsFile.create_or_resume(tmp_path, header)

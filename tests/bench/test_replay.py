@@ -57,6 +57,14 @@ def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
     assert f"is not the one that {run} certified (gaussian at sigma 0.25" in capsys.readouterr().err
 
 
+def test_method_or_sigma_that_the_run_does_not_hold_is_named(run, monkeypatch, capsys):
+    index = read_run(run).header.indices[0]
+    assert bench(monkeypatch, "replay", run, "--index", index, "--method", "gausian") == 2
+    assert "holds no method gausian; did you mean 'gaussian'?" in capsys.readouterr().err
+    assert bench(monkeypatch, "replay", run, "--index", index, "--sigma", "0.3") == 2
+    assert "holds no sigma 0.3; " in capsys.readouterr().err
+
+
 def test_another_part_from_elsewhere_is_refused(run, monkeypatch, capsys):
     header, part = read_run(run).header, run.parent / "unet"
     part.mkdir()
