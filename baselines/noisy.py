@@ -74,7 +74,8 @@ class NoisyObjective(Supervised[nn.Module]):
 class RadiusObjective(NoisyObjective):
     """The same, scored by the radius on held-out images: for methods that give up accuracy for radius.
 
-    Accuracy under noise would keep the weights from before the method's own term has its full weight.
+    Deviation: the papers keep the last weights. Accuracy under noise would keep those from before the method's own term
+    has its full weight.
     """
 
     def score(self, average: nn.Module) -> float:

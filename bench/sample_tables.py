@@ -58,7 +58,8 @@ def samples_table(frame: pd.DataFrame) -> Table:
             "Saved: share of the n0 + n samples per image that fixed estimation draws.",
             "Ratio to the least: median over the images that drew estimation samples of those samples over "
             "ln(1/α) / KL(p, nearest threshold), which any test of level α needs to settle the image; p is the "
-            "image's own share of its class, the thresholds are those of the table's radii.",
+            "image's own share of its class, the thresholds are those of the table's radii. Below 1: the n samples "
+            "ended before the image was settled.",
         ),
     )
 

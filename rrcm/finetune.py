@@ -69,7 +69,11 @@ class Recipe(train.Recipe):
 
 
 class Objective:
-    """The loss of fine-tuning a classifier (encoder + linear head) at sigma, and its held-out noisy accuracy."""
+    """The loss of fine-tuning a classifier (encoder + linear head) at sigma, and its held-out noisy accuracy.
+
+    Deviation: the head is trained with the encoder, as the paper says and its program does not; the weights kept are
+    the best on held-out training images, where the program looks at the test set.
+    """
 
     def __init__(self, classifier: Classifier, recipe: Recipe, sigma: float, job: TrainingJob) -> None:
         self.network, self.recipe, self.sigma = classifier, recipe, sigma
