@@ -14,6 +14,7 @@ from bench.checkpoints import (
     Imported,
     arch_and_state,
     check_weights,
+    load_metadata,
     load_torch_file,
     save_checkpoint,
     shapes_of,
@@ -47,6 +48,14 @@ def import_checkpoint(
     if out.exists():
         raise UsageError(f"{out} exists: give another --out")
     rrcm = registry.released()
+    if (path / "model_index.json").is_file():
+        raise UsageError(
+            f"{path} is a diffusers pipeline: nothing to import, `--set dds.denoiser={path}` takes it as it is"
+        )
+    if path.suffix == ".safetensors" and load_metadata(path).get("config"):
+        raise UsageError(
+            f"{path} holds its configuration already: `bench doctor --checkpoint {path}` says what it is"
+        )
     if path.is_dir():
         path = rrcm.file_in(path, which or "ema")
     elif which is not None:

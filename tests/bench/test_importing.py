@@ -162,6 +162,19 @@ def test_file_that_does_not_say_its_network_is_no_checkpoint_of_the_option(tmp_p
             registry.configure("gaussian", COLOUR, 0.25, {"checkpoint": str(tmp_path / f"model.{name}")})
 
 
+def test_files_that_need_no_import_say_what_takes_them(tmp_path):
+    path = tmp_path / "ours.safetensors"
+    save_checkpoint(path, {"weight": torch.zeros(1)}, config={"method": "gaussian"}, training={})
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "model_index.json").write_text("{}")
+    for source, message in (
+        (path, "`bench doctor --checkpoint"),
+        (tmp_path / "pipeline", "`--set dds.denoiser="),
+    ):
+        with pytest.raises(UsageError, match=message):
+            convert(source)
+
+
 def test_safetensors_file_needs_no_import(tmp_path):
     path = tmp_path / "model.pth"
     save_file({"weight": torch.zeros(1)}, path)

@@ -162,6 +162,14 @@ def test_file_that_does_not_say_its_method_needs_one(tmp_path):
     assert opened(path, method="gaussian", options=options)[1]["sigma"] == "not told"
 
 
+def test_file_of_another_data_set_is_named_by_its_own_path(tmp_path):
+    task = replace(TASK, channels=3)
+    state = {f"1.module.{name}": value for name, value in residual_network(task)[1].state_dict().items()}
+    torch.save({"arch": "cifar_resnet8", "state_dict": state}, tmp_path / "colour.pth.tar")
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/colour.pth.tar holds another model"):
+        opened(tmp_path / "colour.pth.tar")
+
+
 def test_method_that_contradicts_the_file_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, residual_network(TASK).state_dict(), config={"method": "gaussian"}, training={})
