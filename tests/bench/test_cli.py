@@ -147,7 +147,8 @@ def test_predict_names_the_class_of_an_image_file_or_abstains(root, monkeypatch,
     image = root / "data" / "test" / "bright" / "0.png"
     command = [item for item in arguments(root) if not item.startswith("--set") or "gaussian" in item]
     kept = command[: command.index("--limit")] + command[command.index("--zoo") :]
-    options = ("--method", "gaussian", "--sigma", "0.25", *kept)
+    where = kept.index("--n0")
+    options = ("--method", "gaussian", "--sigma", "0.25", *kept[:where], *kept[where + 2 :])
     assert bench(monkeypatch, "predict", image, *options, "--alpha", "0.999") == 0
     said = capsys.readouterr().out
     assert ": class dark" in said or ": class bright" in said
