@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines import noisy, recipes
-from bench.train import TrainingJob
+from baselines.noisy import classifier, recipes
+from bench.training.loop import TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(noisy.Config):
+class Config(classifier.Config):
     """Options of consistency regularisation.
 
     Attributes:
@@ -53,12 +53,12 @@ def regularisation(copies: list[Tensor], *, weight: float, entropy_weight: float
 
 def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, entropy_weight: float) -> Tensor:
     """Return the mean cross entropy over all copies plus the regularisation (arXiv 2006.04062, Eq. 7)."""
-    cross_entropy = noisy.mean_cross_entropy(copies, labels)
+    cross_entropy = classifier.mean_cross_entropy(copies, labels)
     return cross_entropy + regularisation(copies, weight=weight, entropy_weight=entropy_weight)
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = noisy.backbone_of
+backbone_of = classifier.backbone_of
 
 
 def expand(config: Config) -> Config:
@@ -68,15 +68,15 @@ def expand(config: Config) -> Config:
 
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs."""
-    return noisy.checkpoint_name("consistency", config)
+    return classifier.checkpoint_name("consistency", config)
 
 
-def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
+def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
     """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return noisy.build(config, checkpoint)
+    return classifier.build(config, checkpoint)
 
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
     loss = functools.partial(consistency_loss, weight=config.agreement, entropy_weight=config.entropy_weight)
-    noisy.train("consistency", config, loss, config.copies, job)
+    classifier.train("consistency", config, loss, config.copies, job)

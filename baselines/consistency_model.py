@@ -8,9 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from baselines import part_names
-from baselines.consistency_map import ConsistencyModel, training_loss
-from baselines.denoised import (
+from baselines.networks.consistency_map import ConsistencyModel, training_loss
+from baselines.networks.resnet import RESNET
+from baselines.networks.unet import small_unet
+from baselines.parts import names
+from baselines.parts.external import classifier_of, load_consistency_model
+from baselines.purifiers.denoised import (
     DenoisedClassifier,
     check_pairs,
     denoised_accuracy,
@@ -19,15 +22,12 @@ from baselines.denoised import (
     stage_name,
     train_classifier,
 )
-from baselines.external import classifier_of, load_consistency_model
-from baselines.resnet import RESNET
-from baselines.unet import small_unet
-from bench.augmentation import augment
-from bench.checkpoints import save_checkpoint
 from bench.errors import UsageError
-from bench.noise import karras_grid, sigma_to_model, to_model_units
-from bench.recipes import IN_USE
-from bench.train import Batch, Recipe, Supervised, TrainingJob, fit, provenance, seeded_initialisation
+from bench.smoothing.noise import karras_grid, sigma_to_model, to_model_units
+from bench.training.augmentation import augment
+from bench.training.checkpoints import save_checkpoint
+from bench.training.loop import Batch, Recipe, Supervised, TrainingJob, fit, provenance, seeded_initialisation
+from bench.training.recipes import IN_USE
 from bench.types import Backbone, Task
 
 
@@ -120,7 +120,7 @@ class ConsistencyTraining(Supervised[ConsistencyModel]):
         return denoised_accuracy(average, self.classifier, self.images, self.labels)
 
 
-foreign_files, backbone_of = part_names.foreign_files, part_names.backbone_of
+foreign_files, backbone_of = names.foreign_files, names.backbone_of
 
 
 def checkpoint_name(config: Config) -> str | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import diffusion_parts, part_names
-from baselines.denoised import DenoisedClassifier
-from bench.train import TrainingJob
+from baselines.parts import names
+from baselines.purifiers import diffusion_parts
+from baselines.purifiers.denoised import DenoisedClassifier
+from bench.training.loop import TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class Config(diffusion_parts.Config):
     """Options of diffusion denoised smoothing: its two parts, and `reverse_steps` for the multi-step variant."""
 
 
-foreign_files, backbone_of = part_names.foreign_files, part_names.backbone_of
+foreign_files, backbone_of = names.foreign_files, names.backbone_of
 
 
 def checkpoint_name(config: Config) -> str | None:

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import diffusion_parts, part_names
-from baselines.denoised import DenoisedClassifier
+from baselines.parts import names
+from baselines.purifiers import diffusion_parts
+from baselines.purifiers.denoised import DenoisedClassifier
 from bench.errors import UsageError
-from bench.noise import stable_seed
-from bench.recipes import IN_USE
-from bench.train import TrainingJob
+from bench.smoothing.noise import stable_seed
+from bench.training.loop import TrainingJob
+from bench.training.recipes import IN_USE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def chain_keys(keys: Tensor | None, chain: int) -> Tensor | None:
     return torch.tensor([stable_seed(key, "chain", chain) for key in keys.tolist()], device=keys.device)
 
 
-foreign_files, backbone_of = part_names.foreign_files, part_names.backbone_of
+foreign_files, backbone_of = names.foreign_files, names.backbone_of
 
 
 def checkpoint_name(config: Config) -> str | None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines import noisy, recipes
-from bench.train import TrainingJob
+from baselines.noisy import classifier, recipes
+from bench.training.loop import TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(noisy.Config):
+class Config(classifier.Config):
     """Options of Gaussian augmentation: the network and the recipe of its training."""
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = noisy.backbone_of
+backbone_of = classifier.backbone_of
 
 
 def expand(config: Config) -> Config:
@@ -25,14 +25,14 @@ def expand(config: Config) -> Config:
 
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs."""
-    return noisy.checkpoint_name("gaussian", config)
+    return classifier.checkpoint_name("gaussian", config)
 
 
-def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
+def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
     """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return noisy.build(config, checkpoint)
+    return classifier.build(config, checkpoint)
 
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
-    noisy.train("gaussian", config, noisy.mean_cross_entropy, 1, job)
+    classifier.train("gaussian", config, classifier.mean_cross_entropy, 1, job)

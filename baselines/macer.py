@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import noisy, recipes
+from baselines.noisy import classifier, recipes
 from bench.errors import UsageError
-from bench.train import Batch, TrainingJob
+from bench.training.loop import Batch, TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(noisy.Config):
+class Config(classifier.Config):
     """Options of MACER.
 
     Attributes:
@@ -54,11 +54,11 @@ class Config(noisy.Config):
                 raise UsageError(f"{name} is {value:g}, expected a number above 0")
 
 
-class MacerObjective(noisy.RadiusObjective):
+class MacerObjective(classifier.RadiusObjective):
     """The loss of the mean probabilities, and from a step on that of the radius."""
 
     def __init__(
-        self, network: nn.Module, loss: noisy.Loss, *, config: Config, copies: int, job: TrainingJob
+        self, network: nn.Module, loss: classifier.Loss, *, config: Config, copies: int, job: TrainingJob
     ) -> None:
         super().__init__(network, loss, config=config, copies=copies, job=job)
         self.config = config
@@ -107,7 +107,7 @@ def _xi(others: Tensor) -> Tensor:
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = noisy.backbone_of
+backbone_of = classifier.backbone_of
 
 
 def expand(config: Config) -> Config:
@@ -117,15 +117,15 @@ def expand(config: Config) -> Config:
 
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs."""
-    return noisy.checkpoint_name("macer", config)
+    return classifier.checkpoint_name("macer", config)
 
 
-def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
+def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
     """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return noisy.build(config, checkpoint)
+    return classifier.build(config, checkpoint)
 
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until the held-out radius stops rising, and write the checkpoint."""
-    config = noisy.in_steps(config, len(job.train_indices), "weight_from")
-    noisy.train("macer", config, classification_loss, config.copies, job, MacerObjective)
+    config = classifier.in_steps(config, len(job.train_indices), "weight_from")
+    classifier.train("macer", config, classification_loss, config.copies, job, MacerObjective)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from baselines.consistency_map import ConsistencyModel
-from baselines.diffusion import DiffusionDenoiser
-from baselines.external import ResizedClassifier
-from baselines.resnet import Normalize
-from bench.noise import cosine_alphas_cumprod, linear_alphas_cumprod
+from baselines.networks.consistency_map import ConsistencyModel
+from baselines.networks.diffusion import DiffusionDenoiser
+from baselines.networks.resnet import Normalize
+from baselines.parts.external import ResizedClassifier
+from bench.smoothing.noise import cosine_alphas_cumprod, linear_alphas_cumprod
 
 PREDICTIONS = {"epsilon": "the noise", "sample": "the clean image", "v_prediction": "v"}
 """diffusers' name of what a network predicts -> ours in a sentence."""

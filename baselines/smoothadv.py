@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines import noisy, recipes
-from bench.augmentation import augment
+from baselines.noisy import classifier, recipes
 from bench.errors import UsageError
-from bench.train import Batch, TrainingJob
+from bench.training.augmentation import augment
+from bench.training.loop import Batch, TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(noisy.Config):
+class Config(classifier.Config):
     """Options of SmoothAdv.
 
     Attributes:
@@ -57,11 +57,11 @@ _LEAST = {"copies": 1, "epsilon": 0, "attack_steps": 1, "epsilon_warmup": 0, "ep
 """Option -> its smallest value."""
 
 
-class AdversarialObjective(noisy.RadiusObjective):
+class AdversarialObjective(classifier.RadiusObjective):
     """The loss of noisy copies of each attacked image, the noise being that of the attack."""
 
     def __init__(
-        self, network: nn.Module, loss: noisy.Loss, *, config: Config, copies: int, job: TrainingJob
+        self, network: nn.Module, loss: classifier.Loss, *, config: Config, copies: int, job: TrainingJob
     ) -> None:
         super().__init__(network, loss, config=config, copies=copies, job=job)
         self.config = config
@@ -123,7 +123,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = noisy.backbone_of
+backbone_of = classifier.backbone_of
 
 
 def expand(config: Config) -> Config:
@@ -133,15 +133,17 @@ def expand(config: Config) -> Config:
 
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs."""
-    return noisy.checkpoint_name("smoothadv", config)
+    return classifier.checkpoint_name("smoothadv", config)
 
 
-def build(config: Config, checkpoint: Path | None) -> noisy.NoisyClassifier:
+def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
     """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return noisy.build(config, checkpoint)
+    return classifier.build(config, checkpoint)
 
 
 def train(config: Config, job: TrainingJob) -> None:
     """Train until the held-out radius stops rising, and write the checkpoint."""
-    config = noisy.in_steps(config, len(job.train_indices), "epsilon_warmup", "epsilon_every")
-    noisy.train("smoothadv", config, noisy.mean_cross_entropy, config.copies, job, AdversarialObjective)
+    config = classifier.in_steps(config, len(job.train_indices), "epsilon_warmup", "epsilon_every")
+    classifier.train(
+        "smoothadv", config, classifier.mean_cross_entropy, config.copies, job, AdversarialObjective
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.api import certify, from_module, predict
+    from bench.smoothing.api import certify, from_module, predict
 
 __all__ = ["certify", "from_module", "predict"]
 
@@ -16,6 +16,6 @@ __all__ = ["certify", "from_module", "predict"]
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'bench' has no attribute {name!r}")
-    from bench import api
+    from bench.smoothing import api
 
     return getattr(api, name)

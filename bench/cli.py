@@ -1,6 +1,6 @@
 """The command line: `bench --help` lists the commands; each group of them has a file in `bench/commands/`.
 
-Only the commands print, with `bench/display.py`, and only this file exits. Results go to stdout, progress to stderr.
+Only the commands print, and only this file exits. Results go to stdout, progress to stderr.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ import sys
 
 import click
 
-from bench.commands import checks, compare, doctor, images, logs, measure, methods, scale
+from bench.commands import checks, doctor, images, logs, report
+from bench.commands.cost import cost
+from bench.commands.run import merge, plan
+from bench.commands.train import curves, import_checkpoint, list_names, train
 from bench.errors import BenchError, TerminatedError, UsageError
 
 ALIASES = {"import": "import-log", "export": "export-log"}
@@ -27,7 +30,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command, or fail with the nearest one."""
-        from bench.catalogue import nearest_hint
+        from bench.config.names import nearest_hint
 
         args = [ALIASES.get(name, name) for name in args[:1]] + args[1:]
         if args and args[0] not in self.commands and not args[0].startswith("-"):
@@ -77,7 +80,7 @@ def main() -> None:
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    from bench.batching import is_out_of_memory
+    from bench.device.batching import is_out_of_memory
 
     return isinstance(error, MemoryError) or is_out_of_memory(error)
 
@@ -88,15 +91,15 @@ def _fail(message: str, code: int) -> None:
 
 
 for command in (
-    compare.run,
-    methods.train,
-    methods.curves,
-    compare.report,
-    compare.compare,
-    compare.status,
-    scale.merge,
-    scale.plan,
-    compare.readme,
+    report.run,
+    train,
+    curves,
+    report.report,
+    report.compare,
+    report.status,
+    merge,
+    plan,
+    report.readme,
     logs.import_log,
     logs.export_log,
     logs.check_log,
@@ -106,10 +109,10 @@ for command in (
     checks.replay,
     checks.audit,
     checks.selftest,
-    measure.cost,
-    methods.import_checkpoint,
+    cost,
+    import_checkpoint,
     doctor.doctor,
-    methods.list_names,
+    list_names,
 ):
     cli.add_command(command)
 

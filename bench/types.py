@@ -18,17 +18,17 @@ SCHEMA_VERSION = 1
 
 
 Estimation = Literal["fixed", "skip-wrong", "sequential"]
-"""How estimation samples are spent; see `bench.estimation`."""
+"""How estimation samples are spent; see `bench.smoothing.estimation`."""
 
 Bound = Literal["clopper-pearson", "randomised"]
-"""Lower bound of the selected class's probability at n samples; see `bench.stats`."""
+"""Lower bound of the selected class's probability at n samples; see `bench.smoothing.stats`."""
 
 
 Precision = Literal["float32", "tf32", "bfloat16"]
-"""Arithmetic of the networks; see `bench.arithmetic`."""
+"""Arithmetic of the networks; see `bench.device.precision`."""
 
 Compilation = Literal["none", "default", "cuda-graphs"]
-"""How networks are compiled; see `bench.arithmetic`."""
+"""How networks are compiled; see `bench.device.precision`."""
 
 
 class Classifier(Protocol):
@@ -133,10 +133,11 @@ class MethodModule(Protocol):
     """What a method's file offers.
 
     `checkpoint_name` may be absent if the method has no checkpoint (`build` then gets None), and so may
-    `train(config, job)` if it cannot be trained here; see `bench.train.TrainingJob`. Where some options stand for
-    several others, NAMED_OPTIONS maps each to the names of those others and `expand(config)` returns the config with
-    those others set; options given singly are set after it. TRAINING_NAMES holds those of them that say only how the
-    method is trained: where `expand` refuses one at some sigma, a checkpoint that is there is taken without it.
+    `train(config, job)` if it cannot be trained here; see `bench.training.loop.TrainingJob`. Where some options
+    stand for several others, NAMED_OPTIONS maps each to the names of those others and `expand(config)` returns the
+    config with those others set; options given singly are set after it. TRAINING_NAMES holds those of them that say
+    only how the method is trained: where `expand` refuses one at some sigma, a checkpoint that is there is taken
+    without it.
     An option `checkpoint` names a file that takes the place of the zoo's, and `backbone_of(config)` returns the name of
     the network in it (None without one). `foreign_files(config)` returns what `build` reads beside the checkpoint,
     part -> file or folder; the header records its digests.
@@ -243,7 +244,7 @@ class RunHeader:
         config: the resolved configuration, as JSON values.
         checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified.
         batch_sizes: method -> batch size chosen, used again on resume.
-        estimation: how the n samples were spent; see `bench.estimation`.
+        estimation: how the n samples were spent; see `bench.smoothing.estimation`.
         hardware: device name, cores, memory; libraries: name -> version.
     """
 

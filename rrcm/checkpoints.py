@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.checkpoints import Imported, check_weights, shapes_of
 from bench.errors import CheckpointError, UsageError
+from bench.training.checkpoints import Imported, check_weights, shapes_of
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
 from rrcm.presets import ENCODERS, NamedEncoder

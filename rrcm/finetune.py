@@ -9,10 +9,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from baselines.consistency import consistency_loss
-from bench import train
-from bench.checkpoints import save_checkpoint
 from bench.errors import UsageError
-from bench.train import Batch, TrainingJob, noisy_accuracy, provenance, with_noise
+from bench.training import loop
+from bench.training.checkpoints import save_checkpoint
+from bench.training.loop import Batch, TrainingJob, noisy_accuracy, provenance, with_noise
 from rrcm.heads import Classifier
 from rrcm.mixing import mix, soft_labels
 from rrcm.views import finetuning_view
@@ -21,7 +21,7 @@ Augmentation = Literal["light", "none", "flip", "crop-flip", "randaugment"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(train.Recipe):
+class Recipe(loop.Recipe):
     """Recipe of fine-tuning.
 
     Attributes:
@@ -151,7 +151,7 @@ def finetune(classifier: Classifier, recipe: Recipe, sigma: float, name: str, jo
     """Train until held-out noisy accuracy stops rising, and write the checkpoint called `name`."""
     recipe = in_steps(recipe, len(job.train_indices))
     objective = Objective(classifier, recipe, sigma, job)
-    fitted = train.fit(name.removesuffix(".safetensors"), objective, recipe, job)
+    fitted = loop.fit(name.removesuffix(".safetensors"), objective, recipe, job)
     encoder = classifier.base_model.config
     save_checkpoint(
         job.folder / name,

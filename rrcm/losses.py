@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.processes import gather, rank
+from bench.training.processes import gather, rank
 from rrcm.encoder import Encoder
 
 TEMPERATURE = 0.2

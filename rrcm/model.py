@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints import check_configuration, load_checkpoint, load_weights
 from bench.errors import UsageError
-from bench.recipes import IN_USE, TrainingPrecision
-from bench.train import TrainingJob, seeded_initialisation
+from bench.training.checkpoints import check_configuration, load_checkpoint, load_weights
+from bench.training.loop import TrainingJob, seeded_initialisation
+from bench.training.recipes import IN_USE, TrainingPrecision
 from bench.types import Network, Task
 from rrcm import finetune, presets, pretrain
 from rrcm.encoder import Encoder, EncoderConfig

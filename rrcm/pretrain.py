@@ -11,17 +11,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench import train
-from bench.checkpoints import (
+from bench.errors import CheckpointError, UnfinishedError, UsageError
+from bench.smoothing.noise import karras_grid, to_model_units
+from bench.training import loop
+from bench.training.checkpoints import (
     check_configuration,
     load_checkpoint,
     load_metadata,
     load_weights,
     save_checkpoint,
 )
-from bench.errors import CheckpointError, UnfinishedError, UsageError
-from bench.noise import karras_grid, to_model_units
-from bench.train import Batch, TrainingJob, provenance
+from bench.training.loop import Batch, TrainingJob, provenance
 from bench.types import Task
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.losses import Views, consistency_loss, contrastive_loss
@@ -40,7 +40,7 @@ UNSHAPING = ("pretrain_recipe", "pretrain_evaluate_every", "pretrain_nonfinite_l
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(train.Recipe):
+class Recipe(loop.Recipe):
     """Recipe of pre-training.
 
     Attributes:
@@ -158,7 +158,7 @@ def load(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
 
 
 def _initial(sizes: EncoderConfig, job: TrainingJob) -> Encoder:
-    with train.seeded_initialisation(job.seed):
+    with loop.seeded_initialisation(job.seed):
         return Encoder(sizes)
 
 
@@ -181,7 +181,7 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob, *, ane
         _check_made_by(job, path)
         return load(sizes, recipe, job)
     encoder = _initial(sizes, job)
-    fitted = train.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
+    fitted = loop.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
     if not fitted.is_complete:
         raise UnfinishedError("rrcm_pretrained", fitted.steps, recipe.max_steps)
     kept = {name: _stored(value) for name, value in fitted.network.state_dict().items()}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.augmentation import augment, random_affine
+from bench.training.augmentation import augment, random_affine
 from bench.types import Task
 from rrcm.moco_views import distort
 from rrcm.randaugment import rand_augment

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.documents import fill_tables
+from bench.commands.documents import fill_tables
 from bench.errors import UsageError
-from tests.tiny import bench
+from tests.support.tiny import bench
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import click
 
-from bench.commands.compare import report_runs
 from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, shared_options
+from bench.commands.report import report_runs
 from bench.errors import UsageError
 
 REBUILD_OPTIONS = shared_options(
@@ -34,8 +34,8 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
 
     Choose alpha before looking at the radii: a level that is picked by its result guarantees nothing.
     """
-    from bench.recertify import Level, recertify
-    from bench.records import read_run, write_run
+    from bench.records.file import read_run, write_run
+    from bench.records.recertify import Level, recertify
     from bench.types import Bound
 
     old = read_run(run)
@@ -56,9 +56,9 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
 @REBUILD_OPTIONS
 def replay(run: Path, index: int, method: str | None, sigma: float | None, **where: Any) -> int:
     """Compute the certificates of one image of RUN again, and say whether they equal those on record."""
-    from bench.rebuild import rebuild
-    from bench.records import read_run
-    from bench.replay import replay
+    from bench.checks.replay import replay
+    from bench.records.file import read_run
+    from bench.runs.rebuild import rebuild
 
     differing = 0
     for again in replay(rebuild(read_run(run), **where), index, method, sigma):
@@ -116,11 +116,11 @@ def audit(
     The run is flagged, and the exit code 1, if PREDICT contradicts more certificates than chance allows. Results
     go to RUN/audit/. Attacks are kept as they are made: the command, repeated or for more images, goes on from them.
     """
-    from bench import audit_run
-    from bench.attack import Attack
-    from bench.display import AuditDisplay, print_table
-    from bench.rebuild import rebuild
-    from bench.records import read_run
+    from bench.checks import audit_run
+    from bench.checks.attack import Attack
+    from bench.commands.printing import AuditDisplay, print_table
+    from bench.records.file import read_run
+    from bench.runs.rebuild import rebuild
 
     if precision and batch_sizes:
         raise UsageError("--precision and --batch-size are two audits: give one of them")
@@ -161,22 +161,21 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
 
     Exit code 1 if a check fails; a sound certifier fails with probability 1e-6 at most.
     """
-    from bench.display import check_table, track
+    from bench.commands.printing import check_table, track
 
     if method is None:
         without_part = [name for name, value in {"sigma": sigma, **given}.items() if value]
         if without_part:
             name = "set" if without_part[0] == "changes" else without_part[0].replace("_", "-")
             raise UsageError(f"--{name} plays no part without --method: leave it out, or name the method")
-        from bench.selftest import Size, check_count, run_selftest
+        from bench.checks.selftest import Size, check_count, run_selftest
 
         size = Size() if trials is None else Size(trials=trials)
         checks = list(track(run_selftest(size), "self-test", check_count()))
         check_table(checks, size)
         return 0 if all(check.passes for check in checks) else 1
     config = resolve_one(method, sigma or "0.5", given)
-    from bench.selftest_method import PROPERTIES
-    from bench.single import check_method
+    from bench.checks.selftest_method import PROPERTIES, check_method
 
     found = list(track(check_method(config, trials or 100), f"self-test of {method}", PROPERTIES))
     for one in found:

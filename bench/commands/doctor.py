@@ -47,13 +47,13 @@ def doctor(
     1 if it looks like an alternative.
     """
     config = resolve(preset_of(given["dataset"]), {**given, **({"methods": method} if method else {})})
-    from bench import doctor as trial
-    from bench.display import name_table, print_table
-    from bench.doctor_tables import answer_table, sentence
-    from bench.hardware import resolve_device
-    from bench.passport import Request, open_checkpoint
-    from bench.training import load_split
-    from bench.trial_images import choose_images
+    from bench.checks.doctor import examine as trial
+    from bench.checks.doctor.images import choose_images
+    from bench.checks.doctor.passport import Request, open_checkpoint
+    from bench.commands.doctor_tables import answer_table, sentence
+    from bench.commands.printing import name_table, print_table
+    from bench.device.hardware import resolve_device
+    from bench.runs.train import load_split
 
     split = load_split(config, "train")
     said = {"num_heads": num_heads, "layernorm": layernorm, "flags": flags}

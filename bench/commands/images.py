@@ -26,8 +26,8 @@ IMAGE_OPTIONS = shared_options(
 def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
     """Certify one IMAGE file with a trained method: its class, and the radius in which the class is certain."""
     config = resolve_one(method, sigma, given)
-    from bench.markup import format_radius
-    from bench.single import certify_file
+    from bench.report.markup import format_radius
+    from bench.runs.single import certify_file
     from bench.types import ABSTAIN
 
     certificate, class_names = certify_file(image, config)
@@ -49,7 +49,7 @@ def predict(image: Path, method: str, sigma: str, **given: Any) -> None:
         if given[name] is not None:
             raise UsageError(f"--{name} plays no part in PREDICT, which draws n samples once: leave it out")
     config = resolve_one(method, sigma, given)
-    from bench.single import predict_file
+    from bench.runs.single import predict_file
     from bench.types import ABSTAIN
 
     label, class_names = predict_file(image, config)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.catalogue import DATASETS, nearest_hint
 from bench.commands.options import command_line, preset_of
+from bench.config.names import DATASETS, nearest_hint
 from bench.errors import RecordsError, UsageError
 
 if TYPE_CHECKING:
-    from bench.config import RunConfig
-    from bench.log_check import Rounding
+    from bench.config.run import RunConfig
+    from bench.records.log_check import Rounding
 
 
 @click.command(name="import-log")
@@ -35,8 +35,9 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     FILE has the tab-separated columns idx, label, predict, radius, correct, time. Logs of the same images, n and
     alpha may share a folder.
     """
-    from bench import hardware, logs
-    from bench.records import FILE_NAME, RecordsFile, read_run
+    from bench.device import hardware
+    from bench.records import logs
+    from bench.records.file import FILE_NAME, RecordsFile, read_run
 
     config = _configuration({**given, "sigmas": (sigma,), "methods": (method,)})
     log = logs.read_log(file)
@@ -70,9 +71,9 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; else stdout.")
 def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Path | None) -> None:
     """Write the certificates of RUN as a log: idx, label, predict, radius, correct, time in seconds."""
-    from bench.logs import format_log
-    from bench.metrics import group
-    from bench.records import read_run
+    from bench.records.file import read_run
+    from bench.records.logs import format_log
+    from bench.report.metrics import group
 
     groups = group(read_run(run).records)
     if (method, sigma) not in groups:
@@ -110,10 +111,10 @@ def check_log(
 
     The exit code is 1 where it does not.
     """
-    from bench.display import name_table, print_table
-    from bench.log_check import Claim, check_log, level
-    from bench.log_check_tables import findings_rows, recertified_table
-    from bench.logs import read_log
+    from bench.commands.log_tables import findings_rows, recertified_table
+    from bench.commands.printing import name_table, print_table
+    from bench.records.log_check import Claim, check_log, level
+    from bench.records.logs import read_log
 
     if dataset is not None and dataset not in DATASETS:
         raise UsageError(f"unknown data set {dataset!r}; {nearest_hint(dataset, DATASETS)}")
@@ -145,8 +146,8 @@ def parse_radii(text: str) -> tuple[float, ...]:
 
 def _configuration(given: dict[str, Any]) -> RunConfig:
     """Return the data set's preset, or the defaults, with what the log was made with."""
-    from bench.config import RunConfig, load_preset, validate
-    from bench.overrides import override
+    from bench.config.overrides import override
+    from bench.config.run import RunConfig, load_preset, validate
 
     preset = preset_of(given["dataset"])
     config = RunConfig() if preset is None else replace(load_preset(preset), options={})

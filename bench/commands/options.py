@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.catalogue import DATASETS
+from bench.config.names import DATASETS
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from bench.config import RunConfig
-    from bench.engine import Engine
+    from bench.config.run import RunConfig
+    from bench.runs.engines.base import Engine
 
 IMAGENET_DIR = "IMAGENET_DIR"
 """The environment variable that names ImageNet's folder where --data-dir is not given."""
@@ -132,7 +132,7 @@ def make_engine(
     Raises:
         UsageError: options of another engine, or workers that take nothing.
     """
-    from bench.engine import LocalEngine
+    from bench.runs.engines.base import LocalEngine
 
     if workers is not None and engine == "local":
         raise UsageError(f"--workers is {workers}, but --engine is local: only processes and ray take it")
@@ -142,12 +142,12 @@ def make_engine(
         return LocalEngine()
     cores = _cores()
     if engine == "processes":
-        from bench.process_engine import ProcessEngine
+        from bench.runs.engines.processes import ProcessEngine
 
         count = workers or cores
         return ProcessEngine(workers=count, threads=max(1, cores // count))
-    from bench.hardware import resolve_device
-    from bench.ray_engine import RayEngine
+    from bench.device.hardware import resolve_device
+    from bench.runs.engines.ray import RayEngine
 
     if gpus_per_worker is None:
         gpus_per_worker = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
@@ -173,7 +173,7 @@ def command_line() -> str:
 
 def preset_of(dataset: str | None) -> str | None:
     """Return the preset that holds the sizes of a data set's networks: the one of its name, or None."""
-    from bench.config import list_presets
+    from bench.config.run import list_presets
 
     name = dataset or "mnist5k"
     return name if name in {preset.name for preset in list_presets()} else None
@@ -195,10 +195,10 @@ def resolve_one(method: str, sigma: str, given: dict[str, Any]) -> RunConfig:
 
 def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given."""
-    from bench import registry
-    from bench.config import RunConfig, load_preset, validate
-    from bench.overrides import override
-    from bench.registry import methods
+    from bench.config.overrides import override
+    from bench.config.run import RunConfig, load_preset, validate
+    from bench.methods import registry
+    from bench.methods.registry import methods
 
     config = RunConfig() if preset is None else load_preset(preset)
     changes = {
@@ -224,7 +224,7 @@ def _method_options(
 
     A --set that stands for several options, such as a recipe, drops the preset's own choice of these.
     """
-    from bench.registry import has_backbone
+    from bench.methods.registry import has_backbone
 
     options = {name: dict(values) for name, values in config.options.items()}
     if backbone is not None:
@@ -254,7 +254,7 @@ def _given_singly(changes: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _without_replaced(method: str, chosen: dict[str, Any], given: Iterable[str]) -> dict[str, Any]:
     """Return the options chosen before, without those that an option among `given` stands for."""
-    from bench.registry import stands_for
+    from bench.methods.registry import stands_for
 
     replaced = {name for option in given for name in stands_for(method, option)}
     return {name: value for name, value in chosen.items() if name not in replaced}

@@ -9,13 +9,13 @@ from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, 
 from safetensors.torch import save_file
 from torch import nn
 
-from baselines.consistency_map import ConsistencyModel, training_loss
 from baselines.consistency_model import Config, build, checkpoint_name, scales_at, train
-from baselines.external import load_consistency_model, load_denoiser
-from bench import registry
+from baselines.networks.consistency_map import ConsistencyModel, training_loss
+from baselines.parts.external import load_consistency_model, load_denoiser
 from bench.errors import CheckpointError, UsageError
-from bench.noise import SIGMA_MIN, karras_grid
-from tests.tiny import OPTIONS, TASK, job
+from bench.methods import registry
+from bench.smoothing.noise import SIGMA_MIN, karras_grid
+from tests.support.tiny import OPTIONS, TASK, job
 
 MEAN, DEVIATION = 0.2, 0.3
 

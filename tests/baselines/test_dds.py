@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.denoised import DenoisedClassifier
-from baselines.unet import Denoiser
+from baselines.networks.unet import Denoiser
+from baselines.purifiers.denoised import DenoisedClassifier
 from bench.errors import UsageError
-from bench.noise import timestep_of_sigma
-from tests.tiny import TASK
+from bench.smoothing.noise import timestep_of_sigma
+from tests.support.tiny import TASK
 
 MEAN, DEVIATION = 0.2, 0.3
 

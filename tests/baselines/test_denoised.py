@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
-from baselines.denoised import classifier_recipe
-from bench import registry
-from bench.recipes import Recipe, rate_scale
-from tests.tiny import OPTIONS, TASK, job
+from baselines.purifiers.denoised import classifier_recipe
+from bench.methods import registry
+from bench.training.recipes import Recipe, rate_scale
+from tests.support.tiny import OPTIONS, TASK, job
 
 
 @pytest.mark.parametrize("method", ["dds", "consistency-model"])

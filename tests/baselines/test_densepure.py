@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from baselines import dds, densepure
-from baselines.denoised import DenoisedClassifier
 from baselines.densepure import Config, DensePure
-from bench import registry
+from baselines.purifiers.denoised import DenoisedClassifier
 from bench.errors import UsageError
-from bench.smoothing import Protocol, certify
-from tests.tiny import OPTIONS, TASK, job
+from bench.methods import registry
+from bench.smoothing.certifier import Protocol, certify
+from tests.support.tiny import OPTIONS, TASK, job
 
 SIZES = {"channels": (8, 8)}
 

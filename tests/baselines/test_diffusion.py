@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.diffusion import Chain, DiffusionDenoiser
+from baselines.networks.diffusion import Chain, DiffusionDenoiser
 from bench.errors import UsageError
-from bench.noise import cosine_alphas_cumprod, keyed_noise, linear_alphas_cumprod, timestep_of_sigma
+from bench.smoothing.noise import cosine_alphas_cumprod, keyed_noise, linear_alphas_cumprod, timestep_of_sigma
 
 MEAN, DEVIATION = 0.1, 0.2
 SCHEDULES = {

@@ -18,25 +18,25 @@ from diffusers import (
 from safetensors.torch import save_file
 
 from baselines.dds import Config, build, checkpoint_name, train
-from baselines.denoised import DenoisedClassifier
-from baselines.diffusion import DiffusionDenoiser
-from baselines.external import (
+from baselines.networks.diffusion import DiffusionDenoiser
+from baselines.parts.external import (
     ResizedClassifier,
     from_pipeline,
     from_released,
     load_classifier,
     load_denoiser,
 )
-from baselines.openai_flags import PRESETS, Flags
-from baselines.openai_unet import convert, network
-from baselines.part_names import foreign_files
-from bench.config import RunConfig
+from baselines.parts.names import foreign_files
+from baselines.parts.openai_flags import PRESETS, Flags
+from baselines.parts.openai_unet import convert, network
+from baselines.purifiers.denoised import DenoisedClassifier
+from bench.config.run import RunConfig
 from bench.errors import CheckpointError, UsageError
-from bench.smoothing import Protocol, certify
-from bench.training import train_method
+from bench.runs.train import train_method
+from bench.smoothing.certifier import Protocol, certify
 from bench.types import Task
 from tests.baselines.test_openai_unet import SMALL, released
-from tests.tiny import OPTIONS, TASK, image_tree, job
+from tests.support.tiny import OPTIONS, TASK, image_tree, job
 
 COLOUR = Task(dataset="tiny", channels=3, image_size=8, num_classes=2)
 FLAGS = "--image_size 8 --num_heads 2 --noise_schedule linear --diffusion_steps 1000"
@@ -238,7 +238,7 @@ def test_published_imagenet_denoiser_takes_both_sides_that_tables_know(monkeypat
     flags = Flags(**PRESETS["256x256_diffusion_uncond"])
     with torch.device("meta"):
         whole = DiffusionDenoiser(network(flags), torch.ones(1))
-    monkeypatch.setattr("baselines.external.from_released", lambda path, flags: whole)
+    monkeypatch.setattr("baselines.parts.external.from_released", lambda path, flags: whole)
     for side in (224, 256):
         assert load_denoiser("file.pt", "", replace(COLOUR, image_size=side)) is whole
 

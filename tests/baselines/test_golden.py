@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from baselines.consistency import regularisation
-from baselines.openai_flags import check_flags, complete_flags
-from baselines.openai_unet import denoiser
-from baselines.resnet import resnet
-from bench.checkpoints import load_state
-from bench.noise import timestep_of_sigma
+from baselines.networks.resnet import resnet
+from baselines.parts.openai_flags import check_flags, complete_flags
+from baselines.parts.openai_unet import denoiser
+from bench.smoothing.noise import timestep_of_sigma
+from bench.training.checkpoints import load_state
 from bench.types import Task
 
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines.external import load_denoiser
-from baselines.openai_unet import convert
+from baselines.parts.external import load_denoiser
+from baselines.parts.openai_unet import convert
 from bench.types import Task
 from tests.baselines.test_openai_unet import HERE, SMALL, released
 

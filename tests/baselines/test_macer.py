@@ -8,10 +8,10 @@ from scipy.stats import norm
 from torch import nn
 
 from baselines.macer import Config, MacerObjective, classification_loss, radius_loss
-from bench import registry
 from bench.errors import UsageError
-from bench.train import Batch
-from tests.tiny import TASK, job
+from bench.methods import registry
+from bench.training.loop import Batch
+from tests.support.tiny import TASK, job
 
 
 def copies(scale=0.2, requires_grad=False):

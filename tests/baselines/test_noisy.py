@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from baselines.macer import MacerObjective
-from baselines.noisy import RadiusObjective, radius_share
+from baselines.noisy.classifier import RadiusObjective, radius_share
 from baselines.smoothadv import AdversarialObjective
 
 

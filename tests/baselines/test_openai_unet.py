@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.openai_flags import PRESETS, Flags, complete_flags, infer_flags, parse_flags
-from baselines.openai_unet import convert, denoiser, network, released_name
+from baselines.parts.openai_flags import PRESETS, Flags, complete_flags, infer_flags, parse_flags
+from baselines.parts.openai_unet import convert, denoiser, network, released_name
 from bench.errors import CheckpointError, UsageError
 
 HERE = Path("model.pt")

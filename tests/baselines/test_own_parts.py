@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from baselines import consistency_model, dds
-from bench import registry
-from bench.checkpoints import save_checkpoint
 from bench.errors import CheckpointError, UsageError
-from tests.tiny import TASK
+from bench.methods import registry
+from bench.training.checkpoints import save_checkpoint
+from tests.support.tiny import TASK
 
 SIZES = {"channels": (8, 8), "patch": 1}
 

@@ -5,16 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines import gaussian, recipes
-from baselines.lenet import lenet
-from baselines.networks import networks
-from baselines.noisy import in_steps
-from bench import registry
+from baselines import gaussian
+from baselines.counted import networks
+from baselines.networks.lenet import lenet
+from baselines.noisy import recipes
+from baselines.noisy.classifier import in_steps
 from bench.errors import UsageError
-from bench.network_sizes import measure
-from bench.train import rate_scale
+from bench.methods import registry
+from bench.methods.sizes import measure
+from bench.training.loop import rate_scale
 from bench.types import Task
-from tests.tiny import TASK, job
+from tests.support.tiny import TASK, job
 
 MNIST = Task(dataset="mnist", channels=1, image_size=28, num_classes=10)
 

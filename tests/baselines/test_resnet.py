@@ -2,7 +2,7 @@
 
 import pytest
 
-from baselines.resnet import ResNet
+from baselines.networks.resnet import ResNet
 from bench.errors import UsageError
 
 

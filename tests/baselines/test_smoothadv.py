@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from baselines import smoothadv
-from baselines.noisy import mean_cross_entropy
+from baselines.noisy.classifier import mean_cross_entropy
 from baselines.smoothadv import AdversarialObjective, Config, attack, smoothed_loss
-from bench import registry
 from bench.errors import UsageError
-from bench.train import Batch
-from tests.tiny import TASK, job
+from bench.methods import registry
+from bench.training.loop import Batch
+from tests.support.tiny import TASK, job
 
 
 def linear(seed=0, scale=1.0):

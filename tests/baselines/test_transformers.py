@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.external import load_classifier
+from baselines.parts.external import load_classifier
 from bench.errors import CheckpointError, UsageError
 from bench.types import Task
 

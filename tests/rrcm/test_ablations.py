@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from bench import registry
-from bench.batches import Loader
-from bench.checkpoints import load_checkpoint, save_checkpoint
 from bench.errors import CheckpointError, UsageError
+from bench.methods import registry
+from bench.training.batches import Loader
+from bench.training.checkpoints import load_checkpoint, save_checkpoint
 from rrcm import pretrain
 from rrcm.encoder import Encoder
-from tests.tiny import OPTIONS, TASK, job
+from tests.support.tiny import OPTIONS, TASK, job
 
 
 def configured(**changes):

@@ -9,15 +9,15 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from bench import registry
-from bench.checkpoints import load_checkpoint
 from bench.errors import CheckpointError, UsageError
-from bench.importing import import_checkpoint
+from bench.methods import registry
+from bench.methods.importing import import_checkpoint
+from bench.training.checkpoints import load_checkpoint
 from bench.types import Task
 from rrcm import presets, pretrain
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
-from tests.tiny import job
+from tests.support.tiny import job
 
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
 SIZES = EncoderConfig(

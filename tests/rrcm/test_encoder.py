@@ -9,7 +9,7 @@ import torch
 from rrcm.encoder import Encoder
 from rrcm.pretrain import SMALL, Objective
 from tests.rrcm.test_losses import SIZES
-from tests.tiny import TASK
+from tests.support.tiny import TASK
 
 
 def made(**changes):

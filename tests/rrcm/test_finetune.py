@@ -6,16 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench import registry
 from bench.errors import UsageError
-from bench.train import fit
+from bench.methods import registry
+from bench.training.loop import fit
 from rrcm.encoder import Encoder
 from rrcm.finetune import Objective, Recipe
 from rrcm.heads import Classifier
 from rrcm.mixing import mix, soft_labels
 from rrcm.randaugment import rand_augment
 from rrcm.views import finetuning_view, random_crop
-from tests.tiny import OPTIONS, TASK, job
+from tests.support.tiny import OPTIONS, TASK, job
 
 ONE_HOT = F.one_hot(torch.tensor([0, 1])).float()
 

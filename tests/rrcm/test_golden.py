@@ -10,9 +10,9 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from bench import noise
-from bench.noise import karras_grid, nearest_time
-from bench.train import rate_scale
+from bench.smoothing import noise
+from bench.smoothing.noise import karras_grid, nearest_time
+from bench.training.loop import rate_scale
 from rrcm import heads, schedule
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.finetune import Recipe, in_steps

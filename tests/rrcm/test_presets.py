@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import registry
 from bench.errors import UsageError
-from bench.network_sizes import measure
-from bench.train import rate_scale
+from bench.methods import registry
+from bench.methods.sizes import measure
+from bench.training.loop import rate_scale
 from bench.types import Task
 from rrcm import presets
 from rrcm.encoder import Encoder

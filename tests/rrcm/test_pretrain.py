@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from bench import registry
+from bench.methods import registry
 from rrcm import pretrain
 from rrcm.encoder import Encoder
 from rrcm.schedule import target_rate
-from tests.tiny import OPTIONS, TASK
+from tests.support.tiny import OPTIONS, TASK
 
 
 def test_a_target_moves_by_one_minus_the_rate_and_keeps_its_statistics():

@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import registry
-from bench.checkpoints import load_metadata
 from bench.errors import CheckpointError, UnfinishedError, UsageError
-from bench.recipes import trained_options
+from bench.methods import registry
+from bench.training.checkpoints import load_metadata
+from bench.training.recipes import trained_options
 from rrcm import model
-from tests.tiny import OPTIONS, TASK, bench, image_tree, job
+from tests.support.tiny import OPTIONS, TASK, bench, image_tree, job
 
 STEPS = 5
 

@@ -1,0 +1,82 @@
+"""What names a part of a purifier that its method did not train, and which files the names stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from baselines.parts import own
+from bench.config.names import is_plug_in
+from bench.training.checkpoints import load_with_arch
+from bench.types import Backbone, Task
+
+HUB = "hub:"
+"""Begins a name that diffusers fetches from its hub."""
+
+TRANSFORMERS = "transformers:"
+"""Begins the folder, or the name on the hub, of a classifier of the transformers library."""
+
+
+def is_function(source: str) -> bool:
+    """Return whether a name is "module:function" of the user's own."""
+    return is_plug_in(source) and not source.startswith((HUB, TRANSFORMERS))
+
+
+class Parts(Protocol):
+    """Options of a denoiser and a classifier, "" for the method's own part; see `diffusion_parts.Config`."""
+
+    @property
+    def task(self) -> Task:
+        """Image shape and classes."""
+        ...
+
+    @property
+    def sigma(self) -> float:
+        """Noise level in pixel units."""
+        ...
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network of a classifier of ours."""
+        ...
+
+    @property
+    def denoiser(self) -> str:
+        """A file, a folder, a name on the hub, or module:function."""
+        ...
+
+    @property
+    def classifier(self) -> str:
+        """A file of ours, timm's name, "transformers:" and a folder or hub name, or module:function."""
+        ...
+
+    @property
+    def classifier_checkpoint(self) -> str:
+        """A file."""
+        ...
+
+
+def foreign_files(config: Parts) -> dict[str, Path]:
+    """Return the files and folders of the parts that others trained, part -> path, without what is fetched by name."""
+    is_file = not (config.denoiser.startswith(HUB) or is_function(config.denoiser))
+    sources = {
+        "denoiser": config.denoiser if is_file else "",
+        "classifier_checkpoint": config.classifier_checkpoint,
+    }
+    if config.classifier.endswith(own.SUFFIX):
+        sources["classifier"] = config.classifier
+    if config.classifier.startswith(TRANSFORMERS):
+        folder = config.classifier.removeprefix(TRANSFORMERS)
+        sources["classifier"] = folder if Path(folder).is_dir() else ""
+    return {part: Path(source) for part, source in sources.items() if source}
+
+
+def backbone_of(config: Parts) -> str | None:
+    """Return the name of the network that the file `config.classifier` holds; None where it names no file of ours.
+
+    Raises:
+        CheckpointError: as in `bench.training.checkpoints.load_with_arch`.
+    """
+    if not config.classifier.endswith(own.SUFFIX):
+        return None
+    return load_with_arch(Path(config.classifier))[0]

@@ -1,0 +1,137 @@
+"""What methods that denoise and then classify as if clean share: the pair, the classifier's training, the score."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.networks.resnet import RESNET
+from bench.errors import UsageError
+from bench.training.augmentation import augment
+from bench.training.checkpoints import load_checkpoint, load_weights
+from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
+from bench.types import Backbone
+
+SCORED_SIGMAS = (0.25, 0.5, 1.0)
+"""Noise levels at which a denoiser is judged on held-out images while it trains; one denoiser serves all."""
+
+
+class PixelDenoiser(Protocol):
+    """A denoiser in pixel units."""
+
+    def denoise_pixels(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return denoised pixels (B,C,H,W) in [0,1] for x_noisy with noise of deviation sigma."""
+        ...
+
+
+class DenoisedClassifier(nn.Module):
+    """Denoiser, then classifier of clean pixels."""
+
+    denoiser: nn.Module
+    classifier: nn.Module
+
+    def __init__(self, denoiser: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.denoiser, self.classifier = denoiser, classifier
+
+    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
+        denoiser: PixelDenoiser = self.denoiser  # type: ignore[assignment]
+        return self.classifier(denoiser.denoise_pixels(x_noisy, sigma, keys))
+
+    def stages(self) -> dict[str, nn.Module]:
+        """Return the modules whose time is told apart, by name; a classifier may have stages of its own."""
+        own = getattr(self.classifier, "stages", lambda: {"classifier": self.classifier})
+        return {"denoiser": self.denoiser, **own()}
+
+
+class CleanObjective(Supervised[nn.Module]):
+    """Cross entropy on clean augmented images; the score is clean held-out accuracy."""
+
+    def __init__(self, network: nn.Module, job: TrainingJob) -> None:
+        super().__init__(network)
+        self.task = job.split.task
+        self.images, self.labels = job.held_out()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        return F.cross_entropy(
+            self.network(augment(batch.x, self.task, batch.generator)).float(), batch.labels
+        )
+
+    def score(self, average: nn.Module) -> float:
+        """Return the averaged network's accuracy on clean held-out images."""
+        return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
+
+
+def classifier_recipe(recipe: Recipe, max_steps: int) -> Recipe:
+    """Return a method's recipe for its classifier: all of it but the length, which a cosine spans too."""
+    kept = {option.name: getattr(recipe, option.name) for option in fields(Recipe)}
+    return Recipe(**kept | {"max_steps": max_steps, "cosine_steps": 0})
+
+
+def train_classifier(
+    network: nn.Module, backbone: Backbone, recipe: Recipe, max_steps: int, job: TrainingJob
+) -> Fitted:
+    """Return the classifier trained on clean images until its held-out accuracy stops rising.
+
+    Its recipe is the method's over `max_steps` of its own; see `classifier_recipe`. The stage has one name for all
+    methods, so that a second method of the same recipe goes on, in the same workspace, from the classifier that the
+    first has trained.
+    """
+    clean = classifier_recipe(recipe, max_steps)
+    return fit(stage_name("dds_classifier", backbone), CleanObjective(network, job), clean, job)
+
+
+@torch.no_grad()
+def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the accuracy of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS."""
+    both = DenoisedClassifier(denoiser, classifier)
+    accuracies = [
+        noisy_accuracy(lambda x, s=sigma: both(x, s), images, labels, sigma, draws=1)  # type: ignore[misc]
+        for sigma in SCORED_SIGMAS
+    ]
+    return sum(accuracies) / len(accuracies)
+
+
+def file_name(method: str, backbone: Backbone) -> str:
+    """Return "<method>[-<backbone>].safetensors", one file for all sigmas; the default backbone is left out."""
+    return f"{stage_name(method, backbone)}.safetensors"
+
+
+def stage_name(part: str, backbone: Backbone) -> str:
+    """Return "<part>[-<backbone>]", the name of a training that rests on the classifier of clean images."""
+    return part if backbone.name == RESNET.name else f"{part}-{backbone.name}"
+
+
+def load_own(method: DenoisedClassifier, checkpoint: Path | None, foreign: Collection[str]) -> None:
+    """Load the checkpoint's weights (None: keep the random ones) into the parts that are not `foreign`.
+
+    Raises:
+        CheckpointError: the file is unreadable or holds another model.
+    """
+    if checkpoint is None:
+        return
+    tensors, _ = load_checkpoint(checkpoint)
+    own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
+    load_weights(method, own, checkpoint)
+
+
+def check_pairs(config: Recipe, *pairs: tuple[str, str]) -> None:
+    """Return nothing where each option that is given comes with the other that it needs.
+
+    Args:
+        pairs: (option, the option it needs), both "" where not given.
+
+    Raises:
+        UsageError: an option without the other.
+    """
+    for option, needed in pairs:
+        if getattr(config, option) and not getattr(config, needed):
+            raise UsageError(f"{option} is given without {needed}; name that too, or leave both out")

@@ -1,0 +1,273 @@
+"""Audits of a finished run: attacks inside certified radii, and what precision or batch size change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bench.checks.attack import Attack, Target, attack
+from bench.runs.rebuild import Rebuilt
+from bench.runs.workbench import protocol_of
+from bench.smoothing import certifier
+from bench.smoothing.certifier import certificate_of
+from bench.smoothing.counting import Draws, predicted_classes
+from bench.smoothing.noise import Stage, stable_seed
+from bench.smoothing.stats import binomial_upper_tail
+from bench.types import ABSTAIN, Certificate, Classifier, Record
+
+FALSE_ALARM = 1e-6
+"""Probability, at most, that an audit flags a sound run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """One certified image after the attack.
+
+    Attributes:
+        distance: L2 distance of the attacked point, below the certified radius.
+        predict: class that PREDICT returned at the attacked point, or ABSTAIN.
+        has_gradients: False where the classifier has none, so that only random directions were tried.
+    """
+
+    method: str
+    sigma: float
+    index: int
+    certified: int
+    radius: float
+    distance: float
+    predict: int
+    has_gradients: bool
+
+    @property
+    def is_violation(self) -> bool:
+        """True where PREDICT returned another class; abstention contradicts nothing."""
+        return self.predict not in (self.certified, ABSTAIN)
+
+
+def attack_records(
+    rebuilt: Rebuilt, records: Sequence[Record], settings: Attack, seed: int
+) -> Iterator[Attacked]:
+    """Attack each certified image of one method at one sigma, one point per image, and yield what PREDICT says.
+
+    Args:
+        rebuilt: the run.
+        records: certified records of one method and sigma, each with a radius > 0.
+        settings: how hard to try.
+        seed: of the attack and of PREDICT's noise, which is none of the run's.
+    """
+    if not records:
+        return
+    classifier = rebuilt.classifier(records[0].method, records[0].sigma)
+    setup = rebuilt.setup
+    protocol = replace(protocol_of(setup.config), seed=stable_seed(setup.config.seed, seed, "audit"))
+    for record in records:
+        x = setup.split.images[record.index].to(setup.device)
+        target = Target(x=x, label=record.predict, sigma=record.sigma, radius=record.radius)
+        generator = torch.Generator(setup.device).manual_seed(stable_seed(seed, record.index, "attack"))
+        point, has_gradients = attack(classifier, target, settings, generator)
+        yield Attacked(
+            method=record.method,
+            sigma=record.sigma,
+            index=record.index,
+            certified=record.predict,
+            radius=record.radius,
+            distance=float((point - x).double().norm()),
+            predict=certifier.predict(
+                classifier,
+                point,
+                sigma=record.sigma,
+                index=record.index,
+                protocol=protocol,
+                batch_size=rebuilt.run.header.batch_sizes[record.method],
+                num_classes=setup.split.task.num_classes,
+            ),
+            has_gradients=has_gradients,
+        )
+
+
+def chance_of_violations(attacked: Sequence[Attacked], alpha: float) -> float:
+    """Return the probability of that many violations, or more, if every certificate is sound.
+
+    A violation needs a wrong certificate or a wrong PREDICT: probability 2 alpha at most for each image.
+    """
+    violations = sum(one.is_violation for one in attacked)
+    return binomial_upper_tail(violations, len(attacked), min(1.0, 2 * alpha))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to run a classifier: its name, and the classifier with its batch size, or why there is none."""
+
+    name: str
+    classifier: Classifier | None
+    batch_size: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What one variant changes against the first one, over the same images and noise.
+
+    Attributes:
+        predictions, differing: single predictions compared, and how many differ.
+        images, images_changed: images compared, and those whose counts differ.
+        largest, mean: of the absolute change of the radius, in pixel units.
+        verdicts: changed verdicts (correct at a radius of the table), over all images and radii.
+    """
+
+    method: str
+    sigma: float
+    variant: str
+    predictions: int
+    differing: int
+    images: int
+    images_changed: int
+    largest: float
+    mean: float
+    verdicts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    labels: Tensor
+    certificate: Certificate
+
+
+def changes(rebuilt: Rebuilt, records: Sequence[Record], variants: Sequence[Variant]) -> Mapping[str, Change]:
+    """Return, for every variant that can run, what it changes against the first one.
+
+    Args:
+        rebuilt: the run; its protocol and noise are used.
+        records: records of one method at one sigma: which images.
+        variants: the first one is the reference.
+    """
+    outcomes = {
+        variant.name: [_outcome(rebuilt, record, variant) for record in records]
+        for variant in variants
+        if variant.classifier is not None
+    }
+    reference = outcomes[variants[0].name]
+    return {name: _change(rebuilt, records, name, reference, others) for name, others in outcomes.items()}
+
+
+def _change(
+    rebuilt: Rebuilt,
+    records: Sequence[Record],
+    name: str,
+    reference: Sequence[_Outcome],
+    others: Sequence[_Outcome],
+) -> Change:
+    pairs = list(zip(reference, others, strict=True))
+    radii = [abs(old.certificate.radius - new.certificate.radius) for old, new in pairs]
+    verdicts = [
+        _verdicts(old.certificate, record.label, rebuilt) != _verdicts(new.certificate, record.label, rebuilt)
+        for record, (old, new) in zip(records, pairs, strict=True)
+    ]
+    return Change(
+        method=records[0].method,
+        sigma=records[0].sigma,
+        variant=name,
+        predictions=sum(len(old.labels) for old, _ in pairs),
+        differing=sum(int((old.labels != new.labels).sum()) for old, new in pairs),
+        images=len(pairs),
+        images_changed=sum(_counts(old) != _counts(new) for old, new in pairs),
+        largest=max(radii),
+        mean=sum(radii) / len(radii),
+        verdicts=sum(verdicts),
+    )
+
+
+def _counts(outcome: _Outcome) -> tuple[object, object]:
+    return outcome.certificate.counts_selection, outcome.certificate.counts_estimation
+
+
+def _verdicts(certificate: Certificate, label: int, rebuilt: Rebuilt) -> list[bool]:
+    is_correct = certificate.predict == label
+    return [is_correct and certificate.radius >= radius for radius in rebuilt.run.header.radii]
+
+
+@torch.inference_mode()
+def _outcome(rebuilt: Rebuilt, record: Record, variant: Variant) -> _Outcome:
+    """Return every prediction of one image under the run's noise, and what all n samples certify."""
+    assert variant.classifier is not None
+    setup = rebuilt.setup
+    protocol = protocol_of(setup.config)
+    num_classes = setup.split.task.num_classes
+    x = setup.split.images[record.index].to(setup.device)
+
+    def labels_of(stage: Stage, samples: int) -> Tensor:
+        draws = Draws(seed=protocol.seed, index=record.index, stage=stage, samples=samples)
+        batches = predicted_classes(
+            variant.classifier,  # type: ignore[arg-type]
+            x[None],
+            sigma=record.sigma,
+            draws=[draws],
+            batch_size=variant.batch_size,
+            num_classes=num_classes,
+        )
+        return torch.cat(list(batches)).cpu()
+
+    selection, estimation = labels_of("selection", protocol.n0), labels_of("estimation", protocol.n)
+    counts = [tuple(torch.bincount(part, minlength=num_classes).tolist()) for part in (selection, estimation)]
+    rule = replace(protocol.rule(record.index), estimation="fixed")
+    return _Outcome(
+        labels=torch.cat([selection, estimation]),
+        certificate=certificate_of(counts[0], counts[1], record.sigma, rule),
+    )
+
+
+def batch_size_variants(
+    rebuilt: Rebuilt, method: str, sigma: float, batch_sizes: Sequence[int]
+) -> list[Variant]:
+    """Return the run's classifier at each batch size; the first one is the reference."""
+    classifier = rebuilt.classifier(method, sigma)
+    return [Variant(name=str(size), classifier=classifier, batch_size=size) for size in batch_sizes]
+
+
+def precision_variants(
+    rebuilt: Rebuilt, method: str, sigma: float, compile_classifier: Callable[[Classifier], Classifier]
+) -> list[Variant]:
+    """Return the run's classifier in float32, TF32, bfloat16 and compiled, with the reason where one cannot run.
+
+    Args:
+        compile_classifier: such as `torch.compile`; its failures make the variant unavailable.
+    """
+    size = rebuilt.run.header.batch_sizes[method]
+    exact = rebuilt.at_precision("float32").classifier(method, sigma)
+    variants = [
+        Variant(name="float32", classifier=exact, batch_size=size),
+        Variant(
+            name="bfloat16",
+            classifier=rebuilt.at_precision("bfloat16").classifier(method, sigma),
+            batch_size=size,
+        ),
+    ]
+    if rebuilt.setup.device.type == "cuda":
+        tf32 = rebuilt.at_precision("tf32").classifier(method, sigma)
+        variants.append(Variant(name="tf32", classifier=tf32, batch_size=size))
+    else:
+        reason = f"TF32 exists on CUDA only, this device is {rebuilt.setup.device.type}"
+        variants.append(Variant(name="tf32", classifier=None, batch_size=size, reason=reason))
+    return [*variants, _compiled(rebuilt, exact, sigma, size, compile_classifier)]
+
+
+def _compiled(
+    rebuilt: Rebuilt,
+    classifier: Classifier,
+    sigma: float,
+    size: int,
+    compile_classifier: Callable[[Classifier], Classifier],
+) -> Variant:
+    setup = rebuilt.setup
+    x = setup.split.images[setup.indices[0]].to(setup.device).expand(size, -1, -1, -1)
+    try:
+        compiled = compile_classifier(classifier)
+        with torch.inference_mode():
+            compiled(x, sigma, torch.zeros(size, dtype=torch.int64, device=setup.device))
+    except Exception as error:  # whatever the compiler of this machine raises
+        reason = f"torch.compile failed here ({type(error).__name__})"
+        return Variant(name="compiled", classifier=None, batch_size=size, reason=reason)
+    return Variant(name="compiled", classifier=compiled, batch_size=size)

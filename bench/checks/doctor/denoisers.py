@@ -1,0 +1,115 @@
+"""A denoiser on trial: the error of its images at each noise level, as declared and under known alternatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.checks.doctor.images import Images
+from bench.checks.doctor.trials import CANNOT_TELL, Answer, Trial, is_better, judge, mean_error
+from bench.methods import registry
+
+LEVELS = (0.25, 0.5, 1.0)
+"""Noise levels at which a denoiser is tried, in pixel units."""
+
+BY = "error of the denoised images"
+
+Denoise = Callable[[Tensor, float], Tensor]
+"""(x_noisy (B,C,H,W) in pixel units, sigma) -> denoised pixels; ValueError where its schedule ends below sigma."""
+
+
+def ask_denoiser(denoiser: object, images: Images, batch_size: int) -> Iterator[Answer]:
+    """Yield an answer per question about a denoiser that `readings.denoiser_readings` knows.
+
+    One fault is found, the alternative that is better than what is declared and than the alternatives of all other
+    questions that are too; the other questions are then asked again without it.
+    """
+    readings = registry.readings()
+    base = readings.Reading(denoiser=denoiser)
+    trials = _all_trials(readings.denoiser_readings(base), images, batch_size)
+    if (fault := _fault(trials)) is not None:
+        question, name = fault
+        yield _answer(question, trials[question])
+        mended = readings.denoiser_readings(readings.denoiser_readings(base)[question][name])
+        del mended[question]
+        trials = _all_trials(mended, images, batch_size)
+    for question, found in trials.items():
+        answer = _answer(question, found)
+        accused = answer.verdict.kind == "looks like"
+        yield answer if not accused else _without_verdict(answer)
+
+
+def _without_verdict(answer: Answer) -> Answer:
+    """Return the answer where an alternative is better, but so are others, of other questions, to the same degree."""
+    return Answer(
+        question=answer.question,
+        declared=answer.declared,
+        trials=answer.trials,
+        verdict=CANNOT_TELL,
+        by=answer.by,
+    )
+
+
+def _all_trials(
+    questions: Mapping[str, Mapping[str, Denoise]], images: Images, batch_size: int
+) -> dict[str, tuple[Trial, ...]]:
+    """Return the trials of every question, the declared reading first."""
+    return {
+        question: tuple(
+            mean_error(name, f"error, noise {sigma:g}", errors)
+            for sigma in LEVELS
+            for name, denoise in readings.items()
+            if (errors := _errors(denoise, images, sigma, batch_size)) is not None
+        )
+        for question, readings in questions.items()
+    }
+
+
+@torch.inference_mode()
+def _errors(denoise: Denoise, images: Images, sigma: float, batch_size: int) -> NDArray[np.float64] | None:
+    """Return the root mean squared error of each denoised image, (n,) in pixel units.
+
+    None where the schedule ends below the noise level.
+    """
+    x_noisy = images.x + sigma * images.noise
+    try:
+        x_hat = torch.cat([denoise(part, sigma) for part in x_noisy.split(batch_size)])
+    except ValueError:
+        return None
+    return (x_hat - images.x).double().square().flatten(1).mean(dim=1).sqrt().cpu().numpy()
+
+
+def _answer(question: str, trials: tuple[Trial, ...]) -> Answer:
+    declared = trials[0].reading
+    return Answer(
+        question=f"denoiser, {question}",
+        declared=declared,
+        trials=trials,
+        verdict=judge(trials, declared),
+        by=BY,
+    )
+
+
+def _fault(trials: Mapping[str, tuple[Trial, ...]]) -> tuple[str, str] | None:
+    """Return (question, reading) of the one alternative that explains a denoiser best, or None."""
+    better = [
+        (question, name)
+        for question, found in trials.items()
+        for name in dict.fromkeys(trial.reading for trial in found[1:])
+        if is_better(found, name, found[0].reading)
+    ]
+    pool = {
+        (question, name): [trial for trial in trials[question] if trial.reading == name]
+        for question, name in better
+    }
+    best = [one for one in better if all(_explains(pool[one], pool[two]) for two in better if two != one)]
+    return best[0] if best else None
+
+
+def _explains(one: list[Trial], other: list[Trial]) -> bool:
+    """Return whether the trials of one reading are better than those of another."""
+    return is_better([*one, *other], one[0].reading, other[0].reading)

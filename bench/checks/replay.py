@@ -1,0 +1,78 @@
+"""Certificates computed again, and what differs from those on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.config.names import nearest_hint
+from bench.errors import UsageError
+from bench.records.recertify import DRAWN
+from bench.runs.rebuild import Rebuilt
+from bench.runs.workbench import certify_images
+from bench.types import Record
+
+COMPARED = ("label", "predict", "radius", "counts_selection", "counts_estimation", "samples", "uniform")
+"""Fields of a record that computing it again must give back; `seconds` may differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A record, the same certificate computed again, and the names of the fields that differ."""
+
+    old: Record
+    new: Record
+    differences: tuple[str, ...]
+
+
+def replay(
+    rebuilt: Rebuilt, index: int, method: str | None = None, sigma: float | None = None
+) -> Iterator[Replay]:
+    """Yield every certificate of one image on record, computed again with the run's protocol and batch size.
+
+    Args:
+        rebuilt: the run.
+        index: position of the image in the test split.
+        method, sigma: only this method, only this sigma.
+
+    Raises:
+        UsageError: the run holds no such record, or a random part of the samples that were drawn.
+        CheckpointError: a checkpoint is missing, or another one than the run's.
+    """
+    if (drawn := rebuilt.run.header.config.get(DRAWN)) is not None:
+        raise UsageError(
+            f"{rebuilt.run.folder} holds a random part of the {drawn} samples that were drawn: replay the run that it "
+            "was recertified from"
+        )
+    for kind, name, held in (
+        ("method", method, rebuilt.run.header.methods),
+        ("sigma", sigma, rebuilt.run.header.sigmas),
+    ):
+        if name is not None and name not in held:
+            raise UsageError(
+                f"{rebuilt.run.folder} holds no {kind} {name}; {nearest_hint(str(name), map(str, held))}"
+            )
+    records = [
+        record
+        for record in rebuilt.run.records
+        if record.index == index and method in (None, record.method) and sigma in (None, record.sigma)
+    ]
+    if not records:
+        some = ", ".join(map(str, rebuilt.run.header.indices[:5]))
+        raise UsageError(
+            f"{rebuilt.run.folder} holds no such certificate of image {index}; its images begin {some}"
+        )
+    return (_replayed(rebuilt, record) for record in records)
+
+
+def _replayed(rebuilt: Rebuilt, old: Record) -> Replay:
+    [new] = certify_images(
+        rebuilt.setup,
+        rebuilt.classifier(old.method, old.sigma),
+        old.method,
+        old.sigma,
+        [old.index],
+        rebuilt.run.header.batch_sizes[old.method],
+    )
+    differences = tuple(name for name in COMPARED if getattr(old, name) != getattr(new, name))
+    return Replay(old=old, new=new, differences=differences)

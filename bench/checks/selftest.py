@@ -1,0 +1,202 @@
+"""The certifier on classifiers whose truth is known: does it err more often than it promises, and is it vacuous?
+
+Violations at alpha = 0.001 are too rare to tell a broken certifier from a sound one in a thousand trials, so the
+check runs at a larger alpha: the code is the same at any level. Half-spaces make the bound tight, which shows a
+bound that is too bold; slabs and balls have curved truth; the labeller at probability 1/2 shows a certifier that
+selects and estimates on the same noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bench.checks.synthetic import Synthetic, ball, half_space, labeller, slab
+from bench.smoothing import certifier
+from bench.smoothing.certifier import Protocol
+from bench.smoothing.stats import binomial_upper_tail
+from bench.types import ABSTAIN, Bound, Certificate, Estimation
+
+FALSE_ALARM = 1e-6
+"""Probability, at most, that a sound certifier fails the self-test as a whole."""
+
+SIGMA = 0.5
+RADII = (0.0, 0.1, 0.25, 0.5, 0.75)
+NUM_CLASSES = 2
+
+MODES: tuple[tuple[Estimation, Bound], ...] = (
+    ("fixed", "clopper-pearson"),
+    ("fixed", "randomised"),
+    ("skip-wrong", "clopper-pearson"),
+    ("sequential", "clopper-pearson"),
+    ("sequential", "randomised"),
+)
+"""(estimation, bound) that are tested."""
+
+Certify = Callable[..., Certificate]
+"""A function with the arguments of `smoothing.certify`."""
+
+Predict = Callable[..., int]
+"""A function with the arguments of `smoothing.predict`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a self-test is: level, samples, trials of each check, and the first image index."""
+
+    alpha: float = 0.05
+    n0: int = 20
+    n: int = 300
+    trials: int = 1000
+    seed: int = 0
+
+
+DEFAULT = Size()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One classifier under one mode.
+
+    Attributes:
+        violations: certificates with another class than the smoothed one, or beyond the true radius.
+        allowed: the most violations that a sound certifier makes but for a chance of FALSE_ALARM over all checks.
+        reach: mean certified radius over the true one, NaN where that is infinite or zero; of PREDICT the share
+            of right answers.
+        least_reach: what the mean must be at least, so that a certifier that certifies nothing does not pass.
+    """
+
+    name: str
+    mode: str
+    trials: int
+    violations: int
+    allowed: int
+    reach: float
+    least_reach: float
+
+    @property
+    def passes(self) -> bool:
+        """True where there are no more violations than allowed, and the radii are not vacuous."""
+        return self.violations <= self.allowed and not self.reach < self.least_reach
+
+
+def run_selftest(
+    size: Size = DEFAULT, certify: Certify = certifier.certify, predict: Predict = certifier.predict
+) -> Iterator[Check]:
+    """Yield the checks of a certifier and of a PREDICT, one after the other.
+
+    Args:
+        size: level, samples and trials.
+        certify, predict: called as those of `bench.smoothing.certifier` are; give your own to test them.
+    """
+    cases = list(itertools.product(_families(), MODES))
+    checks = check_count()
+    for (family, least_reach), (estimation, bound) in cases:
+        protocol = Protocol(
+            n0=size.n0,
+            n=size.n,
+            alpha=size.alpha,
+            seed=size.seed,
+            estimation=estimation,
+            bound=bound,
+            radii=RADII,
+        )
+        yield check_family(family, protocol, certify, size.trials, least_reach, checks)
+    protocol = Protocol(n0=size.n0, n=size.n, alpha=size.alpha, seed=size.seed)
+    for family, least_reach in ((labeller(0.5, SIGMA), 0.0), (half_space(0.6, SIGMA), 0.9)):
+        yield _check_predict(family, protocol, predict, size.trials, least_reach, checks)
+
+
+def check_count() -> int:
+    """Return the number of checks of a self-test."""
+    return len(_families()) * len(MODES) + 2
+
+
+def _families() -> tuple[tuple[Synthetic, float], ...]:
+    """Return the classifiers, each with the least share of the true radius that a useful certifier reaches."""
+    return (
+        (half_space(0.2, SIGMA), 0.3),
+        (half_space(0.6, SIGMA), 0.5),
+        (slab(0.6, SIGMA), 0.3),
+        (ball(2.6, SIGMA), 0.1),
+        (labeller(0.5, SIGMA), 0.0),
+        (labeller(0.48, SIGMA), 0.0),
+    )
+
+
+def check_family(
+    family: Synthetic, protocol: Protocol, certify: Certify, trials: int, least_reach: float, checks: int
+) -> Check:
+    """Return one check of `certify`, of `checks` that share FALSE_ALARM; a labeller gets thrice the trials."""
+    trials *= 3 if family.name == "labeller" else 1
+    certificates = [
+        certify(
+            family.classifier,
+            family.x,
+            sigma=family.sigma,
+            index=index,
+            protocol=protocol,
+            batch_size=protocol.n,
+            num_classes=NUM_CLASSES,
+            label=None if family.label == ABSTAIN else family.label,
+        )
+        for index in range(trials)
+    ]
+    is_finite = 0 < family.radius < math.inf
+    return Check(
+        name=_title(family),
+        mode=f"{protocol.estimation}, {protocol.bound}",
+        trials=trials,
+        violations=sum(_is_violation(family, certificate) for certificate in certificates),
+        allowed=allowed_violations(trials, protocol.alpha, FALSE_ALARM / checks),
+        reach=sum(c.radius for c in certificates) / trials / family.radius if is_finite else math.nan,
+        least_reach=least_reach,
+    )
+
+
+def _check_predict(
+    family: Synthetic, protocol: Protocol, predict: Predict, trials: int, least_reach: float, checks: int
+) -> Check:
+    answers = [
+        predict(
+            family.classifier,
+            family.x,
+            sigma=family.sigma,
+            index=index,
+            protocol=protocol,
+            batch_size=protocol.n,
+            num_classes=NUM_CLASSES,
+        )
+        for index in range(trials)
+    ]
+    return Check(
+        name=_title(family),
+        mode="PREDICT",
+        trials=trials,
+        violations=sum(answer not in (family.label, ABSTAIN) for answer in answers),
+        allowed=allowed_violations(trials, protocol.alpha, FALSE_ALARM / checks),
+        reach=sum(answer == family.label for answer in answers) / trials,
+        least_reach=least_reach,
+    )
+
+
+def _title(family: Synthetic) -> str:
+    if family.name == "labeller":
+        return "labeller, even" if family.label == ABSTAIN else "labeller, uneven"
+    return f"{family.name}, radius {family.radius:.3f}"
+
+
+def _is_violation(family: Synthetic, certificate: Certificate) -> bool:
+    if certificate.predict == ABSTAIN or (certificate.radius == 0.0 and not certificate.counts_estimation):
+        return False  # abstention and skipped images claim nothing
+    return certificate.predict != family.label or certificate.radius > family.radius
+
+
+def allowed_violations(trials: int, alpha: float, false_alarm: float) -> int:
+    """Return the largest count that Binomial(trials, alpha) exceeds with probability `false_alarm` at most."""
+    count = 0
+    while binomial_upper_tail(count + 1, trials, alpha) > false_alarm:
+        count += 1
+    return count

@@ -1,0 +1,237 @@
+"""Methods: `bench train`, `bench curves`, `bench list`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.commands.options import (
+    DATA_OPTIONS,
+    NoiseLevel,
+    command_line,
+    preset_of,
+    resolve,
+    started_processes,
+)
+from bench.config.names import DATASETS
+from bench.errors import UnfinishedError, UsageError
+
+if TYPE_CHECKING:
+    from bench.config.run import RunConfig
+    from bench.runs.train import TrainingOptions
+    from bench.training.loop import Progress
+
+
+@click.command()
+@click.argument("method")
+@DATA_OPTIONS
+@click.option(
+    "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
+)
+@click.option("--again", is_flag=True, help="Train anew what the zoo has, and replace it.")
+@click.option(
+    "--max-seconds",
+    type=float,
+    metavar="SECONDS",
+    help="Stop each stage after this time; repeating the command goes on.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Save the state this often between looks at the held-out part.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Threads that read image files ahead (of each process).",
+)
+@click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
+@click.option(
+    "--stage",
+    metavar="pretrain|linear|finetune",
+    help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
+)
+def train(method: str, sigma: str, **given: Any) -> None:
+    """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
+
+    Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
+    the batch size stays that of all together.
+    """
+    from bench.methods import registry
+    from bench.runs.train import TrainingOptions
+    from bench.training import processes
+
+    running = {name: given.pop(name) for name in ("again", "max_seconds", "checkpoint_every", "workers")}
+    stage, precision = given.pop("stage"), given.pop("precision")
+    if "," in sigma:
+        raise UsageError(f"--sigma is {sigma}, expected one noise level: repeat the command for each")
+    if precision is not None:
+        options = {"pretrain": ("pretrain_precision",), None: ("precision", "pretrain_precision")}
+        known = {field.name for field in dataclasses.fields(registry.load(method).Config)}
+        chosen = known.intersection(options.get(stage, ("precision",)))
+        given["changes"] = (*(f"{method}.{name}={precision}" for name in sorted(chosen)), *given["changes"])
+    if stage is not None:
+        given["changes"] = (*given["changes"], f"{method}.stage={stage}")
+    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
+        _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
+
+
+def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown: bool) -> None:
+    """Train, and show what comes of it; a training that its time ends leaves its curves as well."""
+    from bench.commands.printing import TrainingDisplay
+    from bench.runs.train import train_method, workspace
+
+    stages: dict[str, None] = {}  # an ordered set
+
+    def report(progress: Progress) -> None:
+        stages[progress.stage] = None
+        display.training(method, config.sigmas[0], progress)
+
+    try:
+        with TrainingDisplay(is_shown=is_shown) as display:
+            path = train_method(
+                method, config.sigmas[0], config, command=command_line(), options=options, report=report
+            )
+    except UnfinishedError:
+        if is_shown:
+            _draw_each(workspace(config), stages)
+        raise
+    if is_shown:
+        click.echo(f"{path}")
+        _draw_each(workspace(config), stages)
+
+
+def _draw_each(folder: Path, stages: Iterable[str]) -> None:
+    """Draw the curves of each stage beside their CSV file, and name the figures; a stage without a look has none."""
+    from bench.report.figures.curves import draw_curves
+
+    for stage in stages:
+        if (source := folder / f"{stage}.csv").exists():
+            click.echo(f"{draw_curves([source], source.with_suffix('.png'))}")
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    default="curves.png",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The figure to write: png, pdf or svg.",
+)
+def curves(sources: tuple[Path, ...], out: Path) -> None:
+    """Draw loss and held-out score of trainings in one figure.
+
+    SOURCES are the CSV files that `bench train` writes, a line per look, also of a training under way.
+    """
+    from bench.report.figures.curves import draw_curves
+
+    click.echo(f"{draw_curves(sources, out)}")
+
+
+@click.command(name="import-checkpoint")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
+@click.option(
+    "--which", type=click.Choice(["ema", "online", "target"]), help="Network of a folder <step>.ckpt; ema."
+)
+@click.option(
+    "--sigma", type=NoiseLevel(), metavar="FLOAT", help="Noise level that a classifier was trained at."
+)
+@click.option("--num-heads", type=click.IntRange(min=1), metavar="INT", help="Attention heads of a new size.")
+@click.option(
+    "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
+)
+@click.option(
+    "--flags", metavar="TEXT", help="Flags of a released diffusion program, as on its command line."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["gaussian", "consistency", "smoothadv", "macer"]),
+    help="Method that trained a residual network; gaussian.",
+)
+def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
+    """Turn a released checkpoint into a safetensors file that says what it is.
+
+    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, a residual network
+    with its arch, or a U-Net of improved-diffusion or guided-diffusion. Only tensors are
+    read: no code in the file is run.
+    """
+    from bench.methods.importing import import_checkpoint as convert
+
+    for sentence in convert(path, out, command=command_line(), which=which, said=said):
+        click.echo(sentence)
+    click.echo(f"{out}")
+
+
+@click.command(name="list")
+@click.argument("what", type=click.Choice(["methods", "datasets", "presets", "models", "recipes"]))
+def list_names(what: str) -> None:
+    """List the methods, data sets, presets, networks with their sizes, or training recipes."""
+    from bench.commands.printing import name_table
+
+    for headers, rows in _LISTS[what]():
+        name_table(headers, rows)
+
+
+Tables = list[tuple[Sequence[str], Sequence[Sequence[str]]]]
+
+
+def _methods() -> Tables:
+    from bench.methods.registry import methods
+
+    rows = [(entry.name, entry.summary) for entry in methods().values()]
+    return [(("method", "what it is"), rows)]
+
+
+def _datasets() -> Tables:
+    return [(("data set", "what it is"), list(DATASETS.items()))]
+
+
+def _presets() -> Tables:
+    from bench.config.run import list_presets
+
+    rows = [(preset.name, preset.description, preset.cost, preset.expected) for preset in list_presets()]
+    return [(("preset", "what it is", "cost", "expected result"), rows)]
+
+
+def _models() -> Tables:
+    from bench.methods.registry import networks
+    from bench.methods.sizes import measure
+
+    headers = ("network", "image", "encoder parameters", "projector", "head", "FLOPs per image")
+    rows = [
+        (
+            size.name,
+            "x".join(map(str, size.image)),
+            f"{size.body:,}",
+            f"{size.projector:,}",
+            f"{size.head:,}",
+            f"{size.flops:,}",
+        )
+        for size in map(measure, networks())
+    ]
+    return [(headers, rows)]
+
+
+def _recipes() -> Tables:
+    from bench.methods.registry import recipe_tables
+
+    return [*recipe_tables()]
+
+
+_LISTS: Mapping[str, Callable[[], Tables]] = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "presets": _presets,
+    "models": _models,
+    "recipes": _recipes,
+}

@@ -1,0 +1,236 @@
+"""Records of `bench cost` -> figures: throughput by batch size, the time of dds by stage, accuracy against seconds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.cost.records import CostRun
+from bench.cost.summary import BEST, STAGES, Pair, pairs, rows, stage_names
+from bench.report.figures.style import (
+    COLORS,
+    COLUMN_WIDTH,
+    LINES,
+    MARKERS,
+    PAGE_WIDTH,
+    SETTINGS,
+    literal,
+    use_plain_numbers,
+)
+from bench.report.markup import format_significant
+from bench.report.published import PublishedNumber, published_numbers
+
+_LARGEST_AREA = 260.0
+"""Area in square points of the marker of the largest method."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedPoint:
+    """A measured method with the best accuracy that is published for it at a radius."""
+
+    method: str
+    parameters: int
+    seconds: float
+    number: PublishedNumber
+
+
+def throughput_figure(run: CostRun) -> Figure | None:
+    """Return samples per second against batch size on log axes, a panel per setting; None if nothing was swept.
+
+    Bars are the quartiles over repetitions. Batch size 1 is timed sample by sample.
+    """
+    timed = pairs(run)
+    settings = list(dict.fromkeys(pair.setting for pair in timed))
+    if len({pair.batch_size for pair in timed}) < 2:
+        return None
+    methods = [size.method for size in run.sizes]
+    width = min(PAGE_WIDTH, max(COLUMN_WIDTH + 1.2, 2.2 * len(settings) + 1.2))
+    figure = Figure(figsize=(width, 2.7), layout="constrained")
+    panels = figure.subplots(1, len(settings), sharey=True, squeeze=False).ravel()
+    for panel, setting in zip(panels, settings, strict=True):
+        for method in methods:
+            own = [pair for pair in timed if (pair.method, pair.setting) == (method, setting)]
+            if own:
+                _draw_sweep(panel, own, methods.index(method))
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log")
+        sizes = sorted({pair.batch_size for pair in timed if pair.setting == setting})
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        panel.minorticks_off()
+        use_plain_numbers(panel.yaxis)
+        panel.set_title(setting)
+        panel.set_xlabel("batch size")
+    panels[0].set_ylabel("samples per second")
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        lines, labels = panel.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside right center")
+    return _with_device(figure, run)
+
+
+def _draw_sweep(axes: Axes, own: Sequence[Pair], number: int) -> None:
+    values = [pair.throughput for pair in own]
+    medians = [value.median for value in values]
+    lows = [value.median - value.first for value in values]
+    highs = [value.third - value.median for value in values]
+    axes.errorbar(
+        [pair.batch_size for pair in own],
+        medians,
+        yerr=[lows, highs],
+        label=literal(own[0].method),
+        color=COLORS[number % len(COLORS)],
+        marker=MARKERS[number % len(MARKERS)],
+        linestyle=LINES[number % len(LINES)],
+        capsize=1.8,
+    )
+
+
+def stages_figure(run: CostRun) -> Figure | None:
+    """Return the seconds of one sample by stage as stacked bars, a bar per method and setting; None without any.
+
+    Each bar is divided by its own length, which stands beside it: methods differ a thousandfold. A stage has the
+    same colour in every figure.
+    """
+    if not run.splits:
+        return None
+    names = stage_names(run.splits)
+    colors = dict(zip((*STAGES, *sorted({*names} - {*STAGES})), itertools.cycle(COLORS), strict=False))
+    figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.splits) + 0.95), layout="constrained")
+    axes = figure.subplots()
+    for position, one in enumerate(run.splits):
+        total, left = sum(one.stages.values()), 0.0
+        for name in names:
+            share = 100 * one.stages.get(name, 0.0) / total
+            axes.barh(position, share, left=left, height=0.66, color=colors[name], linewidth=0)
+            left += share
+        axes.annotate(
+            _duration(total / one.batch_size),
+            (100, position),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
+    labels = [f"{one.method}, {one.setting}, {one.batch_size}" for one in run.splits]
+    axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlim(0, 112)
+    axes.set_xticks(range(0, 101, 25))
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("share of the time of a sample (%)")
+    patches = [matplotlib.patches.Patch(color=colors[name], label=name) for name in names]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
+    return _with_device(figure, run)
+
+
+def _duration(seconds: float) -> str:
+    is_long = seconds >= 1
+    return f"{format_significant(seconds if is_long else 1000 * seconds)} {'s' if is_long else 'ms'}"
+
+
+def published_points(run: CostRun, numbers: Sequence[PublishedNumber]) -> list[PublishedPoint]:
+    """Return the measured methods with published accuracies at the radius that most of them have.
+
+    Of radii that equally many have, the smallest above 0 counts; of a method's numbers there, the highest. Seconds are
+    those at best, for the first n.
+    """
+    session = run.sessions[-1]
+    measured = {row.size.published: row for row in rows(run) if row.comparison == BEST and row.size.published}
+    radii: dict[float, set[str]] = {}
+    for number in numbers:
+        if number.method in measured and number.radius > 0:
+            radii.setdefault(number.radius, set()).add(number.method)
+    if not radii:
+        return []
+    radius = min(radii, key=lambda radius: (-len(radii[radius]), radius))
+    points = []
+    for name, row in measured.items():
+        own = [one for one in numbers if (one.method, one.radius) == (name, radius)]
+        if own:
+            points.append(
+                PublishedPoint(
+                    method=row.size.method,
+                    parameters=row.size.parameters,
+                    seconds=row.seconds_per_image(session.n0 + session.n[0]).median,
+                    number=max(own, key=lambda one: one.certified_accuracy),
+                )
+            )
+    return points
+
+
+def accuracy_figure(run: CostRun, numbers: Sequence[PublishedNumber]) -> Figure | None:
+    """Return published certified accuracy against measured seconds per image; None where no number is known.
+
+    Marker areas are proportional to parameters; the source of each accuracy stands below.
+    """
+    points = published_points(run, numbers)
+    if not points:
+        return None
+    figure = Figure(figsize=(PAGE_WIDTH * 0.7, 3.0 + 0.14 * len(points)), layout="constrained")
+    axes = figure.subplots()
+    largest = max(point.parameters for point in points)
+    for number, point in enumerate(points):
+        area = max(18.0, _LARGEST_AREA * point.parameters / largest)
+        y = 100 * point.number.certified_accuracy
+        axes.scatter(point.seconds, y, s=area, color=COLORS[number % len(COLORS)], alpha=0.75, zorder=3)
+        axes.annotate(
+            literal(f"{point.method} ({_millions(point.parameters)})"),
+            (point.seconds, y),
+            xytext=((area / 3.14) ** 0.5 + 3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+        )
+    seconds = [point.seconds for point in points]
+    axes.set_xscale("log")
+    axes.set_xlim(min(seconds) / 2.5, max(seconds) * 6)
+    axes.set_ylim(0, 100)
+    use_plain_numbers(axes.xaxis)
+    session = run.sessions[-1]
+    axes.set_xlabel(f"measured seconds per image (n = {session.n[0]:,}, from throughput)")
+    axes.set_ylabel(f"published accuracy at radius {points[0].number.radius:g} (%)")
+    sources = [f"{point.method}: {point.number.paper}, {point.number.source}" for point in points]
+    figure.supxlabel(literal("\n".join(sources)), fontsize=6, color="0.35", ha="left", x=0.02)
+    return _with_device(figure, run)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.0f}M" if count >= 1e6 else f"{count / 1e3:,.0f}k"
+
+
+def _with_device(figure: Figure, run: CostRun) -> Figure:
+    is_cpu = run.header.device_type == "cpu"
+    figure.suptitle(
+        literal(run.header.device + (" (CPU numbers)" if is_cpu else "")), fontsize=7, color="0.35"
+    )
+    return figure
+
+
+def write_figures(run: CostRun, folder: Path) -> list[Path]:
+    """Write each figure that the records allow as .png and .pdf, the command in their metadata; return the paths."""
+    written = []
+    with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
+        made = {
+            "throughput": throughput_figure(run),
+            "stages": stages_figure(run),
+            "accuracy": accuracy_figure(run, published_numbers(run.header.dataset)),
+        }
+        for name, figure in made.items():
+            for suffix in ("png", "pdf"):
+                path = folder / f"{name}.{suffix}"
+                if figure is None:
+                    path.unlink(missing_ok=True)
+                    continue
+                key = "Description" if suffix == "png" else "Subject"
+                dates: dict[str, Any] = {} if suffix == "png" else {"CreationDate": None}
+                figure.savefig(path, metadata={key: run.sessions[-1].command, **dates})
+                written.append(path)
+    return written

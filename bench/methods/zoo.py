@@ -1,0 +1,56 @@
+"""Where trained checkpoints lie: a folder the user names, results/zoo here, or the one that comes with the program."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+from bench.errors import CheckpointError
+
+LOCAL_ZOO = Path("results") / "zoo"
+"""Where `bench train` writes, below the current folder, when no --zoo is given."""
+
+
+def search_path(zoo: Path | None) -> tuple[Path, ...]:
+    """Return the folders to look in, first one first: only `zoo` where it is given."""
+    if zoo is not None:
+        return (zoo,)
+    package = Path(str(resources.files("bench")))
+    return LOCAL_ZOO, package / "zoo", package.parent / LOCAL_ZOO
+
+
+def find(zoo: Path | None, dataset: str, name: str) -> Path | None:
+    """Return the first existing <zoo>/<dataset>/<name>, or None."""
+    paths = (folder / dataset / name for folder in search_path(zoo))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def writable(zoo: Path | None, dataset: str) -> Path:
+    """Return the folder that new checkpoints of a data set go to; it need not exist yet."""
+    return (LOCAL_ZOO if zoo is None else zoo) / dataset
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and digests of all files below a folder, 64 hexadecimal digits.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            lines = [f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in files]
+            return hashlib.sha256("".join(lines).encode()).hexdigest()
+        status = path.stat()
+        return _digest(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+@functools.lru_cache
+def _digest(path: Path, size: int, modified: int) -> str:
+    """Return the SHA-256 of a file, computed once for each state that its size and time tell."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

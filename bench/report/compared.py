@@ -1,0 +1,104 @@
+"""One comparison of methods, of one run or of several: which methods and sigmas, and the tables that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from bench.config.names import nearest_hint
+from bench.errors import UsageError
+from bench.report.comparison import compare
+from bench.report.figures.variants import write_variants
+from bench.report.markup import Table
+from bench.report.tables.accuracy import acr_table, main_table
+from bench.report.tables.paired import (
+    assured_frame,
+    assured_table,
+    gap_frame,
+    gap_table,
+    paired_frame,
+    paired_table,
+    pairs_of,
+    write_comparison,
+)
+from bench.report.tables.variants import variants_frame, variants_table
+from bench.types import Run
+
+
+def compare_runs(
+    runs: Sequence[Run],
+    *,
+    methods: str | None,
+    sigmas: str | None,
+    has_all: bool = False,
+    against: str | None = None,
+    out: Path | None,
+) -> tuple[list[Table], list[Path]]:
+    """Return the tables of a comparison, and the files written to `out`, none for None.
+
+    The tables are certified accuracy and ACR with their intervals, high-probability accuracy, then the paired
+    comparisons and the gaps between trainings where there are any. With `against` they are the means of the
+    variants over their trainings instead of the comparisons.
+
+    Args:
+        runs: runs that may be compared (see `bench.records.file`).
+        methods, sigmas: names and noise levels, separated by commas; None stands for all.
+        has_all: compare also different methods of several runs.
+        against: a variant: runs NAME-0, NAME-1, ... are trainings of NAME, and each NAME is compared with this one.
+
+    Raises:
+        UsageError: a method, sigma or variant that no run holds.
+        RecordsError, ProtocolError: as `bench.report.comparison.compare` and
+            `bench.report.tables.variants.variants_frame`.
+    """
+    runs = _restricted(runs, methods, sigmas)
+    comparison = compare(runs)
+    assured = assured_frame(comparison)
+    frames: dict[str, tuple[pd.DataFrame, Table]] = {"assured": (assured, assured_table(assured))}
+    if against is not None:
+        variants = variants_frame(runs, comparison, against)
+        frames["variants"] = (variants, variants_table(variants, against))
+    elif pairs := pairs_of(comparison, has_all=has_all):
+        paired = paired_frame(runs, comparison, pairs)
+        if len(paired):
+            frames["paired"] = (paired, paired_table(paired))
+    gaps = gap_frame(runs, comparison)
+    if len(gaps) and against is None:
+        frames["trainings"] = (gaps, gap_table(gaps))
+    figures: list[Path] = []
+    if against is not None and out is not None:
+        figures = write_variants(runs, comparison, against, out)
+    tables = [main_table(runs), acr_table(runs), *(table for _, table in frames.values())]
+    return tables, [] if out is None else [*write_comparison(frames, out), *figures]
+
+
+def _restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> list[Run]:
+    """Return the runs with the methods and sigmas that are asked for, in records and headers."""
+    kept_methods = _chosen("method", methods, [name for run in runs for name in run.header.methods])
+    levels = [f"{sigma:g}" for run in runs for sigma in run.header.sigmas]
+    kept_sigmas = set(map(float, _chosen("sigma", sigmas, levels)))
+    return [
+        replace(
+            run,
+            header=replace(
+                run.header,
+                methods=tuple(name for name in run.header.methods if name in kept_methods),
+                sigmas=tuple(sigma for sigma in run.header.sigmas if sigma in kept_sigmas),
+            ),
+            records=tuple(r for r in run.records if r.method in kept_methods and r.sigma in kept_sigmas),
+        )
+        for run in runs
+    ]
+
+
+def _chosen(kind: str, text: str | None, held: Sequence[str]) -> set[str]:
+    names = held if text is None else text.split(",")
+    for name in names:
+        if name not in held:
+            raise UsageError(
+                f"no run here holds {kind} {name!r}; {nearest_hint(name, list(dict.fromkeys(held)))}"
+            )
+    return set(names)

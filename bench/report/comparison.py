@@ -1,0 +1,258 @@
+"""Runs side by side -> entries over the same images, so that no method is flattered; pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from bench.device.timing import Quartiles, speedups
+from bench.errors import ProtocolError, RecordsError
+from bench.records.logs import LOGS
+from bench.report.metrics import Curve, curve, group
+from bench.types import CostRecord, Record, Run
+
+REFERENCE = "dds"
+"""Method whose throughput the others' is divided by: diffusion denoised smoothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """One method at one sigma in one run.
+
+    Attributes:
+        label: the method's name, with the run's folder behind it where there are several runs.
+        run: name of the run's folder.
+        run_number: position of the run among those compared.
+    """
+
+    label: str
+    method: str
+    run: str
+    run_number: int
+    sigma: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Named):
+    """Its certificates, by ascending image index, their level, and how their samples were spent."""
+
+    records: tuple[Record, ...]
+    alpha: float
+    estimation: str
+
+    @cached_property
+    def indices(self) -> frozenset[int]:
+        """Image indices certified."""
+        return frozenset(record.index for record in self.records)
+
+    @cached_property
+    def curve(self) -> Curve:
+        """Certified accuracy at every radius."""
+        return curve(self.records)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredCost(Named):
+    """Its measured cost, and its speedup relative to REFERENCE in the same run, if that was measured."""
+
+    cost: CostRecord
+    speedup: Quartiles | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What tables and figures draw from.
+
+    Attributes:
+        entries: per sigma, ascending, then in the order of the runs and their headers; within one sigma all
+            entries hold the same images.
+        best: entries to choose the best sigma from: every label at the same sigmas, over the same images;
+            empty where the labels share no sigma.
+        everything: the entries before anything was left out, for timings.
+        costs: measured costs, in the order of the runs and their headers.
+        radii: table columns, ascending.
+        notes: one sentence for each thing left out.
+    """
+
+    entries: tuple[Entry, ...]
+    best: tuple[Entry, ...]
+    everything: tuple[Entry, ...]
+    costs: tuple[MeasuredCost, ...]
+    radii: tuple[float, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Sigmas with at least one record, ascending."""
+        return tuple(sorted({entry.sigma for entry in self.entries}))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels with at least one record, in the order of the runs and their headers."""
+        return tuple(dict.fromkeys(entry.label for entry in self.everything))
+
+    @property
+    def compares_acr(self) -> bool:
+        """False where the ACR of an entry is a lower bound only, as sequential estimation leaves it."""
+        return all(entry.estimation != "sequential" for entry in self.entries)
+
+    def at_sigma(self, sigma: float) -> tuple[Entry, ...]:
+        """Return the entries of one sigma."""
+        return tuple(entry for entry in self.entries if entry.sigma == sigma)
+
+    def best_of(self, label: str) -> tuple[Entry, ...]:
+        """Return the entries of one label among which its best sigma is chosen."""
+        return tuple(entry for entry in self.best if entry.label == label)
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Return the runs' records made comparable: within a sigma, only images that all methods certified.
+
+    Raises:
+        RecordsError: there is no run, or the runs hold no record.
+        ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
+    """
+    names = run_names(runs)
+    entries = [entry for number, run in enumerate(runs) for entry in _entries(run, number, names)]
+    if not entries:
+        raise RecordsError(
+            "nothing to compare: the runs hold no certified image; continue one with `bench run`"
+        )
+    notes = [*_from_logs(runs, names), *_unfinished(runs, names, entries)]
+    kept: list[Entry] = []
+    for sigma in sorted({entry.sigma for entry in entries}):
+        kept += _on_common_images(
+            [entry for entry in entries if entry.sigma == sigma], f"sigma {sigma:g}", notes
+        )
+    return Comparison(
+        entries=tuple(kept),
+        best=tuple(_best_candidates(entries, notes)),
+        everything=tuple(entries),
+        costs=tuple(cost for number, run in enumerate(runs) for cost in _costs(run, number, names)),
+        radii=tuple(sorted({radius for run in runs for radius in run.header.radii})),
+        notes=tuple(notes),
+    )
+
+
+def run_names(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return one name per run: its folder's, or the whole path where two folders have the same name.
+
+    Raises:
+        ProtocolError: a run is given twice.
+    """
+    paths = Counter(run.folder.absolute() for run in runs)
+    repeated = [str(path) for path, times in paths.items() if times > 1]
+    if repeated:
+        raise ProtocolError(f"run {repeated[0]} is given twice; name each run once")
+    names = Counter(run.folder.absolute().name for run in runs)
+    paths_by_run = [run.folder.absolute() for run in runs]
+    return tuple(path.name if names[path.name] == 1 else str(path) for path in paths_by_run)
+
+
+def label_of(method: str, number: int, names: Sequence[str]) -> str:
+    """Return the method's name, with the name of run `number` behind it where there are several runs."""
+    return method if len(names) == 1 else f"{method} ({names[number]})"
+
+
+def _entries(run: Run, number: int, names: Sequence[str]) -> list[Entry]:
+    groups = group(run.records)
+    return [
+        Entry(
+            label=label_of(method, number, names),
+            method=method,
+            run=names[number],
+            run_number=number,
+            sigma=sigma,
+            records=groups[method, sigma],
+            alpha=run.header.alpha,
+            estimation=run.header.estimation,
+        )
+        for method, sigma in _in_header_order(groups, run)
+    ]
+
+
+def _costs(run: Run, number: int, names: Sequence[str]) -> list[MeasuredCost]:
+    costs = {(cost.method, cost.sigma): cost for cost in run.costs}
+    paired = [cost for cost in run.costs if (REFERENCE, cost.sigma) in costs]
+    ratios = {(speedup.method, speedup.sigma): speedup.ratio for speedup in speedups(paired, REFERENCE)}
+    return [
+        MeasuredCost(
+            label=label_of(method, number, names),
+            method=method,
+            run=names[number],
+            run_number=number,
+            sigma=sigma,
+            cost=costs[method, sigma],
+            speedup=ratios.get((method, sigma)),
+        )
+        for method, sigma in _in_header_order(costs, run)
+    ]
+
+
+def _in_header_order(keys: Iterable[tuple[str, float]], run: Run) -> list[tuple[str, float]]:
+    order = {method: position for position, method in enumerate(run.header.methods)}
+    return sorted(keys, key=lambda key: (order.get(key[0], len(order)), *key))
+
+
+def _from_logs(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Return what is to be known of each published log that a run was made from."""
+    return [
+        f"{label_of(key, number, names)}: {note}"
+        for number, run in enumerate(runs)
+        for key, log in run.header.config.get(LOGS, {}).items()
+        for note in log["notes"]
+    ]
+
+
+def _unfinished(runs: Sequence[Run], names: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+    """Return one sentence, or none, on what holds fewer images than the header asks for."""
+    done = {(entry.run_number, entry.method, entry.sigma): len(entry.records) for entry in entries}
+    gaps = []
+    for number, run in enumerate(runs):
+        asked = len(run.header.indices)
+        for method, sigma in itertools.product(run.header.methods, run.header.sigmas):
+            images = done.get((number, method, sigma), 0)
+            if images < asked:
+                gaps.append(
+                    f"{label_of(method, number, names)} at sigma {sigma:g} ({images} of {asked} images)"
+                )
+    return [f"Unfinished: {', '.join(gaps)}."] if gaps else []
+
+
+def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:
+    """Return the entries restricted to the images that all of them hold; add a note if that drops any."""
+    common = frozenset.intersection(*(entry.indices for entry in entries))
+    if not common:
+        labels = ", ".join(dict.fromkeys(entry.label for entry in entries))
+        raise ProtocolError(
+            f"{where}: no image was certified by all of {labels}; compare runs of the same subset"
+        )
+    most = max(len(entry.records) for entry in entries)
+    if most > len(common):
+        notes.append(
+            f"At {where} only the {len(common)} images that all rows have are compared, of up to {most}."
+        )
+    return [
+        entry
+        if len(entry.records) == len(common)
+        else replace(entry, records=tuple(record for record in entry.records if record.index in common))
+        for entry in entries
+    ]
+
+
+def _best_candidates(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
+    """Return the entries at the sigmas that every label has, over common images."""
+    sigmas: dict[str, set[float]] = {}
+    for entry in entries:
+        sigmas.setdefault(entry.label, set()).add(entry.sigma)
+    shared = set.intersection(*sigmas.values())
+    if not shared:
+        notes.append("No best over sigma: the rows have no sigma in common.")
+        return []
+    if shared != set.union(*sigmas.values()):
+        listed = ", ".join(f"{sigma:g}" for sigma in sorted(shared))
+        notes.append(f"The best over sigma is chosen among {listed}, the sigmas that all rows have.")
+    return _on_common_images([entry for entry in entries if entry.sigma in shared], "best over sigma", notes)

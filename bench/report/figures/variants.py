@@ -1,0 +1,87 @@
+"""Runs of several trainings -> a figure of what each variant of a method certifies, with bands over trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.report.comparison import Comparison, Entry
+from bench.report.figures.style import (
+    COLORS,
+    COLUMN_WIDTH,
+    LINES,
+    MARKERS,
+    PAGE_WIDTH,
+    SETTINGS,
+    Style,
+    add_legend,
+    grid_shape,
+    legend_height,
+    literal,
+    save_figure,
+)
+from bench.report.tables.variants import variants_of
+from bench.report.variants import at_radius, estimate, scores
+from bench.types import Run
+
+POINTS = 121
+"""Radii at which a curve is drawn."""
+
+
+def write_variants(runs: Sequence[Run], comparison: Comparison, reference: str, folder: Path) -> list[Path]:
+    """Write variants.png and variants.pdf: mean certified accuracy against radius, with 95% bands; return the paths.
+
+    A panel per sigma and method, a line per variant. The bands are the intervals of `bench.report.variants.estimate`.
+
+    Raises:
+        UsageError, RecordsError: as `bench.report.tables.variants.variants_of`.
+    """
+    groups = variants_of(runs, comparison, reference)
+    names = list(dict.fromkeys(name for variants in groups.values() for name in variants))
+    with matplotlib.style.context(["default", SETTINGS]):
+        by_name = dict(zip(names, _styles(), strict=False))
+        rows, columns = grid_shape(len(groups))
+        width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
+        figure = Figure(figsize=(width, 2.2 * rows + legend_height(by_name, width)), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for panel, ((sigma, method), variants) in zip(panels, groups.items(), strict=False):
+            for name, entries in variants.items():
+                _draw(panel, entries, by_name[name], comparison.radii)
+            panel.set_title(rf"{literal(method)}, $\sigma$ = {sigma:g}")
+            panel.set_xlabel(r"$L_2$ radius (pixels in [0,1])")
+        for unused in panels[len(groups) :]:
+            unused.remove()
+        panels[0].set_xlim(left=0)
+        panels[0].set_ylim(0, 102)
+        for panel in panels[::columns]:
+            panel.set_ylabel("certified accuracy (%)")
+        add_legend(figure, by_name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return save_figure(figure, folder / "variants")
+
+
+def _styles() -> list[Style]:
+    return [
+        Style(color=color, line=line, marker=marker, is_hollow=False)
+        for color, line, marker in zip(COLORS, cycle(LINES), MARKERS, strict=False)
+    ]
+
+
+def _draw(axes: Axes, entries: Sequence[Entry], style: Style, radii: Sequence[float]) -> None:
+    """Draw one variant's mean, its band, and markers at the table's radii."""
+    reach = max(record.radius for entry in entries for record in entry.records)
+    x = np.linspace(0, reach, POINTS)
+    trainings = [entry.records for entry in entries]
+    points = [estimate(scores(trainings, at_radius(radius))) for radius in x]
+    axes.plot(x, [100 * one.value for one in points], color=style.color, linestyle=style.line)
+    low, high = (np.clip([getattr(one, end) for one in points], 0, 1) for end in ("low", "high"))
+    axes.fill_between(x, 100 * low, 100 * high, color=style.color, alpha=0.12, linewidth=0)
+    marked = [radius for radius in radii if radius <= reach]
+    values = [100 * estimate(scores(trainings, at_radius(radius))).value for radius in marked]
+    axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)

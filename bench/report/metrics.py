@@ -1,0 +1,318 @@
+"""Records -> certified accuracy, ACR, clean accuracy, abstention and curves; pure, float64.
+
+Every number carries the count of images it rests on. Radii are L2 radii in pixel units.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.errors import ProtocolError, RecordsError
+from bench.smoothing.estimation import table_tails
+from bench.smoothing.stats import bernoulli_divergence, most_failures, proportion_interval, upper_tail
+from bench.types import ABSTAIN, Record
+
+NORMAL_QUANTILE = 1.959963984540054
+"""Phi^-1(0.975): half-width, in standard errors, of a two-sided 95% interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share of images: `count` of `images` of them, as counts, so that an exact interval can follow.
+
+    Attributes:
+        count: images with the property, 0 <= count <= images.
+        images: images looked at, > 0.
+    """
+
+    count: int
+    images: int
+
+    @property
+    def value(self) -> float:
+        """The share, in [0,1]."""
+        return self.count / self.images
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Return the exact two-sided Clopper-Pearson interval (low, high), in [0,1].
+
+        It covers the share over the distribution that the images were drawn from with probability at least
+        `confidence`; it says nothing of alpha, the failure probability of each certificate.
+        """
+        low, high = proportion_interval(self.count, self.images, confidence)
+        return float(low), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean over images with its standard error.
+
+    Attributes:
+        value: the mean.
+        standard_error: sample standard deviation / sqrt(images); NaN for a single image.
+        images: images averaged over, > 0.
+    """
+
+    value: float
+    standard_error: float
+    images: int
+
+    def interval(self) -> tuple[float, float]:
+        """Return the normal 95% interval, value -+ 1.96 standard errors; NaNs for a single image."""
+        half = NORMAL_QUANTILE * self.standard_error
+        return self.value - half, self.value + half
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Certified accuracy as the exact step function of the radius, without a grid.
+
+    Attributes:
+        radii: 0.0 followed by the distinct radii > 0 of the correct images, ascending.
+        counts: correct images with radius >= radii[i]; constant on (radii[i-1], radii[i]], zero beyond.
+        images: images looked at.
+    """
+
+    radii: tuple[float, ...]
+    counts: tuple[int, ...]
+    images: int
+
+    def at(self, radius: float) -> Share:
+        """Return the certified accuracy at `radius` >= 0."""
+        position = bisect.bisect_left(self.radii, radius)
+        count = self.counts[position] if position < len(self.counts) else 0
+        return Share(count=count, images=self.images)
+
+    def area(self) -> float:
+        """Return the area under the curve, in radius units; it equals the ACR."""
+        return float(np.dot(np.diff(self.radii), self.counts[1:])) / self.images
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestSigma:
+    """The sigma with the highest certified accuracy at one radius; the smallest of them on a tie.
+
+    `share` is optimistic: sigma is chosen on the very images that are then counted, as papers do.
+    """
+
+    sigma: float
+    share: Share
+
+
+def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
+    """Return the share of ALL images that are correct with a certified radius >= `radius` (L2, pixel units).
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    return _share(records, lambda record: is_certified(record) and record.radius >= radius)
+
+
+def assured_accuracy(share: Share, alpha: float, confidence: float = 0.99) -> Share:
+    """Return the share of the images that are certified and truly robust, at least, with probability `confidence`.
+
+    Each of the certificates is wrong with probability alpha at most. How many are wrong together is no more than
+    a binomial variable of all images, whose quantile is taken off the count; the probability is over the noise.
+    Deviation: Cohen et al. (arXiv 1902.02918, appendix on the certified test-set accuracy) bound the same
+    quantile by Bernstein's inequality, which gives a lower share.
+
+    Args:
+        share: a certified accuracy.
+        alpha: failure probability of each certificate, in (0, 1).
+        confidence: in (0, 1).
+    """
+    wrong = most_failures(share.images, alpha, confidence)
+    return Share(count=max(0, share.count - wrong), images=share.images)
+
+
+def clean_accuracy(records: Sequence[Record]) -> Share:
+    """Return the share of images whose certified class is the label, at any radius; abstention is incorrect.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    return _share(records, is_certified)
+
+
+def abstention(records: Sequence[Record]) -> Share | None:
+    """Return the share of images on which the certifier abstained; None where skipped images leave it unknown.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    if any(record.is_skipped for record in records):
+        return None
+    return _share(records, lambda record: record.predict == ABSTAIN)
+
+
+def noisy_accuracy(records: Sequence[Record]) -> Mean:
+    """Return the base classifier's accuracy under noise: the share of samples given the label, in [0,1].
+
+    It is a mean over images and needs no certificate: few samples on many images measure it well. The samples
+    are those of estimation; where any image has fewer than n of them, those of selection, for all images: how
+    many estimation samples an image has depends on what they said. NaN where an
+    image has no counts, as in a published log.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    if not all(record.has_counts for record in records):
+        return Mean(value=math.nan, standard_error=math.nan, images=len(records))
+    is_whole = all(record.samples == record.n0 + record.n for record in records)
+    return _mean([_label_share(r.counts_estimation if is_whole else r.counts_selection, r) for r in records])
+
+
+def _label_share(counts: tuple[tuple[int, int], ...], record: Record) -> float:
+    by_class = dict(counts)
+    return by_class.get(record.label, 0) / sum(by_class.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesUsed:
+    """Noisy samples that certificates took.
+
+    Attributes:
+        images: images certified.
+        used, asked: samples drawn, and n0 + n per image.
+        median_ratio: median, over the images that drew estimation samples, of those samples over the least that
+            any test of level alpha needs to settle the image, ln(1/alpha) / KL(p, nearest threshold), with p the
+            image's own share; NaN where no image has a finite one.
+    """
+
+    images: int
+    used: int
+    asked: int
+    median_ratio: float
+
+    @property
+    def saved(self) -> float:
+        """The share of samples that were not drawn, in [0,1]."""
+        return 1 - self.used / self.asked
+
+
+def samples_used(records: Sequence[Record], alpha: float, radii: Sequence[float]) -> SamplesUsed:
+    """Return what the records of one method at one sigma took, against the radii of the table.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    _require(records)
+    ratios = [_ratio_to_least(record, alpha, radii) for record in records if record.counts_estimation]
+    return SamplesUsed(
+        images=len(records),
+        used=sum(record.samples for record in records),
+        asked=sum(record.n0 + record.n for record in records),
+        median_ratio=float(np.median(ratios)) if ratios else math.nan,
+    )
+
+
+def _ratio_to_least(record: Record, alpha: float, radii: Sequence[float]) -> float:
+    drawn = sum(count for _, count in record.counts_estimation)
+    share = dict(record.counts_estimation).get(record.selected, 0) / drawn
+    thresholds = [
+        1 - tail for tail in table_tails(radii, record.sigma) if tail >= upper_tail(record.n, record.n, alpha)
+    ]
+    nearest = min((bernoulli_divergence(share, threshold) for threshold in thresholds), default=0.0)
+    return drawn * nearest / math.log(1 / alpha)
+
+
+def acr(records: Sequence[Record]) -> Mean:
+    """Return the average certified radius: mean over ALL images of the radius where correct, else 0.
+
+    Sequential estimation leaves it a lower bound.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    return _mean([record.radius if is_certified(record) else 0.0 for record in records])
+
+
+def curve(records: Sequence[Record]) -> Curve:
+    """Return the certified accuracy over all radii, exactly.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    _require(records)
+    certified = np.sort([record.radius for record in records if is_certified(record)])
+    radii = np.unique(np.concatenate([[0.0], certified]))
+    counts = len(certified) - np.searchsorted(certified, radii, side="left")
+    return Curve(
+        radii=tuple(map(float, radii)), counts=tuple(int(count) for count in counts), images=len(records)
+    )
+
+
+def envelope(curves: Sequence[Curve]) -> Curve:
+    """Return the upper envelope of the curves of one method at several sigmas, all over the same images.
+
+    It is optimistic: at each radius the sigma is chosen on the certified images.
+
+    Raises:
+        ProtocolError: the curves rest on different numbers of images.
+    """
+    images = {one.images for one in curves}
+    if len(images) != 1:
+        raise ProtocolError(
+            f"an envelope needs curves over the same images, got {sorted(images)} images; restrict them first"
+        )
+    radii = np.unique(np.concatenate([one.radii for one in curves]))
+    counts = tuple(max(one.at(radius).count for one in curves) for radius in radii)
+    return Curve(radii=tuple(map(float, radii)), counts=counts, images=images.pop())
+
+
+def best_sigma(by_sigma: Mapping[float, Curve], radius: float) -> BestSigma:
+    """Return the best sigma of one method at `radius`, and its (optimistic) certified accuracy.
+
+    Args:
+        by_sigma: sigma -> the method's curve at that sigma, all of the same images.
+        radius: L2, pixel units.
+    """
+    shares = {sigma: steps.at(radius) for sigma, steps in by_sigma.items()}
+    sigma = min(shares, key=lambda sigma: (-shares[sigma].value, sigma))
+    return BestSigma(sigma=sigma, share=shares[sigma])
+
+
+def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ...]]:
+    """Return (method, sigma) -> its records by ascending image index.
+
+    Raises:
+        ProtocolError: one image was certified twice by the same method at the same sigma.
+    """
+    groups: dict[tuple[str, float], dict[int, Record]] = {}
+    for record in records:
+        group = groups.setdefault((record.method, record.sigma), {})
+        if record.index in group:
+            raise ProtocolError(
+                f"image {record.index} was certified twice by {record.method} at sigma {record.sigma:g}; "
+                "remove one of the two lines"
+            )
+        group[record.index] = record
+    return {key: tuple(group[index] for index in sorted(group)) for key, group in groups.items()}
+
+
+def is_certified(record: Record) -> bool:
+    """Return whether the certified class is the label; abstention never is, whatever the label."""
+    return record.predict == record.label and record.predict != ABSTAIN
+
+
+def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) -> Share:
+    _require(records)
+    return Share(count=sum(map(has_property, records)), images=len(records))
+
+
+def _mean(per_image: Sequence[float]) -> Mean:
+    _require(per_image)
+    values = np.asarray(per_image, dtype=np.float64)
+    images = len(values)
+    error = float(values.std(ddof=1)) / math.sqrt(images) if images > 1 else math.nan
+    return Mean(value=float(values.mean()), standard_error=error, images=images)
+
+
+def _require(records: Sequence[object]) -> None:
+    if not records:
+        raise RecordsError("no records to count: certify at least one image first")

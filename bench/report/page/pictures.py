@@ -1,0 +1,122 @@
+"""Pictures for the page: certified images and the first noisy copy that the certifier made of each, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bench.data.sets import load
+from bench.errors import DataError
+from bench.smoothing.noise import noise_block
+from bench.types import RunHeader, Split
+
+BUDGET = 3_000_000
+"""Characters of pictures on a page, at most; images beyond it are listed without one."""
+
+LARGEST_LOSSLESS = 64
+"""Side in pixels up to which pictures are PNG; larger ones are JPEG, which noise does not swell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What can be shown of the images.
+
+    Attributes:
+        clean: image index -> data URI.
+        noisy: (image index, sigma) -> data URI of the image under its first selection noise, cut to [0,1].
+        note: one sentence on what is shown, or on why nothing is.
+    """
+
+    clean: dict[int, str]
+    noisy: dict[tuple[int, float], str]
+    note: str
+
+
+def draw_pictures(
+    header: RunHeader, sigmas: Sequence[float], data_dir: Path | None = None, budget: int = BUDGET
+) -> Pictures:
+    """Return pictures of the certified images, in the order of the run, until the budget is spent.
+
+    Args:
+        header: says which images, of which data set, under which noise.
+        sigmas: noise levels to show.
+        data_dir: where the data lie now; None: where the run found them.
+        budget: characters of data URIs, at most.
+    """
+    try:
+        split = _test_split(header, data_dir)
+    except DataError as error:
+        return Pictures(clean={}, noisy={}, note=f"No pictures: {error}.")
+    if max(header.indices) >= len(split.labels) or tuple(split.images[0].shape) != header.image_shape:
+        return Pictures(
+            clean={}, noisy={}, note="No pictures: the data found are not those that were certified."
+        )
+    clean: dict[int, str] = {}
+    noisy: dict[tuple[int, float], str] = {}
+    left = budget
+    for index in header.indices:
+        x = split.images[index]
+        drawn = dict(_noisy_pictures(x, header, index, sigmas))
+        picture = data_uri(x)
+        left -= len(picture) + sum(map(len, drawn.values()))
+        if left < 0:
+            break
+        clean[index] = picture
+        noisy |= {(index, sigma): uri for sigma, uri in drawn.items()}
+    return Pictures(clean=clean, noisy=noisy, note=_note(header, len(clean)))
+
+
+def data_uri(x: Tensor) -> str:
+    """Return an image (C, H, W), cut to [0,1], as a data URI: PNG where it is small, else JPEG."""
+    pixels = x.clamp(0, 1).mul(255).round().to(torch.uint8)
+    array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy()
+    kind = "PNG" if max(x.shape[1:]) <= LARGEST_LOSSLESS else "JPEG"
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind, **({"optimize": True} if kind == "PNG" else {"quality": 80}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _test_split(header: RunHeader, data_dir: Path | None) -> Split:
+    config = header.config
+    folder = data_dir or (Path(config["data_dir"]) if config.get("data_dir") else None)
+    return load(header.dataset, "test", data_dir=folder, image_size=config.get("image_size"))
+
+
+def _noisy_pictures(
+    x: Tensor, header: RunHeader, index: int, sigmas: Sequence[float]
+) -> Iterator[tuple[float, str]]:
+    if header.seed < 0:
+        return
+    noise = noise_block(header.seed, index, "selection", 0, tuple(x.shape), _device(header))[0].cpu()
+    for sigma in sigmas:
+        yield sigma, data_uri(x + sigma * noise)
+
+
+def _device(header: RunHeader) -> torch.device:
+    is_there = header.device_type == "cuda" and torch.cuda.is_available()
+    return torch.device("cuda" if is_there else "cpu")
+
+
+def _note(header: RunHeader, shown: int) -> str:
+    images = (
+        f"Pictures of the first {shown} of {len(header.indices)} images. "
+        if shown < len(header.indices)
+        else ""
+    )
+    if header.seed < 0:
+        return f"{images}No noisy pictures: the seed of the noise is unknown."
+    own = (
+        "the first that the certifier drew for it"
+        if _device(header).type == header.device_type
+        else (
+            f"drawn on this machine, not the certifier's own, which is reproducible on {header.device_type} alone"
+        )
+    )
+    return f"{images}The noise of an image is {own}; noisy pixels are cut to [0,1] for showing only."

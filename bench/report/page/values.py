@@ -1,0 +1,242 @@
+"""Runs -> the numbers of the page, as JSON values: those of the CSV files, with the texts of the tables; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.report.comparison import REFERENCE, Comparison, Entry
+from bench.report.figures.style import styles
+from bench.report.markup import format_percent, format_radius, format_significant
+from bench.report.tables.cost import SPEEDUP
+from bench.report.tables.paired import SIGNIFICANT, format_p
+from bench.types import Run
+
+Values = dict[str, Any]
+
+USUAL_RADIUS = 0.5
+"""The radius nearest to it is shown against cost until another is chosen."""
+
+
+def cell(value: float, text: str, low: str = "", high: str = "") -> Values:
+    """Return one number of the page: its value as in the CSV, its text as in the tables; None and "–" for NaN."""
+    if value is None or math.isnan(value):
+        return {"value": None, "text": "–", "low": "", "high": ""}
+    return {"value": value, "text": text, "low": low, "high": high}
+
+
+def page_values(
+    runs: Sequence[Run],
+    comparison: Comparison,
+    frames: dict[str, pd.DataFrame],
+    notes: Sequence[str],
+) -> Values:
+    """Return everything that the page shows as text, but for the pictures.
+
+    Args:
+        runs: what `comparison` was made of.
+        frames: "accuracy", "acr" and "cost" of `bench.report.tables.accuracy`, and "paired" of
+            `bench.report.tables.paired`.
+        notes: sentences below the leaderboard.
+    """
+    header = runs[0].header
+    return {
+        "title": f"Certified robustness on {header.dataset}",
+        "labels": [
+            {"name": label, "color": style.color}
+            for label, style in styles(comparison).items()
+            if label in comparison.labels
+        ],
+        "sigmas": [f"{sigma:g}" for sigma in comparison.sigmas],
+        "radii": [{"value": radius, "text": f"{radius:.2f}"} for radius in comparison.radii],
+        "rows": leaderboard(frames),
+        "paired": paired_rows(frames["paired"]),
+        "reference": REFERENCE,
+        "usual": usual_radius(comparison.radii),
+        "classes": list(header.class_names),
+        "images": _images(comparison),
+        "entries": [_entry(entry) for entry in comparison.entries],
+        "runs": [_provenance(run) for run in runs],
+        "notes": list(notes),
+        "summary": _summary(runs, comparison),
+    }
+
+
+def usual_radius(radii: Sequence[float]) -> int:
+    """Return the place of the radius nearest to `USUAL_RADIUS`, which is shown where one is needed."""
+    return min(range(len(radii)), key=lambda place: (abs(radii[place] - USUAL_RADIUS), radii[place]))
+
+
+def leaderboard(frames: dict[str, pd.DataFrame]) -> list[Values]:
+    """Return the rows of the leaderboard: one per label and sigma, and per label for the best over sigma."""
+    acr = {(row["label"], row["sigma"]): row for _, row in frames["acr"].iterrows()}
+    costs = {(row["label"], row["sigma"]): row for _, row in frames["cost"].iterrows()}
+    rows = []
+    for (selection, block, label), part in frames["accuracy"].groupby(
+        ["selection", "block", "label"], sort=False
+    ):
+        first = part.iloc[0]
+        key = (label, first["sigma"])
+        is_fixed = selection == "fixed"
+        rows.append(
+            {
+                "label": label,
+                "block": block,
+                "sigma": f"{first['sigma']:g}" if is_fixed else "best",
+                "images": int(first["images"]),
+                "radii": [_accuracy_cell(row) for _, row in part.iterrows()],
+            }
+            | (
+                _summary_cells(acr[key])
+                if is_fixed
+                else dict.fromkeys(("acr", "clean", "abstention"), NOTHING)
+            )
+            | (_cost_cells(costs.get(key)) if is_fixed else dict.fromkeys(("seconds", "speedup"), NOTHING))
+        )
+    return rows
+
+
+NOTHING = cell(math.nan, "")
+
+
+def cost_points(frames: dict[str, pd.DataFrame], radius: float) -> list[Values]:
+    """Return accuracy at `radius` and the best sigma against cost, one point per label with a measured cost.
+
+    The cost is that at the chosen sigma or, where this was not measured, at the measured sigma nearest to it.
+    """
+    accuracy, cost = frames["accuracy"], frames["cost"]
+    chosen = accuracy[(accuracy["selection"] == "best") & (accuracy["radius"] == radius)]
+    points = []
+    for _, best in chosen.iterrows() if "device" in cost else ():
+        measured = cost[(cost["label"] == best["label"]) & cost["device"].notna()]
+        if len(measured):
+            nearest = measured.loc[(measured["sigma"] - best["sigma"]).abs().idxmin()]
+            points.append(
+                {"label": best["label"], "sigma": f"{best['sigma']:g}"}
+                | {"accuracy": 100 * best["accuracy"], "low": 100 * best["low"], "high": 100 * best["high"]}
+                | {
+                    name: nearest[f"seconds_per_certificate_{part}"]
+                    for name, part in zip(("first", "seconds", "third"), QUARTILES, strict=True)
+                }
+                | {"parameters": int(nearest["parameters"])}
+            )
+    return [point | {"offset": _offset(point, points)} for point in points]
+
+
+def _offset(point: Values, points: Sequence[Values]) -> int:
+    """Return where a point's name stands, in pixels from it: below where a higher point is near, else above."""
+    near = [one for one in points if abs(math.log(one["seconds"] / point["seconds"])) < math.log(1.5)]
+    return -9 if point["accuracy"] == max(one["accuracy"] for one in near) else 24
+
+
+def paired_rows(frame: pd.DataFrame) -> list[Values]:
+    """Return the rows of a `bench.report.tables.paired.paired_frame` for the page."""
+    rows = []
+    for _, row in frame.iterrows():
+        points = [f"{100 * row[name]:+.1f}" for name in ("difference", "low", "high")]
+        rows.append(
+            {
+                "first": row["first"],
+                "second": row["second"],
+                "sigma": f"{row['sigma']:g}",
+                "radius": row["radius"],
+            }
+            | {"radius_text": f"{row['radius']:.2f}", "is_significant": bool(row["p_holm"] < SIGNIFICANT)}
+            | {"difference": cell(row["difference"], *points)}
+            | {
+                "p": cell(row["p"], format_p(row["p"])),
+                "p_holm": cell(row["p_holm"], format_p(row["p_holm"])),
+            }
+            | {"only_first": int(row["only_first"]), "only_second": int(row["only_second"])}
+        )
+    return rows
+
+
+QUARTILES = ("first_quartile", "median", "third_quartile")
+
+
+def _accuracy_cell(row: Any) -> Values:
+    shares = (format_percent(row[name]) for name in ("accuracy", "low", "high"))
+    return cell(row["accuracy"], *shares) | {"sigma": f"{row['sigma']:g}"}
+
+
+def _summary_cells(row: Any) -> Values:
+    acr_text = ("≥ " if row["acr_is_lower_bound"] else "") + format_radius(row["acr"], 3)
+    bounds = ["" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("acr_low", "acr_high")]
+    return {"acr": cell(row["acr"], acr_text, *bounds)} | {
+        short: cell(row[name], *(_percent(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+        for short, name in (("clean", "clean_accuracy"), ("abstention", "abstention"))
+    }
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else format_percent(share)
+
+
+def _cost_cells(row: Any) -> Values:
+    cells = {}
+    for short, name in (("seconds", "seconds_per_certificate"), ("speedup", SPEEDUP)):
+        values = [math.nan if row is None else row.get(f"{name}_{part}", math.nan) for part in QUARTILES]
+        first, median, third = ("" if math.isnan(value) else format_significant(value) for value in values)
+        cells[short] = cell(values[1], median, first, third)
+    return cells
+
+
+def _images(comparison: Comparison) -> list[Values]:
+    """Return the images that any entry holds, by index, with their labels."""
+    labels = {record.index: record.label for entry in comparison.entries for record in entry.records}
+    return [{"index": index, "label": labels[index]} for index in sorted(labels)]
+
+
+def _entry(entry: Entry) -> Values:
+    """Return the certificates of one entry: per image index the class, radius and counts of both stages."""
+    return {
+        "label": entry.label,
+        "sigma": f"{entry.sigma:g}",
+        "records": {
+            record.index: [
+                record.predict,
+                record.radius,
+                format_radius(record.radius, 3),
+                sorted(record.counts_estimation, key=lambda pair: -pair[1]),
+                sorted(record.counts_selection, key=lambda pair: -pair[1]),
+            ]
+            for record in entry.records
+        },
+    }
+
+
+def _summary(runs: Sequence[Run], comparison: Comparison) -> str:
+    header = runs[0].header
+    images = max(len(entry.records) for entry in comparison.entries)
+    return (
+        f"{len(comparison.labels)} methods, {len(comparison.sigmas)} noise levels, {images} images. Every method "
+        f"is certified by one protocol: the same images under the same noise, {header.n0} samples to select a class "
+        f"and {header.n:,} to estimate its probability, each certificate wrong with probability {header.alpha:g} at "
+        "most."
+    )
+
+
+def _provenance(run: Run) -> Values:
+    header = run.header
+    shown = {
+        "command": header.command,
+        "created": header.created,
+        "git revision": header.git_revision,
+        "data set": f"{header.dataset}, subset {header.subset}, {len(header.indices)} images",
+        "samples": f"n0 = {header.n0}, n = {header.n}, estimation {header.estimation}",
+        "bound": f"{header.bound}, alpha = {header.alpha:g}",
+        "noise": f"seed {header.seed}, blocks of {header.noise_block}",
+        "arithmetic": f"{header.precision} on {header.device_type}",
+        "hardware": _pairs(header.hardware),
+        "libraries": _pairs(header.libraries),
+        "checkpoints (SHA-256)": _pairs({name: sha[:16] for name, sha in header.checkpoints.items()}),
+    }
+    return {"name": str(run.folder), "facts": [[name, text] for name, text in shown.items() if text]}
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

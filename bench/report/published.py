@@ -1,0 +1,134 @@
+"""Published numbers: `results/published/*.csv` -> frozen rows, by data set; each row names its source."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from bench.errors import RecordsError
+
+CLAIMS = "claims"
+"""Name, without suffix, of the file of claims; the others are named after their data sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedNumber:
+    """One published certified accuracy; None or "" stands for what the source does not tell.
+
+    Attributes:
+        method: the registry's name where the method is one of ours.
+        variant: what tells it from other rows of the same method and paper.
+        paper: authors and year of the paper that the number was published with.
+        table: where in the source it stands: a table, a log, the abstract.
+        sigma: noise level in pixel units; None where each radius has its best one.
+        radius: L2, pixel units, >= 0.
+        certified_accuracy: share of the images, in [0,1].
+        acr: average certified radius at this sigma.
+        images: how many were certified; subset: "all" of the test split, or a name of ours for a part of it.
+        seconds_per_image: median time of one certificate, on the authors' device.
+        kind: how the number was obtained: read in a source, or recomputed from a published log.
+    """
+
+    method: str
+    variant: str
+    paper: str
+    table: str
+    dataset: str
+    architecture: str
+    sigma: float | None
+    radius: float
+    certified_accuracy: float
+    acr: float | None
+    abstention: float | None
+    images: int | None
+    subset: str
+    n0: int | None
+    n: int | None
+    alpha: float | None
+    seconds_per_image: float | None
+    kind: str
+    source: str
+
+    @property
+    def series(self) -> tuple[str, str, str, float | None]:
+        """What the numbers of one curve share."""
+        return self.method, self.paper, self.variant, self.sigma
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One published statement of a cost or a gain, in numbers that no table here measures."""
+
+    method: str
+    paper: str
+    dataset: str
+    quantity: str
+    value: str
+    unit: str
+    kind: str
+    source: str
+
+
+Row = TypeVar("Row", PublishedNumber, Claim)
+
+
+def default_folder() -> Path:
+    """Return the folder of the numbers that come with the program: inside the package, or beside it in a checkout."""
+    package = Path(str(resources.files("bench")))
+    inside = package / "published_numbers"
+    return inside if inside.is_dir() else package.parent / "results" / "published"
+
+
+def published_numbers(dataset: str, folder: Path | None = None) -> tuple[PublishedNumber, ...]:
+    """Return the published numbers of a data set in the order of its file; none where it has no file.
+
+    Args:
+        dataset: a data set's name, which is the file's.
+        folder: of the files; None: `default_folder`.
+
+    Raises:
+        RecordsError: a row that does not fit; the message names file, line and column.
+    """
+    return _read((folder or default_folder()) / f"{dataset}.csv", PublishedNumber)
+
+
+def claims(dataset: str, folder: Path | None = None) -> tuple[Claim, ...]:
+    """Return the claims about a data set; args and errors as in `published_numbers`."""
+    rows = _read((folder or default_folder()) / f"{CLAIMS}.csv", Claim)
+    return tuple(row for row in rows if row.dataset == dataset)
+
+
+def _read(path: Path, cls: type[Row]) -> tuple[Row, ...]:
+    if not path.is_file():
+        return ()
+    names = [field.name for field in dataclasses.fields(cls)]
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if list(reader.fieldnames or ()) != names:
+            raise RecordsError(f"{path}, line 1 must be {','.join(names)}: restore the file")
+        return tuple(_row(cls, cells, f"{path}, line {reader.line_num}") for cells in reader)
+
+
+def _row(cls: type[Row], cells: dict[Any, Any], where: str) -> Row:
+    if None in cells or None in cells.values():
+        raise RecordsError(f"{where} has another number of columns than line 1: restore the file")
+    hints = get_type_hints(cls)
+    return cls(**{name: _value(hints[name], text, f"{where}, column {name}") for name, text in cells.items()})
+
+
+def _value(hint: Any, text: str, where: str) -> Any:
+    """Return text as str, float, int, or one of these or None, which is empty."""
+    if hint is str:
+        return text
+    is_optional = hint not in (int, float)
+    if is_optional and not text:
+        return None
+    number = int if hint in (int, int | None) else float
+    try:
+        return number(text)
+    except ValueError as error:
+        raise RecordsError(f"{where} is {text!r}, expected {number.__name__}: restore the file") from error

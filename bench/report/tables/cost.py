@@ -1,0 +1,176 @@
+"""Measured costs and certificate timings -> one DataFrame and its two printed tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.device.timing import Quartiles, samples_per_second, seconds_per_certificate
+from bench.report.comparison import REFERENCE, Comparison, MeasuredCost, Named
+from bench.report.markup import Block, Cell, Table, format_significant
+from bench.types import Record
+
+SPEEDUP = f"speedup_relative_to_{REFERENCE}"
+_PERCENTILES = (50, 90, 95, 99)
+_COUNTS = (
+    "parameters",
+    "batch_size",
+    "repetitions",
+    "samples_per_certificate",
+    "peak_memory_bytes",
+    "certificates",
+)
+
+
+def cost_frame(comparison: Comparison) -> pd.DataFrame:
+    """Return costs, one row per run, method and sigma that has certificates or a measured cost, unrounded.
+
+    Columns: label, run, method, sigma; device, batch_size, repetitions, parameters, samples_per_certificate
+    (n0 + n), peak_memory_bytes, and as `_first_quartile`, `_median`, `_third_quartile` over the repetitions
+    samples_per_second, seconds_per_certificate and, where `dds` was measured, speedup_relative_to_dds; then
+    of the real seconds of the certificates their count (certificates), seconds_mean, seconds_p50 to
+    seconds_p99, which are missing for logs without times. What was not measured is missing.
+    """
+    named: dict[tuple[int, str, float], Named] = {}
+    rows: dict[tuple[int, str, float], dict[str, Any]] = {}
+    for measured in comparison.costs:
+        named[_key(measured)] = measured
+        rows.setdefault(_key(measured), {}).update(_cost_columns(measured))
+    for entry in comparison.everything:
+        named[_key(entry)] = entry
+        rows.setdefault(_key(entry), {}).update(_latency_columns(entry.records))
+    labels = list(dict.fromkeys([*comparison.labels, *(one.label for one in comparison.costs)]))
+    order = sorted(named, key=lambda key: (named[key].sigma, labels.index(named[key].label)))
+    frame = pd.DataFrame([_names(named[key]) | rows[key] for key in order])
+    return frame.astype({column: "Int64" for column in _COUNTS if column in frame})
+
+
+def cost_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+    """Return the printed tables of a `cost_frame`: measured cost, if any, and seconds per certificate."""
+    latency = Table(
+        caption="Wall time of the certificates as they were made (seconds)",
+        headers=("method", "certificates", "mean", *(f"p{percentile}" for percentile in _PERCENTILES)),
+        blocks=_blocks(frame[frame["certificates"].notna()], _latency_rows),
+        notes=()
+        if "device" in frame
+        else ("No inference cost was measured in these runs, so no speedup either.",),
+    )
+    return (_throughput_table(frame), latency) if "device" in frame else (latency,)
+
+
+def _throughput_table(frame: pd.DataFrame) -> Table:
+    has_speedup = f"{SPEEDUP}_median" in frame
+    headers = [
+        "method",
+        "parameters",
+        "samples/s",
+        "samples per image (n0 + n)",
+        "seconds per certified image",
+    ]
+    notes = ["Median [quartiles] over interleaved repetitions after a warm-up, all on one device in one run."]
+    if has_speedup:
+        headers.append(f"speedup relative to {REFERENCE}")
+        notes.append(f"Speedup: throughput over that of {REFERENCE} at the same σ, paired by repetition.")
+    else:
+        notes.append(
+            f"No speedup column: it is relative to {REFERENCE}, which was not measured in these runs."
+        )
+    notes.append(
+        "Peak memory: on CUDA that of tensors; on a CPU the whole process's resident memory, which holds the other "
+        "methods too and keeps what it has had before."
+    )
+    return Table(
+        caption="Inference cost",
+        headers=(*headers, "peak memory (MiB)", "repetitions", "device"),
+        blocks=_blocks(frame[frame["device"].notna()], lambda part: _throughput_rows(part, has_speedup)),
+        notes=tuple(notes),
+    )
+
+
+def _throughput_rows(part: pd.DataFrame, has_speedup: bool) -> Iterable[tuple[Cell, ...]]:
+    for _, row in part.iterrows():
+        memory = row["peak_memory_bytes"]
+        yield (
+            Cell(text=row["label"]),
+            Cell(text=f"{row['parameters']:,}"),
+            _quartile_cell(row, "samples_per_second"),
+            Cell(text=f"{row['samples_per_certificate']:,}"),
+            _quartile_cell(row, "seconds_per_certificate"),
+            *([_quartile_cell(row, SPEEDUP)] if has_speedup else []),
+            Cell(text="–" if pd.isna(memory) else f"{memory / 2**20:,.0f}"),
+            Cell(text=str(row["repetitions"])),
+            Cell(text=row["device"]),
+        )
+
+
+def _latency_rows(part: pd.DataFrame) -> Iterable[tuple[Cell, ...]]:
+    for _, row in part.iterrows():
+        seconds = ["seconds_mean", *(f"seconds_p{percentile}" for percentile in _PERCENTILES)]
+        yield (
+            Cell(text=row["label"]),
+            Cell(text=str(row["certificates"])),
+            *(
+                Cell(text="–" if pd.isna(row[column]) else format_significant(row[column]))
+                for column in seconds
+            ),
+        )
+
+
+def _quartile_cell(row: Any, name: str) -> Cell:
+    if pd.isna(row[f"{name}_median"]):
+        return Cell(text="–")
+    first, median, third = (
+        format_significant(row[f"{name}_{part}"]) for part in ("first_quartile", "median", "third_quartile")
+    )
+    return Cell(text=median, interval=(first, third))
+
+
+def _blocks(
+    frame: pd.DataFrame, make_rows: Callable[[pd.DataFrame], Iterable[tuple[Cell, ...]]]
+) -> tuple[Block, ...]:
+    parts = frame.groupby("sigma", sort=False)
+    return tuple(Block(title=f"σ = {sigma:g}", rows=tuple(make_rows(part))) for sigma, part in parts)
+
+
+def _cost_columns(measured: MeasuredCost) -> dict[str, Any]:
+    cost = measured.cost
+    columns = {
+        "device": cost.device,
+        "batch_size": cost.batch_size,
+        "repetitions": len(cost.repetition_seconds),
+        "parameters": cost.parameters,
+        "samples_per_certificate": cost.samples_per_certificate,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+    }
+    columns |= _quartile_columns("samples_per_second", samples_per_second(cost))
+    columns |= _quartile_columns("seconds_per_certificate", seconds_per_certificate(cost))
+    if measured.speedup is not None:
+        columns |= _quartile_columns(SPEEDUP, measured.speedup)
+    return columns
+
+
+def _latency_columns(records: Sequence[Record]) -> dict[str, float]:
+    seconds = np.array([record.seconds or np.nan for record in records], dtype=np.float64)
+    percentiles = np.percentile(seconds, _PERCENTILES).tolist()
+    return {"certificates": len(seconds), "seconds_mean": float(seconds.mean())} | {
+        f"seconds_p{percentile}": value for percentile, value in zip(_PERCENTILES, percentiles, strict=True)
+    }
+
+
+def _quartile_columns(name: str, quartiles: Quartiles) -> dict[str, float]:
+    return {
+        f"{name}_first_quartile": quartiles.first,
+        f"{name}_median": quartiles.median,
+        f"{name}_third_quartile": quartiles.third,
+    }
+
+
+def _key(one: Named) -> tuple[int, str, float]:
+    return one.run_number, one.method, one.sigma
+
+
+def _names(one: Named) -> dict[str, Any]:
+    return {"label": one.label, "run": one.run, "method": one.method, "sigma": one.sigma}

@@ -1,0 +1,123 @@
+"""Workers as processes of this machine, without any further library."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+from bench.errors import BenchError
+from bench.runs.engines.base import Job, Loader, Worker
+from bench.runs.engines.dispatch import Event, dispatch
+from bench.types import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessEngine:
+    """Spreads jobs over `workers` processes, each with classifiers of its own, in `threads` threads."""
+
+    workers: int
+    threads: int = 1
+
+    def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
+        """Yield each job's records as they come; see `bench.runs.engines.base.Engine` and `.dispatch`."""
+        return dispatch(ProcessPool(self.threads), self.workers, load, jobs)
+
+
+class ProcessPool:
+    """Processes that are sent jobs and send back records; see `bench.runs.engines.dispatch.Pool`."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._context = multiprocessing.get_context("spawn")
+        self._started = 0
+        self._workers: dict[int, tuple[Connection, SpawnProcess]] = {}
+        self._unsent: set[int] = set()
+
+    def start(self, load: Loader) -> None:
+        """Start a process."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, load, self._threads), daemon=True)
+        process.start()
+        theirs.close()
+        self._workers[self._started] = ours, process
+        self._started += 1
+
+    def submit(self, worker: Hashable, job: Job) -> None:
+        """Send a job; that the process has died is told by `wait`."""
+        assert isinstance(worker, int)
+        try:
+            self._workers[worker][0].send(job)
+        except BrokenPipeError:
+            self._unsent.add(worker)
+
+    def wait(self, seconds: float) -> Event | None:
+        """Return what one process sent, or that it died."""
+        by_connection = {connection: number for number, (connection, _) in self._workers.items()}
+        ready = wait(list(by_connection), seconds)
+        if not ready:
+            return None
+        connection = ready[0]
+        assert isinstance(connection, Connection)
+        number = by_connection[connection]
+        try:
+            records, error = connection.recv()
+        except (EOFError, ConnectionResetError):
+            _, process = self._workers.pop(number)
+            process.join()
+            connection.close()
+            death = f"exit code {process.exitcode}"
+            return Event(worker=number, death=death, has_begun=number not in self._unsent)
+        return Event(worker=number, records=records, error=error)
+
+    def close(self) -> None:
+        """End all processes."""
+        for connection, process in self._workers.values():
+            process.terminate()
+            process.join()
+            connection.close()
+        self._workers.clear()
+
+
+def _serve(connection: Connection, load: Loader, threads: int) -> None:
+    """Do jobs until the run has ended, which closes the connection."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all; the process that has the run ends the others
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read where torch is imported later
+    if "torch" in sys.modules:  # what was sent here has imported it
+        sys.modules["torch"].set_num_threads(threads)
+    worker = Worker(load)
+    answer: tuple[list[Record] | None, Exception | None] = None, None
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            connection.send(answer)
+            answer = _answer(worker, connection.recv())
+
+
+def _answer(worker: Worker, job: Job) -> tuple[list[Record] | None, Exception | None]:
+    try:
+        return worker.work(job), None
+    except Exception as error:  # whatever it is belongs to the process that has the run
+        return None, _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return the error with its traceback in its notes; where it cannot be sent, one that says the same."""
+    if isinstance(error, BenchError):
+        return error
+    told = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a class of the method's own may do anything here
+        return RuntimeError(told)
+    error.add_note(told)
+    return error

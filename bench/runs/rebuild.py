@@ -1,0 +1,85 @@
+"""The classifiers of a finished run, from its header: the same checkpoints, options and precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.config.overrides import override
+from bench.config.run import RunConfig, validate
+from bench.errors import CheckpointError
+from bench.methods.registry import methods
+from bench.records.recertify import DRAWN
+from bench.runs.workbench import Setup, digests, load_classifier, prepare, require_checkpoint
+from bench.types import Classifier, Precision, Record, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """A run with what is needed to compute its certificates again."""
+
+    run: Run
+    setup: Setup
+
+    def classifier(self, method: str, sigma: float) -> Classifier:
+        """Return the classifier that the run certified.
+
+        Raises:
+            CheckpointError: its checkpoint is not there, or is another one than the run's; likewise what else it is
+            built from.
+        """
+        checkpoint = require_checkpoint(self.setup, method, sigma)
+        recorded = self._recorded(method, sigma)
+        for name, digest in digests(self.setup, method, sigma, checkpoint).items():
+            if recorded.get(name, digest) != digest:
+                what = name.removeprefix(f"{method}/{sigma:g}").removeprefix("/") or checkpoint
+                raise CheckpointError(
+                    f"{what} is not the one that {self.run.folder} certified ({method} at sigma {sigma:g}, "
+                    f"SHA-256 {recorded[name]}): bring that file back, or certify again"
+                )
+        return load_classifier(self.setup, method, sigma, checkpoint)
+
+    def _recorded(self, method: str, sigma: float) -> dict[str, str]:
+        """Return the digests in the header of what one classifier was built from, by name."""
+        own = f"{method}/{sigma:g}"
+        found = self.run.header.checkpoints.items()
+        return {name: digest for name, digest in found if name == own or name.startswith(f"{own}/")}
+
+    def subject(self, method: str, sigma: float) -> str:
+        """Return a digest of all that the certificates of one method at one sigma rest on, 64 hexadecimal digits."""
+        header = self.run.header
+        protocol = (header.dataset, header.image_shape, header.n0, header.n, header.alpha, header.seed)
+        how = (header.estimation, header.bound, header.noise_block, header.precision, header.device_type)
+        config, files = header.config, list(self._recorded(method, sigma).values())
+        options = config.get("options", {}).get(method, {})
+        parts = (files, options, config.get("compile"), header.batch_sizes.get(method))
+        return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()
+
+    def at_precision(self, precision: Precision) -> Rebuilt:
+        """Return the same run with its networks at another precision, not compiled."""
+        config = replace(self.setup.config, precision=precision, compile="none")
+        return replace(self, setup=replace(self.setup, config=config))
+
+    def records(self, method: str, sigma: float) -> tuple[Record, ...]:
+        """Return the run's records of one method at one sigma, by ascending image."""
+        found = (record for record in self.run.records if (record.method, record.sigma) == (method, sigma))
+        return tuple(sorted(found, key=lambda record: record.index))
+
+
+def rebuild(run: Run, *, data_dir: Path | None = None, zoo: Path | None = None) -> Rebuilt:
+    """Return the run with its data and configuration.
+
+    Args:
+        run: a run that was certified here (not one read from a published log).
+        data_dir, zoo: where data and checkpoints lie now; None: where the run found them.
+
+    Raises:
+        DataError, UsageError: the data or the device is not there, or the header holds unknown settings.
+    """
+    settings = {name: value for name, value in run.header.config.items() if name != DRAWN}
+    config = override(RunConfig(), settings, where=f"{run.folder}, header")
+    config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
+    config = replace(config, device=run.header.device_type)  # type: ignore[arg-type]
+    return Rebuilt(run=run, setup=prepare(validate(config, methods())))

@@ -1,0 +1,109 @@
+"""One training run from a command's options: data, held-out part, folders, device -> a method's `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench.config.names import is_plug_in
+from bench.config.run import RunConfig
+from bench.data import sets, subsets
+from bench.device.hardware import resolve_device
+from bench.errors import UsageError
+from bench.methods import registry, zoo
+from bench.training.checkpoints import load_metadata
+from bench.training.loop import Progress, TrainingJob
+from bench.training.recipes import trained_options
+from bench.types import Split
+
+WORKSPACE = Path("results") / "training"
+"""Where curves, and the state of unfinished trainings, lie below the current folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a training runs, whatever it trains; the fields are those of `TrainingJob`."""
+
+    again: bool = False
+    max_seconds: float | None = None
+    checkpoint_every: int | None = None
+    workers: int = 0
+
+
+def load_split(config: RunConfig, name: sets.SplitName) -> Split:
+    """Return one split of the configuration's data set.
+
+    Raises:
+        DataError: as in `data.load`.
+    """
+    return sets.load(
+        config.dataset,
+        name,
+        data_dir=config.data_dir,
+        download=config.download,
+        image_size=config.image_size,
+    )
+
+
+def workspace(config: RunConfig) -> Path:
+    """Return the folder of states, curves and figures of trainings on the configuration's data set."""
+    return (WORKSPACE if config.zoo is None else config.zoo / "training") / config.dataset
+
+
+def train_method(
+    name: str,
+    sigma: float,
+    config: RunConfig,
+    *,
+    command: str,
+    options: TrainingOptions = TrainingOptions(),
+    report: Callable[[Progress], None],
+) -> Path:
+    """Train one method at one sigma on the configuration's data set, and return its new checkpoint.
+
+    Raises:
+        UsageError: the method cannot be trained, or its finished checkpoint is there and options.again is False.
+        DataError, NumericalError, CheckpointError: as in `bench.data.sets` and `bench.training.loop`.
+    """
+    if is_plug_in(name):
+        raise UsageError(f"{name} cannot be trained here: its function returns a finished classifier")
+    module = registry.load(name)
+    train = getattr(module, "train", None)
+    if train is None:
+        raise UsageError(f"method {name!r} offers no train(config, job): give it a checkpoint through --zoo")
+    split = load_split(config, "train")
+    method = registry.configure(name, split.task, sigma, config.options.get(name, {}))
+    is_given = bool(getattr(method, "checkpoint", ""))
+    if is_given or (checkpoint := module.checkpoint_name(method)) is None:
+        raise UsageError(
+            f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
+        )
+    folder = zoo.writable(config.zoo, config.dataset)
+    if not options.again:
+        _check_unfinished(folder / checkpoint)
+    kept, held_out = subsets.training_parts(split, config.seed)
+    job = TrainingJob(
+        split=split,
+        train_indices=torch.tensor(kept),
+        held_out_indices=torch.tensor(held_out),
+        folder=folder,
+        workspace=workspace(config),
+        device=resolve_device(config.device),
+        seed=config.seed,
+        command=command,
+        options=trained_options(method),
+        **vars(options),
+        report=report,
+    )
+    train(method, job)
+    return job.folder / checkpoint
+
+
+def _check_unfinished(path: Path) -> None:
+    if path.is_file() and load_metadata(path).get("training", {}).get("is_complete", True):
+        raise UsageError(
+            f"{path} is there already: --again trains it anew and replaces it, --zoo DIR trains another elsewhere"
+        )

@@ -1,0 +1,281 @@
+"""The certifier: counts of classes under seeded noise, and what they certify (arXiv 1902.02918, Alg. 1).
+
+One certifier serves every method; what a method sees, and how its classes are counted, is in counting.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import DataError, UsageError
+from bench.smoothing.counting import Draws, Stop, count_classes, count_group
+from bench.smoothing.estimation import Rule, bound_tail, is_settled, table_tails
+from bench.smoothing.noise import Stage, image_uniform
+from bench.smoothing.stats import binomial_two_sided_p, radius
+from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How an image is certified.
+
+    Attributes:
+        n0: noisy samples that select the class, >= 1.
+        n: noisy samples that estimate its probability, >= 1.
+        alpha: probability that a certificate is wrong, at most; in (0, 1).
+        seed: seed of all noise, >= 0.
+        estimation: how the n samples are spent; see `bench.smoothing.estimation`.
+        bound: the bound at n samples; the randomised one takes its uniform from (seed, index).
+        radii: radii of the table, in pixel units, whose verdicts sequential estimation settles; else unused.
+    """
+
+    n0: int
+    n: int
+    alpha: float
+    seed: int
+    estimation: Estimation = "fixed"
+    bound: Bound = "clopper-pearson"
+    radii: tuple[float, ...] = ()
+
+    def rule(self, index: int) -> Rule:
+        """Return how the counts of one image become a bound."""
+        return Rule(
+            n=self.n,
+            alpha=self.alpha,
+            estimation=self.estimation,
+            bound=self.bound,
+            uniform=image_uniform(self.seed, index) if self.bound == "randomised" else 0.0,
+        )
+
+
+def certify(
+    classifier: Classifier,
+    x: Tensor,
+    *,
+    sigma: float,
+    index: int,
+    protocol: Protocol,
+    batch_size: int,
+    num_classes: int,
+    label: int | None = None,
+) -> Certificate:
+    """Return the certificate of one image (CERTIFY of arXiv 1902.02918, Alg. 1).
+
+    With probability at least 1 - alpha over the noise, the smoothed classifier returns `predict` everywhere
+    within L2 distance `radius` of x, or `predict` is ABSTAIN. The guarantee holds for each image by itself.
+
+    Args:
+        classifier: from noisy pixels to logits; it runs under inference mode.
+        x: (C, H, W) float32 in [0,1], on the device of the classifier.
+        sigma: standard deviation of the noise in pixel units, > 0.
+        index: identity of the image; it picks the noise.
+        protocol: sample counts, level and seed.
+        batch_size: samples per call of the classifier, >= 1; the noise does not depend on it.
+        num_classes: columns of the logits, >= 2.
+        label: the true class. Estimation other than "fixed" draws no estimation samples where the selected class
+            is another: the image counts as incorrect whatever they would say. None: never skip.
+
+    Returns:
+        Class, radius in pixel units and the counts of both stages; the lowest class wins a tie in selection.
+        Sequential estimation may stop early, and its radius is then a lower bound of what n samples certify.
+
+    Raises:
+        DataError: x is not a finite (C, H, W) float32 image in [0,1].
+        UsageError: another argument lies outside its range.
+        ModelError: the logits do not have shape (B, num_classes).
+        NumericalError: a logit is NaN or infinite.
+    """
+    [certificate] = certify_group(
+        classifier,
+        [x],
+        sigma=sigma,
+        indices=[index],
+        protocol=protocol,
+        batch_size=batch_size,
+        num_classes=num_classes,
+        labels=[label],
+    )
+    return certificate
+
+
+def certify_group(
+    classifier: Classifier,
+    images: Sequence[Tensor],
+    *,
+    sigma: float,
+    indices: Sequence[int],
+    protocol: Protocol,
+    batch_size: int,
+    num_classes: int,
+    labels: Sequence[int | None],
+) -> list[Certificate]:
+    """Return the certificate of each of G images of one shape, as `certify` does, in batches that span images.
+
+    Their noise is that of each image by itself. Sequential estimation goes image by image.
+
+    Args: as in `certify`, with G images, indices and labels; batch_size may be more than one image has samples.
+    Raises: as in `certify`.
+    """
+    for x in images:
+        _check_arguments(x, sigma, protocol, batch_size, num_classes)
+    count = partial(count_group, classifier, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
+    group = torch.stack(list(images))
+    selections = count(group, draws=_draws(protocol, "selection", indices))
+    selected = [counts.index(max(counts)) for counts in selections]
+    kept = [
+        position
+        for position, label in enumerate(labels)
+        if protocol.estimation == "fixed" or label is None or label == selected[position]
+    ]
+    draws = _draws(protocol, "estimation", [indices[position] for position in kept])
+    if protocol.estimation == "sequential":
+        tails = table_tails(protocol.radii, sigma)
+        stops = [_stopping(selected[i], protocol.rule(indices[i]), tails) for i in kept]
+        one = partial(count_classes, classifier, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
+        estimations = [
+            one(group[i], draws=drawn, stop=stop) for i, drawn, stop in zip(kept, draws, stops, strict=True)
+        ]
+    else:
+        estimations = count(group[kept], draws=draws) if kept else []
+    counted = dict(zip(kept, estimations, strict=True))
+    return [
+        certificate_of(selection, counted[i], sigma, protocol.rule(indices[i]))
+        if i in counted
+        else _skipped(selection, selected[i])
+        for i, selection in enumerate(selections)
+    ]
+
+
+def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Draws]:
+    samples = protocol.n0 if stage == "selection" else protocol.n
+    return [Draws(seed=protocol.seed, index=index, stage=stage, samples=samples) for index in indices]
+
+
+def certificate_of(
+    selection: tuple[int, ...], estimation: tuple[int, ...], sigma: float, rule: Rule
+) -> Certificate:
+    """Return what the counts of both stages, one per class, certify; see `certify`."""
+    selected = selection.index(max(selection))
+    tail = bound_tail(estimation[selected], sum(estimation), rule)
+    return Certificate(
+        predict=selected if tail <= 0.5 else ABSTAIN,
+        radius=radius(tail, sigma),
+        counts_selection=_sparse(selection),
+        counts_estimation=_sparse(estimation),
+        samples=sum(selection) + sum(estimation),
+    )
+
+
+def _skipped(selection: tuple[int, ...], selected: int) -> Certificate:
+    return Certificate(
+        predict=selected,
+        radius=0.0,
+        counts_selection=_sparse(selection),
+        counts_estimation=(),
+        samples=sum(selection),
+    )
+
+
+def _stopping(selected: int, rule: Rule, tails: tuple[float, ...]) -> Stop:
+    return lambda counts: is_settled(counts[selected], sum(counts), rule, tails)
+
+
+def predict(
+    classifier: Classifier,
+    x: Tensor,
+    *,
+    sigma: float,
+    index: int,
+    protocol: Protocol,
+    batch_size: int,
+    num_classes: int,
+) -> int:
+    """Return the smoothed classifier's class, or ABSTAIN (PREDICT of arXiv 1902.02918, Alg. 1).
+
+    The probability of returning another class than the smoothed classifier's is at most alpha. It counts the
+    n estimation samples of `certify`; n0 is not used. A tie of the two most frequent classes abstains.
+
+    Args, Raises: as in `certify`.
+    """
+    _check_arguments(x, sigma, protocol, batch_size, num_classes)
+    draws = Draws(seed=protocol.seed, index=index, stage="estimation", samples=protocol.n)
+    counts = count_classes(
+        classifier, x, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
+    )
+    second, first = sorted(counts)[-2:]
+    p_value = binomial_two_sided_p(first, first + second)
+    return counts.index(first) if p_value <= protocol.alpha else ABSTAIN
+
+
+def _sparse(counts: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple((label, count) for label, count in enumerate(counts) if count)
+
+
+def check_protocol(protocol: Protocol) -> None:
+    """Return nothing for a protocol that can be run.
+
+    Raises:
+        UsageError: n0, n, alpha or seed lies outside its range; the message names it.
+    """
+    for name, count, least in (("n0", protocol.n0, 1), ("n", protocol.n, 1), ("seed", protocol.seed, 0)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < least:
+            raise UsageError(f"{name} must be a whole number of at least {least}, got {count!r}")
+    if not 0 < protocol.alpha < 1:
+        raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {protocol.alpha!r}")
+    for name, value, known in (
+        ("estimation", protocol.estimation, get_args(Estimation)),
+        ("bound", protocol.bound, get_args(Bound)),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if protocol.estimation == "sequential" and not protocol.radii:
+        raise UsageError("sequential estimation needs the radii whose verdicts it settles, got none")
+
+
+def _check_arguments(x: Tensor, sigma: float, protocol: Protocol, batch_size: int, num_classes: int) -> None:
+    check_image(x)
+    check_protocol(protocol)
+    if not (sigma > 0 and math.isfinite(sigma)):
+        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {sigma!r}")
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, got {batch_size!r}")
+    if num_classes < 2:
+        raise UsageError(f"num_classes must be at least 2, got {num_classes!r}")
+
+
+def check_image(x: Tensor) -> None:
+    """Return nothing for an image that can be certified.
+
+    Raises:
+        DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
+    """
+    if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
+        raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
+    low, high = torch.stack(x.aminmax()).tolist()
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"an image must lie in [0,1], got values from {low:g} to {high:g}: undo its normalisation, "
+            "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
+        )
+
+
+def from_module(module: nn.Module) -> Classifier:
+    """Return a classifier that calls a torch module on the noisy pixels alone.
+
+    Args:
+        module: from (B, C, H, W) pixels to (B, K) logits; its first layer does any normalisation. It is put
+            in evaluation mode, because dropout and batch statistics would make a class depend on its batch.
+    """
+    module.eval()
+
+    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        return module(x_noisy)
+
+    return classify

@@ -1,0 +1,201 @@
+"""Counts of predicted classes under seeded noise; batches run on from one image into the next.
+
+The noise is added here, in float32; a method sees noisy pixels, sigma and sample identities.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.errors import ModelError, NumericalError
+from bench.smoothing.noise import NOISE_BLOCK, Stage, noise_block, sample_keys
+from bench.types import Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Which noise is drawn: the first `samples` samples of the stream of (seed, index, stage)."""
+
+    seed: int
+    index: int
+    stage: Stage
+    samples: int
+
+
+Stop = Callable[[Sequence[int]], bool]
+"""Says of the counts of whole blocks of noise whether they are enough."""
+
+
+def count_classes(
+    classifier: Classifier,
+    x: Tensor,
+    *,
+    sigma: float,
+    draws: Draws,
+    batch_size: int,
+    num_classes: int,
+    stop: Stop | None = None,
+) -> tuple[int, ...]:
+    """Return how often each class is predicted for one image under noise.
+
+    Args: as in `count_group`, for x (C, H, W). `stop` says of the counts of the first blocks of noise whether
+        they are enough; it is asked before the first and after each whole block, and makes batches wait.
+
+    Returns:
+        (num_classes) counts that sum to draws.samples, or to less where `stop` ended them; the lowest class wins
+        a tie between logits.
+
+    Raises:
+        ModelError: the logits do not have shape (B, num_classes).
+        NumericalError: a logit is NaN or infinite.
+    """
+    if stop is None:
+        [counts] = count_group(
+            classifier, x[None], sigma=sigma, draws=[draws], batch_size=batch_size, num_classes=num_classes
+        )
+        return counts
+    with torch.inference_mode():
+        batches = predicted_classes(
+            classifier, x[None], sigma=sigma, draws=[draws], batch_size=batch_size, num_classes=num_classes
+        )
+        return _finite(_count_until(stop, batches, num_classes), draws, sigma)
+
+
+@torch.inference_mode()
+def count_group(
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    sigma: float,
+    draws: Sequence[Draws],
+    batch_size: int,
+    num_classes: int,
+) -> list[tuple[int, ...]]:
+    """Return how often each class is predicted for each image under noise, in full batches.
+
+    The counts stay on the device until the last batch, so that no batch waits for another. They depend on
+    batch_size, and on the other images, only as far as the network's own arithmetic does.
+
+    Args:
+        classifier: from noisy pixels to logits.
+        images: (G, C, H, W) float32 in [0,1], on the device of the classifier.
+        sigma: standard deviation of the noise in pixel units.
+        draws: G times which noise is drawn, all with the same number of samples.
+        batch_size: samples per call of the classifier.
+        num_classes: columns of the logits.
+
+    Returns, Raises: as in `count_classes`, for each image; an error names the first image that it concerns.
+    """
+    columns = num_classes + 1
+    counts = torch.zeros(len(draws) * columns, dtype=torch.int64, device=images.device)
+    start = 0
+    for labels in predicted_classes(
+        classifier, images, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
+    ):
+        cells = labels + columns * _owners(start, len(labels), draws, images.device)
+        counts.scatter_add_(0, cells, torch.ones_like(cells))
+        start += len(labels)
+    return [
+        _finite(row, drawn, sigma)
+        for row, drawn in zip(counts.view(len(draws), columns).tolist(), draws, strict=True)
+    ]
+
+
+def predicted_classes(
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    sigma: float,
+    draws: Sequence[Draws],
+    batch_size: int,
+    num_classes: int,
+) -> Iterator[Tensor]:
+    """Yield the predicted classes (B,) of each batch, num_classes where a logit is NaN or infinite.
+
+    The samples of the first image come first, then those of the second, and so on.
+
+    Args, Raises: as in `count_group`; call it under inference mode.
+    """
+    start = 0
+    blocks = itertools.chain.from_iterable(_blocks(drawn, images) for drawn in draws)
+    for noise, keys in _batches(blocks, batch_size):
+        x = images if len(draws) == 1 else images[_owners(start, len(keys), draws, images.device)]
+        logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
+        _check_shape(logits, len(keys), num_classes)
+        yield logits.argmax(1).masked_fill_(~logits.isfinite().all(1), num_classes)
+        start += len(keys)
+
+
+def _owners(start: int, size: int, draws: Sequence[Draws], device: torch.device) -> Tensor:
+    """Return the position of the image (size,) that each sample belongs to, counted from sample `start`."""
+    return torch.arange(start, start + size, device=device) // draws[0].samples
+
+
+def _finite(counts: list[int], draws: Draws, sigma: float) -> tuple[int, ...]:
+    *counts, bad = counts
+    if bad:
+        raise NumericalError(
+            f"logits are NaN or infinite in {bad} of {draws.samples} {draws.stage} samples of image "
+            f"{draws.index} at sigma {sigma:g}: check the checkpoint, or run in float32"
+        )
+    return tuple(counts)
+
+
+def _count_until(stop: Stop, batches: Iterator[Tensor], num_classes: int) -> list[int]:
+    """Return the counts of the fewest whole blocks that `stop` finds enough, or of all samples."""
+    counts = [0] * (num_classes + 1)
+    if stop(counts[:-1]):
+        return counts
+    labels = itertools.chain.from_iterable(batch.tolist() for batch in batches)
+    for position, label in enumerate(labels, 1):
+        counts[label] += 1
+        if position % NOISE_BLOCK == 0 and (counts[-1] or stop(counts[:-1])):
+            break
+    return counts
+
+
+def _blocks(draws: Draws, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (noise, keys) of each block once, the last one cut to the samples that are asked for."""
+    shape, device = tuple(images.shape[1:]), images.device
+    for block in range(math.ceil(draws.samples / NOISE_BLOCK)):
+        kept = min(NOISE_BLOCK, draws.samples - block * NOISE_BLOCK)
+        noise = noise_block(draws.seed, draws.index, draws.stage, block, shape, device)
+        keys = sample_keys(draws.seed, draws.index, draws.stage, block, device)
+        yield noise[:kept], keys[:kept]
+
+
+def _batches(blocks: Iterator[tuple[Tensor, Tensor]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield fresh (noise, keys) of batch_size samples, the last one shorter, cut in order from the blocks."""
+    pieces: list[tuple[Tensor, Tensor]] = []
+    missing = batch_size
+    for noise, keys in blocks:
+        while len(keys):
+            pieces.append((noise[:missing], keys[:missing]))
+            noise, keys = noise[missing:], keys[missing:]
+            missing -= len(pieces[-1][1])
+            if missing == 0:
+                yield _joined(pieces)
+                pieces, missing = [], batch_size
+    if pieces:
+        yield _joined(pieces)
+
+
+def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(pieces) == 1:  # a batch within one block is not copied
+        return pieces[0]
+    return torch.cat([noise for noise, _ in pieces]), torch.cat([keys for _, keys in pieces])
+
+
+def _check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (samples, num_classes):
+        raise ModelError(
+            f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
+            f"sample and one column per class, got {shape}: use a model of these classes"
+        )

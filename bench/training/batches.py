@@ -1,0 +1,187 @@
+"""What a training run is given, and the images of each of its steps.
+
+The batch, the augmentation and the noise of step k come from generators seeded by (seed, k), never from a global one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.data import sets
+from bench.smoothing.noise import stable_seed
+from bench.training import processes
+from bench.types import Split
+
+AHEAD = 2
+"""Batches read ahead of the one asked for."""
+
+WINDOW = 100
+"""Steps over which the share of waiting is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a training run tells while it goes on.
+
+    `score` is the best held-out value so far, if one is measured; `waiting` the share of the last steps' time in which
+    the training waited for images.
+    """
+
+    stage: str
+    step: int
+    max_steps: int
+    loss: float
+    seconds: float
+    score: float | None
+    waiting: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """Where a training run takes its images from, where it keeps its state, and whom it tells.
+
+    Attributes:
+        split: the training split; `train_indices` and `held_out_indices` part it (the test split plays no part).
+        folder: where finished checkpoints go: <zoo>/<dataset>.
+        workspace: where curves and the states to resume from lie.
+        command: the command line, kept in the checkpoint.
+        options: the method's options that shape the checkpoint, kept in it.
+        again: whether the state of another training of the same name gives way to this one.
+        max_seconds: wall time of each stage in this call, after which the best weights so far are kept and a repeated
+            call goes on; None = no limit.
+        workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory.
+        checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
+    """
+
+    split: Split
+    train_indices: Tensor
+    held_out_indices: Tensor
+    folder: Path
+    workspace: Path
+    device: torch.device
+    seed: int
+    command: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    again: bool = False
+    max_seconds: float | None = None
+    checkpoint_every: int | None = None
+    workers: int = 0
+    report: Callable[[Progress], None] = field(default=lambda progress: None)
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Return the held-out images (N,C,H,W) in [0,1] and their labels (N,), on the device."""
+        return images_and_labels(self.split, self.held_out_indices, self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's images (B,C,H,W) in [0,1], labels (B,), and the generators of all else that is drawn in the step.
+
+    Attributes:
+        x, labels: this process's share of the batch.
+        generator: of what differs from image to image, and so from process to process.
+        shared: of what all images have in common; gives all processes the same. The same generator for one process.
+    """
+
+    x: Tensor
+    labels: Tensor
+    step: int
+    generator: torch.Generator
+    shared: torch.Generator
+
+
+class Loader:
+    """The batches of a training in order, read ahead by threads where the job has workers.
+
+    Which images step k sees depends on the seed and k alone: consecutive pieces of one permutation per epoch. Threads
+    serve, since Pillow decodes outside Python's lock; what they read waits in pinned memory for a CUDA device.
+    """
+
+    def __init__(
+        self, job: TrainingJob, batch_size: int, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.job, self.clock = job, clock
+        self.size = min(batch_size, len(job.train_indices))
+        self.pool = ThreadPoolExecutor(job.workers) if job.workers else None
+        self.ahead: dict[int, list[Future[Tensor]]] = {}
+        self.epoch, self.order = -1, torch.empty(0)
+        self.timings: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of step `step`.
+
+        Raises:
+            UsageError: several processes, and a batch that they cannot share evenly.
+            DataError: an image file that cannot be read.
+        """
+        asked = self.clock()
+        x, labels = self._images(step)
+        self.timings.append((asked, self.clock() - asked))
+        generator = shared = seeded(self.job.device, self.job.seed, "step", step)
+        if processes.count() > 1:
+            generator = seeded(self.job.device, self.job.seed, "step", step, "process", processes.rank())
+        return Batch(x=x, labels=labels, step=step, generator=generator, shared=shared)
+
+    def waiting(self) -> float:
+        """Return the share, in [0,1], of the time of the last WINDOW steps in which the training waited for images.
+
+        The time between two calls of `batch` is one step, what is done between two steps included; 0.0 before the
+        second call.
+        """
+        if len(self.timings) < 2:
+            return 0.0
+        whole = self.timings[-1][0] - self.timings[0][0]
+        waited = sum(seconds for _, seconds in list(self.timings)[:-1])
+        return waited / whole if whole > 0 else 0.0
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def indices(self, step: int) -> Tensor:
+        """Return the training split's indices (B,) that this process sees at a step."""
+        count = len(self.job.train_indices)
+        epoch, position = divmod(step, count // self.size)
+        if epoch != self.epoch:
+            generator = seeded(torch.device("cpu"), self.job.seed, "order", epoch)
+            self.epoch, self.order = epoch, torch.randperm(count, generator=generator)
+        piece = self.order[position * self.size : (position + 1) * self.size]
+        return self.job.train_indices[processes.share(piece)]
+
+    def _images(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the images (B,C,H,W) in [0,1] and labels (B,) of a step, on the device."""
+        split, device = self.job.split, self.job.device
+        if self.pool is None:
+            return images_and_labels(split, self.indices(step), device)
+        for later in range(step, step + 1 + AHEAD):
+            if later not in self.ahead:
+                self.ahead[later] = [
+                    self.pool.submit(split.images.__getitem__, index)
+                    for index in self.indices(later).tolist()
+                ]
+        images = torch.stack([future.result() for future in self.ahead.pop(step)])
+        labels = torch.tensor([split.labels[index] for index in self.indices(step).tolist()])
+        if device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()
+        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the images (B,C,H,W) in [0,1] at `indices` (B,) and their labels (B,), on `device`."""
+    images, labels = sets.batch(split, indices)
+    return images.to(device), labels.to(device)
+
+
+def seeded(device: torch.device, *parts: object) -> torch.Generator:
+    """Return a generator on `device` whose stream depends on the parts alone."""
+    return torch.Generator(device).manual_seed(stable_seed(*parts))

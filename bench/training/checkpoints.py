@@ -1,0 +1,314 @@
+"""Checkpoint files: safetensors that say what they are, written at once or not at all, loaded strictly."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from bench.errors import CheckpointError
+from bench.training import processes
+
+OBJECTS = ("config", "training")
+"""Entries of a safetensors file's metadata that are JSON objects: its configuration, and how it came about."""
+
+DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    struct.error,
+    OSError,
+)
+"""What torch's reader raises on damaged bytes: it follows them as a program of its own, whatever they have become."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A released checkpoint in our form.
+
+    Attributes:
+        description: sentences on what it is.
+        tensors, config: what the safetensors file will hold.
+        file_name: what the file is called in a zoo; None where the sigma is not known.
+        use: how a file that a zoo does not hold is used; "" for one that it does.
+    """
+
+    description: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    file_name: str | None
+    use: str = ""
+
+
+def save_checkpoint(
+    path: Path,
+    tensors: dict[str, Tensor],
+    *,
+    config: dict[str, Any],
+    training: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write tensors with their configuration and provenance as one safetensors file, at once or not at all.
+
+    Floating-point tensors are stored as `dtype`. Of several processes that train together the first one writes, and
+    all return when the file is there.
+    """
+    if processes.is_first():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain = {
+            name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
+            for name, value in tensors.items()
+        }
+        content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    processes.meet()
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return a safetensors file's tensors and its metadata; see `load_metadata`.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not a safetensors file, or as in `load_metadata`.
+    """
+    metadata = load_metadata(path)
+    with _readable(path):
+        return load_file(path), metadata
+
+
+def load_metadata(path: Path) -> dict[str, Any]:
+    """Return what a safetensors file says of itself ({} where it says nothing).
+
+    Values are JSON; other programs' plain texts stay texts.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or not a safetensors file, or its OBJECTS are no objects.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"No checkpoint at {path}: train it with `bench train`, or name another --zoo.")
+    with _readable(path), safetensors.safe_open(path, "pt") as file:
+        stored = file.metadata() or {}
+    metadata = {key: _value(text) for key, text in stored.items() if key != "format"}
+    for key in OBJECTS:
+        if not isinstance(metadata.get(key, {}), dict):
+            raise CheckpointError(
+                f"{path} says {key} {stored[key][:40]!r}, expected a JSON object as `bench train` and "
+                "`bench import-checkpoint` write it; take that entry out of the file's metadata."
+            )
+    return metadata
+
+
+def _value(text: str) -> Any:
+    """Return the JSON value of a text, or the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what reading a damaged safetensors file raises into one sentence."""
+    try:
+        yield
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({first_line(error)}): it may be truncated; "
+            "delete it to train it again, or fetch it again."
+        ) from error
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Load tensors into a module strictly.
+
+    Raises:
+        CheckpointError: a name is missing or unexpected, or a shape differs; the message names them.
+    """
+    check_weights(shapes_of(module.state_dict()), tensors, source)
+    module.load_state_dict(tensors)
+
+
+def check_configuration(metadata: Mapping[str, Any], options: Mapping[str, Any], source: Path) -> None:
+    """Return nothing where the file's own configuration agrees with options that no shape tells, or says nothing.
+
+    Raises:
+        CheckpointError: the file says another value; the message names the option that would agree.
+    """
+    config = metadata.get("config", {})
+    for name, value in options.items():
+        if config.get(name, value) != value:
+            said = str(config[name]).lower()
+            raise CheckpointError(
+                f"{source} was made with {name} {said}, not {str(value).lower()}: "
+                f"add --set {config.get('method', 'METHOD')}.{name}={said}."
+            )
+
+
+def check_trained_as(path: Path, options: Mapping[str, Any], method: str) -> None:
+    """Return nothing where a checkpoint says nothing else of how it was trained than the method's `options`.
+
+    Raises:
+        CheckpointError: it was trained with another value of one of them, or cannot be read.
+    """
+    trained = load_metadata(path).get("training", {}).get("options", {})
+    for name, value in options.items():
+        if name in trained and trained[name] != value:
+            raise CheckpointError(
+                f"{path} was trained with {name} {trained[name]}, not {value}: leave --set {method}.{name} out, or "
+                "give another --zoo for a checkpoint that is trained like that."
+            )
+
+
+def load_torch_file(path: Path) -> Any:
+    """Return what a file written by `torch.save` holds: tensors and plain values; no code in it is run.
+
+    Raises:
+        CheckpointError: the file is missing, cut off, of another kind, or holds other Python objects.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"No file at {path}: name a checkpoint, or a folder that holds one.")
+    other = _other_kind(path)
+    if other:
+        raise CheckpointError(f"{path} is {other}, expected a file written by torch.save.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of pickle protocols and old formats: what counts is whether it loads
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        held = f"Python objects ({found[1]})" if found else "more than tensors and plain values"
+        raise CheckpointError(
+            f"{path} holds {held}; nothing of it was run: save its state dict of tensors alone and try again."
+        ) from error
+    except DAMAGE as error:
+        raise CheckpointError(
+            f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
+        ) from error
+
+
+def _other_kind(path: Path) -> str:
+    """Return what a file is by its first bytes, where that is not a zip archive or a pickle, else ""."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    if not start:
+        return "empty"
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return ""
+    if start[8:9] == b"{":
+        return "a safetensors file"
+    if start.lstrip()[:1] == b"<":
+        return "a web page"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself"
+    if start[:2] == b"\x1f\x8b":
+        return "a gzip archive"
+    return f"of an unknown kind (it begins with {start[:8]!r})"
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shape of each tensor."""
+    return {name: value.shape for name, value in tensors.items()}
+
+
+def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Return nothing for tensors of exactly these names and shapes.
+
+    Raises:
+        CheckpointError: how many names are missing, unexpected or of another shape, and every one of them.
+    """
+    missing = [f"missing {name}" for name in expected if name not in tensors]
+    unexpected = [f"unexpected {name}" for name in tensors if name not in expected]
+    misshapen = [
+        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    if problems := [*missing, *unexpected, *misshapen]:
+        counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(misshapen)} of another shape"
+        raise CheckpointError(f"{source} holds another model's weights ({counts}): {'; '.join(problems)}.")
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state dict and the metadata of a file that another program wrote, on the CPU.
+
+    A name ending in .safetensors is read as that, any other as torch's format, tensors only: code in the file
+    never runs. A state dict may stand below "state_dict" in a larger dict, with "module." before every name.
+
+    Raises:
+        CheckpointError: the file is missing, not of that format, or holds anything but tensors by name.
+    """
+    if path.suffix == ".safetensors":
+        return load_checkpoint(path)
+    content = load_torch_file(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise CheckpointError(f"{path} holds no state dict, expected tensors by name; name another file.")
+    return {name.removeprefix("module."): value for name, value in state.items()}, {}
+
+
+def load_with_arch(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the name of the network that a checkpoint file holds, and its state dict.
+
+    Args:
+        path: our safetensors file with its backbone, or a released `{arch, state_dict}`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds more than tensors, or does not say its network.
+    """
+    if path.suffix != ".safetensors":
+        return arch_and_state(load_torch_file(path), path)
+    tensors, metadata = load_checkpoint(path)
+    arch = metadata.get("config", {}).get("backbone")
+    if not isinstance(arch, str):
+        raise CheckpointError(
+            f"{path} says no backbone, expected a file of `bench train` or `bench import-checkpoint`; import the "
+            "released file anew, or give it itself."
+        )
+    return arch, tensors
+
+
+def arch_and_state(content: Any, source: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the parts of `{arch, state_dict}`, the form of arXiv 1902.02918's checkpoints, without "module." in names.
+
+    Raises:
+        CheckpointError: it has no such parts, or its state dict holds anything but tensors by name.
+    """
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if (
+        not isinstance(state, dict)
+        or "arch" not in content
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    ):
+        raise CheckpointError(
+            f"{source} holds no arch and state_dict, expected a released checkpoint of both; name another file."
+        )
+    plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in state.items()}
+    return str(content["arch"]), plain
+
+
+def first_line(error: BaseException) -> str:
+    """Return an exception's message without its later lines, for a message of one sentence."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,117 @@
+"""Curves of a training: one CSV line per look at the held-out images, in `<workspace>/<stage>.csv`."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from bench.errors import RecordsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One line of the curves.
+
+    Attributes:
+        stage: name of the trained part.
+        step: steps done.
+        loss: mean over the steps since the last look; None where there was none.
+        score: held-out value of the averaged weights, such as accuracy under noise in [0,1]; None: not measured.
+        learning_rate: base rate of the last step.
+        seconds: wall time since the training began, interruptions left out.
+        images: training images seen, repetitions counted.
+        waiting: share in [0,1] of the last steps' time in which the training waited for images; see
+            `bench.training.batches`.
+    """
+
+    stage: str
+    step: int
+    loss: float | None
+    score: float | None
+    learning_rate: float
+    seconds: float
+    images: int
+    waiting: float
+
+
+HEADER = tuple(field.name for field in fields(Look))
+
+
+def append(path: Path, look: Look) -> None:
+    """Add one line to the file, which is made with its header where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if is_new:
+            writer.writerow(HEADER)
+        writer.writerow("" if value is None else value for value in astuple(look))
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the looks after `step`, and a line that was cut off: what a killed run wrote and its resumption repeats."""
+    if not path.exists():
+        return
+    kept = [look for look in _readable(path) if look.step <= step]
+    temporary = path.with_suffix(".csv.tmp")
+    temporary.unlink(missing_ok=True)
+    for look in kept:
+        append(temporary, look)
+    if kept:
+        os.replace(temporary, path)
+    else:
+        path.unlink()
+
+
+def read(path: Path) -> tuple[Look, ...]:
+    """Return the looks in a file, in order.
+
+    Raises:
+        RecordsError: the file is missing, has another header, or a line that is no look.
+    """
+    rows = _rows(path)
+    try:
+        return tuple(map(_look, rows))
+    except ValueError as error:
+        raise RecordsError(f"{path} has a line that is no look ({error}): remove that line.") from error
+
+
+def _readable(path: Path) -> Iterable[Look]:
+    """Yield the looks up to the first line that is none."""
+    for row in _rows(path):
+        try:
+            yield _look(row)
+        except ValueError:
+            return
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the rows below the header."""
+    if not path.is_file():
+        raise RecordsError(f"No curves at {path}: name a CSV file that `bench train` wrote.")
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if tuple(header) != HEADER:
+        raise RecordsError(
+            f"{path} begins with {','.join(header)!r}, expected {','.join(HEADER)!r}: name curves of `bench train`."
+        )
+    return rows
+
+
+def _look(row: list[str]) -> Look:
+    if len(row) != len(HEADER):
+        raise ValueError(f"{len(row)} values instead of {len(HEADER)}")
+    stage, step, loss, score, rate, seconds, images, waiting = row
+    return Look(
+        stage=stage,
+        step=int(step),
+        loss=float(loss) if loss else None,
+        score=float(score) if score else None,
+        learning_rate=float(rate),
+        seconds=float(seconds),
+        images=int(images),
+        waiting=float(waiting),
+    )

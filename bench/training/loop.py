@@ -1,0 +1,392 @@
+"""Shared parts of training: one resumable loop, step seeding, EMA, learning-rate schedules, seeded noise.
+
+The loop draws nothing from a global generator: the batch, the augmentation and the noise of step k come from
+generators seeded by (seed, k), so that a run that was killed and resumed ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.device.hardware import device_name
+from bench.errors import CheckpointError, NumericalError
+from bench.training import curves, processes
+from bench.training.batches import Batch, Loader, Progress, TrainingJob, seeded
+from bench.training.checkpoints import load_torch_file
+from bench.training.curves import Look
+from bench.training.origin import difference, digest_of_images, origin
+from bench.training.recipes import Recipe, average_decay, rate_scale
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Objective(Protocol):
+    """What is trained: a network, its loss on a batch, and how good its averaged copy is on held-out images."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is trained."""
+        ...
+
+    @property
+    def companions(self) -> nn.ModuleList:
+        """Further modules whose state belongs to the run, such as a target network."""
+        ...
+
+    def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
+        """Return the optimiser's groups of trained parameters, each with its learning rate "lr"."""
+        ...
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss of the batch, a scalar with gradient; under autocast where the recipe says so."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """Do what follows the optimiser's step number `step` (from 0), such as moving a target network."""
+        ...
+
+    def score(self, average: nn.Module) -> float | None:
+        """Return how good the averaged network is on held-out images, higher being better; None = not measured."""
+        ...
+
+
+class Supervised(Generic[Network]):
+    """Base of the objectives that train all parameters alike and have no companions."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.companions = nn.ModuleList()
+
+    def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
+        """Return one group with all parameters at the base learning rate."""
+        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+
+    def after_step(self, step: int) -> None:
+        """Do nothing after the optimiser's step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """The averaged network with the best held-out score (the last one, where none is measured), and what it took.
+
+    `skipped` counts the steps that changed nothing, since their loss or gradient was not finite; `is_complete` is False
+    where `max_seconds` ended the training.
+    """
+
+    network: nn.Module
+    score: float | None
+    steps: int
+    images_seen: int
+    seconds: float
+    skipped: int
+    is_complete: bool = True
+
+
+def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> Fitted:
+    """Train until the held-out score stops rising (or for max_steps), and return the averaged network.
+
+    Repeating the call after an interruption continues from the last saved state: that of the last look, or of the last
+    multiple of `job.checkpoint_every` steps. Each look at the held-out images adds a line to <workspace>/<stage>.csv,
+    which stays; see `bench.training.curves`. Where several processes train together (see `bench.training.processes`),
+    recipe.batch_size is that of all, and the first process writes.
+
+    Raises:
+        NumericalError: the loss or its gradient was not finite too often; the message names the step.
+        CheckpointError: the saved state is of another training: its seed, recipe, images or first weights (job.again
+            puts this one in its place).
+    """
+    with closing(Loader(job, recipe.batch_size)) as loader:
+        run = _Fit(stage, objective, recipe, job, loader)
+        run.resume()
+        is_over = run.is_over()
+        if (
+            is_over and run.losses
+        ):  # resumed between two looks, under tighter limits than those it was saved under
+            run.evaluate()
+            run.save()
+        while not is_over:
+            run.advance()
+            is_over = run.is_over()
+            if is_over or run.step % recipe.evaluate_every == 0:
+                run.evaluate()
+                run.save()
+                is_over = is_over or run.is_over()
+            elif job.checkpoint_every is not None and run.step % job.checkpoint_every == 0:
+                run.save()
+        return run.finish()
+
+
+class _Fit:
+    """State of one training run: what `fit` saves and resumes."""
+
+    def __init__(
+        self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob, loader: Loader
+    ) -> None:
+        self.stage, self.objective, self.recipe, self.job, self.loader = stage, objective, recipe, job, loader
+        _lay_out(objective.network, job.device)
+        _lay_out(objective.companions, job.device)
+        self.network = objective.network
+        images = digest_of_images(job.split, job.train_indices)
+        self.origin = origin(job.seed, recipe, self.network.state_dict(), images)
+        processes.share_statistics(self.network)
+        processes.share_statistics(objective.companions)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.best = copy.deepcopy(self.average.state_dict())
+        groups = list(objective.parameter_groups(recipe.learning_rate))
+        self.base_rates = [group["lr"] for group in groups]
+        self.optimizer = _optimizer(groups, recipe)
+        self.scaler = torch.amp.GradScaler(job.device.type, enabled=recipe.precision == "float16")
+        self.step, self.stale, self.seconds, self.loss = 0, 0, 0.0, math.nan
+        self.losses: list[float] = []
+        self.skipped, self.skipped_in_row = 0, 0
+        self.best_score: float | None = None
+        self.started = time.perf_counter()
+        self.state_path = job.workspace / f"{stage}.pt"
+        self.curves_path = job.workspace / f"{stage}.csv"
+
+    def is_over(self) -> bool:
+        return self.is_complete() or self._is_out_of_time()
+
+    def is_complete(self) -> bool:
+        return self.step >= self.recipe.max_steps or self.stale >= self.recipe.patience
+
+    def _is_out_of_time(self) -> bool:
+        limit = self.job.max_seconds
+        if limit is None:
+            return False
+        return processes.of_first(time.perf_counter() - self.started, self.job.device) >= limit
+
+    def elapsed(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+    def advance(self) -> None:
+        self.network.train()
+        scale = rate_scale(self.step, self.recipe)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * scale
+        device_type = self.job.device.type
+        low = torch.float16 if self.recipe.precision == "float16" else torch.bfloat16
+        with torch.autocast(device_type, low, enabled=self.recipe.precision != "float32"):
+            loss = self.objective.loss(self.loader.batch(self.step))
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        processes.average_gradients(self.network.parameters())
+        self.scaler.unscale_(self.optimizer)
+        self.loss, norm = processes.mean(loss).item(), self._clip()
+        if math.isfinite(self.loss) and math.isfinite(norm):
+            self._update()
+        else:
+            self._skip(norm)
+        self.scaler.update()
+        self.step += 1
+        self.job.report(self._progress())
+
+    def _clip(self) -> float:
+        """Clip the gradient where the recipe says so, and return its norm before."""
+        is_clipped = self.recipe.clip > 0 and self.step >= self.recipe.clip_from
+        limit = self.recipe.clip if is_clipped else math.inf
+        return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+
+    def _update(self) -> None:
+        self.scaler.step(self.optimizer)
+        update_average(self.average, self.network, average_decay(self.step, self.recipe))
+        self.objective.after_step(self.step)
+        self.losses.append(self.loss)
+        self.skipped_in_row = 0
+
+    @torch.no_grad()
+    def _skip(self, norm: float) -> None:
+        """Leave the weights as they are, and give the buffers back the values that the average holds of them."""
+        self.skipped += 1
+        self.skipped_in_row += 1
+        if self.skipped_in_row >= self.recipe.nonfinite_limit:
+            raise NumericalError(
+                f"The loss of {self.stage} is {self.loss} and its gradient's norm {norm} at step {self.step}, number "
+                f"{self.skipped_in_row} in a row that is not finite: try a lower learning rate."
+            )
+        for buffer, kept in zip(self.network.buffers(), self.average.buffers(), strict=True):
+            buffer.copy_(kept)
+
+    def _progress(self) -> Progress:
+        return Progress(
+            stage=self.stage,
+            step=self.step,
+            max_steps=self.recipe.max_steps,
+            loss=self.loss,
+            seconds=self.elapsed(),
+            score=self.best_score,
+            waiting=self.loader.waiting(),
+        )
+
+    def evaluate(self) -> None:
+        score = self.objective.score(self.average)
+        if score is not None:
+            score = processes.of_first(score, self.job.device)
+        if score is None or self.best_score is None or score > self.best_score:
+            self.best = copy.deepcopy(self.average.state_dict())
+            self.best_score, self.stale = score, 0
+        else:
+            self.stale += 1
+        self._append_look(score)
+        self.job.report(self._progress())
+
+    def _append_look(self, score: float | None) -> None:
+        look = Look(
+            stage=self.stage,
+            step=self.step,
+            loss=math.fsum(self.losses) / len(self.losses) if self.losses else None,
+            score=score,
+            learning_rate=self.recipe.learning_rate * rate_scale(max(0, self.step - 1), self.recipe),
+            seconds=round(self.elapsed(), 3),
+            images=self.images_seen(),
+            waiting=round(self.loader.waiting(), 3),
+        )
+        if processes.is_first():
+            curves.append(self.curves_path, look)
+        self.losses = []
+
+    def images_seen(self) -> int:
+        return self.step * self.loader.size
+
+    def save(self) -> None:
+        if not processes.is_first():
+            return
+        state = {
+            "origin": self.origin,
+            "step": self.step,
+            "stale": self.stale,
+            "seconds": self.elapsed(),
+            "best_score": self.best_score,
+            "losses": self.losses,
+            "skipped": (self.skipped, self.skipped_in_row),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "companions": self.objective.companions.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        self.state_path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.state_path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.state_path)
+
+    def resume(self) -> None:
+        self._load_state()
+        if processes.is_first():
+            curves.keep_until(self.curves_path, self.step)
+
+    def _load_state(self) -> None:
+        if not self.state_path.exists():
+            return
+        try:
+            state = load_torch_file(self.state_path)
+            problem = difference(state, self.origin)
+        except CheckpointError as error:
+            problem = str(error)
+        if problem and self.job.again:
+            return
+        if problem:
+            raise CheckpointError(
+                f"{self.state_path} does not continue this training ({problem.rstrip('.')}): repeat the command that "
+                "it is of, add --again to put this training in its place, or give another --zoo."
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.objective.companions.load_state_dict(state["companions"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.stale, self.seconds = state["step"], state["stale"], state["seconds"]
+        self.best, self.best_score = state["best"], state["best_score"]
+        self.losses = state["losses"]
+        self.skipped, self.skipped_in_row = state["skipped"]
+
+    def finish(self) -> Fitted:
+        self.average.load_state_dict(self.best)
+        return Fitted(
+            network=self.average,
+            score=self.best_score,
+            steps=self.step,
+            images_seen=self.images_seen(),
+            seconds=self.elapsed(),
+            skipped=self.skipped,
+            is_complete=self.is_complete(),
+        )
+
+
+def _lay_out(module: nn.Module, device: torch.device) -> None:
+    """Move a module to the device, the weights of its convolutions with the channels last, which is faster."""
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the average's parameters towards the network's (average = decay average + (1 - decay) network).
+
+    Buffers, such as batch-norm statistics, are copied.
+    """
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
+
+
+@contextmanager
+def seeded_initialisation(seed: int) -> Iterator[None]:
+    """Draw the initial weights of networks made inside from `seed`, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def with_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Return x plus N(0, sigma^2) in the units of x."""
+    return x + sigma * torch.randn(x.shape, generator=generator, device=x.device)
+
+
+@torch.no_grad()
+def noisy_accuracy(
+    classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 4
+) -> float:
+    """Return the share of noisy copies that `classify` (pixels -> logits) gets right; the noise is fixed."""
+    generator = seeded(images.device, "held-out", len(images))
+    correct = 0
+    for _ in range(draws):
+        for x, y in zip(images.split(256), labels.split(256), strict=True):
+            correct += int((classify(with_noise(x, sigma, generator)).argmax(1) == y).sum())
+    return correct / (draws * len(images))
+
+
+def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
+    """Return what a checkpoint says of its training: command, seconds, images seen, held-out scores, hardware."""
+    return {
+        "command": job.command,
+        "options": dict(job.options),
+        "is_complete": all(fit.is_complete for fit in fits),
+        "seed": job.seed,
+        "seconds": round(sum(fit.seconds for fit in fits), 1),
+        "steps": [fit.steps for fit in fits],
+        "skipped_steps": [fit.skipped for fit in fits],
+        "images_seen": sum(fit.images_seen for fit in fits),
+        "held_out_scores": [fit.score for fit in fits],
+        "held_out_images": len(job.held_out_indices),
+        "train_images": len(job.train_indices),
+        "hardware": device_name(job.device),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,112 @@
+"""Commands that compute certificates again: equal on the same checkpoints, and every difference named."""
+
+import json
+import shutil
+
+import pytest
+
+from bench.methods import zoo
+from bench.records.file import read_run
+from tests.support.tiny import arguments, bench, image_tree
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a data set, a zoo and a finished run of two methods in `run`."""
+    root = tmp_path_factory.mktemp("finished")
+    image_tree(root / "data")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        options = ("--methods", "gaussian,dds", "--sigmas", "0.25", "--out", root / "run")
+        assert bench(monkeypatch, "run", *arguments(root, *options)) == 0
+    return root
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the run that may be changed."""
+    return shutil.copytree(finished / "run", tmp_path / "run")
+
+
+def edit(run, line, **changes):
+    lines = (run / "records.jsonl").read_text().splitlines()
+    lines[line] = json.dumps(json.loads(lines[line]) | changes)
+    (run / "records.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_an_untouched_run_replays_equal(run, monkeypatch, capsys):
+    index = read_run(run).header.indices[0]
+    assert bench(monkeypatch, "replay", run, "--index", index) == 0
+    said = capsys.readouterr().out
+    assert f"image {index}, gaussian at sigma 0.25: equal" in said
+    assert f"image {index}, dds at sigma 0.25: equal" in said
+
+
+def test_a_changed_radius_is_named_with_both_values(run, monkeypatch, capsys):
+    first = read_run(run).records[0]
+    edit(run, 1, radius=9.0)
+    assert bench(monkeypatch, "replay", run, "--index", first.index, "--method", first.method) == 1
+    said = capsys.readouterr().out
+    assert f"radius differs, 9.0 on record and {first.radius} now" in said
+    assert "counts" not in said
+
+
+def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
+    header = read_run(run).header
+    edit(run, 0, checkpoints=header.checkpoints | {"gaussian/0.25": "0" * 64})
+    assert bench(monkeypatch, "replay", run, "--index", header.indices[0], "--method", "gaussian") == 1
+    assert f"is not the one that {run} certified (gaussian at sigma 0.25" in capsys.readouterr().err
+
+
+def test_method_or_sigma_that_the_run_does_not_hold_is_named(run, monkeypatch, capsys):
+    index = read_run(run).header.indices[0]
+    assert bench(monkeypatch, "replay", run, "--index", index, "--method", "gausian") == 2
+    assert "holds no method gausian; did you mean 'gaussian'?" in capsys.readouterr().err
+    assert bench(monkeypatch, "replay", run, "--index", index, "--sigma", "0.3") == 2
+    assert "holds no sigma 0.3; " in capsys.readouterr().err
+
+
+def test_another_part_from_elsewhere_is_refused(run, monkeypatch, capsys):
+    header, part = read_run(run).header, run.parent / "unet"
+    part.mkdir()
+    (part / "weights").write_text("the weights")
+    monkeypatch.setattr("baselines.dds.foreign_files", lambda config: {"denoiser": part})
+    edit(run, 0, checkpoints=header.checkpoints | {"dds/0.25/denoiser": zoo.sha256(part)})
+    replay = ("replay", run, "--index", header.indices[0], "--method", "dds")
+    assert bench(monkeypatch, *replay) == 0
+    (part / "weights").write_text("other weights")
+    assert bench(monkeypatch, *replay) == 1
+    assert f"denoiser is not the one that {run} certified (dds at sigma 0.25" in capsys.readouterr().err
+
+
+def test_a_part_of_the_samples_is_not_replayed_but_all_of_them_at_another_level_are(run, monkeypatch, capsys):
+    header = read_run(run).header
+    index, part, same = header.indices[0], run.parent / "part", run.parent / "same"
+    assert bench(monkeypatch, "recertify", run, "--n", header.n - 1, "--out", part) == 0
+    assert bench(monkeypatch, "replay", part, "--index", index) == 2
+    assert (
+        f"holds a random part of the {header.n} samples that were drawn: replay the"
+        in capsys.readouterr().err
+    )
+    assert bench(monkeypatch, "recertify", run, "--alpha", "0.01", "--out", same) == 0
+    assert bench(monkeypatch, "replay", same, "--index", index) == 0
+    assert bench(monkeypatch, "audit", part, "--methods", "gaussian", "--images", "1", "--steps", "1") == 0
+
+
+def test_an_image_that_was_not_certified_is_refused(run, monkeypatch, capsys):
+    assert bench(monkeypatch, "replay", run, "--index", "99") == 2
+    assert f"{run} holds no such certificate of image 99; its images begin" in capsys.readouterr().err
+
+
+def test_a_missing_checkpoint_says_how_to_train_it(run, monkeypatch, capsys, tmp_path):
+    index = read_run(run).header.indices[0]
+    assert bench(monkeypatch, "replay", run, "--index", index, "--zoo", tmp_path / "empty") == 1
+    assert "train it first with `bench train" in capsys.readouterr().err
+
+
+def test_audit_attacks_what_is_certified_and_compares_batch_sizes(run, monkeypatch, capsys):
+    quick = ("--methods", "gaussian", "--images", "2")
+    assert bench(monkeypatch, "audit", run, *quick, "--steps", "2", "--samples", "4") == 0
+    assert bench(monkeypatch, "audit", run, *quick, "--batch-size", "32,16") == 0
+    assert "predictions that differ" in capsys.readouterr().out
+    assert bench(monkeypatch, "audit", run, "--precision", "--batch-size", "32,16") == 2
+    assert "two audits: give one of them" in capsys.readouterr().err

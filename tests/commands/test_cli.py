@@ -1,0 +1,283 @@
+"""The commands as a user types them, on the smallest real data: outputs, exit codes, one line per mistake."""
+
+import json
+import shutil
+from dataclasses import asdict
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from bench.records.file import read_run
+from bench.smoothing.noise import image_uniform
+from tests.support.tiny import arguments, bench, image_tree
+
+OUTPUTS = {
+    *(f"{name}.{kind}" for name in ("certified_accuracy", "acr", "cost") for kind in ("csv", "md")),
+    "certified_accuracy.tex",
+    *(
+        f"{name}.{kind}"
+        for name in ("certified_accuracy", "envelope", "accuracy_against_cost", "speedup")
+        for kind in ("png", "pdf")
+    ),
+    "records.jsonl",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a data set, a zoo trained on it by `bench run`, and that run in `run`."""
+    root = tmp_path_factory.mktemp("trained")
+    image_tree(root / "data")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(root)
+        assert bench(monkeypatch, "run", *arguments(root, "--out", root / "run")) == 0
+    return root
+
+
+@pytest.fixture
+def root(trained, tmp_path, monkeypatch):
+    """A copy of `trained` for one test, with the current folder elsewhere."""
+    shutil.copytree(trained, tmp_path / "root")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "root"
+
+
+def without_timings(run):
+    return sorted({**asdict(record), "seconds": 0}.items() for record in run.records)
+
+
+def error_line(capsys):
+    """Return the one line on stderr; no traceback, nothing on stdout."""
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("bench: ")]
+    assert "Traceback" not in captured.err
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_run_trains_certifies_measures_and_reports_everything(trained):
+    run = read_run(trained / "run")
+    assert {path.name for path in (trained / "run").iterdir()} - {".lock"} == OUTPUTS
+    assert len(run.records) == 4 * 2 * 3
+    assert [cost.method for cost in run.costs] == ["rrcm", "gaussian", "consistency", "dds"]
+    assert all(sum(count for _, count in record.counts_estimation) == 50 for record in run.records)
+
+
+def test_interrupted_run_continues_to_the_same_records(root, monkeypatch, capsys):
+    whole = read_run(root / "run")
+    lines = (root / "run" / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "run" / "records.jsonl").write_bytes(b"".join(lines[:8]) + lines[8][:20])
+    command = arguments(root, "--out", root / "run", "--batch-size", "7")
+    assert bench(monkeypatch, "run", *command) == 0
+    assert without_timings(read_run(root / "run")) == without_timings(whole)
+    assert "removed a cut last line" in capsys.readouterr().err
+    before = (root / "run" / "records.jsonl").read_bytes()
+    assert bench(monkeypatch, "run", *command) == 0
+    assert (root / "run" / "records.jsonl").read_bytes() == before
+
+
+def test_report_makes_the_same_tables_from_records_alone(root, monkeypatch, capsys):
+    tables = {path.name: path.read_bytes() for path in (root / "run").glob("*.csv")}
+    for path in (root / "run").iterdir():
+        if path.name != "records.jsonl":
+            path.unlink()
+    shutil.rmtree(root / "zoo")
+    assert bench(monkeypatch, "report", root / "run") == 0
+    assert {path.name: path.read_bytes() for path in (root / "run").glob("*.csv")} == tables
+    assert "Certified accuracy" in capsys.readouterr().out
+
+
+def test_report_shows_runs_side_by_side_and_refuses_other_protocols(root, monkeypatch, capsys):
+    shutil.copytree(root / "run", root / "again")
+    assert bench(monkeypatch, "report", root / "run", root / "again", "--out", root / "both") == 0
+    assert "rrcm (again)" in (root / "both" / "acr.md").read_text().replace("\\", "")
+    assert bench(monkeypatch, "report", root / "run", root / "again") == 2
+    lines = (root / "again" / "records.jsonl").read_text().splitlines(keepends=True)
+    header = json.loads(lines[0]) | {"alpha": 0.01}
+    (root / "again" / "records.jsonl").write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    capsys.readouterr()
+    assert bench(monkeypatch, "report", root / "run", root / "again", "--out", root / "both") == 1
+    assert "differ in alpha" in error_line(capsys)
+
+
+def test_recertify_writes_a_run_of_its_own_with_tables(root, monkeypatch, capsys):
+    again = root / "again"
+    assert bench(monkeypatch, "recertify", root / "run", "--alpha", "0.2", "--n", "40", "--out", again) == 0
+    run = read_run(again)
+    assert (run.header.alpha, run.header.n, len(run.records)) == (0.2, 40, 4 * 2 * 3)
+    assert (again / "certified_accuracy.png").exists()
+    capsys.readouterr()
+    assert bench(monkeypatch, "recertify", root / "run", "--out", again) == 1
+    assert "records.jsonl exists: give another --out" in error_line(capsys)
+
+
+def test_run_with_other_estimation_and_bound_skips_wrong_images_and_records_uniforms(
+    root, monkeypatch, capsys
+):
+    options = ("--estimation", "skip-wrong", "--bound", "randomised", "--out", root / "skip")
+    assert bench(monkeypatch, "run", *arguments(root, *options)) == 0
+    assert "Samples: skip-wrong estimation drew" in capsys.readouterr().out
+    records = read_run(root / "skip").records
+    assert 0 < sum(record.is_skipped for record in records) < len(records)
+    assert all(not record.is_correct for record in records if record.is_skipped)
+    assert all(record.uniform == image_uniform(0, record.index) for record in records)
+
+
+def test_status_says_what_is_left(root, monkeypatch, capsys):
+    lines = (root / "run" / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "run" / "records.jsonl").write_bytes(b"".join(lines[:8]))
+    assert bench(monkeypatch, "status", root / "run") == 0
+    assert "17 images left" in capsys.readouterr().out
+
+
+def test_certify_names_class_and_radius_of_an_image_file(root, monkeypatch, capsys):
+    image = root / "data" / "test" / "dark" / "0.png"
+    command = [item for item in arguments(root) if not item.startswith("--set") or "gaussian" in item]
+    kept = command[: command.index("--limit")] + command[command.index("--zoo") :]
+    assert bench(monkeypatch, "certify", image, "--method", "gaussian", "--sigma", "0.25", *kept) == 0
+    assert "sigma 0.25" in capsys.readouterr().out
+    assert (
+        bench(monkeypatch, "certify", root / "none.png", "--method", "gaussian", "--sigma", "0.25", *kept)
+        == 1
+    )
+    assert "cannot be read as an image" in error_line(capsys)
+
+
+def test_predict_names_the_class_of_an_image_file_or_abstains(root, monkeypatch, capsys):
+    image = root / "data" / "test" / "bright" / "0.png"
+    command = [item for item in arguments(root) if not item.startswith("--set") or "gaussian" in item]
+    kept = command[: command.index("--limit")] + command[command.index("--zoo") :]
+    where = kept.index("--n0")
+    options = ("--method", "gaussian", "--sigma", "0.25", *kept[:where], *kept[where + 2 :])
+    assert bench(monkeypatch, "predict", image, *options, "--alpha", "0.999") == 0
+    said = capsys.readouterr().out
+    assert ": class dark" in said or ": class bright" in said
+    assert bench(monkeypatch, "predict", image, *options, "--alpha", "1e-20") == 0
+    assert "abstains" in capsys.readouterr().out  # 50 samples never reject at this level
+
+
+def test_selftest_passes_here_and_checks_a_methods_classifier(root, monkeypatch, capsys):
+    assert bench(monkeypatch, "selftest", "--trials", "20") == 0
+    assert "half-space, radius 0.600" in capsys.readouterr().out
+    command = [item for item in arguments(root) if not item.startswith("--set") or "gaussian" in item]
+    data = [*command[: command.index("--n")], *command[command.index("--zoo") :]]
+    options = ("--method", "gaussian", "--sigma", "0.25", "--trials", "5")
+    assert bench(monkeypatch, "selftest", *options, *data) == 0
+    assert capsys.readouterr().out.count("passes ") == 5
+
+
+def test_certify_without_a_checkpoint_says_how_to_train_one(root, monkeypatch, capsys):
+    image = root / "data" / "test" / "dark" / "0.png"
+    data = ["--dataset", "folder", "--data-dir", root / "data", "--image-size", "8", "--zoo", root / "empty"]
+    assert bench(monkeypatch, "certify", image, "--method", "gaussian", "--sigma", "0.25", *data) == 1
+    assert "`bench train gaussian --dataset folder --sigma 0.25`" in error_line(capsys)
+    assert not (root / "empty").exists()
+
+
+def test_training_uses_the_sizes_of_the_data_sets_preset(monkeypatch):
+    seen = {}
+
+    def record(method, sigma, config, **rest):
+        seen[method] = config.options
+        return "checkpoint"
+
+    monkeypatch.setattr("bench.runs.train.train_method", record)
+    assert bench(monkeypatch, "train", "rrcm", "--dataset", "cifar10") == 0
+    assert seen["rrcm"]["rrcm"]["encoder"] == "rrcm-b-cifar10"
+
+
+def test_changed_protocol_is_refused_in_the_same_folder(root, monkeypatch, capsys):
+    assert bench(monkeypatch, "run", *arguments(root, "--out", root / "run", "--alpha", "0.01")) == 1
+    assert "was made under another alpha" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("doctor", "--checkpoint", "x.pt", "--sigma", "nan"), "nan is not a finite number"),
+        (("import-checkpoint", "x.pt", "--sigma", "-1", "--out", "y"), "-1.0 is not in the range x>=0"),
+        (
+            ("predict", "x.png", "--method", "rrcm,dds"),
+            "--method is rrcm,dds, expected one: repeat the command",
+        ),
+        (
+            ("certify", "x.png", "--method", "rrcm", "--sigma", "0.25,0.5"),
+            "--sigma is 0.25,0.5, expected one",
+        ),
+        (("predict", "x.png", "--method", "rrcm", "--n0", "7"), "--n0 plays no part in PREDICT"),
+        (("selftest", "--dataset", "cifar10"), "--dataset plays no part without --method"),
+        (("selftest", "--set", "rrcm.recipe=small"), "--set plays no part without --method"),
+    ],
+)
+def test_options_without_a_part_or_a_meaning_are_refused(monkeypatch, capsys, command, message):
+    assert bench(monkeypatch, *command) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nan_in_the_weights_ends_the_run_and_keeps_what_was_certified(root, monkeypatch, capsys):
+    path = root / "zoo" / "folder" / "gaussian_sigma_0.25.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(path).items()}, path)
+    assert bench(monkeypatch, "run", *arguments(root, "--out", root / "new")) == 1
+    assert "gaussian: logits are NaN or infinite" in error_line(capsys)
+    assert len(read_run(root / "new").records) == 3
+
+
+def test_folder_that_cannot_be_written_is_one_line(root, monkeypatch, capsys):
+    (root / "file").write_text("")
+    assert bench(monkeypatch, "report", root / "run", "--out", root / "file") == 1
+    assert "everything certified is kept" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "rcm"], "unknown method 'rcm'; did you mean 'rrcm'?"),
+        (["--dataset", "cifr10"], "did you mean 'cifar10'?"),
+        (["--preset", "mnist5k-fill"], "did you mean 'mnist5k-full'?"),
+        (["--alpha", "1.5"], "alpha is 1.5"),
+        (["--n", "many"], "n is 'many', expected"),
+        (["--sigma", "0"], "sigmas holds 0"),
+        (["--sigmaz", "0.5"], "No such option"),
+        (["--set", "rrcm.dept=3"], "did you mean 'depth'?"),
+        (["--set", "depth=3"], "expected METHOD.OPTION=VALUE"),
+        (["--methods", "rrcm", "--backbone", "vit"], "--backbone fits none of rrcm"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(monkeypatch, capsys, options, message):
+    assert bench(monkeypatch, "run", *options, "--dry-run") == 2
+    assert message in error_line(capsys)
+
+
+def test_mistyped_command_gets_the_nearest(monkeypatch, capsys):
+    assert bench(monkeypatch, "rum") == 2
+    assert "did you mean 'run'?" in error_line(capsys)
+
+
+def test_fields_own_spellings_and_imagenet_dir_work(monkeypatch, capsys):
+    monkeypatch.setenv("IMAGENET_DIR", "/somewhere")
+    options = [
+        "--preset",
+        "imagenet",
+        "--sigma",
+        "0.5",
+        "--N",
+        "9",
+        "--N0",
+        "8",
+        "--batch",
+        "7",
+        "--max",
+        "6",
+    ]
+    assert bench(monkeypatch, "run", *options, "--dry-run") == 0
+    shown = capsys.readouterr().out.splitlines()
+    expected = ["data_dir = /somewhere", "sigmas = 0.5", "n = 9", "n0 = 8", "batch_size = 7", "limit = 6"]
+    assert [line for line in expected if line not in shown] == []
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "presets", "models", "recipes"])
+def test_list_names_everything(monkeypatch, capsys, what):
+    names = {"methods": "consistency", "datasets": "fashion-mnist", "presets": "mnist5k-full"}
+    names |= {"models": "85,117,440", "recipes": "imagenet at 0.25"}
+    assert bench(monkeypatch, "list", what) == 0
+    assert names[what] in capsys.readouterr().out

@@ -1,0 +1,286 @@
+"""bench cost on a device whose clock only the work moves: what is timed, in which order, written when, resumed how."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.cost import work
+from bench.cost.measure import TARGET_SECONDS, Workshop, measurement
+from bench.cost.plan import Task, check_settings, tasks
+from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
+from bench.cost.summary import rows
+from bench.device.power import Load
+from bench.errors import UsageError
+from tests.support.fake_costs import (
+    HEADER,
+    LOAD,
+    SESSION,
+    FakeDevice,
+    Timed,
+    architecture,
+    cost_run,
+    plan,
+    repetitions,
+)
+
+CPU = torch.device("cpu")
+
+
+class Machine:
+    """A device, methods on it, and the measurement of a plan in a folder."""
+
+    def __init__(self, folder):
+        self.folder, self.device = folder, FakeDevice()
+        self.modules = {}
+
+    def method(self, name, seconds, *, overhead=0.0, limit=None, **changes):
+        self.modules[name] = Timed(self.device, seconds, overhead=overhead, limit=limit)
+        return architecture(name, self.modules[name], **changes)
+
+    def measure(self, asked, *, max_seconds=None, stop_after=None, created=SESSION.created, **instruments):
+        """Do what is left, or `stop_after` tasks of it, and return the tasks done."""
+        meters, done = self.device.instruments(**instruments), []
+        with open_cost_file(self.folder, HEADER) as file:
+            file.append(replace(SESSION, created=created))
+            made = measurement(asked, file, meters, CPU, sigma=0.5)
+            object.__setattr__(made, "max_seconds", max_seconds)
+            for task in made.steps(self.device.now):
+                done.append(task)
+                if len(done) == stop_after:
+                    break
+        return done
+
+    @property
+    def run(self):
+        return read_cost_run(self.folder)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def test_seconds_are_those_of_the_samples_classified(machine):
+    machine.measure(plan(machine.method("a", 2**-8, overhead=2**-6), batch_sizes=(8,)))
+    assert len(machine.run.repetitions) == 3
+    for one in machine.run.repetitions:
+        assert one.seconds == one.samples / 8 * (2**-6 + 8 * 2**-8)
+        assert 0.5 * TARGET_SECONDS < one.seconds < 2 * TARGET_SECONDS
+
+
+@pytest.mark.parametrize("size", [1, 8, 200])
+def test_the_noise_of_every_timed_sample_is_drawn_in_the_timed_part(machine, monkeypatch, size):
+    def drawn(seed, shape, device):
+        machine.device.now += 2**-7 * shape[0]
+        return torch.zeros(shape)
+
+    monkeypatch.setattr(work, "standard_normal", drawn)
+    machine.measure(plan(machine.method("a", 2**-6), batch_sizes=(size,)))
+    assert [one.seconds / one.samples for one in machine.run.repetitions] == [2**-7 + 2**-6] * 3
+    assert machine.run.splits[0].stages["noise"] == size * 2**-7
+
+
+def test_a_batch_longer_than_the_target_is_a_repetition_of_its_own(machine):
+    machine.measure(plan(machine.method("a", 10.0), batch_sizes=(8,)))
+    assert [one.samples for one in machine.run.repetitions] == [8, 8, 8]
+    assert len(machine.modules["a"].batches) == 1 + 3 + 1  # to warm up, the repetitions, the stages
+
+
+def test_each_round_times_every_pair_and_begins_with_another(machine):
+    asked = plan(machine.method("a", 1.0), machine.method("b", 1.0), batch_sizes=(8,))
+    done = machine.measure(asked)
+    rounds = [(task.method, task.round) for task in done if task.kind == "repetition"]
+    assert rounds == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
+
+
+def test_the_device_is_waited_for_after_each_sample_at_batch_size_one_only(machine):
+    def log_of(size):
+        machine.device.log.clear()
+        changes = {
+            "repetitions": 1,
+            "settings": ("float32" if size == 1 else "bfloat16",),
+            "n": (10**6,),
+        }
+        machine.measure(plan(machine.method("a", 2**-5 / size), batch_sizes=(size,), **changes))
+        return "".join(machine.device.log)
+
+    assert "ss" not in log_of(1)
+    assert "s" * 8 in log_of(16)
+
+
+def test_a_method_added_a_week_later_is_not_compared_with_dds_as_if_they_were_interleaved(machine):
+    dds, added = machine.method("dds", 2**-4), machine.method("a", 2**-7)
+    machine.measure(plan(dds, repetitions=10), created="2026-01-01T00:00:00+00:00")
+    machine.device.now += 7 * 24 * 3600
+    machine.measure(plan(dds, added, repetitions=10), created="2026-01-08T00:00:00+00:00")
+    for row in rows(machine.run):
+        is_new = row.size.method == "a"
+        assert (row.speedup.rounds, row.verdict) == ((0, "INVALID") if is_new else (10, row.verdict))
+        assert ("0 of 10 repetitions were timed in one call" in "; ".join(row.reasons)) == is_new
+
+
+def test_chains_are_timed_three_times(machine):
+    asked = plan(machine.method("a", 1.0), machine.method("c", 1.0, calls=10), repetitions=5)
+    machine.measure(asked)
+    counts = {name: sum(one.method == name for one in machine.run.repetitions) for name in "ac"}
+    assert counts == {"a": 2 * 5, "c": 2 * 3}
+
+
+def test_a_run_that_was_cut_off_ends_with_the_lines_of_one_that_was_not(machine, tmp_path):
+    whole = Machine(tmp_path / "whole")
+    for one in (machine, whole):
+        one.asked = plan(one.method("a", 2**-5), one.method("b", 2**-4))
+    everything = whole.measure(whole.asked)
+    first = machine.measure(machine.asked, stop_after=5)
+    path = machine.folder / FILE_NAME
+    path.write_bytes(path.read_bytes() + b'{"kind":"repet')
+    second = machine.measure(machine.asked)
+    assert sorted(map(str, first + second)) == sorted(map(str, everything))
+    assert set(machine.run.repetitions) == set(whole.run.repetitions)
+    assert machine.measure(machine.asked) == []
+
+
+def test_a_limit_of_time_stops_before_it_is_passed_but_not_before_the_first_task(machine):
+    asked = plan(machine.method("a", 1.0), batch_sizes=(8,), repetitions=10)
+    start = machine.device.now
+    done = machine.measure(asked, max_seconds=60.0)
+    assert 0 < len(done) < 10
+    assert machine.device.now - start <= 60.0
+    assert len(machine.measure(asked, max_seconds=0.1)) == 1
+
+
+def test_a_batch_that_does_not_fit_is_recorded_and_larger_ones_are_not_tried(machine):
+    asked = plan(machine.method("a", 0.5, limit=8), batch_sizes=(4, 8, 16, 32), repetitions=2)
+    machine.measure(asked)
+    assert [(one.batch_size, one.reason) for one in machine.run.failures] == [(16, "out of memory")]
+    assert {one.batch_size for one in machine.run.repetitions} == {4, 8}
+
+
+def test_networks_are_compiled_for_each_shape_or_it_is_recorded_that_they_are_not(machine, monkeypatch):
+    asked = []
+
+    def compiler(network, **options):
+        asked.append(options)
+        if len(asked) > 1:
+            raise ValueError("no compiler")
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    modules = {name: Timed(machine.device, 0.5) for name in "ab"}
+    made = [
+        replace(architecture(name, one), build=lambda make, name=name, one=one: make(name, one.fresh))
+        for name, one in modules.items()
+    ]
+    changes = {"settings": ("float32-compiled",), "batch_sizes": (8,), "repetitions": 2}
+    machine.measure(plan(*made, **changes))
+    assert asked[0] == {"dynamic": False}
+    assert {one.method for one in machine.run.repetitions} == {"a"}
+    assert [(one.method, one.reason) for one in machine.run.failures] == [
+        ("b", "torch.compile failed (ValueError)")
+    ]
+    assert machine.run.splits == ()
+
+
+def test_another_error_is_not_hidden(machine):
+    class Broken(Timed):
+        def forward(self, x_noisy, sigma, keys=None):
+            if x_noisy.device.type == "cpu":
+                raise RuntimeError("shapes differ")
+            return x_noisy
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        machine.measure(plan(architecture("a", Broken(machine.device, 1.0))))
+
+
+def test_memory_is_that_of_the_weights_and_what_a_batch_needs_beside(machine):
+    machine.device.memory = 10**9  # weights of all methods together
+    machine.measure(plan(machine.method("a", 1.0), batch_sizes=(8,)))
+    assert {one.peak_memory_bytes for one in machine.run.repetitions} == {500 + 32 * 4}
+
+
+def test_stages_sum_to_the_time_of_a_batch(machine):
+    class Staged(Timed):
+        def __init__(self, *args, **limits):
+            super().__init__(*args, **limits)
+            self.inner = Timed(machine.device, 0.5)
+
+        def stages(self):
+            return {"classifier": self.inner}
+
+        def forward(self, x_noisy, sigma, keys=None):
+            self.device.now += 2.0  # units and launching
+            return self.inner(x_noisy, sigma, keys)
+
+    staged = Staged(machine.device, 0.0)
+    machine.measure(plan(architecture("a", staged), batch_sizes=(8,), repetitions=1))
+    (split,) = machine.run.splits
+    assert split.stages == {"noise": 0.0, "classifier": 4.0, "counting": 0.0, "host": 2.0}
+
+
+def test_energy_is_that_of_the_method_alone(machine):
+    asked = plan(machine.method("a", 0.25), batch_sizes=(8,), repetitions=1, energy=True)
+    machine.measure(asked, read_load=lambda: LOAD)
+    (energy,) = machine.run.energies
+    assert energy.joules == pytest.approx(500.0 * energy.seconds)
+    assert energy.seconds == energy.samples * 0.25
+    assert machine.run.repetitions[0].watts == 500.0
+
+
+def test_a_whole_image_takes_the_samples_of_its_certificate_where_it_is_short(machine):
+    asked = plan(machine.method("fast", 2**-4), machine.method("slow", 20.0), batch_sizes=(8,))
+    machine.measure(asked)
+    (image,) = machine.run.images
+    assert (image.method, image.samples, image.seconds) == ("fast", 40, 40 * 2**-4)
+
+
+def test_throttling_is_noted_with_the_repetition(machine):
+    hot = Load(
+        watts=1.0, temperature=90.0, clock_mhz=900.0, throttling=("hardware slowdown",), other_processes=2
+    )
+    machine.measure(plan(machine.method("a", 1.0), repetitions=1), read_load=lambda: hot)
+    one = machine.run.repetitions[0]
+    assert (one.throttling, one.temperature, one.other_processes) == (("hardware slowdown",), 90.0, 2)
+
+
+def test_published_settings_take_the_programs_batch_size_and_others_the_sweep(tmp_path):
+    device = FakeDevice()
+    asked = plan(
+        architecture("a", Timed(device, 1.0), batch_size=1000),
+        architecture("c", Timed(device, 1.0), batch_size=16, calls=5),
+        batch_sizes=None,
+        sweep=(1, 32, 64),
+    )
+    fast = repetitions("a", [1.0], setting="bfloat16", batch_size=32)
+    slow = repetitions("a", [2.0], setting="bfloat16", batch_size=64)
+    run = cost_run(tmp_path, sizes=[], timed=fast + slow)
+    assert asked.pairs("float32", run) == [("a", 1), ("a", 1000), ("c", 1), ("c", 16)]
+    assert asked.pairs("bfloat16", run) == [("a", 1), ("a", 32), ("a", 64), ("c", 1), ("c", 16)]
+    assert asked.pairs("bfloat16-compiled", run) == [("a", 32), ("c", 16)]
+
+
+def test_a_forecast_lists_every_task_but_whole_images(machine):
+    asked = plan(machine.method("a", 1.0, overhead=20.0), repetitions=2)
+    with open_cost_file(machine.folder, HEADER) as file:
+        forecast = list(tasks(asked, lambda: file.run, is_forecast=True))
+    assert forecast == machine.measure(asked)
+    assert forecast[-1] == Task(kind="stages", method="a", setting="float32", batch_size=8)
+
+
+def test_networks_are_made_once_and_shared():
+    made = []
+
+    def function():
+        made.append(1)
+        return torch.nn.Linear(2, 2)
+
+    workshop = Workshop(CPU)
+    assert workshop.plain("a", function) is workshop.plain("a", function)
+    assert made == [1]
+
+
+def test_an_unknown_arithmetic_is_refused():
+    with pytest.raises(
+        UsageError, match=r"--precision is 'float16', expected a list of float32, tf32, bfloat16"
+    ):
+        check_settings(["float32", "float16"])

@@ -1,0 +1,171 @@
+"""Trees of image files: layouts, geometry, and the messages for what is missing or broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.data.sets import batch, load
+from bench.errors import DataError
+from bench.types import Task
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def grey(level: int, height: int = 8, width: int = 8) -> np.ndarray:
+    return np.full((height, width, 3), level)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with train/ and test/: classes ant (3 images in test) and bee (1)."""
+    for part in ("train", "test"):
+        for name, level in (("ant/b.png", 51), ("ant/a.png", 102), ("ant/deep/c.png", 0), ("bee/d.png", 255)):
+            write_image(tmp_path / part / name, grey(level if part == "test" else 10))
+    return tmp_path
+
+
+def test_classes_and_files_come_in_the_order_of_their_names(tree: Path) -> None:
+    split = load("folder", "test", data_dir=tree, image_size=8)
+    x, label = batch(split, range(4))
+    assert split.class_names == ("ant", "bee")
+    assert label.tolist() == [0, 0, 0, 1]
+    assert torch.allclose(x[:, 0, 0, 0], torch.tensor([0.4, 0.2, 0.0, 1.0]))
+    assert split.task == Task(dataset="folder", channels=3, image_size=8, num_classes=2)
+
+
+def test_train_is_another_folder_than_test(tree: Path) -> None:
+    x, _ = batch(load("folder", "train", data_dir=tree, image_size=8), [0])
+    assert torch.allclose(x, torch.full((1, 3, 8, 8), 10 / 255))
+
+
+def test_folder_may_call_its_test_split_val(tree: Path) -> None:
+    (tree / "test").rename(tree / "val")
+    assert len(load("folder", "test", data_dir=tree).labels) == 4
+
+
+def test_a_tree_without_splits_is_all_test(tree: Path) -> None:
+    assert len(load("folder", "test", data_dir=tree / "test").labels) == 4
+
+
+def test_hidden_folders_are_no_classes(tree: Path) -> None:
+    (tree / "test" / ".ipynb_checkpoints").mkdir()
+    assert load("folder", "test", data_dir=tree).class_names == ("ant", "bee")
+
+
+def test_short_side_is_resized_and_the_middle_is_kept(tmp_path: Path) -> None:
+    # 32 x 64, black left and right quarters around a white middle: at side 16 only the middle remains.
+    pixels = grey(0, 32, 64)
+    pixels[:, 16:48] = 255
+    write_image(tmp_path / "ant" / "a.png", pixels)
+    x = load("folder", "test", data_dir=tmp_path, image_size=16).images[0]
+    assert x.shape == (3, 16, 16)
+    assert x.dtype == torch.float32
+    assert torch.equal(x[:, :, 1:-1], torch.ones(3, 16, 14))
+
+
+def test_imagenet_is_resized_to_256_and_cropped_to_224(tmp_path: Path) -> None:
+    # A border of 16 of 256 pixels is black: the centre crop of 224 just leaves it out.
+    pixels = grey(255, 256, 256)
+    pixels[:16] = pixels[-16:] = 0
+    pixels[:, :16] = pixels[:, -16:] = 0
+    write_image(tmp_path / "val" / "n01440764" / "a.png", pixels)
+    split = load("imagenet", "test", data_dir=tmp_path)
+    assert torch.equal(split.images[0], torch.ones(3, 224, 224))
+    assert split.task == Task(dataset="imagenet", channels=3, image_size=224, num_classes=1)
+
+
+def test_imagenet_at_256_keeps_the_whole_resized_side(tmp_path: Path) -> None:
+    pixels = grey(255, 512, 512)
+    pixels[:, 256:] = 0
+    write_image(tmp_path / "val" / "n01440764" / "a.png", pixels)
+    split = load("imagenet", "test", data_dir=tmp_path, image_size=256)
+    assert split.task.image_size == 256
+    assert split.images[0].shape == (3, 256, 256)
+    assert split.images[0][0].sum() == pytest.approx(
+        256 * 128, abs=256
+    )  # half is white, the edge in between apart
+
+
+def test_grey_images_get_three_equal_channels(tmp_path: Path) -> None:
+    write_image(tmp_path / "ant" / "a.png", np.arange(64).reshape(8, 8))
+    x = load("folder", "test", data_dir=tmp_path, image_size=8).images[0]
+    assert torch.equal(x, torch.arange(64).reshape(1, 8, 8).repeat(3, 1, 1).float() / 255)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", "cut"])
+def test_an_unreadable_image_is_named(tree: Path, content: bytes | str) -> None:
+    path = tree / "test" / "bee" / "d.png"
+    write_image(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3)))
+    path.write_bytes(path.read_bytes()[:900] if isinstance(content, str) else content)
+    split = load("folder", "test", data_dir=tree)
+    with pytest.raises(
+        DataError, match=r"bee/d.png cannot be read as an image .*; replace or remove the file"
+    ):
+        batch(split, [3])
+
+
+def test_sixteen_bit_images_are_refused_not_clipped(tmp_path: Path) -> None:
+    (tmp_path / "ant").mkdir()
+    Image.fromarray(np.full((8, 8), 40000, dtype=np.uint16)).save(tmp_path / "ant" / "a.png")
+    with pytest.raises(DataError, match=r"a.png has more than 8 bits a channel \(mode I;16\)"):
+        load("folder", "test", data_dir=tmp_path).images[0]
+
+
+def test_a_class_without_images_is_named(tree: Path) -> None:
+    (tree / "test" / "bee" / "d.png").rename(tree / "test" / "bee" / "d.txt")
+    with pytest.raises(
+        DataError, match=r"test/bee holds no image \(1 of 2 class folders hold none\); add images"
+    ):
+        load("folder", "test", data_dir=tree)
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no class folder; sort its images into one folder per class"):
+        load("folder", "test", data_dir=tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="absent is not a folder; name the one that holds folder with --data-dir"
+    ):
+        load("folder", "test", data_dir=tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("imagenet", "--data-dir or IMAGENET_DIR"), ("folder", "--data-dir")]
+)
+def test_no_folder_says_how_to_name_it(name: str, remedy: str) -> None:
+    with pytest.raises(
+        DataError, match=f"{name} needs the folder that holds its images; name it with {remedy}$"
+    ):
+        load(name, "test")
+
+
+def test_train_and_test_need_the_same_classes(tree: Path) -> None:
+    # Otherwise label 1 would be another class in each.
+    write_image(tree / "test" / "auk" / "a.png", grey(0))
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=r"class folder 'auk' is in only one of .*train and .*test"):
+            load("folder", split, data_dir=tree)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("imagenet", "test", "has no folder val, which imagenet needs for its test split"),
+        ("folder", "test", "has no folder test or val, which folder needs for its test split"),
+        ("imagenet", "train", "has no folder train, which imagenet needs for its train split"),
+    ],
+)
+def test_a_missing_split_is_named(tmp_path: Path, name: str, split: str, message: str) -> None:
+    write_image(tmp_path / ("train" if split == "test" else "val") / "ant" / "a.png", grey(0))
+    with pytest.raises(DataError, match=message):
+        load(name, split, data_dir=tmp_path)  # type: ignore[arg-type]

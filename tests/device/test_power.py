@@ -1,0 +1,73 @@
+"""Power and energy with an NVML that a test makes up."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.device.hardware import peak_flops
+from bench.device.power import Load, joules, nvml_reader, read_load, while_reading
+
+
+def fake_nvml(reasons=0x0, processes=1):
+    return SimpleNamespace(
+        NVML_TEMPERATURE_GPU=0,
+        NVML_CLOCK_SM=1,
+        nvmlDeviceGetPowerUsage=lambda handle: 350_500,
+        nvmlDeviceGetTemperature=lambda handle, sensor: 61,
+        nvmlDeviceGetClockInfo=lambda handle, clock: 1755,
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: reasons,
+        nvmlDeviceGetComputeRunningProcesses=lambda handle: [object()] * processes,
+    )
+
+
+def test_a_ramp_of_power_integrates_to_its_area():
+    assert joules([(0.0, 100.0), (2.0, 300.0), (3.0, 300.0)]) == 400.0 + 300.0
+
+
+def test_load_is_in_watts_and_this_process_is_no_company():
+    assert read_load(fake_nvml(), None) == Load(
+        watts=350.5, temperature=61.0, clock_mhz=1755.0, throttling=(), other_processes=0
+    )
+
+
+def test_reasons_for_lower_clocks_are_named_and_an_idle_device_is_not_throttled():
+    load = read_load(fake_nvml(reasons=0x1 | 0x8 | 0x40, processes=3), None)
+    assert load.throttling == ("hardware slowdown", "hardware thermal slowdown")
+    assert load.other_processes == 2
+
+
+def test_readings_cover_the_work_and_go_on_during_it():
+    read_often = threading.Event()
+    seen = []
+
+    def read():
+        seen.append(1)
+        if len(seen) >= 4:
+            read_often.set()
+        return Load(watts=5.0, temperature=1.0, clock_mhz=1.0, throttling=(), other_processes=0)
+
+    ticks = iter(range(1000))
+    readings = while_reading(lambda: read_often.wait(10), read, lambda: float(next(ticks)))
+    assert len(readings) >= 5
+    assert [watts for _, watts in readings] == [5.0] * len(readings)
+    assert [second for second, _ in readings] == sorted(second for second, _ in readings)
+
+
+def test_without_cuda_or_without_nvml_there_is_no_reader():
+    assert nvml_reader(torch.device("cpu")) is None
+    assert nvml_reader(torch.device("cuda"), library="no_such_library") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [
+        ("NVIDIA H200", "bfloat16", 989.4e12),
+        ("NVIDIA H100 80GB HBM3", "float32", 66.9e12),
+        ("NVIDIA H100 PCIe", "tf32", 378.0e12),
+        ("AMD EPYC, 2 threads", "float32", None),
+    ],
+)
+def test_peaks_are_those_of_the_board(device, precision, expected):
+    assert peak_flops(device, precision) == expected

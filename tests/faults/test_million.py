@@ -1,0 +1,53 @@
+"""A million certificates, read and made into tables within 1 GiB; what that took in time is told, not tested."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from bench.records.codec import encode
+from tests.records.test_file import record
+from tests.support.fake_runs import make_header
+
+PROGRAM = """
+import pathlib, resource, sys, time
+start = time.process_time()
+from bench.records.file import read_run
+from bench.report.tables.accuracy import write_tables
+folder = pathlib.Path(sys.argv[1])
+run = read_run(folder)
+write_tables([run], folder)
+print(len(run.records), round(time.process_time() - start, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def write_run(folder, images):
+    """Write a run of two methods at five sigmas, with counts of 100,000 samples that hardly come twice."""
+    generator = random.Random(0)
+    methods, sigmas = ("rrcm", "dds"), (0.12, 0.25, 0.5, 0.75, 1.0)
+    header = make_header(methods=methods, sigmas=sigmas, indices=range(images))
+    with open(folder / "records.jsonl", "wb") as file:
+        file.write(encode(header))
+        for method in methods:
+            for sigma in sigmas:
+                for index in range(images):
+                    k = generator.randrange(50_000, 100_001)
+                    predict = (index + (k % 20 == 0)) % 10
+                    counts = ((predict, k), ((predict + 1) % 10, 100_000 - k))
+                    changes = {"method": method, "sigma": sigma, "label": index % 10, "predict": predict}
+                    radius, seconds = sigma * k / 25_000, generator.random()
+                    made = record(index, **changes, radius=radius, seconds=seconds, counts_estimation=counts)
+                    file.write(encode(made))
+
+
+@pytest.mark.slow
+def test_a_million_certificates_take_less_than_a_gibibyte(tmp_path):
+    write_run(tmp_path, images=100_000)
+    told = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path], check=True, capture_output=True, text=True
+    ).stdout
+    certificates, seconds, kibibytes = told.split()
+    print(f"{certificates} certificates: {seconds} s, {kibibytes} KiB")
+    assert int(certificates) == 1_000_000
+    assert int(kibibytes) < 2**20

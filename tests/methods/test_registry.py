@@ -1,0 +1,113 @@
+"""Names -> modules, third parties' included."""
+
+import pytest
+import torch
+
+from bench.config.run import load_preset, validate
+from bench.errors import UsageError
+from bench.methods import registry
+from tests.support.tiny import TASK
+
+TOY = """
+from dataclasses import dataclass
+
+from bench.types import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    task: Task
+    sigma: float
+    favourite: int = 1
+
+
+def build(config, checkpoint):
+    def classify(x_noisy, sigma, keys=None):
+        logits = x_noisy.new_zeros((len(x_noisy), config.task.num_classes))
+        logits[:, config.favourite] = 1.0
+        return logits
+
+    return classify
+"""
+
+
+def install(folder, monkeypatch, *, name="toy", module="toy_method", source=TOY):
+    """Put a package with one entry point on the import path, as pip would."""
+    (folder / f"{module}.py").write_text(source)
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\n{name} = {module}\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def test_third_party_adds_a_method_in_one_file(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch)
+    config = registry.configure("toy", TASK, 0.5, {"favourite": "0"})
+    classifier = registry.load("toy").build(config, None)
+    ours = ["rrcm", "gaussian", "consistency", "dds", "densepure", "consistency-model", "smoothadv", "macer"]
+    assert list(registry.methods()) == [*ours, "toy"]
+    assert classifier(torch.zeros(2, 1, 8, 8), 0.5).argmax(1).tolist() == [0, 0]
+
+
+def test_third_party_cannot_take_a_name(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, name="dds", module="other_dds")
+    with pytest.raises(UsageError, match=r"method 'dds' is baselines\.dds and also other_dds"):
+        registry.methods()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("import no_such_module", "cannot be imported"), ("Config = int", "offers no build")],
+)
+def test_broken_method_says_what_is_wrong(tmp_path, monkeypatch, source, message):
+    module = f"broken_{len(source)}"
+    install(tmp_path, monkeypatch, name="broken", module=module, source=source)
+    with pytest.raises(UsageError, match=message):
+        registry.load("broken")
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'gaussian'"):
+        registry.load("gausian")
+    with pytest.raises(UsageError, match="did you mean 'resnet18'"):
+        registry.backbone("resnet_18")
+    with pytest.raises(
+        UsageError, match="method gaussian: unknown key 'batchsize'; did you mean 'batch_size'"
+    ):
+        registry.configure("gaussian", TASK, 0.5, {"batchsize": 3})
+    with pytest.raises(UsageError, match="'rrcm' has a network of its own"):
+        registry.configure("rrcm", TASK, 0.5, {"backbone": "vit"})
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit", "resnet18"])
+def test_backbones_fit_the_task(name):
+    task = registry.Task(dataset="grey", channels=1, image_size=28, num_classes=10)
+    config = registry.configure("gaussian", task, 0.5, {"backbone": name})
+    classifier = registry.load("gaussian").build(config, None)
+    assert classifier(torch.zeros(2, 1, 28, 28), 0.5).shape == (2, 10)
+    assert (
+        registry.load("gaussian")
+        .checkpoint_name(config)
+        .startswith("gaussian_sigma" if name == "resnet" else f"gaussian-{name}_sigma")
+    )
+
+
+PRESETS = ["mnist5k", "fashion-mnist", "cifar10", "imagenet"]
+TASKS = {
+    "mnist5k": (1, 28, 10),
+    "fashion-mnist": (1, 28, 10),
+    "cifar10": (3, 32, 10),
+    "imagenet": (3, 224, 1000),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_method_of_a_preset_can_be_built(preset):
+    config = load_preset(preset)
+    channels, size, classes = TASKS[preset]
+    task = registry.Task(dataset=preset, channels=channels, image_size=size, num_classes=classes)
+    for name in validate(config, registry.methods()).methods:
+        with torch.device("meta"):
+            method = registry.configure(name, task, 0.5, config.options.get(name, {}))
+            assert sum(value.numel() for value in registry.load(name).build(method, None).parameters()) > 0

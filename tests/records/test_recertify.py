@@ -1,0 +1,103 @@
+"""New radii from stored counts: the same at the same level, sound with fewer samples, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.errors import UsageError
+from bench.records.recertify import Level, recertify
+from bench.smoothing import stats
+from bench.smoothing.noise import image_uniform
+from tests.support.fake_runs import make_run
+
+RUN = make_run(methods=("rrcm", "dds"), images=30)
+SAME = Level(alpha=0.001, n=1000, bound="clopper-pearson")
+
+
+def again(run=RUN, **changes):
+    return recertify(run, replace(SAME, **changes), "bench recertify run")
+
+
+def test_the_same_level_gives_the_same_certificates():
+    new = again()
+    assert [record.predict for record in new.records] == [record.predict for record in RUN.records]
+    assert [record.radius for record in new.records] == pytest.approx(
+        [record.radius for record in RUN.records]
+    )
+    assert new.costs == RUN.costs
+
+
+def test_another_alpha_gives_the_bound_at_that_alpha():
+    new = again(alpha=0.05)
+    assert new.header.alpha == new.header.config["alpha"] == 0.05
+    for record in new.records:
+        selected = record.counts_selection[0][0]
+        tail = stats.upper_tail(dict(record.counts_estimation).get(selected, 0), 1000, 0.05)
+        assert record.radius == stats.radius(tail, record.sigma)
+
+
+def test_the_randomised_bound_uses_and_records_each_images_uniform():
+    for old, new in zip(RUN.records, again(bound="randomised").records, strict=True):
+        assert new.uniform == image_uniform(0, new.index)
+        assert new.radius >= old.radius - 1e-9
+
+
+def test_fewer_samples_are_a_seeded_part_of_those_counted():
+    new, repeated = again(n=300), again(n=300)
+    assert new == repeated
+    assert new.costs[0].samples_per_certificate == 400
+    for old, record in zip(RUN.records, new.records, strict=True):
+        counts, before = dict(record.counts_estimation), dict(old.counts_estimation)
+        assert sum(counts.values()) == record.n == 300
+        assert record.samples == 400
+        assert all(counts[label] <= before[label] for label in counts)
+    drawn = sum(dict(r.counts_estimation).get(r.counts_selection[0][0], 0) for r in new.records)
+    expected = 0.3 * sum(dict(r.counts_estimation).get(r.counts_selection[0][0], 0) for r in RUN.records)
+    assert drawn == pytest.approx(
+        expected, abs=5.5 * (180 * 300 * 0.25 * 0.7) ** 0.5
+    )  # false alarm below 1e-7
+
+
+def test_each_image_draws_its_own_part():
+    same = [
+        replace(RUN.records[0], index=index, counts_estimation=((0, 600), (1, 400))) for index in range(4)
+    ]
+    new = again(replace(RUN, records=tuple(same)), n=300)
+    assert len({record.counts_estimation for record in new.records}) > 1
+
+
+def test_a_skipped_image_stays_incorrect():
+    skipped = replace(RUN.records[0], predict=9, radius=0.0, counts_estimation=(), samples=100)
+    run = replace(RUN, header=replace(RUN.header, estimation="skip-wrong"), records=(skipped,))
+    assert again(run, n=500, alpha=0.5).records == (replace(skipped, n=500),)
+
+
+def test_sequential_records_keep_their_own_n_and_bound():
+    run = replace(RUN, header=replace(RUN.header, estimation="sequential"))
+    for change in ({"n": 500}, {"bound": "randomised"}):
+        with pytest.raises(UsageError, match="sequential records allow only their own n and bound"):
+            again(run, **change)
+    stopped = replace(
+        run.records[0], counts_selection=((0, 100),), counts_estimation=((0, 256),), samples=356
+    )
+    new = again(replace(run, records=(stopped,)), alpha=0.01).records[0]
+    assert new.radius == stats.radius(stats.sequence_tails(256, 256, 0.005)[1], stopped.sigma)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": 0.0}, "alpha is 0, expected 0 < alpha < 1"),
+        ({"n": 1001}, "n is 1001, expected 1 to 1000: the run holds no more samples per image"),
+        ({"n": 0}, "n is 0, expected 1 to 1000"),
+    ],
+)
+def test_a_level_out_of_range_is_refused(change, message):
+    with pytest.raises(UsageError, match=message):
+        again(**change)
+
+
+def test_records_without_counts_are_refused():
+    run = replace(RUN, records=(replace(RUN.records[0], counts_selection=(), counts_estimation=()),))
+    with pytest.raises(UsageError, match=r"image 0 of rrcm holds no counts, so no other bound can follow"):
+        again(run)

@@ -1,0 +1,132 @@
+"""`bench compare`: which pairs are compared at which radii, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.errors import UsageError
+from bench.records.file import write_run
+from bench.report.compared import compare_runs
+from bench.report.comparison import compare
+from bench.report.tables.accuracy import accuracy_frame
+from bench.report.tables.paired import format_p, gap_frame, paired_frame, pairs_of
+from bench.smoothing.stats import most_failures
+from tests.support.fake_runs import METHODS, SIGMAS, make_run
+from tests.support.tiny import bench
+
+
+def trained(name, seed, **changes):
+    """Return a run whose checkpoints are those of one training."""
+    run = make_run(Path(name), seed=seed, **changes)
+    names = [f"{method}/{sigma:g}" for method in run.header.methods for sigma in run.header.sigmas]
+    return replace(run, header=replace(run.header, checkpoints=dict.fromkeys(names, f"sha-{seed}")))
+
+
+def labels(pairs):
+    return [(first.label, second.label) for first, second in pairs]
+
+
+def test_all_pairs_of_one_runs_methods_are_compared_at_each_sigma():
+    pairs = pairs_of(compare([make_run()]))
+    assert len(pairs) == len(SIGMAS) * len(METHODS) * (len(METHODS) - 1) // 2
+    assert all(first.sigma == second.sigma for first, second in pairs)
+
+
+def test_of_two_runs_each_method_is_compared_with_itself_and_others_only_where_asked():
+    runs = [make_run(Path(name), methods=["rrcm", "dds"], sigmas=[0.5]) for name in "ab"]
+    assert labels(pairs_of(compare(runs))) == [("rrcm (a)", "rrcm (b)"), ("dds (a)", "dds (b)")]
+    assert len(pairs_of(compare(runs), has_all=True)) == 6
+
+
+def test_of_two_runs_without_a_common_method_all_are_compared_across():
+    runs = [
+        make_run(Path("a"), methods=["rrcm", "gaussian"], sigmas=[0.5]),
+        make_run(Path("b"), methods=["dds"], sigmas=[0.5]),
+    ]
+    assert labels(pairs_of(compare(runs))) == [("rrcm (a)", "dds (b)"), ("gaussian (a)", "dds (b)")]
+
+
+def test_the_correction_counts_the_radii_that_n_draws_can_certify():
+    # 1000 draws reach 0.615 at sigma 0.25 and 2.46 at sigma 1; the table's radii are 0 to 1.5 in steps of 0.25.
+    runs = [make_run(methods=["rrcm", "dds"], sigmas=[0.25, 1.0])]
+    comparison = compare(runs)
+    frame = paired_frame(runs, comparison, pairs_of(comparison))
+    tested = {sigma: sorted(part["radius"]) for sigma, part in frame.groupby("sigma")}
+    assert tested == {0.25: [0.0, 0.25, 0.5], 1.0: [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]}
+    assert list(frame.groupby("sigma")["radii_tested"].first()) == [3, 7]
+    smallest = frame.loc[frame.groupby("sigma")["p"].idxmin()]
+    assert list(smallest["p_holm"]) == pytest.approx(
+        list((smallest["p"] * smallest["radii_tested"]).clip(upper=1))
+    )
+
+
+def test_files_hold_the_accuracies_of_the_main_table_and_what_is_assured_of_them(tmp_path):
+    run = make_run()
+    compare_runs([run], methods=None, sigmas="0.5", has_all=False, out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}.{kind}" for name in ("assured", "paired") for kind in ("csv", "md", "tex")
+    }
+    main = accuracy_frame(compare([run]))
+    main = main[(main["selection"] == "fixed") & (main["sigma"] == 0.5)]
+    expected = {(row.method, row.radius): row.accuracy for row in main.itertuples()}
+    assured = pd.read_csv(tmp_path / "assured.csv")
+    assert {(row.method, row.radius): row.accuracy for row in assured.itertuples()} == expected
+    wrong = most_failures(40, 0.001, 0.99)
+    assert (assured["certified"] - assured["assured"]).max() == wrong == 1
+    paired = pd.read_csv(tmp_path / "paired.csv")
+    assert all(row.first_accuracy == expected[row.first, row.radius] for row in paired.itertuples())
+
+
+def test_trainings_are_runs_whose_checkpoints_differ():
+    first, second, same = trained("a", 0), trained("b", 1), replace(trained("c", 1), folder=Path("c"))
+    runs = [first, second, same]
+    frame = gap_frame(runs, compare(runs))
+    assert set(frame["trainings"]) == {2}
+    assert (frame["gap"] == frame["highest"] - frame["lowest"]).all()
+    assert len(frame) == len(SIGMAS) * len(METHODS) * (len(first.header.radii) + 1)
+    assert gap_frame([first], compare([first])).empty
+
+
+def test_radii_beyond_the_reach_of_all_draws_leave_no_paired_table():
+    run = make_run()
+    run = replace(run, header=replace(run.header, radii=(30.0,)))
+    tables, _ = compare_runs([run], methods=None, sigmas=None, has_all=False, out=None)
+    assert not any("Paired comparison" in table.caption for table in tables)
+
+
+@pytest.mark.parametrize(
+    ("methods", "sigmas", "message"),
+    [
+        ("rrcm,dd", None, r"no run here holds method 'dd'; did you mean 'dds'\?"),
+        (None, "0.25,0.3", "no run here holds sigma '0.3'"),
+    ],
+)
+def test_a_method_or_sigma_that_no_run_holds_is_refused(methods, sigmas, message):
+    with pytest.raises(UsageError, match=message):
+        compare_runs([make_run()], methods=methods, sigmas=sigmas, has_all=False, out=None)
+
+
+def test_the_command_prints_the_comparison_and_refuses_another_protocol_by_its_field(
+    tmp_path, monkeypatch, capsys
+):
+    one, two = trained("a", 0), trained("b", 1)
+    other = replace(one, header=replace(one.header, alpha=0.01))
+    for name, run in (("one", one), ("two", two), ("other", other)):
+        write_run(tmp_path / name, run)
+    assert bench(monkeypatch, "compare", tmp_path / "one", tmp_path / "two", "--sigma", "0.5") == 0
+    shown = capsys.readouterr().out
+    for title in ("Certified accuracy", "ACR", "High-probability", "Paired comparison", "Between trainings"):
+        assert title in shown
+    assert "σ = 0.5: rrcm (one) against rrcm (two) (40 images)" in shown
+    assert "…" not in shown
+    assert bench(monkeypatch, "compare", tmp_path / "one", tmp_path / "other") == 1
+    assert "differ in alpha (0.001 and 0.01)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(1.0, "1.000"), (0.0123, "0.012"), (0.001, "0.001"), (2.24e-5, "2.2e-05")]
+)
+def test_p_values_are_written_for_reading(p, text):
+    assert format_p(p) == text

@@ -1,0 +1,104 @@
+"""What is compared: the same images for every method, and no sigma that one of them lacks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import ProtocolError, RecordsError
+from bench.report.comparison import compare
+from tests.support.fake_runs import METHODS, SIGMAS, make_run
+
+
+def without(run, is_dropped):
+    return replace(run, records=tuple(record for record in run.records if not is_dropped(record)))
+
+
+def test_a_complete_run_is_compared_whole_in_header_order_without_notes():
+    comparison = compare([make_run(methods=["dds", "rrcm"], sigmas=[1.0, 0.25])])
+    assert comparison.labels == ("dds", "rrcm")
+    assert [(entry.sigma, entry.label) for entry in comparison.entries] == [
+        (0.25, "dds"),
+        (0.25, "rrcm"),
+        (1.0, "dds"),
+        (1.0, "rrcm"),
+    ]
+    assert comparison.notes == ()
+
+
+def test_methods_at_one_sigma_are_compared_on_the_images_that_all_have():
+    run = make_run()
+    kept = run.header.indices[:11]
+    run = without(
+        run, lambda record: (record.method, record.sigma) == ("dds", 0.5) and record.index not in kept
+    )
+    comparison = compare([run])
+    assert {entry.indices for entry in comparison.at_sigma(0.5)} == {frozenset(kept)}
+    assert {len(entry.records) for entry in comparison.at_sigma(0.25)} == {40}
+    assert {entry.indices for entry in comparison.best} == {frozenset(kept)}
+    assert comparison.notes == (
+        "Unfinished: dds at sigma 0.5 (11 of 40 images).",
+        "At sigma 0.5 only the 11 images that all rows have are compared, of up to 40.",
+        "At best over sigma only the 11 images that all rows have are compared, of up to 40.",
+    )
+
+
+def test_the_best_sigma_is_chosen_among_sigmas_that_all_rows_have():
+    run = without(make_run(), lambda record: (record.method, record.sigma) == ("dds", 1.0))
+    comparison = compare([run])
+    assert {entry.sigma for entry in comparison.best} == {0.25, 0.5}
+    assert "The best over sigma is chosen among 0.25, 0.5, the sigmas that all rows have." in comparison.notes
+
+
+def test_rows_without_a_common_sigma_have_no_best():
+    run = without(make_run(), lambda record: (record.sigma == 0.25) == (record.method == "dds"))
+    comparison = compare([run])
+    assert comparison.best == ()
+    assert "No best over sigma: the rows have no sigma in common." in comparison.notes
+
+
+def test_methods_without_a_common_image_are_refused():
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
+    half = run.header.indices[20]
+    run = without(run, lambda record: (record.index < half) == (record.method == "dds"))
+    with pytest.raises(
+        ProtocolError, match=r"sigma 0\.5: no image was certified by all of rrcm, dds; compare runs"
+    ):
+        compare([run])
+
+
+def test_runs_without_certificates_are_refused():
+    with pytest.raises(
+        RecordsError, match="nothing to compare: the runs hold no certified image; continue one"
+    ):
+        compare([replace(make_run(), records=())])
+
+
+def test_a_run_given_twice_is_refused():
+    with pytest.raises(ProtocolError, match=r"run .*/same is given twice; name each run once"):
+        compare([make_run(Path("same")), make_run(Path("same"))])
+
+
+def test_labels_name_the_run_only_where_there_are_several():
+    assert compare([make_run(Path("a"))]).labels == METHODS
+    labels = compare([make_run(Path("a"), methods=["dds"]), make_run(Path("b"), methods=["dds"])]).labels
+    assert labels == ("dds (a)", "dds (b)")
+
+
+def test_folders_of_equal_names_are_told_apart_by_their_paths():
+    runs = [make_run(Path("/x/run"), methods=["dds"]), make_run(Path("/y/run"), methods=["dds"])]
+    assert compare(runs).labels == ("dds (/x/run)", "dds (/y/run)")
+
+
+def test_speedups_are_relative_to_dds_at_the_same_sigma():
+    costs = compare([make_run()]).costs
+    assert len(costs) == len(METHODS) * len(SIGMAS)
+    assert all(one.speedup.median == pytest.approx(1) for one in costs if one.method == "dds")
+    assert all(one.speedup.median > 10 for one in costs if one.method != "dds")
+
+
+def test_without_dds_at_a_sigma_there_is_no_speedup_at_it():
+    run = make_run()
+    kept = tuple(cost for cost in run.costs if (cost.method, cost.sigma) != ("dds", 0.5))
+    costs = compare([replace(run, costs=kept)]).costs
+    assert {one.sigma for one in costs if one.speedup is None} == {0.5}

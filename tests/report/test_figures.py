@@ -1,0 +1,292 @@
+"""Figures: files, labels, one line per method, fixed styles, and no text on other text."""
+
+import importlib
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+
+from bench.report.comparison import compare
+from bench.report.figures import accuracy
+from bench.report.figures import style as plot_style
+from bench.report.figures.accuracy import (
+    certified_accuracy_figure,
+    envelope_figure,
+    make_figures,
+    write_figures,
+)
+from bench.report.figures.cost import accuracy_against_cost_figure, speedup_figure
+from bench.report.metrics import certified_accuracy, group
+from bench.types import ABSTAIN
+from tests.support.fake_runs import METHODS, SIGMAS, make_run
+
+BLUE, ORANGE, GREEN, PINK = "#0173b2", "#de8f05", "#029e73", "#cc78bc"
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    with matplotlib.style.context(["default", plot_style.SETTINGS]):
+        yield
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare([make_run()])
+
+
+def texts_of(figure):
+    """Return every text that is drawn with its box in pixels; tick labels beyond the axes' limits are not."""
+    figure.draw_without_rendering()
+    unseen = {
+        tick.label1 for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for tick in beyond(axis)
+    }
+    texts = [
+        text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in unseen
+    ]
+    return [(text.get_text(), Text.get_window_extent(text)) for text in texts]
+
+
+def beyond(axis):
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [tick for tick in ticks if not low <= tick.get_loc() <= high]
+
+
+def overlapping(texts):
+    """Return the pairs of texts that lie on each other."""
+    pairs = itertools.combinations(texts, 2)
+    return [(first, second) for (first, a), (second, b) in pairs if a.padded(-0.5).overlaps(b.padded(-0.5))]
+
+
+def step_lines(axes):
+    return [line for line in axes.get_lines() if line.get_drawstyle() == "steps-pre"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures") / "made"
+    return folder, write_figures([make_run(sigmas=[0.5])], folder)
+
+
+def test_every_figure_is_written_as_png_and_pdf(written):
+    folder, paths = written
+    names = ("certified_accuracy", "envelope", "accuracy_against_cost", "speedup")
+    assert paths == [folder / f"{name}.{kind}" for name in names for kind in ("png", "pdf")]
+    assert set(names) == accuracy.FIGURES
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"%PDF")
+
+
+def test_the_same_runs_give_the_same_bytes_whatever_the_users_settings(written, tmp_path):
+    with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
+        again = write_figures([make_run(sigmas=[0.5])], tmp_path)
+    assert [path.read_bytes() for path in written[1]] == [path.read_bytes() for path in again]
+
+
+def test_pdf_embeds_its_fonts_as_truetype(written):
+    content = written[1][1].read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+
+
+def test_importing_and_writing_leave_matplotlibs_settings_alone(tmp_path):
+    with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
+        before = dict(matplotlib.rcParams)
+        importlib.reload(plot_style)
+        importlib.reload(accuracy)
+        write_figures([make_run(methods=["rrcm"], sigmas=[0.5])], tmp_path)
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_accuracy_has_a_panel_per_sigma_with_a_line_and_a_band_per_method(comparison):
+    panels = certified_accuracy_figure(comparison).axes
+    assert [panel.get_title() for panel in panels] == [rf"$\sigma$ = {sigma:g}" for sigma in SIGMAS]
+    for panel in panels:
+        assert [line.get_color() for line in step_lines(panel)] == [BLUE, ORANGE, GREEN, PINK]
+        assert len(panel.collections) == len(METHODS)
+        assert panel.get_xlabel() == accuracy.RADIUS_LABEL
+    assert panels[0].get_ylabel() == accuracy.ACCURACY_LABEL
+    assert len({panel.get_xlim() + panel.get_ylim() for panel in panels}) == 1
+
+
+def test_drawn_steps_are_the_certified_accuracies(comparison):
+    panels = certified_accuracy_figure(comparison).axes
+    groups = group(make_run().records)
+    for panel, sigma in zip(panels, SIGMAS, strict=True):
+        for line, method in zip(step_lines(panel), METHODS, strict=True):
+            x, y = line.get_data()
+            for radius in np.linspace(0, 2.4, 97):
+                expected = 100 * certified_accuracy(groups[method, sigma], radius).value
+                drawn = y[np.searchsorted(x, radius)] if radius <= x[-1] else 0.0
+                assert drawn == pytest.approx(expected)
+
+
+def test_band_spans_the_exact_interval_at_radius_zero(comparison):
+    panel = certified_accuracy_figure(comparison).axes[0]
+    low, high = certified_accuracy(group(make_run().records)["rrcm", 0.25], 0.0).interval()
+    at_zero = {round(y, 9) for x, y in panel.collections[0].get_paths()[0].vertices if x == 0}
+    assert at_zero == {round(100 * low, 9), round(100 * high, 9)}
+
+
+def test_envelope_has_one_line_per_method_and_says_that_sigma_was_chosen(comparison):
+    (axes,) = envelope_figure(comparison).axes
+    assert len(step_lines(axes)) == len(METHODS)
+    assert axes.get_title(loc="right") == r"$\sigma$ chosen on the certified images"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (accuracy.RADIUS_LABEL, accuracy.ACCURACY_LABEL)
+
+
+def test_methods_whose_parameters_nobody_knows_have_no_legend_of_sizes(comparison):
+    costs = tuple(replace(one, cost=replace(one.cost, parameters=0)) for one in comparison.costs)
+    assert accuracy_against_cost_figure(replace(comparison, costs=costs)).legends == []
+
+
+def test_marker_areas_against_cost_are_proportional_to_parameters(comparison):
+    figure = accuracy_against_cost_figure(comparison)
+    (axes,) = figure.axes
+    scatters = [one for one in axes.collections if isinstance(one, PathCollection)]
+    sizes = [one.get_sizes()[0] for one in scatters[::2]]  # the others are the dots at their centres
+    assert np.array(sizes) / sizes[0] == pytest.approx([1, 7 / 19, 7 / 19, 26 / 19])
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlabel() == "seconds per certified image (1,100 samples)"
+    assert axes.get_ylabel() == "certified at radius 0.5 (%)"
+    assert [text.get_text() for text in axes.texts] == list(METHODS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["700k", "1M", "3M"]
+
+
+def test_labels_that_find_no_place_become_a_legend():
+    runs = [
+        make_run(Path(name), seed=seed)
+        for seed, name in enumerate(("a-long-folder-name", "another-long-one"))
+    ]
+    figure = accuracy_against_cost_figure(compare(runs))
+    assert not figure.axes[0].texts
+    assert len(figure.legends) == 2
+    assert len(figure.legends[1].get_texts()) == 2 * len(METHODS)
+    assert overlapping(texts_of(figure)) == []
+
+
+def test_cost_at_the_nearest_measured_sigma_stands_in(comparison):
+    run = make_run()
+    run = replace(run, costs=tuple(cost for cost in run.costs if cost.sigma == 0.25))
+    assert len(accuracy_against_cost_figure(compare([run])).axes[0].texts) == len(METHODS)
+
+
+def test_speedup_bars_end_at_the_median_with_its_value_beyond(comparison):
+    panels = speedup_figure(comparison).axes
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == list(METHODS)
+    for panel, sigma in zip(panels, SIGMAS, strict=True):
+        medians = [one.speedup.median for one in comparison.costs if one.sigma == sigma]
+        assert [bar.get_x() + bar.get_width() for bar in panel.patches] == pytest.approx(medians)
+        for text, one in zip(
+            panel.texts, [one for one in comparison.costs if one.sigma == sigma], strict=True
+        ):
+            assert float(text.get_text().rstrip("×")) == pytest.approx(one.speedup.median, rel=0.005)
+            assert text.xy[0] == one.speedup.third
+        assert panel.get_xscale() == "log"
+
+
+def test_slower_methods_have_their_value_on_the_left():
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
+    slow = tuple(
+        replace(cost, repetition_seconds=tuple(9 * one for one in cost.repetition_seconds))
+        for cost in run.costs[1:]
+    )
+    run = replace(run, costs=(replace(slow[0], method="rrcm"), run.costs[1]))
+    (axes,) = speedup_figure(compare([run])).axes
+    assert axes.texts[0].get_ha() == "right"
+    assert axes.get_xlim()[0] < 1 / 9
+
+
+CASES = {
+    "default": {},
+    "one of each": {"methods": ["rrcm"], "sigmas": [0.5]},
+    "many": {"methods": [*METHODS, "densepure", "purify", "mine"], "sigmas": [0.12, 0.25, 0.5, 1.0]},
+    "long names": {"methods": ["a-method-with-a-rather-long-name", "another-one-whose-name-is-long", "dds"]},
+    "one image": {"images": 1, "sigmas": [0.5]},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_text_lies_on_another_or_leaves_its_figure(case):
+    for figure in make_figures(compare([make_run(**CASES[case])])).values():
+        texts = texts_of(figure)
+        assert overlapping(texts) == []
+        assert [text for text, box in texts if not within(box, figure.bbox.padded(1))] == []
+
+
+def within(box, frame):
+    return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+
+
+def test_a_long_legend_leaves_the_panel_its_height():
+    figure = envelope_figure(compare([make_run(methods=[f"method-number-{i}" for i in range(9)])]))
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().height / figure.dpi > 1.3
+
+
+def test_figures_on_cost_are_left_out_without_costs():
+    assert list(make_figures(compare([make_run(with_costs=False)]))) == ["certified_accuracy", "envelope"]
+
+
+@pytest.mark.parametrize("methods", [["rrcm", "gaussian"], ["dds"]])
+def test_speedup_is_left_out_without_dds_or_with_nothing_else(methods):
+    names = list(make_figures(compare([make_run(methods=methods)])))
+    assert names == ["certified_accuracy", "envelope", "accuracy_against_cost"]
+
+
+def test_envelope_and_cost_are_left_out_where_no_sigma_is_shared():
+    run = make_run()
+    kept = tuple(one for one in run.records if (one.sigma == 0.25) == (one.method == "dds"))
+    assert list(make_figures(compare([replace(run, records=kept)]))) == ["certified_accuracy", "speedup"]
+
+
+def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
+    (tmp_path / "speedup.pdf").write_bytes(b"old")
+    (tmp_path / "mine.pdf").write_bytes(b"kept")
+    write_figures([make_run(sigmas=[0.5], with_costs=False)], tmp_path)
+    assert {path.name for path in tmp_path.glob("*.pdf")} == {
+        "certified_accuracy.pdf",
+        "envelope.pdf",
+        "mine.pdf",
+    }
+
+
+def test_nothing_certified_is_drawn_all_the_same():
+    run = make_run(sigmas=[0.5])
+    run = replace(run, records=tuple(replace(one, predict=ABSTAIN, radius=0.0) for one in run.records))
+    assert len(make_figures(compare([run]))) == 4
+    assert certified_accuracy_figure(compare([run])).axes[0].get_xlim()[1] > 1.5
+
+
+def test_styles_of_the_known_methods_do_not_depend_on_who_else_is_there():
+    alone, together = (
+        plot_style.styles(compare([make_run(methods=methods)]))["consistency"]
+        for methods in (["consistency"], ["mine", "consistency", "rrcm"])
+    )
+    assert alone == together
+    assert to_hex(alone.color) == GREEN
+
+
+def test_styles_tell_all_methods_and_runs_apart():
+    runs = [make_run(Path(name), methods=[*METHODS, "x", "y"]) for name in ("a", "b")]
+    styles = plot_style.styles(compare(runs))
+    assert len({(one.color, one.marker, one.line, one.is_hollow) for one in styles.values()}) == 12
+    assert styles["x (a)"].color == styles["x (b)"].color
+    assert {label for label, style in styles.items() if style.is_hollow} == {
+        f"{method} (b)" for method in (*METHODS, "x", "y")
+    }
+
+
+def test_hostile_names_are_shown_as_they_are():
+    run = make_run(methods=["$a_b$%", "_hidden", "<i>", "dds"], sigmas=[0.5])
+    for figure in make_figures(compare([run])).values():
+        figure.draw_without_rendering()
+    legend = envelope_figure(compare([run])).legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [r"\$a_b\$%", "_hidden", "<i>", "dds"]

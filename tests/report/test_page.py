@@ -1,0 +1,194 @@
+"""The page without a browser: its numbers, its pictures, and that nothing in it is taken for markup or fetched."""
+
+import base64
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bench.errors import DataError, UsageError
+from bench.records.file import write_run
+from bench.report.comparison import compare
+from bench.report.page import pictures as page_pictures
+from bench.report.page.pictures import data_uri, draw_pictures
+from bench.report.page.values import cost_points, leaderboard, paired_rows
+from bench.report.page.write import FILE_NAME, script_json, write_page
+from bench.report.tables.accuracy import accuracy_frame, acr_frame, write_tables
+from bench.report.tables.cost import cost_frame
+from bench.report.tables.paired import paired_frame, pairs_of
+from bench.smoothing.noise import noise_block
+from tests.support.fake_runs import make_run
+from tests.support.page_runs import CLASSES, HOSTILE, IMAGES, hostile_run, picture_split
+from tests.support.tiny import bench
+
+
+def frames_of(run):
+    comparison = compare([run])
+    return {
+        "accuracy": accuracy_frame(comparison),
+        "acr": acr_frame(comparison),
+        "cost": cost_frame(comparison),
+    }
+
+
+def pixels_of(uri):
+    return np.array(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+@pytest.fixture
+def split(monkeypatch):
+    """The data set of the pictures, instead of a real one."""
+    made = picture_split()
+    monkeypatch.setattr(page_pictures, "load", lambda *args, **options: made)
+    return made
+
+
+def test_numbers_of_the_leaderboard_are_those_of_the_csv_files(tmp_path):
+    run = make_run(images=15)
+    write_tables([run], tmp_path)
+    rows = {(row["label"], row["sigma"]): row for row in leaderboard(frames_of(run))}
+    found = {
+        (label, sigma, radius, "best" if sigma == "best" else "fixed"): cell["value"]
+        for (label, sigma), row in rows.items()
+        for radius, cell in zip(run.header.radii, row["radii"], strict=True)
+    }
+    accuracy = pd.read_csv(tmp_path / "certified_accuracy.csv")
+    for line in accuracy.itertuples():
+        sigma = "best" if line.selection == "best" else f"{line.sigma:g}"
+        assert found.pop((line.method, sigma, line.radius, line.selection)) == line.accuracy
+    assert found == {}
+    for name, column, key in (
+        ("acr", "acr", "acr"),
+        ("acr", "clean_accuracy", "clean"),
+        ("acr", "abstention", "abstention"),
+        ("cost", "seconds_per_certificate_median", "seconds"),
+        ("cost", "speedup_relative_to_dds_median", "speedup"),
+    ):
+        for _, line in pd.read_csv(tmp_path / f"{name}.csv").iterrows():
+            assert rows[line["method"], f"{line['sigma']:g}"][key]["value"] == line[column]
+
+
+def test_points_of_accuracy_against_cost_are_the_best_rows_at_their_sigmas_cost():
+    run = make_run(images=15)
+    run = replace(run, costs=tuple(one for one in run.costs if one.sigma != 0.25))
+    frames = frames_of(run)
+    costs = frames["cost"].set_index(["label", "sigma"])
+    for radius in (0.0, 1.25):  # at 1.25 only sigma 1 certifies anything
+        best = frames["accuracy"].query(f"selection == 'best' and radius == {radius}").set_index("label")
+        points = cost_points(frames, radius)
+        assert len(points) == 4
+        for point in points:
+            assert point["accuracy"] == 100 * best.loc[point["label"], "accuracy"]
+            measured = 0.5 if point["sigma"] == "0.25" else float(point["sigma"])  # the nearest measured one
+            assert point["seconds"] == costs.loc[(point["label"], measured), "seconds_per_certificate_median"]
+    assert cost_points(frames_of(make_run(images=5, with_costs=False)), 0.0) == []
+
+
+def test_paired_rows_hold_the_frame():
+    run = make_run(images=15, methods=["rrcm", "dds"])
+    comparison = compare([run])
+    frame = paired_frame([run], comparison, pairs_of(comparison))
+    rows = paired_rows(frame)
+    assert [row["difference"]["value"] for row in rows] == list(frame["difference"])
+    assert [row["p_holm"]["value"] for row in rows] == list(frame["p_holm"])
+
+
+def test_a_script_element_is_ended_by_no_text_in_its_json():
+    values = {"</script>": ["<!--", "&lt;", "\u2028", HOSTILE]}
+    text = script_json(values)
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == values
+
+
+def test_names_from_data_stand_in_the_page_as_json_text_alone(tmp_path, split):
+    text = write_page([hostile_run(tmp_path)], tmp_path).read_text()
+    assert HOSTILE not in text
+    assert CLASSES[0] not in text
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
+    assert data["labels"][0]["name"] == HOSTILE
+    assert tuple(data["classes"]) == CLASSES
+
+
+def test_the_page_names_nothing_to_fetch_and_forbids_fetching(tmp_path, split):
+    text = write_page([hostile_run(tmp_path)], tmp_path).read_text()
+    markup = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)
+    targets = re.findall(r'(?:src|href)="([^"]*)"', markup)
+    assert targets
+    assert all(target.startswith(("#", "data:")) for target in targets)
+    assert "default-src 'none'" in markup
+    assert not re.findall(r"url\((?!data:)", text.split("</style>")[0])
+
+
+def test_a_title_from_data_is_escaped(tmp_path, split):
+    run = hostile_run(tmp_path)
+    run = replace(run, header=replace(run.header, dataset=HOSTILE))
+    assert HOSTILE not in write_page([run], tmp_path).read_text()
+
+
+def test_without_the_plotting_library_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bokeh.resources", None)
+    with pytest.raises(UsageError, match=r"Bokeh, which is not installed: pip install 'rrcm-bench\[html\]'"):
+        write_page([make_run(images=2)], tmp_path)
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_pictures_are_the_images_and_their_first_noisy_copies(split):
+    header = make_run(images=IMAGES).header
+    pictures = draw_pictures(header, [0.25])
+    assert set(pictures.clean) == set(header.indices)
+    index = header.indices[3]
+    x = split.images[index]
+    assert np.array_equal(pixels_of(pictures.clean[index]), np.round(x[0].numpy() * 255))
+    noise = noise_block(0, index, "selection", 0, (1, 28, 28), x.device)[0]
+    expected = (x + 0.25 * noise).clamp(0, 1)[0].numpy() * 255
+    assert np.array_equal(pixels_of(pictures.noisy[index, 0.25]), np.round(expected))
+    assert "the first that the certifier drew" in pictures.note
+
+
+def test_pictures_end_with_the_budget_and_the_note_says_how_many_there_are(split):
+    header = make_run(images=IMAGES).header
+    one = len(data_uri(split.images[header.indices[0]]))
+    pictures = draw_pictures(replace(header, seed=-1), [0.25], budget=5 * one // 2)
+    assert list(pictures.clean) == list(header.indices[:2])
+    assert pictures.noisy == {}
+    assert pictures.note.startswith(
+        f"Pictures of the first 2 of {IMAGES} images. No noisy pictures: the seed"
+    )
+
+
+def test_noise_of_another_device_is_said_to_be_another(split, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    header = replace(make_run(images=2).header, device_type="cuda")
+    assert "drawn on this machine, not the certifier's own" in draw_pictures(header, [0.25]).note
+
+
+def test_large_pictures_are_jpeg():
+    assert data_uri(picture_split().images[0].expand(3, 28, 28).repeat(1, 4, 4)).startswith("data:image/jpeg")
+
+
+def test_missing_or_other_data_leave_the_page_without_pictures_and_say_why(split, monkeypatch):
+    header = make_run(images=IMAGES).header
+    other = draw_pictures(replace(header, image_shape=(3, 32, 32)), [0.25])
+    assert (other.clean, other.note) == ({}, "No pictures: the data found are not those that were certified.")
+
+    def missing(*args, **options):
+        raise DataError("no data here")
+
+    monkeypatch.setattr(page_pictures, "load", missing)
+    assert draw_pictures(header, [0.25]).note == "No pictures: no data here."
+
+
+def test_report_writes_the_page_where_it_is_asked_to(tmp_path, split, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "bench.commands.report.report_runs", lambda *args: None
+    )  # tables and figures: test_cli
+    write_run(tmp_path / "run", hostile_run(tmp_path))
+    assert bench(monkeypatch, "report", tmp_path / "run", "--html", "--out", tmp_path / "out") == 0
+    assert str(tmp_path / "out" / FILE_NAME) in capsys.readouterr().out.replace("\n", "")
+    assert (tmp_path / "out" / FILE_NAME).exists()

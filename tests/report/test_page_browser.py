@@ -1,0 +1,189 @@
+"""The page in a real browser: it loads cleanly, sorts, filters, and shows the numbers of the CSV files."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from bench.report.markup import format_radius
+from bench.report.metrics import certified_accuracy, group
+from bench.report.page import pictures
+from bench.report.page.write import write_page
+from bench.report.tables.accuracy import write_tables
+from bench.types import ABSTAIN
+from tests.support.page_runs import CLASSES, HOSTILE, IMAGES, hostile_run, picture_split
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+EXECUTABLE = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason=f"no Chromium here: none of {', '.join(BROWSERS)}")
+
+PATIENCE = 300_000
+"""Milliseconds until a step of the browser counts as failed."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The run, and the folder with its page and its CSV files."""
+    folder = tmp_path_factory.mktemp("page")
+    run = hostile_run(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(pictures, "load", lambda *args, **options: picture_split())
+        write_page([run], folder)
+    write_tables([run], folder)
+    return run, folder
+
+
+@pytest.fixture(scope="module")
+def loaded(made):
+    """The loaded page and everything that the browser complained of or asked for."""
+    seen = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=EXECUTABLE, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=PATIENCE
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        page.set_default_timeout(PATIENCE)
+        page.on("console", lambda message: seen.append(message.text) if message.type != "info" else None)
+        page.on("pageerror", lambda error: seen.append(str(error)))
+        page.on("request", lambda request: seen.append(request.url))
+        page.goto(f"file://{made[1]}/report.html")
+        page.wait_for_selector("html[data-ready=true]", state="attached")
+        yield page, seen
+        browser.close()
+
+
+@pytest.fixture
+def page(loaded):
+    """The page with all filters back at their start."""
+    page = loaded[0]
+    page.select_option("#sigma", "all")
+    page.select_option("#radius", "all")
+    for box in page.locator("#methods input").all():
+        box.check()
+    return page
+
+
+def values(page, key):
+    """Return the numbers of a column as they stand in the rows."""
+    return [
+        float(cell)
+        for cell in page.eval_on_selector_all(
+            f'#board td[data-key="{key}"][data-value]', "cells => cells.map((cell) => cell.dataset.value)"
+        )
+    ]
+
+
+def rows(page):
+    return page.eval_on_selector_all(
+        "#board tbody tr", "rows => rows.map((row) => [row.dataset.label, row.dataset.sigma])"
+    )
+
+
+def test_it_loads_without_errors_and_asks_for_nothing_but_itself(loaded):
+    page, seen = loaded
+    trouble = [text for text in seen if "[bokeh" not in text and not text.startswith("data:")]
+    assert trouble == [page.url]
+    assert page.locator("#plots canvas").count() > 0
+
+
+def test_hostile_names_are_shown_as_they_are_and_run_nothing(page):
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#board tbody th").first.inner_text().strip() == HOSTILE
+    page.select_option("#subset", "all")
+    assert CLASSES[0] in page.locator("#certificates tbody").inner_text()
+    assert page.evaluate("window.hacked") is None
+
+
+def test_numbers_of_the_table_are_those_of_the_csv_files(page, made):
+    accuracy = pd.read_csv(made[1] / "certified_accuracy.csv")
+    accuracy["sigma"] = accuracy["sigma"].map("{:g}".format).where(accuracy["selection"] == "fixed", "best")
+    expected = accuracy.set_index(["method", "sigma", "radius"])
+    shown = rows(page)
+    assert len(shown) == 6
+    for place, radius in enumerate(made[0].header.radii):
+        wanted = [expected.loc[(label, sigma, radius), "accuracy"] for label, sigma in shown]
+        assert values(page, f"r{place}") == wanted
+    acr = pd.read_csv(made[1] / "acr.csv")
+    assert sorted(values(page, "acr")) == sorted(acr["acr"])
+    cost = pd.read_csv(made[1] / "cost.csv")
+    assert sorted(values(page, "seconds")) == sorted(cost["seconds_per_certificate_median"])
+
+
+def test_a_column_sorts_both_ways_by_mouse_and_by_keyboard(page):
+    page.click('th[data-key="acr"] button')
+    assert values(page, "acr") == sorted(values(page, "acr"), reverse=True)
+    assert page.get_attribute('th[data-key="acr"]', "aria-sort") == "descending"
+    page.keyboard.press("Enter")  # the heading keeps the focus
+    assert values(page, "acr") == sorted(values(page, "acr"))
+    page.click('th[data-key="label"] button')
+    assert [label for label, _ in rows(page)] == [HOSTILE] * 3 + ["dds"] * 3
+
+
+def test_filters_leave_the_chosen_methods_noise_level_and_radius(page):
+    page.select_option("#sigma", "1")
+    assert {sigma for _, sigma in rows(page)} == {"1"}
+    assert page.locator("#plots .plot:visible").count() == 1
+    page.locator("#methods input").first.uncheck()
+    assert rows(page) == [["dds", "1"]]
+    page.select_option("#radius", "2")
+    assert [
+        key
+        for key in page.eval_on_selector_all(
+            "#board th[data-key]", "all => all.map((one) => one.dataset.key)"
+        )
+        if key.startswith("r")
+    ] == ["r2"]
+
+
+def test_a_figure_holds_the_certified_accuracies_and_hides_what_is_filtered_out(page, made):
+    records = group(made[0].records)[HOSTILE, 0.25]
+    source = """panels.find((one) => one.panel?.dataset.sigma === "0.25").figure.renderers
+        .find((one) => one.name === VALUES).data_source"""
+    radii, accuracies = (
+        page.evaluate(f"Array.from({source}.get_column('{name}'))") for name in ("radius", "accuracy0")
+    )
+    assert len(radii) > 3
+    for radius, accuracy in zip(radii, accuracies, strict=True):
+        assert accuracy == pytest.approx(100 * certified_accuracy(records, radius).value, abs=1e-9)
+    page.locator("#methods input").first.uncheck()
+    shown = "panels[0].figure.renderers.filter((one) => one.visible).map((one) => one.name)"
+    assert set(page.evaluate(shown)) == {"dds", " values"}
+
+
+def test_the_drill_down_shows_each_certificate_of_an_image(page, made):
+    page.select_option("#subset", "all")
+    page.select_option("#image-sigma", "0.25")
+    page.click("#next")
+    index = made[0].header.indices[1]
+    assert f"Image {index} of the test split, 2 of {IMAGES} here" in page.inner_text("#position")
+    lines = page.locator("#certificates tbody tr").all_inner_texts()
+    for method, line in zip((HOSTILE, "dds"), lines, strict=True):
+        record = next(r for r in group(made[0].records)[method, 0.25] if r.index == index)
+        assert format_radius(record.radius, 3) in line
+        name = "abstains" if record.predict == ABSTAIN else CLASSES[record.predict]
+        assert name in line
+        assert all(f"{CLASSES[label]}: {count}" in line for label, count in record.counts_estimation)
+    assert page.evaluate("['clean', 'noisy'].map((id) => byId(id).naturalWidth)") == [28, 28]
+    page.focus("#image")
+    page.keyboard.press("ArrowRight")
+    assert f"3 of {IMAGES} here" in page.inner_text("#position")
+
+
+def test_dark_and_light_change_the_colours_of_page_and_figures(page):
+    colours = """[getComputedStyle(document.body).backgroundColor,
+        JSON.stringify(panels[0].figure.below[0].major_label_text_color)]"""
+    light = page.evaluate(colours)
+    page.click("#theme")
+    dark = page.evaluate(colours)
+    page.click("#theme")
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
+    assert page.evaluate(colours) == light
+
+
+def test_a_phone_wide_window_scrolls_down_only(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")  # figures shrink after the event
+    page.set_viewport_size({"width": 1280, "height": 900})

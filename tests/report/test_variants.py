@@ -1,0 +1,131 @@
+"""Variants over several trainings: intervals that hold what another seed would change, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.errors import RecordsError, UsageError
+from bench.records.file import write_run
+from bench.report.compared import compare_runs
+from bench.report.comparison import compare
+from bench.report.tables.paired import gap_frame, gap_table
+from bench.report.tables.variants import variants_frame, variants_table
+from bench.report.variants import at_radius, certified_radius, estimate, scores, variant_of
+from tests.report.test_compared import trained
+from tests.support.fake_runs import make_record, make_run
+from tests.support.tiny import bench
+
+NAMES = ("plain-0", "plain-1", "changed-0", "changed-1")
+
+
+def made_runs(names=NAMES):
+    return [trained(name, seed, methods=["rrcm"], sigmas=[0.5]) for seed, name in enumerate(names)]
+
+
+def test_an_interval_by_hand():
+    # Images' means 1 and 1/2, trainings' means 1/2 and 1: both have variance 1/8, and 1/16 as a mean of two. With
+    # equal parts the degrees of freedom are 2, where t_0.975 = 4.302652...
+    one = estimate(np.array([[1.0, 0.0], [1.0, 1.0]]))
+    half = 4.302652729911275 * (1 / 8) ** 0.5
+    assert (one.value, one.low, one.high) == pytest.approx((0.75, 0.75 - half, 0.75 + half))
+
+
+def test_a_difference_is_covered_over_images_and_trainings_and_not_by_images_alone():
+    """Crossed random effects of images and trainings, true difference 0.
+
+    2000 draws of a 95% interval cover less than 90% with probability below 1e-15. The trainings vary more than
+    the images do, so that intervals of one training each cover far less: below 60% of them, as a check of the test.
+    """
+    generator = np.random.default_rng(0)
+    covered, covered_by_images = 0, 0
+    for _ in range(2000):
+        image = generator.normal(size=100)
+        first, second = (
+            image + 0.5 * generator.normal(size=(3, 1)) + generator.normal(size=(3, 100)) for _ in range(2)
+        )
+        both, alone = estimate(first, second), estimate(first[:1], second[:1])
+        assert (both.has_trainings, alone.has_trainings) == (True, False)
+        covered += both.low <= 0 <= both.high
+        covered_by_images += alone.low <= 0 <= alone.high
+    assert covered >= 1800
+    assert covered_by_images < 1200
+
+
+def test_scores_are_those_of_certified_accuracy_and_acr_in_the_images_order():
+    wrong = make_record(predict=1, radius=0.9, index=2)
+    records = [wrong, make_record(radius=0.5, index=1), make_record(radius=0.2, index=0)]
+    assert scores([records], at_radius(0.5)).tolist() == [[0, 1, 0]]
+    assert scores([records], certified_radius).tolist() == [[0.2, 0.5, 0]]
+    with pytest.raises(RecordsError, match="different images"):
+        scores([records, records[:2]], certified_radius)
+    with pytest.raises(RecordsError, match="needs two at least"):
+        scores([records[:1]], certified_radius)
+
+
+@pytest.mark.parametrize(
+    ("run", "variant"), [("scratch-12", "scratch"), ("no-views-0", "no-views"), ("mnist5k", "mnist5k")]
+)
+def test_a_variant_is_the_folders_name_without_the_number_of_the_training(run, variant):
+    assert variant_of(run) == variant
+
+
+def test_a_frame_holds_each_variants_mean_and_its_difference_to_the_reference():
+    runs = made_runs()
+    comparison = compare(runs)
+    frame = variants_frame(runs, comparison, "plain").set_index(["variant", "quantity", "radius"])
+    accuracy = [entry.curve.at(0.5).value for entry in comparison.entries]
+    changed = frame.loc[("changed", "certified accuracy", 0.5)]
+    assert changed["mean"] == pytest.approx((accuracy[2] + accuracy[3]) / 2)
+    assert changed["difference"] == pytest.approx((sum(accuracy[2:]) - sum(accuracy[:2])) / 2)
+    assert (changed["covers_trainings"], changed["trainings"]) == (True, 2)
+    assert np.isnan(frame.loc[("plain", "certified accuracy", 0.5)]["difference"])
+    reach = max(record.radius for run in runs for record in run.records)
+    assert frame.reset_index()["radius"].max() <= reach < runs[0].header.radii[-1] + 0.25
+
+
+def test_a_variant_trained_once_says_that_its_interval_is_over_images_alone():
+    runs = made_runs(NAMES[:3])
+    frame = variants_frame(runs, compare(runs), "plain").groupby("variant")["covers_trainings"].all()
+    assert dict(frame) == {"plain": True, "changed": False}
+
+
+def test_the_lower_bounds_that_sequential_estimation_leaves_of_the_acr_are_not_compared():
+    runs = [replace(run, header=replace(run.header, estimation="sequential")) for run in made_runs()]
+    for frame in (variants_frame(runs, compare(runs), "plain"), gap_frame(runs, compare(runs))):
+        assert set(frame["quantity"]) == {"certified accuracy"}
+    for table in (variants_table(variants_frame(runs, compare(runs), "plain"), "plain"), gap_table(frame)):
+        assert "ACR" not in (table.caption, *table.headers)
+        assert {len(row) for block in table.blocks for row in block.rows} == {len(table.headers)}
+
+
+def test_what_is_no_training_of_its_own_or_has_no_reference_is_refused():
+    runs = made_runs()
+    with pytest.raises(
+        UsageError, match=r"no run here is called 'plane' or plane-0, .*; did you mean 'plain'"
+    ):
+        compare_runs(runs, methods=None, sigmas=None, against="plane", out=None)
+    same = replace(runs[1], header=replace(runs[1].header, checkpoints=runs[0].header.checkpoints))
+    with pytest.raises(
+        RecordsError, match=r"plain-0 and plain-1 hold the same checkpoint of rrcm at sigma 0.5"
+    ):
+        variants_frame([runs[0], same], compare([runs[0], same]), "plain")
+    other = make_run(runs[2].folder, methods=["dds"], sigmas=[0.5])
+    with pytest.raises(RecordsError, match=r"no run of 'plain' holds dds at sigma 0.5: give --methods"):
+        variants_frame([runs[0], other], compare([runs[0], other]), "plain")
+
+
+def test_the_command_prints_and_writes_variants_and_takes_one_way_to_compare(tmp_path, monkeypatch, capsys):
+    folders = [tmp_path / name for name in NAMES]
+    for folder, run in zip(folders, made_runs(), strict=True):
+        write_run(folder, run)
+    out = tmp_path / "out"
+    assert bench(monkeypatch, "compare", *folders, "--against", "plain", "--out", out) == 0
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("Variants over their trainings", "- plain"))
+    assert not any(text in shown for text in ("Paired", "Between trainings"))
+    assert {path.name for path in out.glob("variants.*")} == {
+        f"variants.{kind}" for kind in ("csv", "md", "tex", "png", "pdf")
+    }
+    assert bench(monkeypatch, "compare", *folders, "--against", "plain", "--all-pairs") == 2
+    assert "two ways to compare: give one of them" in capsys.readouterr().err

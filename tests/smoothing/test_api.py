@@ -1,0 +1,72 @@
+"""The five-line use: certify a torch module of one's own."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import bench
+from bench.errors import DataError, ModelError
+from bench.smoothing import certifier
+from bench.smoothing.certifier import Protocol
+
+IMAGE = torch.full((1, 2, 2), 0.5)
+
+
+def linear():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.eye(3, 4))
+        model[1].bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    return model
+
+
+def test_importing_bench_imports_no_torch():
+    command = "import bench, sys; print('torch' in sys.modules)"
+    printed = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == "False\n"
+
+
+def test_certify_in_five_lines_equals_the_certifier():
+    from bench import certify, from_module
+
+    certificate = certify(from_module(linear()), IMAGE, sigma=0.25, n=500)
+    assert certificate == certifier.certify(
+        from_module(linear()),
+        IMAGE,
+        sigma=0.25,
+        index=0,
+        protocol=Protocol(n0=100, n=500, alpha=0.001, seed=0),
+        batch_size=256,
+        num_classes=3,
+    )
+    assert certificate.predict == 1
+    assert certificate.radius > 0
+
+
+def test_the_default_is_100_and_1000_samples():
+    assert bench.certify(bench.from_module(linear()), IMAGE, sigma=0.25).samples == 1100
+
+
+def test_predict_returns_the_class():
+    assert bench.predict(bench.from_module(linear()), IMAGE, sigma=0.25) == 1
+
+
+@pytest.mark.parametrize("name", ["certify", "predict"])
+def test_a_wrong_image_is_refused_before_the_model_sees_it(name):
+    with pytest.raises(DataError, match=r"must lie in \[0,1\], got values from 5 to 5"):
+        getattr(bench, name)(None, IMAGE * 10, sigma=0.5)
+
+
+def test_logits_without_classes_are_refused():
+    with pytest.raises(ModelError, match=r"must return logits of shape \(B, K\), got \(1, 1, 2, 2\)"):
+        bench.certify(bench.from_module(nn.Identity()), IMAGE, sigma=0.5)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(AttributeError, match="module 'bench' has no attribute 'certfy'"):
+        bench.certfy  # noqa: B018

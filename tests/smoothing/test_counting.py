@@ -1,0 +1,189 @@
+"""What a method sees of the certifier: its noise, its keys, its batches; and how the classes are counted."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from bench.errors import ModelError, NumericalError
+from bench.smoothing import counting
+from bench.smoothing.certifier import certify, certify_group
+from bench.smoothing.counting import count_classes
+from bench.smoothing.noise import NOISE_BLOCK, noise_block, sample_keys
+from tests.smoothing.test_certifier import ARGUMENTS, GROUP, PROTOCOL, Recorder, X, constant, draws
+
+
+def shown(batch_size=64, **changes):
+    recorder = Recorder()
+    counts = count_classes(
+        recorder, X, sigma=0.5, draws=draws(**changes), batch_size=batch_size, num_classes=3
+    )
+    return (
+        counts,
+        torch.cat(recorder.x_noisy),
+        torch.cat(recorder.keys),
+        [len(keys) for keys in recorder.keys],
+    )
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 128, 300, 1000])
+def test_batch_size_changes_neither_noise_nor_keys_nor_counts(batch_size):
+    counts, x_noisy, keys, sizes = shown(batch_size)
+    reference_counts, reference, reference_keys, _ = shown(1)
+    assert counts == reference_counts
+    assert torch.equal(x_noisy, reference)
+    assert torch.equal(keys, reference_keys)
+    assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+    assert sum(counts) == sum(sizes) == 300
+
+
+def test_the_noise_is_that_of_the_blocks_times_sigma():
+    _, x_noisy, keys, _ = shown()
+    device = torch.device("cpu")
+    blocks = torch.cat([noise_block(7, 3, "estimation", block, (1, 2, 2), device) for block in range(3)])
+    torch.testing.assert_close(x_noisy, X + 0.5 * blocks[:300])
+    assert torch.equal(keys[:NOISE_BLOCK], sample_keys(7, 3, "estimation", 0, device))
+
+
+def test_fewer_samples_use_the_first_of_the_noise():
+    _, few, few_keys, _ = shown(samples=100)
+    _, many, many_keys, _ = shown(samples=1000)
+    assert torch.equal(few, many[:100])
+    assert torch.equal(few_keys, many_keys[:100])
+
+
+@pytest.mark.parametrize("change", [{"stage": "selection"}, {"index": 4}, {"seed": 8}])
+def test_stage_index_and_seed_change_the_noise(change):
+    a, b = (batch[1] - X for batch in (shown(samples=1000), shown(samples=1000, **change)))
+    # 4,000 products of independent N(0, 1/4): 5.5 standard deviations are passed with probability 4e-8.
+    assert abs((a * b).mean().item()) < 5.5 * 0.25 / math.sqrt(a.numel())
+
+
+def test_every_method_sees_the_same_noise_within_certify():
+    first, second = Recorder(), Recorder()
+    certify(first, X, **ARGUMENTS)
+    torch.randn(5)
+    certify(second, X, **ARGUMENTS)
+    assert torch.equal(torch.cat(first.x_noisy), torch.cat(second.x_noisy))
+    assert set(first.sigmas) == {0.5}
+
+
+def test_each_block_is_drawn_once(monkeypatch):
+    drawn = []
+
+    def recording(seed, index, stage, block, shape, device):
+        drawn.append((stage, block))
+        return noise_block(seed, index, stage, block, shape, device)
+
+    monkeypatch.setattr(counting, "noise_block", recording)
+    certify(constant(0.0, 1.0, 0.0), X, **ARGUMENTS | {"batch_size": 7})
+    assert drawn == [("selection", 0), ("estimation", 0), ("estimation", 1), ("estimation", 2)]
+
+
+def test_the_classifier_runs_under_inference_mode():
+    def classify(x_noisy, sigma, keys=None):
+        assert torch.is_inference_mode_enabled()
+        return constant(0.0, 1.0, 0.0)(x_noisy, sigma)
+
+    assert certify(classify, X, **ARGUMENTS).predict == 1
+
+
+MEMORY = """
+import resource, torch
+from bench.smoothing.certifier import Protocol, certify
+
+def classify(x_noisy, sigma, keys=None):
+    margin = x_noisy.flatten(1).mean(1)
+    return torch.stack([-margin, margin], 1)
+
+def kibibytes_after(n, images):
+    protocol = Protocol(n0=10, n=n, alpha=0.001, seed=0)
+    for index in range(images):
+        x = torch.full((1, 8, 8), 0.5)
+        certify(classify, x, sigma=0.5, index=index, protocol=protocol, batch_size=1000, num_classes=2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+print(-kibibytes_after(2_000, 1) + kibibytes_after(100_000, 2))
+"""
+
+
+def test_memory_grows_neither_with_n_nor_with_the_number_of_images():
+    """All noise of the larger certificates would take 50 MiB, all classes 1.6 MiB."""
+    told = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True).stdout
+    assert int(told) < 10 * 1024
+
+
+def test_the_image_is_left_as_it_is():
+    x = torch.rand(1, 2, 2)
+    before = x.clone()
+    certify(Recorder(), x, **ARGUMENTS)
+    assert torch.equal(x, before)
+
+
+def test_logits_of_a_wrong_shape_are_refused():
+    with pytest.raises(ModelError, match=r"logits of shape \(50, 3\).*, got \(50, 2\)"):
+        certify(constant(0.0, 1.0), X, **ARGUMENTS)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_not_finite_are_refused(value):
+    def classify(x_noisy, sigma, keys=None):
+        logits = torch.zeros(len(x_noisy), 3)
+        logits[keys % NOISE_BLOCK == 5, 2] = value
+        return logits
+
+    message = "NaN or infinite in 1 of 50 selection samples of image 3 at sigma 0.5: check the checkpoint"
+    with pytest.raises(NumericalError, match=message):
+        certify(classify, X, **ARGUMENTS)
+
+
+def test_a_group_fills_its_batches_across_images():
+    recorder = Recorder()
+    arguments = ARGUMENTS | {"batch_size": 250}
+    del arguments["index"]
+    certify_group(recorder, GROUP, indices=range(4), labels=[None] * 4, **arguments)
+    assert [len(keys) for keys in recorder.keys] == [200, *[250] * 4, 200]
+
+
+def test_an_error_in_a_group_names_its_image():
+    def classify(x_noisy, sigma, keys=None):
+        values = constant(0.0, 1.0, 0.0)(x_noisy, sigma).clone()
+        values[x_noisy.mean((1, 2, 3)) > 2] = math.nan
+        return values
+
+    arguments = ARGUMENTS | {"protocol": dataclasses.replace(PROTOCOL, seed=9), "sigma": 1.5}
+    del arguments["index"]
+    bad = [
+        index
+        for index in range(20)
+        if any(
+            (X + 1.5 * noise_block(9, index, "selection", 0, (1, 2, 2), X.device)[:50]).mean((1, 2, 3)) > 2
+        )
+    ]
+    assert 0 < len(bad) < 20
+    with pytest.raises(NumericalError, match=f"selection samples of image {bad[0]} at sigma 1.5"):
+        certify_group(classify, [X] * 20, indices=range(20), labels=[None] * 20, **arguments)
+
+
+@pytest.mark.gpu
+def test_batches_on_cuda_do_not_wait_for_each_other():
+    def waits(batch_size):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            count_classes(
+                lambda x_noisy, sigma, keys=None: x_noisy.flatten(1),
+                X.cuda(),
+                sigma=0.5,
+                draws=draws(),
+                batch_size=batch_size,
+                num_classes=4,
+            )
+            torch.cuda.set_sync_debug_mode("default")
+        return len(caught)
+
+    assert waits(10) == waits(300)

@@ -1,0 +1,104 @@
+"""A run without torch that tests kill: at every system call that writes, or at a random moment."""
+
+import itertools
+import os
+import signal
+import time
+import traceback
+import warnings
+from dataclasses import replace
+
+from bench.config.run import RunConfig
+from bench.records import file as records
+from bench.records.file import RecordsFile
+from bench.runs.engines.base import LocalEngine
+from bench.runs.progress import Observer, pending_jobs, write_results
+from bench.types import Record
+
+CONFIG = RunConfig(methods=("a", "b"), sigmas=(0.25, 0.5))
+WRITING = ("write", "fsync", "replace", "ftruncate", "truncate")
+"""The functions of `os` through which records reach the disk."""
+
+
+def header(indices):
+    """Return the header of a run on these images."""
+    from tests.support.fake_runs import make_header  # and scipy, which workers can do without
+
+    made = make_header(methods=CONFIG.methods, sigmas=CONFIG.sigmas, indices=indices)
+    return replace(made, n0=10, n=100)
+
+
+def certify(method, sigma, index, seconds=0.0):
+    """Return the record that every run makes of a job."""
+    time.sleep(seconds)
+    k = 50 + (7 * index) % 50
+    return Record(
+        method=method,
+        sigma=sigma,
+        index=index,
+        label=index % 2,
+        predict=1,
+        radius=sigma / (1 + index),
+        counts_selection=((1, 10),),
+        counts_estimation=((0, 100 - k), (1, k)),
+        n0=10,
+        n=100,
+        samples=110,
+        seconds=1.0,
+    )
+
+
+def run(folder, *, images=2, seconds=0.0):
+    """Begin or continue the run; first on half of the images, so that its header is rewritten once."""
+    path = folder / records.FILE_NAME
+    begun = len(records.read_run(folder).header.indices) if path.exists() else 0
+    for count in range(max(begun, images // 2), images + 1, images // 2):
+        indices = tuple(range(count))
+        with RecordsFile.create_or_resume(folder, header(indices)) as file:
+            jobs = pending_jobs(file.run, CONFIG, indices, Observer())
+            load = lambda method, sigma: lambda group: [certify(method, sigma, i, seconds) for i in group]  # noqa: E731
+            write_results(LocalEngine().results(load, jobs), file, Observer())
+
+
+def die_at(step, is_cut, names=WRITING):
+    """Make this process kill itself before its call number `step` of these, where `is_cut` amid a write."""
+    calls = itertools.count()
+
+    def deadly(function, name):
+        def call(*args, **rest):
+            if next(calls) == step:
+                if is_cut and name == "write":
+                    function(args[0], args[1][: len(args[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **rest)
+
+        return call
+
+    for name in names:
+        setattr(records.os, name, deadly(getattr(os, name), name))
+
+
+def in_child(work, *, seconds=None):
+    """Run `work` in a child process, killed after `seconds` if given; return whether it ended by itself.
+
+    Raises:
+        AssertionError: it failed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child runs no thread's code
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL)
+    return code == 0

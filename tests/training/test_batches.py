@@ -1,0 +1,92 @@
+"""The batches of a training: each image once an epoch, the same with and without threads, and the time they take."""
+
+import dataclasses
+import threading
+from contextlib import closing
+
+import pytest
+import torch
+from rich.progress import Progress as Bars
+
+from bench.commands.printing import TrainingDisplay
+from bench.data.sets import load
+from bench.errors import DataError
+from bench.training.batches import AHEAD, Loader, Progress
+from tests.support.tiny import image_tree, job
+
+
+def test_an_epoch_shows_each_image_once_in_another_order(tmp_path):
+    work = job(tmp_path)
+    loader = Loader(work, 4)
+    epochs = [[loader.batch(4 * epoch + step).x for step in range(4)] for epoch in range(2)]
+    first, second = (torch.cat(batches).flatten(1) for batches in epochs)
+    assert not torch.equal(first, second)
+    for epoch in (first, second):
+        assert torch.equal(epoch.sum(1).sort().values, first.sum(1).sort().values)
+        assert len(torch.unique(epoch, dim=0)) == 16
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A job on image files in folders."""
+    data = load("folder", "train", data_dir=image_tree(tmp_path / "data"), image_size=8)
+    return job(tmp_path, split=data, train_indices=torch.arange(7))
+
+
+def test_threads_read_the_same_batches_from_any_step_on(tree):
+    alone = Loader(tree, 3)
+    with closing(Loader(dataclasses.replace(tree, workers=3), 3)) as threaded:
+        for step in (1, 2, 3, 4):
+            ours, theirs = threaded.batch(step), alone.batch(step)
+            assert torch.equal(ours.x, theirs.x)
+            assert torch.equal(ours.labels, theirs.labels)
+            assert torch.equal(
+                torch.rand(3, generator=ours.generator), torch.rand(3, generator=theirs.generator)
+            )
+
+
+def test_batches_are_read_ahead_by_as_many_threads_as_asked(tmp_path):
+    everyone, seen = threading.Barrier(3, timeout=60), []
+
+    class Images:
+        """Gives out no image before three are asked for at once."""
+
+        def __getitem__(self, index):
+            everyone.wait()
+            seen.append(index)
+            return torch.zeros(1, 8, 8)
+
+    work = job(tmp_path, workers=3)
+    work = dataclasses.replace(work, split=dataclasses.replace(work.split, images=Images()))
+    loader = Loader(work, 3)
+    loader.batch(0)
+    loader.pool.shutdown()
+    assert len(seen) == 3 * (1 + AHEAD)
+
+
+def test_an_unreadable_file_is_named_by_the_batch_that_needs_it(tree):
+    for path in tree.split.images.paths:
+        path.write_bytes(b"no image")
+    loader = Loader(dataclasses.replace(tree, workers=2), 3)
+    with closing(loader), pytest.raises(DataError, match="cannot be read as an image"):
+        loader.batch(0)
+
+
+def test_waiting_is_the_share_of_the_time_from_one_step_to_the_next(tmp_path):
+    times = iter([0.0, 1.0, 4.0, 7.0, 8.0, 9.0])  # waits of 1, 3 and 1 s in steps of 4 and 4 s
+    loader = Loader(job(tmp_path), 4, clock=lambda: next(times))
+    shares = []
+    for step in range(3):
+        loader.batch(step)
+        shares.append(loader.waiting())
+    assert shares == [0.0, 1 / 4, (1 + 3) / 8]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"), [(0.19, ""), (0.45, ", 45% of the time waiting for images: raise --workers")]
+)
+def test_display_says_when_the_loader_sets_the_pace(waiting, said):
+    bars = Bars(disable=True)
+    progress = Progress(stage="s", step=1, max_steps=9, loss=1.0, seconds=1.0, score=None, waiting=waiting)
+    TrainingDisplay(bars).training("rrcm", 0.5, progress)
+    assert bars.tasks[0].fields["detail"] == f"steps, loss 1.000{said}"

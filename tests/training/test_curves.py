@@ -1,0 +1,69 @@
+"""Curves of a training: what a line says, what resuming drops, which files are refused."""
+
+import dataclasses
+
+import pytest
+
+from bench.errors import RecordsError
+from bench.report.figures.curves import draw_curves
+from bench.training.curves import HEADER, Look, append, keep_until, read
+
+LOOK = Look(
+    stage="s", step=2, loss=0.1 + 0.2, score=None, learning_rate=1e-3, seconds=1.5, images=16, waiting=0.25
+)
+LATER = dataclasses.replace(LOOK, step=4, score=0.5)
+
+
+@pytest.fixture
+def path(tmp_path):
+    append(tmp_path / "state" / "s.csv", LOOK)
+    append(tmp_path / "state" / "s.csv", LATER)
+    return tmp_path / "state" / "s.csv"
+
+
+def test_looks_come_back_as_they_were_written(path):
+    assert path.read_text().splitlines()[0] == ",".join(HEADER)
+    assert read(path) == (LOOK, LATER)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(4, (LOOK, LATER)), (3, (LOOK,))])
+def test_looks_after_the_saved_step_and_a_cut_line_are_dropped(path, step, kept):
+    path.write_text(path.read_text() + "s,6,0.")
+    keep_until(path, step)
+    assert read(path) == kept
+
+
+def test_a_training_that_begins_anew_has_no_curves(path):
+    keep_until(path, 0)
+    assert not path.exists()
+
+
+def test_files_that_are_no_curves_are_refused(path):
+    with pytest.raises(RecordsError, match="No curves at"):
+        read(path.with_name("other.csv"))
+    path.write_text(path.read_text() + "s,x,,,0,0,0,0\n")
+    with pytest.raises(RecordsError, match="has a line that is no look"):
+        read(path)
+    path.write_text("a,b\n")
+    with pytest.raises(RecordsError, match="begins with 'a,b', expected 'stage,step"):
+        read(path)
+
+
+def test_figure_has_a_line_per_file_and_a_panel_of_scores_only_where_there_are_any(path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, out: drawn.append(figure.axes))
+    other = path.parent / "t.csv"
+    append(other, LOOK)
+    draw_curves([path, other], path.with_suffix(".png"))
+    draw_curves([other], path.with_suffix(".png"))
+    seeds = [path.parent / seed / "training" / "s.csv" for seed in ("0", "1")]
+    for seed in seeds:
+        append(seed, LOOK)
+    draw_curves(seeds, path.with_suffix(".png"))
+    both, loss_alone, same_stage = drawn
+    assert [len(axes.lines) for axes in both] == [2, 1]
+    assert [text.get_text() for text in both[0].get_legend().get_texts()] == ["s", "t"]
+    assert [len(axes.lines) for axes in loss_alone] == [1]
+    assert [text.get_text() for text in same_stage[0].get_legend().get_texts()] == ["0", "1"]
