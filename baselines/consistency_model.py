@@ -23,7 +23,7 @@ from baselines.purifiers.denoised import (
     train_classifier,
 )
 from bench.errors import UsageError
-from bench.smoothing.noise import karras_grid, sigma_to_model, to_model_units
+from bench.smoothing.sigma import karras_grid, sigma_to_model, to_model_units
 from bench.training.augmentation import augment
 from bench.training.checkpoints import save_checkpoint
 from bench.training.loop import Batch, Recipe, Supervised, TrainingJob, fit, provenance, seeded_initialisation

@@ -12,7 +12,7 @@ from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import Normalize
 from baselines.parts.external import ResizedClassifier
-from bench.smoothing.noise import cosine_alphas_cumprod, linear_alphas_cumprod
+from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 
 PREDICTIONS = {"epsilon": "the noise", "sample": "the clean image", "v_prediction": "v"}
 """diffusers' name of what a network predicts -> ours in a sentence."""

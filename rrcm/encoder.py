@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bench.errors import UsageError
-from bench.smoothing.noise import c_in
+from bench.smoothing.sigma import c_in
 
 NORM_EPS = 1e-5
 

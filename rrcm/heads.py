@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bench.smoothing.noise import nearest_time, to_model_units
+from bench.smoothing.sigma import nearest_time, to_model_units
 from rrcm.encoder import Encoder
 from rrcm.schedule import FINE_TUNING_SCALES
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import CheckpointError, UnfinishedError, UsageError
-from bench.smoothing.noise import karras_grid, to_model_units
+from bench.smoothing.sigma import karras_grid, to_model_units
 from bench.training import loop
 from bench.training.checkpoints import (
     check_configuration,

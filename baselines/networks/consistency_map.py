@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.smoothing.noise import SIGMA_DATA, SIGMA_MIN, sigma_to_model, to_model_units, to_pixel_units
+from bench.smoothing.sigma import SIGMA_DATA, SIGMA_MIN, sigma_to_model, to_model_units, to_pixel_units
 
 HUBER = 0.00054
 """c / sqrt(d) of the pseudo-Huber distance in d dimensions (arXiv 2310.14189, Section 3.3)."""

@@ -10,13 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
-from bench.smoothing.noise import (
-    keyed_noise,
-    sigma_to_model,
-    timestep_of_sigma,
-    to_model_units,
-    to_pixel_units,
-)
+from bench.smoothing.noise import keyed_noise
+from bench.smoothing.sigma import sigma_to_model, timestep_of_sigma, to_model_units, to_pixel_units
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """diffusers' names of what a network predicts: eps, v = sqrt(abar) eps - sqrt(1 - abar) x (arXiv 2202.00512), or x."""

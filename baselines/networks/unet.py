@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.networks.diffusion import DiffusionDenoiser
 from bench.errors import UsageError
-from bench.smoothing.noise import cosine_alphas_cumprod
+from bench.smoothing.sigma import cosine_alphas_cumprod
 from bench.types import Task
 
 

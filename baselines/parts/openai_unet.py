@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.parts.openai_flags import Flags
 from bench.errors import UsageError
-from bench.smoothing.noise import cosine_alphas_cumprod, linear_alphas_cumprod
+from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 from bench.training.checkpoints import check_weights
 
 CLASSES = 1000

@@ -25,7 +25,7 @@ from baselines.purifiers.denoised import (
     stage_name,
     train_classifier,
 )
-from bench.smoothing.noise import to_model_units
+from bench.smoothing.sigma import to_model_units
 from bench.training.augmentation import augment
 from bench.training.checkpoints import save_checkpoint
 from bench.training.loop import Batch, Recipe, Supervised, TrainingJob, fit, provenance, seeded_initialisation

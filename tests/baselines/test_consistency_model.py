@@ -14,7 +14,7 @@ from baselines.networks.consistency_map import ConsistencyModel, training_loss
 from baselines.parts.external import load_consistency_model, load_denoiser
 from bench.errors import CheckpointError, UsageError
 from bench.methods import registry
-from bench.smoothing.noise import SIGMA_MIN, karras_grid
+from bench.smoothing.sigma import SIGMA_MIN, karras_grid
 from tests.support.tiny import OPTIONS, TASK, job
 
 MEAN, DEVIATION = 0.2, 0.3

@@ -7,7 +7,7 @@ from torch import nn
 from baselines.networks.unet import Denoiser
 from baselines.purifiers.denoised import DenoisedClassifier
 from bench.errors import UsageError
-from bench.smoothing.noise import timestep_of_sigma
+from bench.smoothing.sigma import timestep_of_sigma
 from tests.support.tiny import TASK
 
 MEAN, DEVIATION = 0.2, 0.3

@@ -6,7 +6,8 @@ from torch import nn
 
 from baselines.networks.diffusion import Chain, DiffusionDenoiser
 from bench.errors import UsageError
-from bench.smoothing.noise import cosine_alphas_cumprod, keyed_noise, linear_alphas_cumprod, timestep_of_sigma
+from bench.smoothing.noise import keyed_noise
+from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod, timestep_of_sigma
 
 MEAN, DEVIATION = 0.1, 0.2
 SCHEDULES = {

@@ -14,7 +14,7 @@ from baselines.consistency import regularisation
 from baselines.networks.resnet import resnet
 from baselines.parts.openai_flags import check_flags, complete_flags
 from baselines.parts.openai_unet import denoiser
-from bench.smoothing.noise import timestep_of_sigma
+from bench.smoothing.sigma import timestep_of_sigma
 from bench.training.checkpoints import load_state
 from bench.types import Task
 

@@ -24,7 +24,7 @@ from bench.data.subsets import held_out, training_parts
 from bench.errors import CheckpointError, DataError, NumericalError
 from bench.methods import registry
 from bench.smoothing.certifier import from_module
-from bench.smoothing.noise import cosine_alphas_cumprod, linear_alphas_cumprod
+from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 from bench.types import Split, Task
 
 TASK = Task(dataset="shades", channels=1, image_size=8, num_classes=4)

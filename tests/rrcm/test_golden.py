@@ -10,8 +10,8 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from bench.smoothing import noise
-from bench.smoothing.noise import karras_grid, nearest_time
+from bench.smoothing import sigma
+from bench.smoothing.sigma import karras_grid, nearest_time
 from bench.training.loop import rate_scale
 from rrcm import heads, schedule
 from rrcm.encoder import Encoder, EncoderConfig
@@ -80,14 +80,14 @@ def use(monkeypatch):
 
     def set_constants(metadata):
         for name in ("sigma_data", "sigma_min", "rho"):
-            monkeypatch.setattr(noise, name.upper(), metadata[name])
+            monkeypatch.setattr(sigma, name.upper(), metadata[name])
         monkeypatch.setattr(info_nce, "__defaults__", (metadata["tau"],))
 
     return set_constants
 
 
 def test_our_constants_are_the_papers():
-    ours = (TEMPERATURE, noise.SIGMA_DATA, noise.SIGMA_MIN, noise.SIGMA_MAX, noise.RHO)
+    ours = (TEMPERATURE, sigma.SIGMA_DATA, sigma.SIGMA_MIN, sigma.SIGMA_MAX, sigma.RHO)
     assert (ours, info_nce.__defaults__) == ((0.2, 0.5, 0.002, 80, 7), (0.2,))
     assert (schedule.START_SCALES, schedule.END_SCALES, schedule.FINE_TUNING_SCALES) == (20, 80, 81)
 

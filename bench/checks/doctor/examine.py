@@ -28,7 +28,7 @@ from bench.checks.doctor.trials import (
     not_collapsed,
 )
 from bench.errors import CheckpointError, NumericalError
-from bench.smoothing.noise import nearest_time
+from bench.smoothing.sigma import nearest_time
 from bench.types import Classifier
 
 LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
