@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +32,7 @@ Compilation = Literal["none", "default", "cuda-graphs"]
 """How networks are compiled; see `bench.device.precision`."""
 
 
-class Classifier(Protocol):
+class Classifier(typing.Protocol):
     """A classifier of noisy images: the only thing the certifier knows of a method."""
 
     def __call__(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
@@ -45,7 +46,7 @@ class Classifier(Protocol):
         ...
 
 
-class Denoiser(Protocol):
+class Denoiser(typing.Protocol):
     """A denoiser in model units ([-1,1], noise of standard deviation sigma_model = 2 sigma)."""
 
     def __call__(self, x_noisy: Tensor, sigma_model: float, keys: Tensor | None = None) -> Tensor:
@@ -129,7 +130,7 @@ class Architecture:
     source: str = ""
 
 
-class MethodModule(Protocol):
+class MethodModule(typing.Protocol):
     """What a method's file offers.
 
     `checkpoint_name` may be absent if the method has no checkpoint (`build` then gets None), and so may
@@ -236,44 +237,100 @@ class CostRecord:
     peak_memory_bytes: int | None = None
 
 
+Role = Literal["identity", "protocol", "machine", "contents", "provenance"]
+"""What a header's field is for, which says where two headers must agree:
+
+identity (which images) and protocol (how they are certified) wherever records stand side by side; machine, besides,
+within one run; contents grow as a run is extended, and agree between its shards; provenance may always differ.
+"""
+
+
+def _role(role: Role) -> dict[str, Role]:
+    return {"role": role}
+
+
 @dataclass(frozen=True, kw_only=True)
-class RunHeader:
+class Protocol:
+    """How an image is certified; a run's configuration and its header hold these fields as their own.
+
+    Attributes:
+        n0: noisy samples that select the class, >= 1.
+        n: noisy samples that estimate its probability, >= 1.
+        alpha: probability that a certificate is wrong, at most; in (0, 1).
+        estimation: how the n samples are spent; see `bench.smoothing.estimation`.
+        bound: the binomial bound at n samples; the randomised one takes its uniform from (seed, image).
+        seed: of all noise, and of training; 0 <= seed < 2**63.
+        radii: radii in pixel units at which tables state certified accuracy, ascending, each >= 0; sequential
+            estimation settles their verdicts.
+    """
+
+    n0: int = field(default=100, metadata=_role("protocol"))
+    n: int = field(default=1000, metadata=_role("protocol"))
+    alpha: float = field(default=0.001, metadata=_role("protocol"))
+    estimation: Estimation = field(default="fixed", metadata=_role("protocol"))
+    bound: Bound = field(default="clopper-pearson", metadata=_role("protocol"))
+    seed: int = field(default=0, metadata=_role("protocol"))
+    radii: tuple[float, ...] = field(
+        default=tuple(0.25 * step for step in range(10)), metadata=_role("contents")
+    )
+
+    @property
+    def protocol(self) -> Protocol:
+        """These fields alone, without those of a class that holds more."""
+        return Protocol(**{one.name: getattr(self, one.name) for one in fields(Protocol)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunHeader(Protocol):
     """First line of a records file: under which protocol, by which command, on what, the records were made.
 
     Attributes:
-        config: the resolved configuration, as JSON values.
-        checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified.
+        noise_block: samples drawn from one generator.
+        precision: arithmetic of the networks, with ", compiled" behind it where they were.
+        config: the resolved configuration, as JSON values; empty for records of a published log.
+        checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified, and with "/<part>" behind it
+            of what else a classifier was built from.
         batch_sizes: method -> batch size chosen, used again on resume.
-        estimation: how the n samples were spent; see `bench.smoothing.estimation`.
         hardware: device name, cores, memory; libraries: name -> version.
+        drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
+        logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
     """
 
-    schema_version: int
-    command: str
-    created: str
-    git_revision: str
-    dataset: str
-    subset: str
-    indices: tuple[int, ...]
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    methods: tuple[str, ...]
-    sigmas: tuple[float, ...]
-    n0: int
-    n: int
-    alpha: float
-    seed: int
-    bound: str
-    noise_block: int
-    precision: str
-    device_type: str
-    radii: tuple[float, ...]
-    config: dict[str, Any]
-    checkpoints: dict[str, str]
-    batch_sizes: dict[str, int]
-    hardware: dict[str, Any]
-    libraries: dict[str, str]
-    estimation: str = "fixed"
+    schema_version: int = field(metadata=_role("contents"))
+    command: str = field(metadata=_role("provenance"))
+    created: str = field(metadata=_role("provenance"))
+    git_revision: str = field(metadata=_role("provenance"))
+    dataset: str = field(metadata=_role("identity"))
+    subset: str = field(metadata=_role("identity"))
+    indices: tuple[int, ...] = field(metadata=_role("identity"))
+    class_names: tuple[str, ...] = field(metadata=_role("contents"))
+    image_shape: tuple[int, int, int] = field(metadata=_role("identity"))
+    methods: tuple[str, ...] = field(metadata=_role("contents"))
+    sigmas: tuple[float, ...] = field(metadata=_role("contents"))
+    noise_block: int = field(metadata=_role("protocol"))
+    precision: str = field(metadata=_role("protocol"))
+    device_type: str = field(metadata=_role("machine"))
+    config: dict[str, Any] = field(metadata=_role("provenance"))
+    checkpoints: dict[str, str] = field(metadata=_role("contents"))
+    batch_sizes: dict[str, int] = field(metadata=_role("provenance"))
+    hardware: dict[str, Any] = field(metadata=_role("provenance"))
+    libraries: dict[str, str] = field(metadata=_role("provenance"))
+    drawn_n: int | None = field(default=None, metadata=_role("contents"))
+    logs: dict[str, Any] = field(default_factory=dict, metadata=_role("contents"))
+
+    @property
+    def options(self) -> dict[str, dict[str, Any]]:
+        """Each method's own options, as they were given."""
+        return self.config.get("options", {})
+
+    def values(self, *roles: Role) -> dict[str, Any]:
+        """Return the fields that have one of these roles, name -> value, in the order of the roles."""
+        return {
+            one.name: getattr(self, one.name)
+            for role in roles
+            for one in fields(self)
+            if one.metadata["role"] == role
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +354,7 @@ class Certificate:
     samples: int
 
 
-class Indexed(Protocol):
+class Indexed(typing.Protocol):
     """Images by position, each (C, H, W) float32 in [0,1]."""
 
     def __len__(self) -> int: ...

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from bench.checks.attack import Attack, Target, attack
 from bench.runs.rebuild import Rebuilt
-from bench.runs.workbench import protocol_of
-from bench.smoothing import certifier
-from bench.smoothing.certifier import certificate_of
+from bench.smoothing.certifier import Smoothed, certificate_of
 from bench.smoothing.counting import Draws, predicted_classes
-from bench.smoothing.noise import Stage, stable_seed
+from bench.smoothing.noise import Stage, bound_uniform, stable_seed
 from bench.smoothing.stats import binomial_upper_tail
-from bench.types import ABSTAIN, Certificate, Classifier, Record
+from bench.types import ABSTAIN, Certificate, Classifier, Precision, Record
 
 FALSE_ALARM = 1e-6
 """Probability, at most, that an audit flags a sound run."""
@@ -60,14 +58,14 @@ def attack_records(
     """
     if not records:
         return
-    classifier = rebuilt.classifier(records[0].method, records[0].sigma)
+    smoothed = rebuilt.smoothed(records[0].method, records[0].sigma)
     setup = rebuilt.setup
-    protocol = replace(protocol_of(setup.config), seed=stable_seed(setup.config.seed, seed, "audit"))
+    protocol = replace(setup.config.protocol, seed=stable_seed(setup.config.seed, seed, "audit"))
     for record in records:
         x = setup.split.images[record.index].to(setup.device)
         target = Target(x=x, label=record.predict, sigma=record.sigma, radius=record.radius)
         generator = torch.Generator(setup.device).manual_seed(stable_seed(seed, record.index, "attack"))
-        point, has_gradients = attack(classifier, target, settings, generator)
+        point, has_gradients = attack(smoothed.classifier, target, settings, generator)
         yield Attacked(
             method=record.method,
             sigma=record.sigma,
@@ -75,15 +73,7 @@ def attack_records(
             certified=record.predict,
             radius=record.radius,
             distance=float((point - x).double().norm()),
-            predict=certifier.predict(
-                classifier,
-                point,
-                sigma=record.sigma,
-                index=record.index,
-                protocol=protocol,
-                batch_size=rebuilt.run.header.batch_sizes[record.method],
-                num_classes=setup.split.task.num_classes,
-            ),
+            predict=smoothed.predict(point, record.index, protocol),
             has_gradients=has_gradients,
         )
 
@@ -99,11 +89,10 @@ def chance_of_violations(attacked: Sequence[Attacked], alpha: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to run a classifier: its name, and the classifier with its batch size, or why there is none."""
+    """One way to run a classifier: its name, and the smoothed classifier, or why there is none."""
 
     name: str
-    classifier: Classifier | None
-    batch_size: int
+    smoothed: Smoothed | None
     reason: str = ""
 
 
@@ -145,9 +134,9 @@ def changes(rebuilt: Rebuilt, records: Sequence[Record], variants: Sequence[Vari
         variants: the first one is the reference.
     """
     outcomes = {
-        variant.name: [_outcome(rebuilt, record, variant) for record in records]
+        variant.name: [_outcome(rebuilt, record, variant.smoothed) for record in records]
         for variant in variants
-        if variant.classifier is not None
+        if variant.smoothed is not None
     }
     reference = outcomes[variants[0].name]
     return {name: _change(rebuilt, records, name, reference, others) for name, others in outcomes.items()}
@@ -190,32 +179,31 @@ def _verdicts(certificate: Certificate, label: int, rebuilt: Rebuilt) -> list[bo
 
 
 @torch.inference_mode()
-def _outcome(rebuilt: Rebuilt, record: Record, variant: Variant) -> _Outcome:
+def _outcome(rebuilt: Rebuilt, record: Record, smoothed: Smoothed) -> _Outcome:
     """Return every prediction of one image under the run's noise, and what all n samples certify."""
-    assert variant.classifier is not None
     setup = rebuilt.setup
-    protocol = protocol_of(setup.config)
-    num_classes = setup.split.task.num_classes
+    protocol = replace(setup.config.protocol, estimation="fixed")
     x = setup.split.images[record.index].to(setup.device)
 
     def labels_of(stage: Stage, samples: int) -> Tensor:
         draws = Draws(seed=protocol.seed, index=record.index, stage=stage, samples=samples)
         batches = predicted_classes(
-            variant.classifier,  # type: ignore[arg-type]
+            smoothed.classifier,
             x[None],
-            sigma=record.sigma,
+            sigma=smoothed.sigma,
             draws=[draws],
-            batch_size=variant.batch_size,
-            num_classes=num_classes,
+            batch_size=smoothed.batch_size,
+            num_classes=smoothed.num_classes,
         )
         return torch.cat(list(batches)).cpu()
 
     selection, estimation = labels_of("selection", protocol.n0), labels_of("estimation", protocol.n)
-    counts = [tuple(torch.bincount(part, minlength=num_classes).tolist()) for part in (selection, estimation)]
-    rule = replace(protocol.rule(record.index), estimation="fixed")
+    classes = smoothed.num_classes
+    counts = [tuple(torch.bincount(part, minlength=classes).tolist()) for part in (selection, estimation)]
+    uniform = bound_uniform(protocol, record.index)
     return _Outcome(
         labels=torch.cat([selection, estimation]),
-        certificate=certificate_of(counts[0], counts[1], record.sigma, rule),
+        certificate=certificate_of(*counts, sigma=smoothed.sigma, protocol=protocol, uniform=uniform),
     )
 
 
@@ -223,8 +211,8 @@ def batch_size_variants(
     rebuilt: Rebuilt, method: str, sigma: float, batch_sizes: Sequence[int]
 ) -> list[Variant]:
     """Return the run's classifier at each batch size; the first one is the reference."""
-    classifier = rebuilt.classifier(method, sigma)
-    return [Variant(name=str(size), classifier=classifier, batch_size=size) for size in batch_sizes]
+    smoothed = rebuilt.smoothed(method, sigma)
+    return [Variant(name=str(size), smoothed=replace(smoothed, batch_size=size)) for size in batch_sizes]
 
 
 def precision_variants(
@@ -235,39 +223,31 @@ def precision_variants(
     Args:
         compile_classifier: such as `torch.compile`; its failures make the variant unavailable.
     """
-    size = rebuilt.run.header.batch_sizes[method]
-    exact = rebuilt.at_precision("float32").classifier(method, sigma)
-    variants = [
-        Variant(name="float32", classifier=exact, batch_size=size),
-        Variant(
-            name="bfloat16",
-            classifier=rebuilt.at_precision("bfloat16").classifier(method, sigma),
-            batch_size=size,
-        ),
+
+    def at(precision: Precision) -> Smoothed:
+        return rebuilt.at_precision(precision).smoothed(method, sigma)
+
+    exact, device = at("float32"), rebuilt.setup.device.type
+    return [
+        Variant(name="float32", smoothed=exact),
+        Variant(name="bfloat16", smoothed=at("bfloat16")),
+        Variant(name="tf32", smoothed=at("tf32"))
+        if device == "cuda"
+        else Variant(name="tf32", smoothed=None, reason=f"TF32 exists on CUDA only, this device is {device}"),
+        _compiled(rebuilt, exact, compile_classifier),
     ]
-    if rebuilt.setup.device.type == "cuda":
-        tf32 = rebuilt.at_precision("tf32").classifier(method, sigma)
-        variants.append(Variant(name="tf32", classifier=tf32, batch_size=size))
-    else:
-        reason = f"TF32 exists on CUDA only, this device is {rebuilt.setup.device.type}"
-        variants.append(Variant(name="tf32", classifier=None, batch_size=size, reason=reason))
-    return [*variants, _compiled(rebuilt, exact, sigma, size, compile_classifier)]
 
 
 def _compiled(
-    rebuilt: Rebuilt,
-    classifier: Classifier,
-    sigma: float,
-    size: int,
-    compile_classifier: Callable[[Classifier], Classifier],
+    rebuilt: Rebuilt, smoothed: Smoothed, compile_classifier: Callable[[Classifier], Classifier]
 ) -> Variant:
-    setup = rebuilt.setup
+    setup, size = rebuilt.setup, smoothed.batch_size
     x = setup.split.images[setup.indices[0]].to(setup.device).expand(size, -1, -1, -1)
     try:
-        compiled = compile_classifier(classifier)
+        compiled = compile_classifier(smoothed.classifier)
         with torch.inference_mode():
-            compiled(x, sigma, torch.zeros(size, dtype=torch.int64, device=setup.device))
+            compiled(x, smoothed.sigma, torch.zeros(size, dtype=torch.int64, device=setup.device))
     except Exception as error:  # whatever the compiler of this machine raises
         reason = f"torch.compile failed here ({type(error).__name__})"
-        return Variant(name="compiled", classifier=None, batch_size=size, reason=reason)
-    return Variant(name="compiled", classifier=compiled, batch_size=size)
+        return Variant(name="compiled", smoothed=None, reason=reason)
+    return Variant(name="compiled", smoothed=replace(smoothed, classifier=compiled))

@@ -160,7 +160,7 @@ def _audit_changes(
         notes |= {
             f"Unavailable: {one.name} of {method}, {one.reason}.": None
             for one in made
-            if one.classifier is None
+            if one.smoothed is None
         }
         audited(method, sigma, len(records), len(records))
     table = changes_table(found, what, tuple(notes))

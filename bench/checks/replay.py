@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
-from bench.records.recertify import DRAWN
 from bench.runs.rebuild import Rebuilt
 from bench.runs.workbench import certify_images
 from bench.types import Record
@@ -39,7 +38,7 @@ def replay(
         UsageError: the run holds no such record, or a random part of the samples that were drawn.
         CheckpointError: a checkpoint is missing, or another one than the run's.
     """
-    if (drawn := rebuilt.run.header.config.get(DRAWN)) is not None:
+    if (drawn := rebuilt.run.header.drawn_n) is not None:
         raise UsageError(
             f"{rebuilt.run.folder} holds a random part of the {drawn} samples that were drawn: replay the run that it "
             "was recertified from"
@@ -66,13 +65,7 @@ def replay(
 
 
 def _replayed(rebuilt: Rebuilt, old: Record) -> Replay:
-    [new] = certify_images(
-        rebuilt.setup,
-        rebuilt.classifier(old.method, old.sigma),
-        old.method,
-        old.sigma,
-        [old.index],
-        rebuilt.run.header.batch_sizes[old.method],
-    )
+    smoothed = rebuilt.smoothed(old.method, old.sigma)
+    [new] = certify_images(rebuilt.setup, old.method, smoothed, [old.index])
     differences = tuple(name for name in COMPARED if getattr(old, name) != getattr(new, name))
     return Replay(old=old, new=new, differences=differences)

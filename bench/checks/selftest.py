@@ -11,20 +11,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from bench.checks.synthetic import Synthetic, ball, half_space, labeller, slab
-from bench.smoothing import certifier
-from bench.smoothing.certifier import Protocol
+from bench.smoothing.certifier import Smoothed
 from bench.smoothing.stats import binomial_upper_tail
-from bench.types import ABSTAIN, Bound, Certificate, Estimation
+from bench.types import ABSTAIN, Bound, Certificate, Estimation, Protocol
 
 FALSE_ALARM = 1e-6
 """Probability, at most, that a sound certifier fails the self-test as a whole."""
 
 SIGMA = 0.5
-RADII = (0.0, 0.1, 0.25, 0.5, 0.75)
-NUM_CLASSES = 2
 
 MODES: tuple[tuple[Estimation, Bound], ...] = (
     ("fixed", "clopper-pearson"),
@@ -35,22 +34,21 @@ MODES: tuple[tuple[Estimation, Bound], ...] = (
 )
 """(estimation, bound) that are tested."""
 
-Certify = Callable[..., Certificate]
-"""A function with the arguments of `smoothing.certify`."""
+PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.1, 0.25, 0.5, 0.75))
 
-Predict = Callable[..., int]
-"""A function with the arguments of `smoothing.predict`."""
+Certify = Callable[[Smoothed, Tensor, int, Protocol, int | None], Certificate]
+"""`Smoothed.certify`, or a certifier that is to be tested in its place."""
+
+Predict = Callable[[Smoothed, Tensor, int, Protocol], int]
+"""`Smoothed.predict`, or what is to be tested in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a self-test is: level, samples, trials of each check, and the first image index."""
+    """How large a self-test is: the protocol of its certificates, but for their mode, and the trials of each check."""
 
-    alpha: float = 0.05
-    n0: int = 20
-    n: int = 300
+    protocol: Protocol = PROTOCOL
     trials: int = 1000
-    seed: int = 0
 
 
 DEFAULT = Size()
@@ -83,30 +81,21 @@ class Check:
 
 
 def run_selftest(
-    size: Size = DEFAULT, certify: Certify = certifier.certify, predict: Predict = certifier.predict
+    size: Size = DEFAULT, certify: Certify = Smoothed.certify, predict: Predict = Smoothed.predict
 ) -> Iterator[Check]:
     """Yield the checks of a certifier and of a PREDICT, one after the other.
 
     Args:
         size: level, samples and trials.
-        certify, predict: called as those of `bench.smoothing.certifier` are; give your own to test them.
+        certify, predict: give your own to test them.
     """
     cases = list(itertools.product(_families(), MODES))
     checks = check_count()
     for (family, least_reach), (estimation, bound) in cases:
-        protocol = Protocol(
-            n0=size.n0,
-            n=size.n,
-            alpha=size.alpha,
-            seed=size.seed,
-            estimation=estimation,
-            bound=bound,
-            radii=RADII,
-        )
+        protocol = replace(size.protocol, estimation=estimation, bound=bound)
         yield check_family(family, protocol, certify, size.trials, least_reach, checks)
-    protocol = Protocol(n0=size.n0, n=size.n, alpha=size.alpha, seed=size.seed)
     for family, least_reach in ((labeller(0.5, SIGMA), 0.0), (half_space(0.6, SIGMA), 0.9)):
-        yield _check_predict(family, protocol, predict, size.trials, least_reach, checks)
+        yield _check_predict(family, size.protocol, predict, size.trials, least_reach, checks)
 
 
 def check_count() -> int:
@@ -131,19 +120,9 @@ def check_family(
 ) -> Check:
     """Return one check of `certify`, of `checks` that share FALSE_ALARM; a labeller gets thrice the trials."""
     trials *= 3 if family.name == "labeller" else 1
-    certificates = [
-        certify(
-            family.classifier,
-            family.x,
-            sigma=family.sigma,
-            index=index,
-            protocol=protocol,
-            batch_size=protocol.n,
-            num_classes=NUM_CLASSES,
-            label=None if family.label == ABSTAIN else family.label,
-        )
-        for index in range(trials)
-    ]
+    smoothed = family.smoothed(batch_size=protocol.n)
+    label = None if family.label == ABSTAIN else family.label
+    certificates = [certify(smoothed, family.x, index, protocol, label) for index in range(trials)]
     is_finite = 0 < family.radius < math.inf
     return Check(
         name=_title(family),
@@ -159,18 +138,8 @@ def check_family(
 def _check_predict(
     family: Synthetic, protocol: Protocol, predict: Predict, trials: int, least_reach: float, checks: int
 ) -> Check:
-    answers = [
-        predict(
-            family.classifier,
-            family.x,
-            sigma=family.sigma,
-            index=index,
-            protocol=protocol,
-            batch_size=protocol.n,
-            num_classes=NUM_CLASSES,
-        )
-        for index in range(trials)
-    ]
+    smoothed = family.smoothed(batch_size=protocol.n)
+    answers = [predict(smoothed, family.x, index, protocol) for index in range(trials)]
     return Check(
         name=_title(family),
         mode="PREDICT",

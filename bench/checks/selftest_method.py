@@ -10,13 +10,11 @@ from torch import Tensor
 
 from bench.checks.selftest import FALSE_ALARM, allowed_violations
 from bench.config.run import RunConfig
-from bench.runs.single import about
-from bench.runs.workbench import prepare
-from bench.smoothing import certifier
-from bench.smoothing.certifier import Protocol
-from bench.smoothing.counting import Draws, count_classes
+from bench.runs.single import open_method
+from bench.smoothing.certifier import Smoothed
+from bench.smoothing.counting import Draws
 from bench.smoothing.stats import clopper_pearson_lower, radius
-from bench.types import ABSTAIN, Classifier
+from bench.types import ABSTAIN, Protocol
 
 REFERENCE_SEED = 1
 """Added to the seed for the reference's noise: independent of the certificates'."""
@@ -24,17 +22,6 @@ REFERENCE_SEED = 1
 
 PROPERTIES = 5
 """How many properties are checked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A classifier at one sigma, and one image (C,H,W) in [0,1] of a task with `num_classes` classes."""
-
-    classifier: Classifier
-    x: Tensor
-    sigma: float
-    num_classes: int
-    batch_size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +39,14 @@ def check_method(config: RunConfig, trials: int) -> Iterator[Property]:
     Raises:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
     """
-    setup = prepare(config)
-    found = about(setup.split.images[setup.indices[0]], setup)
-    known = Subject(
-        classifier=found.classifier,
-        x=found.x,
-        sigma=found.arguments["sigma"],
-        num_classes=found.arguments["num_classes"],
-        batch_size=found.arguments["batch_size"],
-    )
+    one = open_method(config)
+    x = one.setup.split.images[one.setup.indices[0]].to(one.setup.device)
     protocol = Protocol(n0=20, n=200, alpha=0.05, seed=config.seed)
-    return check_classifier(known, protocol, trials=trials, reference=20 * trials + 2000)
+    return check_classifier(one.smoothed, x, protocol, trials=trials, reference=20 * trials + 2000)
 
 
 def check_classifier(
-    subject: Subject, protocol: Protocol, *, trials: int = 100, reference: int = 20_000
+    smoothed: Smoothed, x: Tensor, protocol: Protocol, *, trials: int = 100, reference: int = 20_000
 ) -> Iterator[Property]:
     """Yield the properties of a classifier, one after the other.
 
@@ -75,23 +55,23 @@ def check_classifier(
     safe side: its upper bound, at level FALSE_ALARM / 2 over all classes, stands for the true probability.
 
     Args:
-        subject: classifier and image.
+        smoothed: the classifier under its noise.
+        x: (C, H, W) float32 in [0,1], on the classifier's device.
         protocol: of the certificates, fixed estimation; a smaller n than usual will do.
         trials: certificates of the same image.
         reference: samples of the reference.
     """
-    noise = torch.randn((8, *subject.x.shape), generator=torch.Generator().manual_seed(protocol.seed))
-    x_noisy = subject.x + subject.sigma * noise.to(subject.x.device)
-    yield from _check_calls(subject, x_noisy)
-    yield _check_coverage(subject, protocol, trials, reference)
+    noise = torch.randn((8, *x.shape), generator=torch.Generator().manual_seed(protocol.seed))
+    yield from _check_calls(smoothed, x + smoothed.sigma * noise.to(x.device))
+    yield _check_coverage(smoothed, x, protocol, trials, reference)
 
 
 @torch.inference_mode()
-def _check_calls(subject: Subject, x_noisy: Tensor) -> Iterator[Property]:
+def _check_calls(smoothed: Smoothed, x_noisy: Tensor) -> Iterator[Property]:
     keys = torch.arange(len(x_noisy), device=x_noisy.device)
     kept = x_noisy.clone()
-    logits = subject.classifier(x_noisy, subject.sigma, keys)
-    shape = (len(keys), subject.num_classes)
+    logits = smoothed.classifier(x_noisy, smoothed.sigma, keys)
+    shape = (len(keys), smoothed.num_classes)
     yield Property(
         name="logits are finite and have a row per sample and a column per class",
         holds=tuple(logits.shape) == shape and bool(logits.isfinite().all()),
@@ -101,7 +81,7 @@ def _check_calls(subject: Subject, x_noisy: Tensor) -> Iterator[Property]:
     yield Property(
         name="the noisy images are left as they are", holds=changed == 0, seen=f"largest change {changed:g}"
     )
-    again = subject.classifier(kept, subject.sigma, keys)
+    again = smoothed.classifier(kept, smoothed.sigma, keys)
     spread = float((again - logits).abs().max())
     yield Property(
         name="the same samples and keys give the same logits",
@@ -109,7 +89,7 @@ def _check_calls(subject: Subject, x_noisy: Tensor) -> Iterator[Property]:
         seen=f"largest change {spread:g}",
     )
     alone = torch.cat(
-        [subject.classifier(kept[i : i + 1], subject.sigma, keys[i : i + 1]) for i in range(len(keys))]
+        [smoothed.classifier(kept[i : i + 1], smoothed.sigma, keys[i : i + 1]) for i in range(len(keys))]
     )
     spread, scale = float((alone - logits).abs().max()), max(1.0, float(logits.abs().max()))
     yield Property(
@@ -119,31 +99,16 @@ def _check_calls(subject: Subject, x_noisy: Tensor) -> Iterator[Property]:
     )
 
 
-def _check_coverage(subject: Subject, protocol: Protocol, trials: int, reference: int) -> Property:
-    known = count_classes(
-        subject.classifier,
-        subject.x,
-        sigma=subject.sigma,
-        draws=Draws(seed=protocol.seed + REFERENCE_SEED, index=0, stage="estimation", samples=reference),
-        batch_size=subject.batch_size,
-        num_classes=subject.num_classes,
-    )
-    level = FALSE_ALARM / 2 / subject.num_classes
+def _check_coverage(
+    smoothed: Smoothed, x: Tensor, protocol: Protocol, trials: int, reference: int
+) -> Property:
+    draws = Draws(seed=protocol.seed + REFERENCE_SEED, index=0, stage="estimation", samples=reference)
+    [known] = smoothed.count(x[None], [draws])
+    level = FALSE_ALARM / 2 / smoothed.num_classes
     largest = [
-        radius(clopper_pearson_lower(reference - count, reference, level), subject.sigma) for count in known
+        radius(clopper_pearson_lower(reference - count, reference, level), smoothed.sigma) for count in known
     ]
-    certificates = [
-        certifier.certify(
-            subject.classifier,
-            subject.x,
-            sigma=subject.sigma,
-            index=index,
-            protocol=protocol,
-            batch_size=subject.batch_size,
-            num_classes=subject.num_classes,
-        )
-        for index in range(trials)
-    ]
+    certificates = [smoothed.certify(x, index, protocol) for index in range(trials)]
     violations = sum(c.predict != ABSTAIN and c.radius > largest[c.predict] for c in certificates)
     allowed = allowed_violations(trials, protocol.alpha, FALSE_ALARM / 2)
     return Property(

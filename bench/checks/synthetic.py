@@ -14,12 +14,13 @@ import torch
 from scipy import optimize, special, stats
 from torch import Tensor
 
+from bench.smoothing.certifier import Smoothed
 from bench.types import Classifier
 
 SHAPE = (1, 4, 4)
 """Shape (C, H, W) of the synthetic image."""
 
-DIMENSIONS = 16
+DIMENSIONS, NUM_CLASSES = 16, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,12 @@ class Synthetic:
     sigma: float
     label: int
     radius: float
+
+    def smoothed(self, batch_size: int) -> Smoothed:
+        """Return the classifier under its noise."""
+        return Smoothed(
+            classifier=self.classifier, sigma=self.sigma, num_classes=NUM_CLASSES, batch_size=batch_size
+        )
 
 
 def half_space(distance: float, sigma: float) -> Synthetic:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -35,16 +36,13 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     Choose alpha before looking at the radii: a level that is picked by its result guarantees nothing.
     """
     from bench.records.file import read_run, write_run
-    from bench.records.recertify import Level, recertify
-    from bench.types import Bound
+    from bench.records.recertify import recertify
 
     old = read_run(run)
-    level = Level(
-        alpha=old.header.alpha if alpha is None else alpha,
-        n=old.header.n if n is None else n,
-        bound=cast("Bound", bound or old.header.bound),
-    )
-    write_run(out, recertify(old, level, command_line()))
+    given = {"alpha": alpha, "n": n, "bound": bound}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    protocol = dataclasses.replace(old.header.protocol, **changes)
+    write_run(out, recertify(old, protocol, command_line()))
     report_runs([out], out, ())
 
 

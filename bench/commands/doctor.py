@@ -52,8 +52,8 @@ def doctor(
     from bench.checks.doctor.passport import Request, open_checkpoint
     from bench.commands.doctor_tables import answer_table, sentence
     from bench.commands.printing import name_table, print_table
+    from bench.data.sets import load_split
     from bench.device.hardware import resolve_device
-    from bench.runs.train import load_split
 
     split = load_split(config, "train")
     said = {"num_heads": num_heads, "layernorm": layernorm, "flags": flags}

@@ -27,16 +27,17 @@ def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
     """Certify one IMAGE file with a trained method: its class, and the radius in which the class is certain."""
     config = resolve_one(method, sigma, given)
     from bench.report.markup import format_radius
-    from bench.runs.single import certify_file
+    from bench.runs.single import open_method
     from bench.types import ABSTAIN
 
-    certificate, class_names = certify_file(image, config)
+    opened = open_method(config)
+    certificate = opened.certify_file(image)
     if certificate.predict == ABSTAIN:
         click.echo(f"{image}: abstains at sigma {config.sigmas[0]:g} (no class is certain enough)")
     else:
         radius = format_radius(certificate.radius, 4)
         click.echo(
-            f"{image}: class {class_names[certificate.predict]}, certified L2 radius {radius} at sigma "
+            f"{image}: class {opened.class_names[certificate.predict]}, certified L2 radius {radius} at sigma "
             f"{config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g}, pixels in [0,1])"
         )
 
@@ -49,13 +50,14 @@ def predict(image: Path, method: str, sigma: str, **given: Any) -> None:
         if given[name] is not None:
             raise UsageError(f"--{name} plays no part in PREDICT, which draws n samples once: leave it out")
     config = resolve_one(method, sigma, given)
-    from bench.runs.single import predict_file
+    from bench.runs.single import open_method
     from bench.types import ABSTAIN
 
-    label, class_names = predict_file(image, config)
+    opened = open_method(config)
+    label = opened.predict_file(image)
     said = (
         "abstains (no class is clearly the most frequent)"
         if label == ABSTAIN
-        else f"class {class_names[label]}"
+        else f"class {opened.class_names[label]}"
     )
     click.echo(f"{image}: {said} at sigma {config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g})")

@@ -37,14 +37,11 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     """
     from bench.device import hardware
     from bench.records import logs
-    from bench.records.file import FILE_NAME, RecordsFile, read_run
+    from bench.records.file import RecordsFile
 
     config = _configuration({**given, "sigmas": (sigma,), "methods": (method,)})
     log = logs.read_log(file)
-    earlier = read_run(out).header.config.get(logs.LOGS, {}) if (out / FILE_NAME).exists() else {}
-    header = logs.log_header(
-        log, config, command=command_line(), git_revision=hardware.git_revision(), earlier=earlier
-    )
+    header = logs.log_header(log, config, command=command_line(), git_revision=hardware.git_revision())
     with RecordsFile.create_or_resume(out, header) as records:
         done = set(records.run.records)
         records.append(*(record for record in logs.log_records(log, config) if record not in done))

@@ -252,11 +252,11 @@ def check_table(checks: Sequence[Check], size: Size) -> None:
         verdict = "passes" if check.passes else "FAILS"
         numbers = map(str, (check.trials, check.violations, check.allowed))
         table.add_row(check.name, check.mode, *numbers, reach, verdict)
-    console = _stdout()
+    console, protocol = _stdout(), size.protocol
     console.print(table)
     console.print(
-        f"alpha {size.alpha:g}, n0 {size.n0}, n {size.n}. Violations: another class than the smoothed one, or a "
-        "radius beyond the true one. A sound certifier exceeds what is allowed anywhere with probability 1e-6 at "
+        f"alpha {protocol.alpha:g}, n0 {protocol.n0}, n {protocol.n}. Violations: another class than the smoothed one, "
+        "or a radius beyond the true one. A sound certifier exceeds what is allowed anywhere with probability 1e-6 at "
         "most. Reach: mean certified radius over the true one; for PREDICT the share of right answers.",
         highlight=False,
     )

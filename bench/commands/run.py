@@ -31,27 +31,27 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
     """
     config = resolve(preset, given)
     from bench.commands.printing import print_table, track
-    from bench.runs import forecast as planning
-    from bench.runs.runner import choose_batch_sizes
-    from bench.runs.workbench import find_checkpoint, prepare
+    from bench.runs import forecast
+    from bench.runs.workbench import choose_batch_sizes, enter_all, prepare
 
     setup = prepare(config)
     count = images or len(setup.indices)
-    for sentence in planning.protocol_sentences(config.n, config.alpha, config.sigmas, count, radius):
+    for sentence in forecast.protocol_sentences(config.n, config.alpha, config.sigmas, count, radius):
         click.echo(sentence)
-    found = {(m, s): find_checkpoint(setup, m, s) for m in config.methods for s in config.sigmas}
-    sizes = choose_batch_sizes(setup, {key: checkpoint for key, (_, checkpoint) in found.items()})
-    measured = (planning.measure_method(setup, method, sizes[method]) for method in config.methods)
+    entrants = enter_all(setup)
+    sizes = choose_batch_sizes(setup, entrants.values())
+    first = (entrants[method, config.sigmas[0]] for method in config.methods)
+    measured = (forecast.measure_entrant(setup, one, sizes[one.method]) for one in first)
     timings = list(track(measured, "measuring", len(config.methods)))
     print_table(
-        planning.time_table(
+        forecast.time_table(
             timings, images=count, sigmas=len(config.sigmas), samples=config.n0 + config.n, workers=workers
         )
     )
     if config.estimation != "fixed":
         click.echo(f"With {config.estimation} estimation a run takes at most this.")
     for method in config.methods:
-        missing = [f"{s:g}" for s in config.sigmas if found[method, s][0] and not found[method, s][1]]
+        missing = [f"{s:g}" for s in config.sigmas if entrants[method, s].is_missing]
         if missing:
             click.echo(f"Still to be trained: {method} at sigma {', '.join(missing)}.")
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bench.config.names import DATASETS, IMAGENET_RESIZE, is_plug_in, nearest_hint, resolve_subset
 from bench.config.overrides import override
 from bench.errors import UsageError
-from bench.types import Bound, Compilation, Estimation, Precision
+from bench.types import Compilation, Precision, Protocol
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -30,8 +30,8 @@ NOT_IN_RUN_NAME = ("preset", "out", "download", "radii", "cost_repetitions")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Everything a run depends on; the one place for defaults.
+class RunConfig(Protocol):
+    """Everything a run depends on: the protocol, and on what it is run; these two are the place for defaults.
 
     Attributes:
         preset: name of the preset it came from; begins the run's name.
@@ -41,20 +41,13 @@ class RunConfig:
         image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224.
         methods: names in the registry, or "all".
         sigmas: noise levels in pixel units, each > 0.
-        n0: samples that select the class, >= 1.
-        n: samples that estimate its probability, >= 1.
-        alpha: probability that a certificate is wrong, at most; 0 < alpha < 1.
-        estimation: how the n samples are spent; see `bench.smoothing.estimation`.
-        bound: the binomial bound at n samples.
         limit: images to certify, counted along the subset; None: all of it.
         skip: images of the subset to leave out at its start.
         subset: "auto", "standard", "balanced" or "file:PATH".
-        seed: of the noise and of training; 0 <= seed < 2**63.
         device: "auto" takes an accelerator where there is one.
         batch_size: noisy samples per call of a classifier; "auto" lets the run choose.
         precision: of the network's arithmetic; tf32 needs a CUDA device.
         compile: whether networks run under torch.compile.
-        radii: radii in pixel units at which tables state certified accuracy, ascending, each >= 0.
         out: the run's folder; None: named after the run.
         zoo: folder of trained checkpoints; None: the one that comes with the program.
         cost_repetitions: repetitions of the cost measurement; 0 leaves it out.
@@ -68,20 +61,13 @@ class RunConfig:
     image_size: int | None = None
     methods: tuple[str, ...] = (ALL_METHODS,)
     sigmas: tuple[float, ...] = (0.25, 0.5, 1.0)
-    n0: int = 100
-    n: int = 1000
-    alpha: float = 0.001
-    estimation: Estimation = "fixed"
-    bound: Bound = "clopper-pearson"
     limit: int | None = None
     skip: int = 0
     subset: str = "auto"
-    seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     batch_size: int | Literal["auto"] = "auto"
     precision: Precision = "float32"
     compile: Compilation = "none"
-    radii: tuple[float, ...] = tuple(0.25 * step for step in range(10))
     out: Path | None = None
     zoo: Path | None = None
     cost_repetitions: int = 10
@@ -150,7 +136,10 @@ def validate(config: RunConfig, known_methods: Collection[str]) -> RunConfig:
 
 def to_json(config: RunConfig) -> dict[str, Any]:
     """Return the configuration as JSON values (paths as text, tuples as lists); `override` reads them."""
-    return {item.name: _json_value(getattr(config, item.name)) for item in dataclasses.fields(config)}
+    names = sorted(
+        vars(config), key=lambda name: name in vars(config.protocol)
+    )  # the protocol's behind the others
+    return {name: _json_value(getattr(config, name)) for name in names}
 
 
 def run_name(config: RunConfig) -> str:

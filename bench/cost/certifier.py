@@ -19,11 +19,9 @@ from bench.device import hardware, timing
 from bench.device.timing import Contender, Quartiles
 from bench.errors import UsageError
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
-from bench.runs.runner import choose_batch_sizes
-from bench.runs.workbench import Setup, load_classifier, protocol_of, require_checkpoint
-from bench.smoothing import certifier
-from bench.smoothing.certifier import Protocol
-from bench.types import Classifier, Precision
+from bench.runs.workbench import Setup, choose_batch_sizes, entrant, smoothed
+from bench.smoothing.certifier import Smoothed
+from bench.types import Classifier, Precision, Protocol
 
 FORWARD, CERTIFIER, REFERENCE = "forward", "certifier", "reference"
 
@@ -93,19 +91,20 @@ def certifier_cost(
         raise UsageError(
             f"estimation is {config.estimation}, which draws fewer samples than are counted here: leave it fixed"
         )
-    checkpoint = require_checkpoint(setup, method, sigma)
+    one = entrant(setup, method, sigma).required()
+    size = choose_batch_sizes(setup, [one])[method]
     plain = replace(config, precision=reference or config.precision, compile="none")
     subject = Subject(
-        classifier=load_classifier(setup, method, sigma, checkpoint),
+        classifier=smoothed(setup, one, size).classifier,
         x=setup.split.images[setup.indices[0]].to(setup.device),
         sigma=sigma,
-        protocol=protocol_of(config),
-        batch_size=choose_batch_sizes(setup, {(method, sigma): checkpoint})[method],
+        protocol=config.protocol,
+        batch_size=size,
         num_classes=setup.split.task.num_classes,
     )
     other = subject
     if plain != config:
-        loaded = load_classifier(replace(setup, config=plain), method, sigma, checkpoint)
+        loaded = smoothed(replace(setup, config=plain), one, size).classifier
         other = replace(subject, classifier=loaded)
     works = {
         FORWARD: bare_forward(subject),
@@ -177,18 +176,13 @@ def bare_forward(subject: Subject) -> Callable[[], object]:
 def whole_certifier(subject: Subject) -> Callable[[], object]:
     """Return a certificate by `smoothing.certify`."""
 
-    def work() -> object:
-        return certifier.certify(
-            subject.classifier,
-            subject.x,
-            sigma=subject.sigma,
-            index=0,
-            protocol=subject.protocol,
-            batch_size=subject.batch_size,
-            num_classes=subject.num_classes,
-        )
-
-    return work
+    smoothed = Smoothed(
+        classifier=subject.classifier,
+        sigma=subject.sigma,
+        num_classes=subject.num_classes,
+        batch_size=subject.batch_size,
+    )
+    return lambda: smoothed.certify(subject.x, 0, subject.protocol)
 
 
 def plain_loop(subject: Subject) -> Callable[[], object]:

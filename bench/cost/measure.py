@@ -28,8 +28,8 @@ from bench.device.power import joules, while_reading
 from bench.device.precision import many_programs
 from bench.device.timing import Instruments, choose_batches, timed
 from bench.methods.sizes import workloads
-from bench.smoothing.certifier import Protocol
 from bench.training.loop import seeded_initialisation
+from bench.types import Protocol
 
 ALPHA = 0.001
 """Level of the whole images that are certified as a check; it changes no time."""

@@ -19,12 +19,12 @@ from bench.cost.measure import Measurement, measurement
 from bench.cost.plan import Plan, check_settings
 from bench.cost.presets import COST_PRESETS, ORDINARY_BATCH_SIZES
 from bench.cost.records import COST_SCHEMA_VERSION, CostFile, CostHeader, CostSession, open_cost_file
+from bench.data.sets import load_split
 from bench.device import hardware
 from bench.device.timing import instruments
 from bench.errors import UsageError
 from bench.methods import registry
-from bench.runs.runner import LIBRARIES
-from bench.runs.train import load_split
+from bench.runs.header import LIBRARIES
 from bench.types import Architecture, Chains, Task
 
 RESULTS = Path("results") / "cost"

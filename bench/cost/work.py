@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from bench.device.precision import at_precision
 from bench.device.timing import Instruments
-from bench.smoothing.certifier import Protocol, certify
+from bench.smoothing.certifier import Smoothed
 from bench.smoothing.noise import NOISE_BLOCK, sample_keys, stable_seed, standard_normal
-from bench.types import Classifier, Precision
+from bench.types import Classifier, Precision, Protocol
 
 IMAGES = 4
 """Random images that the input rotates through."""
@@ -99,18 +99,10 @@ def _count(one: Subject, logits: Tensor, counts: Tensor) -> Tensor:
 def whole_image(one: Subject, protocol: Protocol, batch_size: int) -> Callable[[], object]:
     """Return what certifies one image from the start to the bound."""
 
-    def work() -> object:
-        return certify(
-            one.classifier,
-            one.images[0],
-            sigma=one.sigma,
-            index=0,
-            protocol=protocol,
-            batch_size=batch_size,
-            num_classes=one.num_classes,
-        )
-
-    return work
+    smoothed = Smoothed(
+        classifier=one.classifier, sigma=one.sigma, num_classes=one.num_classes, batch_size=batch_size
+    )
+    return lambda: smoothed.certify(one.images[0], 0, protocol)
 
 
 class _Timeline:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.config.names import DATASETS, IMAGENET_RESIZE, nearest_hint
+from bench.config.run import RunConfig
 from bench.data.folders import ImageTree, load_tree
 from bench.errors import DataError
 from bench.types import Split, Task
@@ -37,6 +38,21 @@ FASHION = (
     "t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
 IDX_FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+
+
+def load_split(config: RunConfig, name: SplitName) -> Split:
+    """Return one split of a configuration's data set.
+
+    Raises:
+        DataError: as in `load`.
+    """
+    return load(
+        config.dataset,
+        name,
+        data_dir=config.data_dir,
+        download=config.download,
+        image_size=config.image_size,
+    )
 
 
 class PixelTensor:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from bench.errors import RecordsError
 from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
@@ -29,7 +29,15 @@ def _hints(cls: Any) -> dict[str, Any]:
 @functools.cache
 def _optional(cls: Any) -> frozenset[str]:
     fields = dataclasses.fields(cls)
-    return frozenset(field.name for field in fields if field.default is not dataclasses.MISSING)
+    missing = dataclasses.MISSING
+    return frozenset(one.name for one in fields if (one.default, one.default_factory) != (missing, missing))
+
+
+_IN_CONFIG = ("drawn_n", "logs")
+"""Fields of a header that are kept inside its config in the file, where they are not empty."""
+
+_ADDED = ("estimation", *_IN_CONFIG)
+"""Fields that the headers of older files lack."""
 
 
 def encode(item: RunHeader | Record | CostRecord) -> bytes:
@@ -45,6 +53,9 @@ def encode_item(item: Any, kinds: Mapping[str, type]) -> bytes:
     """
     kind = next(name for name, cls in kinds.items() if cls is type(item))
     values = {"kind": kind} | _to_json(item)
+    if isinstance(item, RunHeader):
+        inner = {name: values.pop(name) for name in _IN_CONFIG}
+        values["config"] = values["config"] | {name: value for name, value in inner.items() if value}
     try:
         return (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
     except ValueError as error:
@@ -79,7 +90,13 @@ def decode_header(line: bytes, where: str) -> RunHeader:
             f"{where}: schema version {version} was written by {age} version of bench, and this one reads "
             f"{SCHEMA_VERSION}: install {remedy}"
         )
-    return _from_json(RunHeader, _without_kind(values, ("header",), where), where)
+    values = _without_kind(values, ("header",), where)
+    for field in dataclasses.fields(RunHeader):
+        if field.name not in (*values, *_ADDED):
+            raise RecordsError(f"{where}: missing field {field.name!r}")
+    if isinstance(config := values["config"], dict):
+        values |= {name: config.pop(name) for name in _IN_CONFIG if name in config}
+    return _from_json(RunHeader, values, where)
 
 
 def decode(line: bytes, where: str) -> Record | CostRecord:
@@ -156,6 +173,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(inner) == len(value):
             return tuple(map(_typed, inner, value, [where] * len(value)))
+    if origin is Literal and value in inner:
+        return value
     if origin is dict and isinstance(value, dict):
         return {name: _typed(inner[1], item, where) for name, item in value.items()}
     if hint is float and type(value) in (int, float) and math.isfinite(value):

@@ -13,7 +13,7 @@ import gc
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,11 +27,6 @@ FILE_NAME = "records.jsonl"
 
 BLOCK = 2**18
 """Bytes that are read at once, up to the end of a line."""
-
-_IMAGES = ("dataset", "subset", "indices", "image_shape")
-_PROTOCOL = (*_IMAGES, "n0", "n", "alpha", "estimation", "bound", "seed", "noise_block")
-_RESUMED = (*_PROTOCOL, "precision", "device_type")
-_COMPARED = (*_PROTOCOL, "precision")
 
 
 class RecordsFile:
@@ -155,7 +150,7 @@ def write_run(folder: Path, run: Run) -> None:
         raise RecordsError(f"{path} cannot be written ({error}): give another --out") from error
 
 
-def check_comparable(runs: Sequence[Run], allow: Iterable[str] = ()) -> None:
+def check_comparable(runs: Sequence[Run], allow: Collection[str] = ()) -> None:
     """Return nothing for runs whose numbers may stand in one table.
 
     Args:
@@ -166,15 +161,14 @@ def check_comparable(runs: Sequence[Run], allow: Iterable[str] = ()) -> None:
         ProtocolError: two runs differ in another checked field; the message names it and both values.
         UsageError: `allow` names no checked field.
     """
-    allowed = set(allow)
-    if unknown := sorted(allowed.difference(_COMPARED)):
-        raise UsageError(f"{unknown[0]!r} is no checked field; those are {', '.join(_COMPARED)}")
-    for run in runs[1:]:
-        for name in _COMPARED:
-            old, new = getattr(runs[0].header, name), getattr(run.header, name)
-            if name not in allowed and old != new:
+    headers = [run.header.values("identity", "protocol") for run in runs]
+    if unknown := sorted(set(allow).difference(*headers)):
+        raise UsageError(f"{unknown[0]!r} is no checked field; those are {', '.join(headers[0])}")
+    for run, header in zip(runs[1:], headers[1:], strict=True):
+        for name, both in differing(headers[0], header):
+            if name not in allow:
                 raise ProtocolError(
-                    f"{runs[0].folder} and {run.folder} differ in {name} ({difference(old, new)}): "
+                    f"{runs[0].folder} and {run.folder} differ in {name} ({both}): "
                     f"compare runs of one protocol, or allow {name} to differ"
                 )
 
@@ -186,7 +180,7 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
     same = (set(methods), sigmas, new.indices) == (set(old.methods), old.sigmas, old.indices)
     if same and new.radii == old.radii:
         return old
-    options = {**old.config.get("options", {}), **new.config.get("options", {})}
+    options = {**old.options, **new.options}
     return dataclasses.replace(
         old,
         command=new.command,
@@ -197,27 +191,38 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
         checkpoints=new.checkpoints | old.checkpoints,
         batch_sizes=new.batch_sizes | old.batch_sizes,
         config=new.config | {"methods": list(methods), "sigmas": list(sigmas), "options": options},
+        logs=old.logs | new.logs,
     )
 
 
 def _check_resumable(path: Path, old: RunHeader, new: RunHeader) -> None:
-    names = (*_RESUMED, "radii") if old.estimation == "sequential" else _RESUMED
-    pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
-    if set(old.indices) <= set(new.indices):
-        pairs = [pair for pair in pairs if pair[0] != "indices"]
-    before, now = (header.config.get("options", {}) for header in (old, new))
-    pairs += [
-        (f"configuration of {method}", before.get(method, {}), now.get(method, {}))
-        for method in sorted({*old.methods} & {*new.methods})
-    ]
-    for key in sorted(old.checkpoints.keys() & new.checkpoints.keys()):
-        pairs.append((f"the checkpoint of {key}", old.checkpoints[key], new.checkpoints[key]))
-    for name, before, now in pairs:
-        if before != now:
-            raise ProtocolError(
-                f"{path} was made under another {name} (then and now: {difference(before, now)}): "
-                "give another --out, or repeat the command that made it"
-            )
+    before, now = _rested_on(old, new), _rested_on(new, old)
+    if set(old.indices) <= set(new.indices):  # more images may be added
+        now["indices"] = old.indices
+    for name, both in differing(before, now):
+        raise ProtocolError(
+            f"{path} was made under another {name} (then and now: {both}): "
+            "give another --out, or repeat the command that made it"
+        )
+
+
+def _rested_on(header: RunHeader, other: RunHeader) -> dict[str, Any]:
+    """Return what the certificates that two headers share rest on, as one of the headers has it."""
+    found = header.values("identity", "protocol", "machine")
+    if header.estimation == "sequential":
+        found["radii"] = header.radii
+    for method in sorted({*header.methods} & {*other.methods}):
+        found[f"configuration of {method}"] = header.options.get(method, {})
+    for key in sorted(header.checkpoints.keys() & other.checkpoints.keys()):
+        found[f"the checkpoint of {key}"] = header.checkpoints[key]
+    return found
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each name under which two mappings hold unlike values, and a text of both; see `difference`."""
+    for name, value in old.items():
+        if value != new[name]:
+            yield name, difference(value, new[name])
 
 
 def difference(old: Any, new: Any) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from scipy import special
 
@@ -26,9 +25,6 @@ from bench.types import ABSTAIN, SCHEMA_VERSION, Record, RunHeader
 
 COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 """Columns of a log, in the field's order; they are found by name, and others are left out."""
-
-LOGS = "logs"
-"""Key of a header's config: "<method>/<sigma>" -> file and notes of the log that its records were made from."""
 
 UNKNOWN = "unknown"
 """Precision and device of a log; its unknown seed is -1, and its unknown block of noise 0."""
@@ -152,15 +148,12 @@ def log_notes(log: Log, config: RunConfig) -> tuple[str, ...]:
     return tuple(f"log {log.name}: {note}." for note in notes)
 
 
-def log_header(
-    log: Log, config: RunConfig, *, command: str, git_revision: str, earlier: Mapping[str, Any]
-) -> RunHeader:
+def log_header(log: Log, config: RunConfig, *, command: str, git_revision: str) -> RunHeader:
     """Return the header of a run made from a log: what the log does not tell stands in it as unknown.
 
     Args:
         config: validated, with one method and one sigma.
         command, git_revision: of this program.
-        earlier: what the folder's header holds under LOGS already.
 
     Raises:
         UsageError: the images of the data set have no fixed shape.
@@ -170,6 +163,7 @@ def log_header(
             f"images of data set {config.dataset!r} have no fixed shape; name one of {', '.join(IMAGE_SHAPES)}"
         )
     classes = 1 + max(max(row.label, row.predict) for row in log.rows)
+    protocol = replace(config.protocol, seed=-1, estimation="fixed", bound="clopper-pearson")
     source = {"file": log.name, "notes": list(log_notes(log, config))}
     return RunHeader(
         schema_version=SCHEMA_VERSION,
@@ -183,20 +177,16 @@ def log_header(
         image_shape=image_shape(config.dataset, config.image_size),
         methods=config.methods,
         sigmas=config.sigmas,
-        n0=config.n0,
-        n=config.n,
-        alpha=config.alpha,
-        seed=-1,
-        bound="clopper-pearson",
         noise_block=0,
         precision=UNKNOWN,
         device_type=UNKNOWN,
-        radii=config.radii,
-        config={LOGS: {**earlier, f"{config.methods[0]}/{config.sigmas[0]:g}": source}},
+        config={},
+        logs={f"{config.methods[0]}/{config.sigmas[0]:g}": source},
         checkpoints={},
         batch_sizes={},
         hardware={},
         libraries={},
+        **vars(protocol),
     )
 
 

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bench.errors import UsageError
-from bench.smoothing.estimation import Rule, bound_tail
-from bench.smoothing.noise import image_uniform, stable_seed
+from bench.smoothing.estimation import bound_tail
+from bench.smoothing.noise import bound_uniform, stable_seed
 from bench.smoothing.stats import radius
-from bench.types import ABSTAIN, Bound, CostRecord, Estimation, Record, Run, RunHeader
-
-DRAWN = "drawn_n"
-"""Setting in the header of a run of fewer samples than were drawn: how many those were."""
+from bench.types import ABSTAIN, CostRecord, Protocol, Record, Run, RunHeader
 
 Counts = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Level:
-    """What certificates are asked to be: level alpha, n samples, and which bound."""
-
-    alpha: float
-    n: int
-    bound: Bound
-
-
-def recertify(run: Run, level: Level, command: str) -> Run:
+def recertify(run: Run, protocol: Protocol, command: str) -> Run:
     """Return the run with every radius computed anew from its counts.
 
     Fewer samples than the run has are a random part of them: their counts are drawn from the multivariate
@@ -37,79 +25,66 @@ def recertify(run: Run, level: Level, command: str) -> Run:
 
     Args:
         run: with counts in every record that was not skipped.
-        level: the same alpha for all images, chosen before seeing the radii.
+        protocol: the run's with another alpha, n or bound; alpha is chosen before seeing the radii.
         command: the command line, for the new header.
 
     Raises:
         UsageError: alpha or n lies outside its range, n is larger than the run's, sequential records are asked
             for fewer samples or another bound, or a record holds no counts.
     """
-    _check(run.header, level)
     header = run.header
+    _check(header, protocol)
+    changed: dict[str, Any] = {"alpha": protocol.alpha, "n": protocol.n, "bound": protocol.bound}
+    drawn = header.drawn_n or header.n
     return dataclasses.replace(
         run,
         header=dataclasses.replace(
             header,
             command=command,
-            alpha=level.alpha,
-            n=level.n,
-            bound=level.bound,
-            config=header.config | dataclasses.asdict(level) | _drawn(header, level),
+            config=header.config | changed,
+            drawn_n=drawn if protocol.n < drawn else None,
+            **changed,
         ),
-        records=tuple(_recertified(record, header, level) for record in run.records),
-        costs=tuple(_rescaled(measured, header.n0 + level.n) for measured in run.costs),
+        records=tuple(_recertified(record, header, protocol) for record in run.records),
+        costs=tuple(_rescaled(measured, header.n0 + protocol.n) for measured in run.costs),
     )
 
 
-def _drawn(header: RunHeader, level: Level) -> dict[str, int]:
-    drawn = header.config.get(DRAWN, header.n)
-    return {DRAWN: drawn} if level.n < drawn else {}
-
-
-def _check(header: RunHeader, level: Level) -> None:
-    if not 0 < level.alpha < 1:
-        raise UsageError(f"alpha is {level.alpha:g}, expected 0 < alpha < 1")
-    if not 1 <= level.n <= header.n:
-        raise UsageError(f"n is {level.n}, expected 1 to {header.n}: the run holds no more samples per image")
-    if header.estimation == "sequential" and (level.n, level.bound) != (header.n, header.bound):
+def _check(header: RunHeader, protocol: Protocol) -> None:
+    if not 0 < protocol.alpha < 1:
+        raise UsageError(f"alpha is {protocol.alpha:g}, expected 0 < alpha < 1")
+    if not 1 <= protocol.n <= header.n:
+        raise UsageError(
+            f"n is {protocol.n}, expected 1 to {header.n}: the run holds no more samples per image"
+        )
+    if header.estimation == "sequential" and (protocol.n, protocol.bound) != (header.n, header.bound):
         raise UsageError(
             "sequential records allow only their own n and bound: when they stopped depends on what they counted"
         )
 
 
-def _recertified(record: Record, header: RunHeader, level: Level) -> Record:
+def _recertified(record: Record, header: RunHeader, protocol: Protocol) -> Record:
     if record.is_skipped:
-        return dataclasses.replace(record, n=level.n)
+        return dataclasses.replace(record, n=protocol.n)
     if not record.counts_estimation:
         raise UsageError(
             f"image {record.index} of {record.method} holds no counts, so no other bound can follow: certify it again"
         )
     counts, seed = record.counts_estimation, header.seed
-    if level.n < header.n:
-        counts = _fewer(counts, level.n, stable_seed(seed, record.index, level.n, "recertify"))
-    uniform = image_uniform(seed, record.index) if level.bound == "randomised" else None
-    rule = Rule(
-        n=level.n,
-        alpha=level.alpha,
-        estimation=_estimation(header),
-        bound=level.bound,
-        uniform=uniform or 0.0,
-    )
+    if protocol.n < header.n:
+        counts = _fewer(counts, protocol.n, stable_seed(seed, record.index, protocol.n, "recertify"))
+    uniform = bound_uniform(protocol, record.index)
     drawn = sum(count for _, count in counts)
-    tail = bound_tail(dict(counts).get(record.selected, 0), drawn, rule)
+    tail = bound_tail(dict(counts).get(record.selected, 0), drawn, protocol, uniform)
     return dataclasses.replace(
         record,
         predict=record.selected if tail <= 0.5 else ABSTAIN,
         radius=radius(tail, record.sigma),
         counts_estimation=counts,
-        n=level.n,
+        n=protocol.n,
         samples=record.n0 + drawn,
         uniform=uniform,
     )
-
-
-def _estimation(header: RunHeader) -> Estimation:
-    return "sequential" if header.estimation == "sequential" else "fixed"
 
 
 def _fewer(counts: Counts, n: int, seed: int) -> Counts:

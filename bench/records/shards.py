@@ -14,13 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import ProtocolError, RecordsError, UsageError
-from bench.records.file import FILE_NAME, difference, read_run, write_run
+from bench.records.file import FILE_NAME, differing, read_run, write_run
 from bench.types import CostRecord, Record, Run, RunHeader
-
-MAY_DIFFER = frozenset(
-    {"command", "created", "git_revision", "batch_sizes", "hardware", "libraries", "config"}
-)
-"""Header fields in which the shards of a run may differ; of `config`, the methods' options may not."""
 
 NAMED = 8
 """Unfinished shards that are named, at most."""
@@ -168,18 +163,17 @@ def _all_shards(folder: Path) -> list[Shard]:
 
 
 def _check_headers(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
-    names = [field.name for field in dataclasses.fields(RunHeader) if field.name not in MAY_DIFFER]
-    first = runs[0].header
-    for shard, run in zip(shards[1:], runs[1:], strict=True):
-        pairs = [(name, getattr(first, name), getattr(run.header, name)) for name in names]
-        options = "options of the methods"
-        pairs.append((options, first.config.get("options"), run.header.config.get("options")))
-        for name, old, new in pairs:
-            if old != new:
-                both = f"shards {shards[0].number} and {shard.number} of {run.folder}"
-                raise ProtocolError(
-                    f"{both} differ in {name} ({difference(old, new)}): make them with the same command but for --shard"
-                )
+    first, *others = (
+        run.header.values("identity", "protocol", "machine", "contents")
+        | {"options of the methods": run.header.options}
+        for run in runs
+    )
+    for shard, run, header in zip(shards[1:], runs[1:], others, strict=True):
+        for name, both in differing(first, header):
+            raise ProtocolError(
+                f"shards {shards[0].number} and {shard.number} of {run.folder} differ in {name} ({both}): "
+                "make them with the same command but for --shard"
+            )
 
 
 def _joined(runs: Sequence[Run], shards: Sequence[Shard]) -> tuple[Record, ...]:

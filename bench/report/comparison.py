@@ -10,7 +10,6 @@ from functools import cached_property
 
 from bench.device.timing import Quartiles, speedups
 from bench.errors import ProtocolError, RecordsError
-from bench.records.logs import LOGS
 from bench.report.metrics import Curve, curve, group
 from bench.types import CostRecord, Record, Run
 
@@ -202,7 +201,7 @@ def _from_logs(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     return [
         f"{label_of(key, number, names)}: {note}"
         for number, run in enumerate(runs)
-        for key, log in run.header.config.get(LOGS, {}).items()
+        for key, log in run.header.logs.items()
         for note in log["notes"]
     ]
 

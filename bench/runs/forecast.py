@@ -15,7 +15,8 @@ from scipy import special
 
 from bench.device.timing import peak_memory_meter
 from bench.report.markup import Block, Cell, Table, format_percent, format_radius, format_significant
-from bench.runs.workbench import Setup, certify_images, find_checkpoint, group_size, load_classifier
+from bench.runs.entrant import Entrant
+from bench.runs.workbench import Setup, certify_images, group_size, smoothed
 from bench.smoothing.noise import NOISE_BLOCK
 from bench.smoothing.stats import largest_radius, proportion_interval
 
@@ -120,26 +121,24 @@ def _shortest(work: Work, size: int, clock: Callable[[], float], budget_seconds:
     return min(times)
 
 
-def measure_method(setup: Setup, method: str, batch_size: int) -> Timing:
+def measure_entrant(setup: Setup, one: Entrant, batch_size: int) -> Timing:
     """Return a method's timing on this machine, with random weights where it is still to be trained."""
     config = setup.config
-    _, checkpoint = find_checkpoint(setup, method, config.sigmas[0])
     together = min(group_size(setup, batch_size), len(setup.indices))
     indices = setup.indices[:together]
-    fixed = replace(config, estimation="fixed")
 
     def load() -> Work:
-        classifier = load_classifier(setup, method, config.sigmas[0], checkpoint)
+        classifier = smoothed(setup, one, batch_size)
 
         def work(samples: int) -> object:
-            few = replace(setup, config=replace(fixed, n=samples - config.n0))
-            return certify_images(few, classifier, method, config.sigmas[0], indices, batch_size)
+            few = replace(config, estimation="fixed", n=samples - config.n0)
+            return certify_images(replace(setup, config=few), one.method, classifier, indices)
 
         return work
 
     most = config.n0 + config.n
     least = min(most, config.n0 + NOISE_BLOCK)
-    group = measure(method, load, samples=(least, most))
+    group = measure(one.method, load, samples=(least, most))
     meter = peak_memory_meter(setup.device)
     return replace(
         group,

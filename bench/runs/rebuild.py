@@ -11,9 +11,9 @@ from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
 from bench.errors import CheckpointError
 from bench.methods.registry import methods
-from bench.records.recertify import DRAWN
-from bench.runs.workbench import Setup, digests, load_classifier, prepare, require_checkpoint
-from bench.types import Classifier, Precision, Record, Run
+from bench.runs.workbench import Setup, entrant, prepare, smoothed
+from bench.smoothing.certifier import Smoothed
+from bench.types import Precision, Record, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,23 +23,23 @@ class Rebuilt:
     run: Run
     setup: Setup
 
-    def classifier(self, method: str, sigma: float) -> Classifier:
-        """Return the classifier that the run certified.
+    def smoothed(self, method: str, sigma: float) -> Smoothed:
+        """Return the smoothed classifier that the run certified.
 
         Raises:
             CheckpointError: its checkpoint is not there, or is another one than the run's; likewise what else it is
             built from.
         """
-        checkpoint = require_checkpoint(self.setup, method, sigma)
+        one = entrant(self.setup, method, sigma).required()
         recorded = self._recorded(method, sigma)
-        for name, digest in digests(self.setup, method, sigma, checkpoint).items():
+        for name, digest in one.digests().items():
             if recorded.get(name, digest) != digest:
-                what = name.removeprefix(f"{method}/{sigma:g}").removeprefix("/") or checkpoint
+                what = name.removeprefix(one.key).removeprefix("/") or one.checkpoint
                 raise CheckpointError(
                     f"{what} is not the one that {self.run.folder} certified ({method} at sigma {sigma:g}, "
                     f"SHA-256 {recorded[name]}): bring that file back, or certify again"
                 )
-        return load_classifier(self.setup, method, sigma, checkpoint)
+        return smoothed(self.setup, one, self.run.header.batch_sizes[method])
 
     def _recorded(self, method: str, sigma: float) -> dict[str, str]:
         """Return the digests in the header of what one classifier was built from, by name."""
@@ -52,9 +52,8 @@ class Rebuilt:
         header = self.run.header
         protocol = (header.dataset, header.image_shape, header.n0, header.n, header.alpha, header.seed)
         how = (header.estimation, header.bound, header.noise_block, header.precision, header.device_type)
-        config, files = header.config, list(self._recorded(method, sigma).values())
-        options = config.get("options", {}).get(method, {})
-        parts = (files, options, config.get("compile"), header.batch_sizes.get(method))
+        files, options = list(self._recorded(method, sigma).values()), header.options.get(method, {})
+        parts = (files, options, header.config.get("compile"), header.batch_sizes.get(method))
         return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()
 
     def at_precision(self, precision: Precision) -> Rebuilt:
@@ -78,8 +77,7 @@ def rebuild(run: Run, *, data_dir: Path | None = None, zoo: Path | None = None) 
     Raises:
         DataError, UsageError: the data or the device is not there, or the header holds unknown settings.
     """
-    settings = {name: value for name, value in run.header.config.items() if name != DRAWN}
-    config = override(RunConfig(), settings, where=f"{run.folder}, header")
+    config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
     config = replace(config, device=run.header.device_type)  # type: ignore[arg-type]
     return Rebuilt(run=run, setup=prepare(validate(config, methods())))

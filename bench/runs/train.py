@@ -1,23 +1,26 @@
-"""One training run from a command's options: data, held-out part, folders, device -> a method's `train`."""
+"""One training run from a command's options, and the training runs that a run needs before it can certify."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from bench.config.names import is_plug_in
 from bench.config.run import RunConfig
-from bench.data import sets, subsets
+from bench.data import subsets
+from bench.data.sets import load_split
 from bench.device.hardware import resolve_device
 from bench.errors import UsageError
 from bench.methods import registry, zoo
+from bench.runs.entrant import Entrant
+from bench.runs.progress import Observer
+from bench.runs.workbench import Entrants, Setup
 from bench.training.checkpoints import load_metadata
 from bench.training.loop import Progress, TrainingJob
 from bench.training.recipes import trained_options
-from bench.types import Split
 
 WORKSPACE = Path("results") / "training"
 """Where curves, and the state of unfinished trainings, lie below the current folder."""
@@ -31,21 +34,6 @@ class TrainingOptions:
     max_seconds: float | None = None
     checkpoint_every: int | None = None
     workers: int = 0
-
-
-def load_split(config: RunConfig, name: sets.SplitName) -> Split:
-    """Return one split of the configuration's data set.
-
-    Raises:
-        DataError: as in `data.load`.
-    """
-    return sets.load(
-        config.dataset,
-        name,
-        data_dir=config.data_dir,
-        download=config.download,
-        image_size=config.image_size,
-    )
 
 
 def workspace(config: RunConfig) -> Path:
@@ -100,6 +88,36 @@ def train_method(
     )
     train(method, job)
     return job.folder / checkpoint
+
+
+def train_missing(setup: Setup, entrants: Entrants, command: str, observer: Observer) -> Entrants:
+    """Return the entrants with the checkpoint of each, those that are missing being trained.
+
+    Raises:
+        UsageError: one of those has no recipe at its sigma; nothing has been trained then.
+    """
+    missing = {key: one for key, one in entrants.items() if one.is_missing}
+    for one in missing.values():
+        registry.configure(one.method, setup.split.task, one.sigma, one.options)
+    files: dict[str | None, Path] = {}  # a checkpoint may serve a method at several sigmas
+    for one in missing.values():
+        if one.file_name not in files:
+            files[one.file_name] = _trained(setup, one, command, observer)
+    return entrants | {key: replace(one, checkpoint=files[one.file_name]) for key, one in missing.items()}
+
+
+def _trained(setup: Setup, one: Entrant, command: str, observer: Observer) -> Path:
+    observer.note(
+        f"no {one.file_name} for {setup.config.dataset}: training {one.method} at sigma {one.sigma:g} first, "
+        "the bar shows the time left at most (Ctrl-C keeps what is done)"
+    )
+    return train_method(
+        one.method,
+        one.sigma,
+        setup.config,
+        command=command,
+        report=lambda progress: observer.training(one.method, one.sigma, progress),
+    )
 
 
 def _check_unfinished(path: Path) -> None:

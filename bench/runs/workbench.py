@@ -6,9 +6,8 @@ Every process of a run has its own; the runner and its engines know no more than
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,21 +15,18 @@ from torch import nn
 
 from bench.config.run import RunConfig
 from bench.data import subsets
-from bench.device import hardware
-from bench.device.batching import halving
+from bench.data.sets import load_split
+from bench.device import hardware, timing
+from bench.device.batching import halving, measured_batch_size
 from bench.device.precision import at_precision, compiled
-from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
-from bench.methods import registry, zoo
-from bench.runs.train import load_split
-from bench.smoothing import certifier
-from bench.smoothing.certifier import Protocol
-from bench.smoothing.noise import image_uniform
-from bench.training.checkpoints import check_trained_as, load_metadata
-from bench.training.recipes import trained_options
-from bench.types import Certificate, Classifier, Record, Split
+from bench.errors import ModelError, NumericalError, UsageError
+from bench.runs.entrant import Entrant, enter
+from bench.smoothing.certifier import Smoothed
+from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
+from bench.types import Record, Split
 
-Checkpoints = dict[tuple[str, float], Path | None]
-"""(method, sigma) -> file; None for a method that has no checkpoints."""
+Entrants = dict[tuple[str, float], Entrant]
+"""(method, sigma) -> what certifies there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,91 +54,59 @@ def prepare(config: RunConfig) -> Setup:
     return Setup(config=config, split=split, indices=indices, device=device)
 
 
-def find_checkpoint(setup: Setup, method: str, sigma: float) -> tuple[str | None, Path | None]:
-    """Return the file name of the method's checkpoint (None: it has none) and where it lies (None: nowhere).
+def entrant(setup: Setup, method: str, sigma: float) -> Entrant:
+    """Return a method at a sigma, with its checkpoint as far as it is there; see `enter`."""
+    return enter(setup.config, setup.split.task, method, sigma, setup.note)
 
-    It lies in the zoo, or where the method's option `checkpoint` says.
 
-    Raises:
-        CheckpointError: it was trained with other values of the options that are given, or is another method's.
-    """
-    module = registry.load(method)
-    if not hasattr(module, "checkpoint_name"):
-        return None, None
+def enter_all(setup: Setup) -> Entrants:
+    """Return the entrants of a run; see `enter`."""
     config = setup.config
-    given = config.options.get(method, {})
-    configured = registry.configure(method, setup.split.task, sigma, given, trains=False)
-    name = module.checkpoint_name(configured)
-    if file := getattr(configured, "checkpoint", ""):
-        _check_declared(Path(file), method, sigma, setup.note)
-        return name, Path(file)
-    path = None if name is None else zoo.find(config.zoo, config.dataset, name)
-    if path is not None:
-        options = trained_options(configured)
-        check_trained_as(path, {option: options[option] for option in given if option in options}, method)
-    return name, path
+    return {(m, s): entrant(setup, m, s) for m in config.methods for s in config.sigmas}
 
 
-def _check_declared(path: Path, method: str, sigma: float, note: Callable[[str], None]) -> None:
-    """Refuse a file that says it is another method's; note one that says another sigma."""
-    if path.suffix != ".safetensors":
-        return
-    declared = load_metadata(path).get("config", {})
-    if declared.get("method") not in (None, method):
-        raise CheckpointError(
-            f"{path} was made by {declared['method']}: give it as {declared['method']}.checkpoint, not {method}'s"
-        )
-    if declared.get("sigma") not in (None, sigma):
-        note(f"{path} was trained at sigma {declared['sigma']:g} and is used at {sigma:g}.")
-
-
-def require_checkpoint(setup: Setup, method: str, sigma: float) -> Path | None:
-    """Return the method's checkpoint, or None where it has none.
-
-    Raises:
-        CheckpointError: the method has one, but it is not there yet; the message says how to train it.
-    """
-    name, checkpoint = find_checkpoint(setup, method, sigma)
-    if name is not None and checkpoint is None:
-        dataset = setup.config.dataset
-        raise CheckpointError(
-            f"no {name} for {dataset}: train it first with "
-            f"`bench train {method} --dataset {dataset} --sigma {sigma:g}`, or name its --zoo"
-        )
-    return checkpoint
-
-
-def digests(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> dict[str, str]:
-    """Return the SHA-256 of all files that a classifier is built from, by "method/sigma" and "method/sigma/part".
-
-    A part that is missing has none: opening it says what to do.
-
-    Raises:
-        CheckpointError: one of them cannot be read.
-    """
-    key, module = f"{method}/{sigma:g}", registry.load(method)
-    found = {} if checkpoint is None else {key: zoo.sha256(checkpoint)}
-    if hasattr(module, "foreign_files"):
-        options = setup.config.options.get(method, {})
-        config = registry.configure(method, setup.split.task, sigma, options, trains=False)
-        parts = module.foreign_files(config)
-        found |= {f"{key}/{part}": zoo.sha256(path) for part, path in parts.items() if path.exists()}
-    return found
-
-
-def load_classifier(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> Classifier:
-    """Return the method's classifier on the device, at the run's precision.
+def smoothed(setup: Setup, one: Entrant, batch_size: int) -> Smoothed:
+    """Return an entrant's smoothed classifier on the device, at the run's precision.
 
     Raises:
         UsageError, CheckpointError: an option or the checkpoint does not fit.
     """
-    options = setup.config.options.get(method, {})
-    config = registry.configure(method, setup.split.task, sigma, options, trains=False)
-    built = registry.load(method).build(config, checkpoint)
+    built = one.build()
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     quick = compiled(built, setup.config.compile, setup.note)
-    return halving(at_precision(quick, setup.device.type, setup.config.precision))
+    return Smoothed(
+        classifier=halving(at_precision(quick, setup.device.type, setup.config.precision)),
+        sigma=one.sigma,
+        num_classes=setup.split.task.num_classes,
+        batch_size=batch_size,
+    )
+
+
+BATCH_SIZES = tuple(2**power for power in range(7, 14))
+"""Samples per call that are tried on an accelerator."""
+
+
+def choose_batch_sizes(setup: Setup, entrants: Iterable[Entrant]) -> dict[str, int]:
+    """Return the samples per call of each method: as configured, one block of noise on a CPU, measured elsewhere.
+
+    On a CPU larger batches gain nothing, and a measured size would make two runs of one command differ.
+    """
+    size = setup.config.batch_size
+    if size == "auto" and setup.device.type == "cpu":
+        size = NOISE_BLOCK
+    first = {one.method: one for one in entrants if one.sigma == setup.config.sigmas[0]}
+    return {method: _measured_size(setup, one) if size == "auto" else size for method, one in first.items()}
+
+
+def _measured_size(setup: Setup, one: Entrant) -> int:
+    classifier = smoothed(setup, one, NOISE_BLOCK).classifier
+    x = setup.split.images[setup.indices[0]].to(setup.device)
+    return measured_batch_size(
+        lambda size: timing.noisy_work(classifier, x, one.sigma, size),
+        BATCH_SIZES,
+        synchronize=timing.synchronizer(setup.device),
+    )
 
 
 GROUP_BATCHES, GROUP_MOST = 4, 64
@@ -159,66 +123,33 @@ def group_size(setup: Setup, batch_size: int) -> int:
     return max(1, min(GROUP_MOST, GROUP_BATCHES * batch_size // setup.config.n))
 
 
-def certify_images(
-    setup: Setup, classifier: Classifier, method: str, sigma: float, indices: Sequence[int], batch_size: int
-) -> list[Record]:
-    """Return the records of images of the test split, certified together; their time is shared out by samples.
+def certify_images(setup: Setup, method: str, smoothed: Smoothed, indices: Sequence[int]) -> list[Record]:
+    """Return a method's records of images of the test split, certified together; samples share out their time.
 
     Raises:
-        DataError, UsageError, ModelError, NumericalError: as in `smoothing.certify_group`.
+        DataError, UsageError, ModelError, NumericalError: as in `Smoothed.certify`.
     """
-    split = setup.split
+    split, protocol = setup.split, setup.config.protocol
     started = time.perf_counter()
-    certificates = certifier.certify_group(
-        classifier,
-        [split.images[index].to(setup.device) for index in indices],
-        sigma=sigma,
-        indices=indices,
-        protocol=protocol_of(setup.config),
-        batch_size=batch_size,
-        num_classes=split.task.num_classes,
-        labels=[split.labels[index] for index in indices],
-    )
+    images = [split.images[index].to(setup.device) for index in indices]
+    labels = [split.labels[index] for index in indices]
+    certificates = smoothed.certify_group(images, indices, protocol, labels)
     seconds = time.perf_counter() - started
     samples = sum(certificate.samples for certificate in certificates)
     return [
-        _record(setup, method, sigma, index, certificate, seconds * certificate.samples / samples)
-        for index, certificate in zip(indices, certificates, strict=True)
+        Record(
+            method=method,
+            sigma=smoothed.sigma,
+            index=index,
+            label=label,
+            n0=protocol.n0,
+            n=protocol.n,
+            seconds=seconds * certificate.samples / samples,
+            uniform=bound_uniform(protocol, index),
+            **vars(certificate),
+        )
+        for index, label, certificate in zip(indices, labels, certificates, strict=True)
     ]
-
-
-def _record(
-    setup: Setup, method: str, sigma: float, index: int, certificate: Certificate, seconds: float
-) -> Record:
-    config = setup.config
-    return Record(
-        method=method,
-        sigma=sigma,
-        index=index,
-        label=setup.split.labels[index],
-        predict=certificate.predict,
-        radius=certificate.radius,
-        counts_selection=certificate.counts_selection,
-        counts_estimation=certificate.counts_estimation,
-        n0=config.n0,
-        n=config.n,
-        samples=certificate.samples,
-        seconds=seconds,
-        uniform=image_uniform(config.seed, index) if config.bound == "randomised" else None,
-    )
-
-
-def protocol_of(config: RunConfig) -> Protocol:
-    """Return the certify protocol of a configuration."""
-    return Protocol(
-        n0=config.n0,
-        n=config.n,
-        alpha=config.alpha,
-        seed=config.seed,
-        estimation=config.estimation,
-        bound=config.bound,
-        radii=config.radii,
-    )
 
 
 @dataclass(kw_only=True)
@@ -227,13 +158,13 @@ class Workbench:
 
     Attributes:
         config: validated, its device spelled out: a process without that device refuses.
-        checkpoints: of every method and sigma.
+        entrants: of every method and sigma.
         batch_sizes: samples per call of each method.
         setup: the prepared data; None until it is first needed.
     """
 
     config: RunConfig
-    checkpoints: Checkpoints
+    entrants: Entrants
     batch_sizes: dict[str, int]
     setup: Setup | None = None
 
@@ -249,14 +180,14 @@ class Workbench:
         """Return what certifies images of the test split by their indices, with the classifier loaded once.
 
         Raises:
-            BenchError: as `prepare` and `load_classifier`; what is returned raises as `certify_images`.
+            BenchError: as `prepare` and `smoothed`; what is returned raises as `certify_images`.
         """
         self.setup = setup = self.setup or prepare(self.config)
-        classifier = load_classifier(setup, method, sigma, self.checkpoints[method, sigma])
+        one = smoothed(setup, self.entrants[method, sigma], self.batch_sizes[method])
 
         def certify(indices: Sequence[int]) -> list[Record]:
             try:
-                return certify_images(setup, classifier, method, sigma, indices, self.batch_sizes[method])
+                return certify_images(setup, method, one, indices)
             except (ModelError, NumericalError) as error:
                 raise type(error)(f"{method}: {error}") from error
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import ModelError
-from bench.smoothing import certifier
-from bench.smoothing.certifier import Protocol, check_image, from_module
-from bench.types import Certificate, Classifier
+from bench.smoothing.certifier import Smoothed, check_image, from_module
+from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]
 
@@ -24,14 +23,14 @@ def certify(
     image: Tensor,
     *,
     sigma: float,
-    n0: int = 100,
-    n: int = 1000,
-    alpha: float = 0.001,
-    seed: int = 0,
+    n0: int = Protocol.n0,
+    n: int = Protocol.n,
+    alpha: float = Protocol.alpha,
+    seed: int = Protocol.seed,
     index: int = 0,
     batch_size: int = 256,
 ) -> Certificate:
-    """Return the certificate of one image: `smoothing.certify` with defaults, classes counted from one call.
+    """Return the certificate of one image: `Smoothed.certify` with defaults, classes counted from one call.
 
     Papers use n = 100,000 on CIFAR-10 and 10,000 on ImageNet: the default of 1,000 is quick and as safe, and
     certifies smaller radii.
@@ -51,17 +50,10 @@ def certify(
         Class (ABSTAIN = -1 where nothing is certified), radius in pixel units and the counts behind them.
 
     Raises:
-        DataError, UsageError, ModelError, NumericalError: as in `smoothing.certify`.
+        DataError, UsageError, ModelError, NumericalError: as in `Smoothed.certify`.
     """
-    return certifier.certify(
-        classifier,
-        image,
-        sigma=sigma,
-        index=index,
-        protocol=Protocol(n0=n0, n=n, alpha=alpha, seed=seed),
-        batch_size=batch_size,
-        num_classes=_count_columns(classifier, image, sigma),
-    )
+    protocol = Protocol(n0=n0, n=n, alpha=alpha, seed=seed)
+    return _smoothed(classifier, image, sigma, batch_size).certify(image, index, protocol)
 
 
 def predict(
@@ -69,25 +61,23 @@ def predict(
     image: Tensor,
     *,
     sigma: float,
-    n: int = 1000,
-    alpha: float = 0.001,
-    seed: int = 0,
+    n: int = Protocol.n,
+    alpha: float = Protocol.alpha,
+    seed: int = Protocol.seed,
     index: int = 0,
     batch_size: int = 256,
 ) -> int:
-    """Return the smoothed class of one image, or ABSTAIN (-1): `smoothing.predict` with defaults.
+    """Return the smoothed class of one image, or ABSTAIN (-1): `Smoothed.predict` with defaults.
 
     Args, Raises: as in `certify`.
     """
-    return certifier.predict(
-        classifier,
-        image,
-        sigma=sigma,
-        index=index,
-        protocol=Protocol(n0=1, n=n, alpha=alpha, seed=seed),
-        batch_size=batch_size,
-        num_classes=_count_columns(classifier, image, sigma),
-    )
+    protocol = Protocol(n0=1, n=n, alpha=alpha, seed=seed)
+    return _smoothed(classifier, image, sigma, batch_size).predict(image, index, protocol)
+
+
+def _smoothed(classifier: Classifier, image: Tensor, sigma: float, batch_size: int) -> Smoothed:
+    columns = _count_columns(classifier, image, sigma)
+    return Smoothed(classifier=classifier, sigma=sigma, num_classes=columns, batch_size=batch_size)
 
 
 @torch.inference_mode()

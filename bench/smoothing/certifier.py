@@ -8,149 +8,156 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import DataError, UsageError
 from bench.smoothing.counting import Draws, Stop, count_classes, count_group
-from bench.smoothing.estimation import Rule, bound_tail, is_settled, table_tails
-from bench.smoothing.noise import Stage, image_uniform
+from bench.smoothing.estimation import bound_tail, is_settled, table_tails
+from bench.smoothing.noise import Stage, bound_uniform
 from bench.smoothing.stats import binomial_two_sided_p, radius
-from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation
+from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How an image is certified.
+class Smoothed:
+    """A classifier under Gaussian noise: its class is the one it gives most noisy copies (arXiv 1902.02918, Eq. 1).
 
     Attributes:
-        n0: noisy samples that select the class, >= 1.
-        n: noisy samples that estimate its probability, >= 1.
-        alpha: probability that a certificate is wrong, at most; in (0, 1).
-        seed: seed of all noise, >= 0.
-        estimation: how the n samples are spent; see `bench.smoothing.estimation`.
-        bound: the bound at n samples; the randomised one takes its uniform from (seed, index).
-        radii: radii of the table, in pixel units, whose verdicts sequential estimation settles; else unused.
-    """
-
-    n0: int
-    n: int
-    alpha: float
-    seed: int
-    estimation: Estimation = "fixed"
-    bound: Bound = "clopper-pearson"
-    radii: tuple[float, ...] = ()
-
-    def rule(self, index: int) -> Rule:
-        """Return how the counts of one image become a bound."""
-        return Rule(
-            n=self.n,
-            alpha=self.alpha,
-            estimation=self.estimation,
-            bound=self.bound,
-            uniform=image_uniform(self.seed, index) if self.bound == "randomised" else 0.0,
-        )
-
-
-def certify(
-    classifier: Classifier,
-    x: Tensor,
-    *,
-    sigma: float,
-    index: int,
-    protocol: Protocol,
-    batch_size: int,
-    num_classes: int,
-    label: int | None = None,
-) -> Certificate:
-    """Return the certificate of one image (CERTIFY of arXiv 1902.02918, Alg. 1).
-
-    With probability at least 1 - alpha over the noise, the smoothed classifier returns `predict` everywhere
-    within L2 distance `radius` of x, or `predict` is ABSTAIN. The guarantee holds for each image by itself.
-
-    Args:
         classifier: from noisy pixels to logits; it runs under inference mode.
-        x: (C, H, W) float32 in [0,1], on the device of the classifier.
         sigma: standard deviation of the noise in pixel units, > 0.
-        index: identity of the image; it picks the noise.
-        protocol: sample counts, level and seed.
-        batch_size: samples per call of the classifier, >= 1; the noise does not depend on it.
         num_classes: columns of the logits, >= 2.
-        label: the true class. Estimation other than "fixed" draws no estimation samples where the selected class
-            is another: the image counts as incorrect whatever they would say. None: never skip.
-
-    Returns:
-        Class, radius in pixel units and the counts of both stages; the lowest class wins a tie in selection.
-        Sequential estimation may stop early, and its radius is then a lower bound of what n samples certify.
-
-    Raises:
-        DataError: x is not a finite (C, H, W) float32 image in [0,1].
-        UsageError: another argument lies outside its range.
-        ModelError: the logits do not have shape (B, num_classes).
-        NumericalError: a logit is NaN or infinite.
+        batch_size: samples per call of the classifier, >= 1; the noise does not depend on it.
     """
-    [certificate] = certify_group(
-        classifier,
-        [x],
-        sigma=sigma,
-        indices=[index],
-        protocol=protocol,
-        batch_size=batch_size,
-        num_classes=num_classes,
-        labels=[label],
-    )
-    return certificate
 
+    classifier: Classifier
+    sigma: float
+    num_classes: int
+    batch_size: int
 
-def certify_group(
-    classifier: Classifier,
-    images: Sequence[Tensor],
-    *,
-    sigma: float,
-    indices: Sequence[int],
-    protocol: Protocol,
-    batch_size: int,
-    num_classes: int,
-    labels: Sequence[int | None],
-) -> list[Certificate]:
-    """Return the certificate of each of G images of one shape, as `certify` does, in batches that span images.
+    def certify(self, x: Tensor, index: int, protocol: Protocol, label: int | None = None) -> Certificate:
+        """Return the certificate of one image (CERTIFY of arXiv 1902.02918, Alg. 1).
 
-    Their noise is that of each image by itself. Sequential estimation goes image by image.
+        With probability at least 1 - alpha over the noise, the smoothed classifier returns `predict` everywhere
+        within L2 distance `radius` of x, or `predict` is ABSTAIN. The guarantee holds for each image by itself.
 
-    Args: as in `certify`, with G images, indices and labels; batch_size may be more than one image has samples.
-    Raises: as in `certify`.
-    """
-    for x in images:
-        _check_arguments(x, sigma, protocol, batch_size, num_classes)
-    count = partial(count_group, classifier, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
-    group = torch.stack(list(images))
-    selections = count(group, draws=_draws(protocol, "selection", indices))
-    selected = [counts.index(max(counts)) for counts in selections]
-    kept = [
-        position
-        for position, label in enumerate(labels)
-        if protocol.estimation == "fixed" or label is None or label == selected[position]
-    ]
-    draws = _draws(protocol, "estimation", [indices[position] for position in kept])
-    if protocol.estimation == "sequential":
-        tails = table_tails(protocol.radii, sigma)
-        stops = [_stopping(selected[i], protocol.rule(indices[i]), tails) for i in kept]
-        one = partial(count_classes, classifier, sigma=sigma, batch_size=batch_size, num_classes=num_classes)
-        estimations = [
-            one(group[i], draws=drawn, stop=stop) for i, drawn, stop in zip(kept, draws, stops, strict=True)
+        Args:
+            x: (C, H, W) float32 in [0,1], on the device of the classifier.
+            index: identity of the image; it picks the noise.
+            protocol: sample counts, level and seed.
+            label: the true class. Estimation other than "fixed" draws no estimation samples where the selected class
+                is another: the image counts as incorrect whatever they would say. None: never skip.
+
+        Returns:
+            Class, radius in pixel units and the counts of both stages; the lowest class wins a tie in selection.
+            Sequential estimation may stop early, and its radius is then a lower bound of what n samples certify.
+
+        Raises:
+            DataError: x is not a finite (C, H, W) float32 image in [0,1].
+            UsageError: another argument, or an attribute, lies outside its range.
+            ModelError: the logits do not have shape (B, num_classes).
+            NumericalError: a logit is NaN or infinite.
+        """
+        [certificate] = self.certify_group([x], [index], protocol, [label])
+        return certificate
+
+    def certify_group(
+        self,
+        images: Sequence[Tensor],
+        indices: Sequence[int],
+        protocol: Protocol,
+        labels: Sequence[int | None],
+    ) -> list[Certificate]:
+        """Return the certificate of each of G images of one shape, as `certify` does, in batches that span images.
+
+        Their noise is that of each image by itself. Sequential estimation goes image by image.
+
+        Args: as in `certify`, with G images, indices and labels; batch_size may be more than one image has samples.
+        Raises: as in `certify`.
+        """
+        self._check(images, protocol)
+        group = torch.stack(list(images))
+        selections = self.count(group, _draws(protocol, "selection", indices))
+        selected = [counts.index(max(counts)) for counts in selections]
+        kept = [
+            position
+            for position, label in enumerate(labels)
+            if protocol.estimation == "fixed" or label is None or label == selected[position]
         ]
-    else:
-        estimations = count(group[kept], draws=draws) if kept else []
-    counted = dict(zip(kept, estimations, strict=True))
-    return [
-        certificate_of(selection, counted[i], sigma, protocol.rule(indices[i]))
-        if i in counted
-        else _skipped(selection, selected[i])
-        for i, selection in enumerate(selections)
-    ]
+        counted = self._estimations(group, selected, indices, kept, protocol)
+        return [
+            certificate_of(
+                selection,
+                counted[i],
+                sigma=self.sigma,
+                protocol=protocol,
+                uniform=bound_uniform(protocol, index),
+            )
+            if i in counted
+            else _skipped(selection)
+            for i, (index, selection) in enumerate(zip(indices, selections, strict=True))
+        ]
+
+    def predict(self, x: Tensor, index: int, protocol: Protocol) -> int:
+        """Return the smoothed classifier's class, or ABSTAIN (PREDICT of arXiv 1902.02918, Alg. 1).
+
+        The probability of returning another class than the smoothed classifier's is at most alpha. It counts the
+        n estimation samples of `certify`; n0 is not used. A tie of the two most frequent classes abstains.
+
+        Args, Raises: as in `certify`.
+        """
+        self._check([x], protocol)
+        [counts] = self.count(x[None], _draws(protocol, "estimation", [index]))
+        second, first = sorted(counts)[-2:]
+        p_value = binomial_two_sided_p(first, first + second)
+        return counts.index(first) if p_value <= protocol.alpha else ABSTAIN
+
+    def count(self, images: Tensor, draws: Sequence[Draws]) -> list[tuple[int, ...]]:
+        """Return how often each class is predicted for each image (G, C, H, W) under noise; see `count_group`."""
+        return count_group(self.classifier, images, draws=draws, **self._numbers)
+
+    def _estimations(
+        self,
+        group: Tensor,
+        selected: Sequence[int],
+        indices: Sequence[int],
+        kept: Sequence[int],
+        protocol: Protocol,
+    ) -> dict[int, tuple[int, ...]]:
+        """Return the estimation counts of the images at the positions that are kept."""
+        draws = _draws(protocol, "estimation", [indices[i] for i in kept])
+        if protocol.estimation != "sequential":
+            return dict(zip(kept, self.count(group[kept], draws), strict=True)) if kept else {}
+        tails = table_tails(protocol.radii, self.sigma)
+        return {
+            i: count_classes(
+                self.classifier,
+                group[i],
+                draws=drawn,
+                stop=_stopping(selected[i], protocol, tails, bound_uniform(protocol, indices[i])),
+                **self._numbers,
+            )
+            for i, drawn in zip(kept, draws, strict=True)
+        }
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        return {"sigma": self.sigma, "num_classes": self.num_classes, "batch_size": self.batch_size}
+
+    def _check(self, images: Sequence[Tensor], protocol: Protocol) -> None:
+        for x in images:
+            check_image(x)
+        check_protocol(protocol)
+        if not (self.sigma > 0 and math.isfinite(self.sigma)):
+            raise UsageError(
+                f"sigma must be a positive number in pixel units, such as 0.5, got {self.sigma!r}"
+            )
+        if self.batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1, got {self.batch_size!r}")
+        if self.num_classes < 2:
+            raise UsageError(f"num_classes must be at least 2, got {self.num_classes!r}")
 
 
 def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Draws]:
@@ -159,11 +166,16 @@ def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Dra
 
 
 def certificate_of(
-    selection: tuple[int, ...], estimation: tuple[int, ...], sigma: float, rule: Rule
+    selection: tuple[int, ...],
+    estimation: tuple[int, ...],
+    *,
+    sigma: float,
+    protocol: Protocol,
+    uniform: float | None = None,
 ) -> Certificate:
-    """Return what the counts of both stages, one per class, certify; see `certify`."""
+    """Return what the counts of both stages, one per class, certify; see `Smoothed.certify` and `bound_tail`."""
     selected = selection.index(max(selection))
-    tail = bound_tail(estimation[selected], sum(estimation), rule)
+    tail = bound_tail(estimation[selected], sum(estimation), protocol, uniform)
     return Certificate(
         predict=selected if tail <= 0.5 else ABSTAIN,
         radius=radius(tail, sigma),
@@ -173,9 +185,9 @@ def certificate_of(
     )
 
 
-def _skipped(selection: tuple[int, ...], selected: int) -> Certificate:
+def _skipped(selection: tuple[int, ...]) -> Certificate:
     return Certificate(
-        predict=selected,
+        predict=selection.index(max(selection)),
         radius=0.0,
         counts_selection=_sparse(selection),
         counts_estimation=(),
@@ -183,35 +195,8 @@ def _skipped(selection: tuple[int, ...], selected: int) -> Certificate:
     )
 
 
-def _stopping(selected: int, rule: Rule, tails: tuple[float, ...]) -> Stop:
-    return lambda counts: is_settled(counts[selected], sum(counts), rule, tails)
-
-
-def predict(
-    classifier: Classifier,
-    x: Tensor,
-    *,
-    sigma: float,
-    index: int,
-    protocol: Protocol,
-    batch_size: int,
-    num_classes: int,
-) -> int:
-    """Return the smoothed classifier's class, or ABSTAIN (PREDICT of arXiv 1902.02918, Alg. 1).
-
-    The probability of returning another class than the smoothed classifier's is at most alpha. It counts the
-    n estimation samples of `certify`; n0 is not used. A tie of the two most frequent classes abstains.
-
-    Args, Raises: as in `certify`.
-    """
-    _check_arguments(x, sigma, protocol, batch_size, num_classes)
-    draws = Draws(seed=protocol.seed, index=index, stage="estimation", samples=protocol.n)
-    counts = count_classes(
-        classifier, x, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
-    )
-    second, first = sorted(counts)[-2:]
-    p_value = binomial_two_sided_p(first, first + second)
-    return counts.index(first) if p_value <= protocol.alpha else ABSTAIN
+def _stopping(selected: int, protocol: Protocol, tails: tuple[float, ...], uniform: float | None) -> Stop:
+    return lambda counts: is_settled(counts[selected], sum(counts), protocol, tails, uniform)
 
 
 def _sparse(counts: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -237,17 +222,6 @@ def check_protocol(protocol: Protocol) -> None:
             raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     if protocol.estimation == "sequential" and not protocol.radii:
         raise UsageError("sequential estimation needs the radii whose verdicts it settles, got none")
-
-
-def _check_arguments(x: Tensor, sigma: float, protocol: Protocol, batch_size: int, num_classes: int) -> None:
-    check_image(x)
-    check_protocol(protocol)
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {sigma!r}")
-    if batch_size < 1:
-        raise UsageError(f"batch_size must be at least 1, got {batch_size!r}")
-    if num_classes < 2:
-        raise UsageError(f"num_classes must be at least 2, got {num_classes!r}")
 
 
 def check_image(x: Tensor) -> None:

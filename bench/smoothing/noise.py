@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.smoothing import philox
+from bench.types import Protocol
 
 Stage = Literal["selection", "estimation"]
 
@@ -72,3 +73,8 @@ def sample_keys(seed: int, index: int, stage: Stage, block: int, device: torch.d
 def image_uniform(seed: int, index: int) -> float:
     """Return the image's own draw from [0,1), of 53 bits, for randomised bounds; independent of all noise."""
     return (stable_seed(seed, index, "bound") >> 10) / 2**53
+
+
+def bound_uniform(protocol: Protocol, index: int) -> float | None:
+    """Return the image's own draw where the protocol's bound is randomised; None for a bound that takes none."""
+    return image_uniform(protocol.seed, index) if protocol.bound == "randomised" else None

@@ -11,7 +11,8 @@ from baselines.densepure import Config, DensePure
 from baselines.purifiers.denoised import DenoisedClassifier
 from bench.errors import UsageError
 from bench.methods import registry
-from bench.smoothing.certifier import Protocol, certify
+from bench.types import Protocol
+from tests.support.smoothing import certify
 from tests.support.tiny import OPTIONS, TASK, job
 
 SIZES = {"channels": (8, 8)}

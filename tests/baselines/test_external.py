@@ -33,9 +33,9 @@ from baselines.purifiers.denoised import DenoisedClassifier
 from bench.config.run import RunConfig
 from bench.errors import CheckpointError, UsageError
 from bench.runs.train import train_method
-from bench.smoothing.certifier import Protocol, certify
-from bench.types import Task
+from bench.types import Protocol, Task
 from tests.baselines.test_openai_unet import SMALL, released
+from tests.support.smoothing import certify
 from tests.support.tiny import OPTIONS, TASK, image_tree, job
 
 COLOUR = Task(dataset="tiny", channels=3, image_size=8, num_classes=2)

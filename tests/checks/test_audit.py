@@ -14,6 +14,7 @@ from bench.config.run import RunConfig
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.runs.rebuild import Rebuilt
 from bench.runs.workbench import Setup, certify_images
+from bench.smoothing.certifier import Smoothed
 from bench.types import ABSTAIN
 from tests.support import oracles, tiny
 from tests.support.fake_runs import make_run
@@ -36,7 +37,7 @@ def by_batch(x_noisy, sigma, keys=None):
 class Known(Rebuilt):
     """A rebuilt run whose classifier is given instead of loaded."""
 
-    def classifier(self, method, sigma):
+    def smoothed(self, method, sigma):
         return self.known
 
     def at_precision(self, precision):
@@ -47,12 +48,13 @@ def known(folder, classifier, inflate=1.0):
     """Return a rebuilt run of four tiny images certified by the classifier, the radii multiplied."""
     split = tiny.split("test")
     setup = Setup(config=CONFIG, split=split, indices=(0, 1, 2, 3), device=torch.device("cpu"))
-    records = certify_images(setup, classifier, "rrcm", 0.25, setup.indices, 64)
+    smoothed = Smoothed(classifier=classifier, sigma=0.25, num_classes=2, batch_size=64)
+    records = certify_images(setup, "rrcm", smoothed, setup.indices)
     records = [dataclasses.replace(record, radius=record.radius * inflate) for record in records]
     run = make_run(folder, methods=("rrcm",), sigmas=(0.25,), images=4)
     header = dataclasses.replace(run.header, batch_sizes={"rrcm": 64}, radii=CONFIG.radii, n=200)
     rebuilt = Known(run=dataclasses.replace(run, header=header, records=tuple(records)), setup=setup)
-    object.__setattr__(rebuilt, "known", classifier)
+    object.__setattr__(rebuilt, "known", smoothed)
     return rebuilt
 
 
@@ -129,7 +131,7 @@ def test_an_attack_on_another_classifier_or_protocol_does_not_count(tmp_path, ch
     attacks(rebuilt, command="bench audit before")
     header = dataclasses.replace(rebuilt.run.header, **changes)
     other = Known(run=dataclasses.replace(rebuilt.run, header=header), setup=rebuilt.setup)
-    object.__setattr__(other, "known", by_brightness)
+    object.__setattr__(other, "known", rebuilt.known)
     attacks(other)
     assert len(attack_lines(tmp_path)) == 8
     assert "before" not in (tmp_path / "audit" / "attack.md").read_text()

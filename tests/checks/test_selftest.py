@@ -7,11 +7,10 @@ import torch
 
 from bench.checks import selftest
 from bench.checks.selftest import Size, allowed_violations, check_family, run_selftest
-from bench.checks.selftest_method import Subject, check_classifier
+from bench.checks.selftest_method import check_classifier
 from bench.checks.synthetic import ball, half_space, labeller, slab, uniform_of
-from bench.smoothing import certifier
-from bench.smoothing.certifier import Protocol
-from bench.types import ABSTAIN
+from bench.smoothing.certifier import Smoothed, certificate_of
+from bench.types import ABSTAIN, Protocol
 from tests.support import oracles
 
 PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, seed=0)
@@ -58,30 +57,29 @@ def test_our_certifier_and_predict_pass_every_check():
     assert all(one.passes for one in checks)
 
 
-def without_margin(*args, **arguments):
+def without_margin(smoothed, x, index, protocol, label):
     """Certify from the observed share, as if alpha did not exist."""
-    return certifier.certify(*args, **arguments | {"protocol": replace(arguments["protocol"], alpha=0.5)})
+    return smoothed.certify(x, index, replace(protocol, alpha=0.5), label)
 
 
-def clipping(classifier, x, **arguments):
+def clipping(smoothed, x, index, protocol, label):
     """Certify after clipping noisy pixels to [0,1]."""
 
     def clipped(x_noisy, sigma, keys=None):
-        return classifier(x_noisy.clamp(0, 1), sigma, keys)
+        return smoothed.classifier(x_noisy.clamp(0, 1), sigma, keys)
 
-    return certifier.certify(clipped, x, **arguments)
+    return replace(smoothed, classifier=clipped).certify(x, index, protocol, label)
 
 
-def selecting_on_estimation(classifier, x, **arguments):
+def selecting_on_estimation(smoothed, x, index, protocol, label):
     """Certify the class that the estimation samples themselves prefer."""
-    protocol = arguments["protocol"]
-    certificate = certifier.certify(classifier, x, **arguments | {"label": None})
+    certificate = smoothed.certify(x, index, protocol)
     counts = tuple(dict(certificate.counts_estimation).get(label, 0) for label in (0, 1))
-    return certifier.certificate_of(counts, counts, arguments["sigma"], protocol.rule(0))
+    return certificate_of(counts, counts, sigma=smoothed.sigma, protocol=protocol)
 
 
-def abstaining(*args, **arguments):
-    return replace(certifier.certify(*args, **arguments), predict=ABSTAIN, radius=0.0)
+def abstaining(smoothed, x, index, protocol, label):
+    return replace(smoothed.certify(x, index, protocol, label), predict=ABSTAIN, radius=0.0)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +91,7 @@ def abstaining(*args, **arguments):
     ],
 )
 def test_a_certifier_that_claims_too_much_is_caught(family, broken, trials):
-    assert check(family, certifier.certify, trials).passes
+    assert check(family, Smoothed.certify, trials).passes
     assert not check(family, broken, trials).passes
 
 
@@ -109,10 +107,8 @@ def test_allowed_violations_are_exceeded_with_the_false_alarm_rate_at_most(trial
 
 
 def properties(classifier):
-    subject = Subject(
-        classifier=classifier, x=half_space(0.2, 0.5).x, sigma=0.5, num_classes=2, batch_size=300
-    )
-    found = check_classifier(subject, PROTOCOL, trials=50, reference=3000)
+    smoothed = replace(half_space(0.2, 0.5).smoothed(batch_size=300), classifier=classifier)
+    found = check_classifier(smoothed, half_space(0.2, 0.5).x, PROTOCOL, trials=50, reference=3000)
     return {one.name: one.holds for one in found}
 
 
@@ -141,8 +137,10 @@ def test_a_classifier_of_another_number_of_classes_is_caught():
     def three(x_noisy, sigma, keys=None):
         return torch.zeros(len(x_noisy), 3)
 
-    subject = Subject(classifier=three, x=half_space(0.2, 0.5).x, sigma=0.5, num_classes=2, batch_size=300)
-    assert not next(check_classifier(subject, PROTOCOL, trials=1, reference=10)).holds
+    smoothed = replace(half_space(0.2, 0.5).smoothed(batch_size=300), classifier=three)
+    assert not next(
+        check_classifier(smoothed, half_space(0.2, 0.5).x, PROTOCOL, trials=1, reference=10)
+    ).holds
 
 
 def test_a_classifier_that_knows_the_reference_from_the_certificates_is_caught():

@@ -11,7 +11,7 @@ from bench.config.run import RunConfig, list_presets, load_preset
 from bench.errors import CheckpointError, UsageError
 from bench.methods import registry
 from bench.methods.sizes import measure
-from bench.runs import runner, workbench
+from bench.runs import train, workbench
 from bench.training.checkpoints import save_checkpoint
 from bench.types import Task
 from rrcm.presets import FINETUNING, PRETRAINING, PRETRAINING_FORWARDS
@@ -100,14 +100,19 @@ def prepared(root, **changes):
     }
     methods = ("gaussian", "consistency")
     config = RunConfig(**values, methods=methods, sigmas=(0.5, 0.25), options=options, **changes)
-    return runner.prepare(config)
+    return workbench.prepare(config)
+
+
+def trained_by_need(root):
+    setup = prepared(root)
+    return train.train_missing(setup, workbench.enter_all(setup), "", None)
 
 
 def test_nothing_is_trained_where_one_of_the_trainings_has_no_recipe(tmp_path, monkeypatch):
     trained = []
-    monkeypatch.setattr(runner, "train_method", lambda *args, **_: trained.append(args))
+    monkeypatch.setattr(train, "train_method", lambda *args, **_: trained.append(args))
     with pytest.raises(UsageError, match=r"consistency has no published recipe 'imagenet' at sigma 0\.25"):
-        runner.find_or_train(prepared(tmp_path), "", None)
+        trained_by_need(tmp_path)
     assert not trained
 
 
@@ -123,10 +128,10 @@ def test_checkpoints_that_are_there_are_taken_where_their_recipe_is_not_publishe
         put(tmp_path, "gaussian", sigma, "small")
     put(tmp_path, "consistency", "0.5", "imagenet")
     single = put(tmp_path, "consistency", "0.25", "small")
-    assert runner.find_or_train(prepared(tmp_path), "", None)["consistency", 0.25] == single
+    assert trained_by_need(tmp_path)["consistency", 0.25].checkpoint == single
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_where_one_is_published(tmp_path):
     put(tmp_path, "consistency", "0.5", "small")
     with pytest.raises(CheckpointError, match="trained with recipe small, not imagenet"):
-        workbench.find_checkpoint(prepared(tmp_path), "consistency", 0.5)
+        workbench.entrant(prepared(tmp_path), "consistency", 0.5)

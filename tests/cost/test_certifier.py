@@ -9,8 +9,7 @@ import torch
 from bench.cost import certifier
 from bench.cost.certifier import Subject, bare_forward, plain_loop, whole_certifier
 from bench.device.timing import Quartiles
-from bench.smoothing.certifier import Protocol
-from bench.types import CostRecord
+from bench.types import CostRecord, Protocol
 from tests.support.tiny import bench, image_tree
 
 

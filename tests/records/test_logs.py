@@ -12,7 +12,7 @@ from bench.config.names import DATASETS, IMAGE_SHAPES
 from bench.config.run import RunConfig
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.file import check_comparable, read_run
-from bench.records.logs import LOGS, format_log, log_header, log_notes, log_records, parse_seconds, read_log
+from bench.records.logs import format_log, log_header, log_notes, log_records, parse_seconds, read_log
 from bench.report.comparison import compare
 from bench.report.metrics import abstention, acr, certified_accuracy, group
 from bench.report.published import published_numbers
@@ -93,7 +93,7 @@ def test_a_real_log_becomes_a_run_that_reports_and_goes_back(tmp_path, monkeypat
     assert len(run.records) == 1000
     assert run.header.indices == tuple(range(0, 10_000, 20))
     assert (run.header.subset, run.header.sigmas) == ("standard", (0.25, 0.5))
-    assert set(run.header.config[LOGS]) == {"gaussian/0.25", "gaussian/0.5"}
+    assert set(run.header.logs) == {"gaussian/0.25", "gaussian/0.5"}
     capsys.readouterr()
     assert bench(monkeypatch, "report", folder, "--published") == 0
     # Cohen et al. have 7 radii at each sigma, Jeong et al. 4 and 7 of the table's.
@@ -262,7 +262,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 def header(log, **changes):
-    return log_header(log, configuration(**changes), command="bench import-log", git_revision="0", earlier={})
+    return log_header(log, configuration(**changes), command="bench import-log", git_revision="0")
 
 
 def run_of(log, folder, **changes):
@@ -317,7 +317,7 @@ def test_a_log_stands_beside_a_measured_run_only_where_what_it_leaves_open_may_d
     measured = replace(
         published,
         folder=tmp_path / "run",
-        header=replace(published.header, seed=0, noise_block=128, precision="float32", config={}),
+        header=replace(published.header, seed=0, noise_block=128, precision="float32", logs={}),
     )
     with pytest.raises(ProtocolError, match=r"differ in seed \(0 and -1\)"):
         check_comparable([measured, published])

@@ -5,17 +5,16 @@ from dataclasses import replace
 import pytest
 
 from bench.errors import UsageError
-from bench.records.recertify import Level, recertify
+from bench.records.recertify import recertify
 from bench.smoothing import stats
 from bench.smoothing.noise import image_uniform
 from tests.support.fake_runs import make_run
 
 RUN = make_run(methods=("rrcm", "dds"), images=30)
-SAME = Level(alpha=0.001, n=1000, bound="clopper-pearson")
 
 
 def again(run=RUN, **changes):
-    return recertify(run, replace(SAME, **changes), "bench recertify run")
+    return recertify(run, replace(run.header.protocol, **changes), "bench recertify run")
 
 
 def test_the_same_level_gives_the_same_certificates():

@@ -19,29 +19,24 @@ from bench.report.equal_accuracy import (
 )
 from bench.report.figures.pareto import write_pareto
 from bench.smoothing.certifier import certificate_of
-from bench.smoothing.estimation import Rule
 from bench.smoothing.stats import radius, upper_tail
-from bench.types import Record
+from bench.types import Protocol, Record
 from tests.support.fake_runs import make_run
 
 
 def record(index, hits, n, *, label=0, selection=(5, 0), sigma=0.5, alpha=0.1, method="a"):
     """Return a real certificate of two classes whose first was counted `hits` times among n."""
-    rule = Rule(n=n, alpha=alpha, estimation="fixed", bound="clopper-pearson", uniform=0.0)
-    certificate = certificate_of(selection, (hits, n - hits), sigma, rule)
+    protocol = Protocol(n=n, alpha=alpha)
+    certificate = certificate_of(selection, (hits, n - hits), sigma=sigma, protocol=protocol)
     return Record(
         method=method,
         sigma=sigma,
         index=index,
         label=label,
-        predict=certificate.predict,
-        radius=certificate.radius,
-        counts_selection=certificate.counts_selection,
-        counts_estimation=certificate.counts_estimation,
         n0=sum(selection),
         n=n,
-        samples=certificate.samples,
         seconds=1.0,
+        **vars(certificate),
     )
 
 

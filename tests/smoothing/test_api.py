@@ -9,8 +9,8 @@ from torch import nn
 
 import bench
 from bench.errors import DataError, ModelError
-from bench.smoothing import certifier
-from bench.smoothing.certifier import Protocol
+from bench.smoothing.certifier import Smoothed
+from bench.types import Protocol
 
 IMAGE = torch.full((1, 2, 2), 0.5)
 
@@ -35,15 +35,8 @@ def test_certify_in_five_lines_equals_the_certifier():
     from bench import certify, from_module
 
     certificate = certify(from_module(linear()), IMAGE, sigma=0.25, n=500)
-    assert certificate == certifier.certify(
-        from_module(linear()),
-        IMAGE,
-        sigma=0.25,
-        index=0,
-        protocol=Protocol(n0=100, n=500, alpha=0.001, seed=0),
-        batch_size=256,
-        num_classes=3,
-    )
+    smoothed = Smoothed(classifier=from_module(linear()), sigma=0.25, batch_size=256, num_classes=3)
+    assert certificate == smoothed.certify(IMAGE, 0, Protocol(n=500))
     assert certificate.predict == 1
     assert certificate.radius > 0
 

@@ -9,10 +9,11 @@ from torch import nn
 
 from bench.errors import DataError, NumericalError, UsageError
 from bench.smoothing import certifier, stats
-from bench.smoothing.certifier import Protocol, certify, certify_group, from_module, predict
+from bench.smoothing.certifier import from_module
 from bench.smoothing.counting import Draws, count_classes
 from bench.smoothing.noise import NOISE_BLOCK, image_uniform
-from bench.types import ABSTAIN
+from bench.types import ABSTAIN, Protocol
+from tests.support.smoothing import certify, certify_group, predict
 
 X = torch.full((1, 2, 2), 0.5)
 PROTOCOL = Protocol(n0=50, n=300, alpha=0.001, seed=7)
@@ -101,11 +102,11 @@ def test_the_lowest_class_wins_ties_of_logits_and_of_counts():
 
     certificate = certify(alternating, X, **ARGUMENTS)
     assert certificate.counts_selection == ((1, 25), (2, 25))
-    assert certifier.certificate_of((0, 25, 25), (0, 300, 0), 0.5, PROTOCOL.rule(3)).predict == 1
+    assert certifier.certificate_of((0, 25, 25), (0, 300, 0), sigma=0.5, protocol=PROTOCOL).predict == 1
 
 
 def test_the_selected_class_is_estimated_even_when_another_is_more_frequent():
-    certificate = certifier.certificate_of((0, 26, 24), (0, 50, 250), 0.5, PROTOCOL.rule(3))
+    certificate = certifier.certificate_of((0, 26, 24), (0, 50, 250), sigma=0.5, protocol=PROTOCOL)
     assert (certificate.predict, certificate.radius) == (ABSTAIN, 0.0)
 
 
@@ -169,7 +170,10 @@ def test_a_wrong_argument_is_refused(change, message):
         ({"alpha": 1.0}, r"alpha must lie between 0 and 1, such as 0.001, got 1.0"),
         ({"estimation": "none"}, "estimation must be one of fixed, skip-wrong, sequential, got 'none'"),
         ({"bound": "exact"}, "bound must be one of clopper-pearson, randomised, got 'exact'"),
-        ({"estimation": "sequential"}, "sequential estimation needs the radii whose verdicts it settles"),
+        (
+            {"estimation": "sequential", "radii": ()},
+            "sequential estimation needs the radii whose verdicts it settles",
+        ),
     ],
 )
 def test_a_wrong_protocol_is_refused(change, message):

@@ -11,10 +11,10 @@ import torch
 
 from bench.errors import ModelError, NumericalError
 from bench.smoothing import counting
-from bench.smoothing.certifier import certify, certify_group
 from bench.smoothing.counting import count_classes
 from bench.smoothing.noise import NOISE_BLOCK, noise_block, sample_keys
 from tests.smoothing.test_certifier import ARGUMENTS, GROUP, PROTOCOL, Recorder, X, constant, draws
+from tests.support.smoothing import certify, certify_group
 
 
 def shown(batch_size=64, **changes):
@@ -94,7 +94,8 @@ def test_the_classifier_runs_under_inference_mode():
 
 MEMORY = """
 import resource, torch
-from bench.smoothing.certifier import Protocol, certify
+from bench.smoothing.certifier import Smoothed
+from bench.types import Protocol
 
 def classify(x_noisy, sigma, keys=None):
     margin = x_noisy.flatten(1).mean(1)
@@ -104,7 +105,7 @@ def kibibytes_after(n, images):
     protocol = Protocol(n0=10, n=n, alpha=0.001, seed=0)
     for index in range(images):
         x = torch.full((1, 8, 8), 0.5)
-        certify(classify, x, sigma=0.5, index=index, protocol=protocol, batch_size=1000, num_classes=2)
+        Smoothed(classifier=classify, sigma=0.5, batch_size=1000, num_classes=2).certify(x, index, protocol)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 print(-kibibytes_after(2_000, 1) + kibibytes_after(100_000, 2))

@@ -6,10 +6,11 @@ import itertools
 import pytest
 
 from bench.smoothing import estimation, stats
-from bench.smoothing.estimation import Rule, bound_tail, is_settled, table_tails
+from bench.smoothing.estimation import bound_tail, is_settled, table_tails
+from bench.types import Protocol
 from tests.support import oracles
 
-SEQUENTIAL = Rule(n=64, alpha=0.1, estimation="sequential")
+SEQUENTIAL = Protocol(n=64, alpha=0.1, estimation="sequential")
 TAILS = table_tails((0.0, 0.25, 0.5), 0.5)
 
 
@@ -19,9 +20,9 @@ def test_table_tails_are_normal_tails_of_radius_over_sigma():
 
 
 def test_fixed_estimation_gives_the_whole_alpha_to_the_bound_at_n():
-    assert bound_tail(60, 64, Rule(n=64, alpha=0.1)) == stats.upper_tail(60, 64, 0.1)
-    randomised = Rule(n=64, alpha=0.1, bound="randomised", uniform=0.4)
-    assert bound_tail(60, 64, randomised) == stats.randomised_upper_tail(60, 64, 0.1, 0.4)
+    assert bound_tail(60, 64, Protocol(n=64, alpha=0.1)) == stats.upper_tail(60, 64, 0.1)
+    randomised = Protocol(n=64, alpha=0.1, bound="randomised")
+    assert bound_tail(60, 64, randomised, uniform=0.4) == stats.randomised_upper_tail(60, 64, 0.1, 0.4)
 
 
 def test_sequential_estimation_gives_half_of_alpha_to_the_sequence_and_half_to_the_bound_at_n():
@@ -65,7 +66,7 @@ def test_radii_that_n_can_never_certify_are_settled_at_once():
 
 
 def test_largest_radius_of_the_randomised_bound_is_that_of_the_luckiest_uniform():
-    rule = Rule(n=64, alpha=0.1, bound="randomised", uniform=1.0)
-    assert estimation.largest_radius(rule, 0.5) == stats.radius(
+    protocol = Protocol(n=64, alpha=0.1, bound="randomised")
+    assert estimation.largest_radius(protocol, 0.5) == stats.radius(
         stats.randomised_upper_tail(64, 64, 0.1, 0.0), 0.5
     )

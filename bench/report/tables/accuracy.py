@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -23,8 +23,8 @@ from bench.report.metrics import (
 )
 from bench.report.tables.cost import cost_frame, cost_tables
 from bench.report.tables.samples import samples_frame, samples_table
-from bench.smoothing.estimation import Rule, largest_radius
-from bench.types import Bound, Estimation, Run, RunHeader
+from bench.smoothing.estimation import largest_radius
+from bench.types import Run
 
 BEST = "best over σ"
 """Title of the block that picks each method's sigma at each radius."""
@@ -271,17 +271,10 @@ def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
             f"precision {header.precision}."
         )
         limits = (
-            f"{format_radius(largest_radius(rule_of(header), sigma), 3)} at σ = {sigma:g}"
-            for sigma in header.sigmas
+            f"{format_radius(largest_radius(header, sigma), 3)} at σ = {sigma:g}" for sigma in header.sigmas
         )
         sentences.append(f"Largest radius that n = {header.n} draws can certify: {', '.join(limits)}.")
     return tuple(dict.fromkeys(sentences))
-
-
-def rule_of(header: RunHeader) -> Rule:
-    """Return how a run's counts became bounds."""
-    estimation, bound = cast("Estimation", header.estimation), cast("Bound", header.bound)
-    return Rule(n=header.n, alpha=header.alpha, estimation=estimation, bound=bound)
 
 
 def _csv(frame: pd.DataFrame) -> str:

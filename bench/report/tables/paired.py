@@ -13,7 +13,6 @@ from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Block, Cell, Table, format_percent, format_radius, to_latex, to_markdown
 from bench.report.metrics import assured_accuracy, certified_accuracy
 from bench.report.paired import PairedDifference, paired_differences, training_gaps
-from bench.report.tables.accuracy import rule_of
 from bench.smoothing.estimation import largest_radius
 from bench.types import Run
 
@@ -184,7 +183,7 @@ def write_comparison(frames: dict[str, tuple[pd.DataFrame, Table]], folder: Path
 def _within_reach(runs: Sequence[Run], pair: Pair, radii: Sequence[float]) -> tuple[float, ...]:
     """Return the radii that the protocol can certify, or that a log says to be certified."""
     headers = [runs[entry.run_number].header for entry in pair]
-    reach = max(largest_radius(rule_of(header), pair[0].sigma) for header in headers)
+    reach = max(largest_radius(header, pair[0].sigma) for header in headers)
     reach = max(reach, *(record.radius for entry in pair for record in entry.records))
     return tuple(radius for radius in radii if radius <= reach)
 

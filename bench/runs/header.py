@@ -1,0 +1,57 @@
+"""The header of a new run: under which protocol, by which command, and on what its records are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from bench.config.run import to_json
+from bench.device import hardware
+from bench.records.codec import PROGRAM
+from bench.runs.entrant import Entrant
+from bench.runs.workbench import Setup
+from bench.smoothing.noise import NOISE_BLOCK
+from bench.types import SCHEMA_VERSION, RunHeader
+
+LIBRARIES = ("torch", "torchvision", "timm", "diffusers", "numpy", "scipy")
+"""Libraries that records rest on."""
+
+
+def make_header(
+    setup: Setup, entrants: Iterable[Entrant], command: str, batch_sizes: dict[str, int]
+) -> RunHeader:
+    """Return the header of a new run."""
+    config, split = setup.config, setup.split
+    shape = tuple(split.images[setup.indices[0]].shape)
+    return RunHeader(
+        schema_version=SCHEMA_VERSION,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        git_revision=hardware.git_revision(),
+        dataset=config.dataset,
+        subset=config.subset,
+        indices=setup.indices,
+        class_names=split.class_names,
+        image_shape=(shape[0], shape[1], shape[2]),
+        methods=config.methods,
+        sigmas=config.sigmas,
+        noise_block=NOISE_BLOCK,
+        precision=config.precision if config.compile == "none" else f"{config.precision}, compiled",
+        device_type=setup.device.type,
+        config=to_json(config),
+        checkpoints={name: digest for one in entrants for name, digest in one.digests().items()},
+        batch_sizes=batch_sizes,
+        hardware=hardware.describe(setup.device),
+        libraries=library_versions(),
+        **vars(config.protocol),
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the version of each library that records rest on, and of this program where it is installed."""
+    versions = {name: version(name) for name in LIBRARIES}
+    with suppress(PackageNotFoundError):
+        versions[PROGRAM] = version(PROGRAM)
+    return versions
