@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.errors import UsageError
+from bench.records.file import RecordsFile, read_run, write_run
 from bench.records.recertify import recertify
 from bench.smoothing import stats
 from bench.smoothing.noise import image_uniform
@@ -100,3 +101,13 @@ def test_records_without_counts_are_refused():
     run = replace(RUN, records=(replace(RUN.records[0], counts_selection=(), counts_estimation=()),))
     with pytest.raises(UsageError, match=r"image 0 of rrcm holds no counts, so no other bound can follow"):
         again(run)
+
+
+def test_a_part_of_the_samples_stays_marked_when_images_are_added(tmp_path):
+    part = again(n=300)
+    write_run(tmp_path, part)
+    indices = (*part.header.indices, 1999)
+    with RecordsFile.create_or_resume(tmp_path, replace(part.header, indices=indices, drawn_n=None)):
+        pass
+    assert read_run(tmp_path).header.indices == indices
+    assert read_run(tmp_path).header.drawn_n == 1000
