@@ -7,24 +7,13 @@ import pytest
 
 from bench.methods import zoo
 from bench.records.file import read_run
-from tests.support.tiny import arguments, bench, image_tree
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A folder with a data set, a zoo and a finished run of two methods in `run`."""
-    root = tmp_path_factory.mktemp("finished")
-    image_tree(root / "data")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        options = ("--methods", "gaussian,dds", "--sigmas", "0.25", "--out", root / "run")
-        assert bench(monkeypatch, "run", *arguments(root, *options)) == 0
-    return root
+from tests.support.tiny import bench
 
 
 @pytest.fixture
-def run(finished, tmp_path):
+def run(trained, tmp_path):
     """A copy of the run that may be changed."""
-    return shutil.copytree(finished / "run", tmp_path / "run")
+    return shutil.copytree(trained / "run", tmp_path / "run")
 
 
 def edit(run, line, **changes):

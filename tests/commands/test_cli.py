@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.records.file import read_run
 from bench.smoothing.noise import image_uniform
-from tests.support.tiny import arguments, bench, image_tree
+from tests.support.tiny import arguments, bench
 
 OUTPUTS = {
     *(f"{name}.{kind}" for name in ("certified_accuracy", "acr", "cost") for kind in ("csv", "md")),
@@ -21,25 +21,6 @@ OUTPUTS = {
     ),
     "records.jsonl",
 }
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with a data set, a zoo trained on it by `bench run`, and that run in `run`."""
-    root = tmp_path_factory.mktemp("trained")
-    image_tree(root / "data")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.chdir(root)
-        assert bench(monkeypatch, "run", *arguments(root, "--out", root / "run")) == 0
-    return root
-
-
-@pytest.fixture
-def root(trained, tmp_path, monkeypatch):
-    """A copy of `trained` for one test, with the current folder elsewhere."""
-    shutil.copytree(trained, tmp_path / "root")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "root"
 
 
 def without_timings(run):
