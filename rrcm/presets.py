@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
-from bench.errors import UsageError
+from bench.errors import UnpublishedError
 from bench.types import Task
 from rrcm import finetune, pretrain
 
@@ -189,13 +189,13 @@ def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
     """Return the recipe of fine-tuning for a sigma.
 
     Raises:
-        UsageError: the paper has none at this sigma.
+        UnpublishedError: the paper has none at this sigma.
     """
     if name == "small":
         return finetune.Recipe()
     if (name, sigma) not in FINETUNING:
         known = ", ".join(f"{known:g}" for family, known in FINETUNING if family == name)
-        raise UsageError(
+        raise UnpublishedError(
             f"recipe {name!r} is published at sigma {known}, not at {sigma:g}; take recipe=small, and give its "
             "options singly"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -15,12 +16,14 @@ from baselines.networks.resnet import Normalize
 from baselines.parts import openai_unet, own
 from baselines.parts.names import HUB, TRANSFORMERS, Parts, is_function
 from baselines.parts.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
+from baselines.readings import Reading
 from bench.errors import CheckpointError, UsageError
 from bench.smoothing.classifiers import open_module
 from bench.training.checkpoints import first_line, load_metadata, load_state, load_weights
-from bench.types import Task
+from bench.training.released import Fed, Part
+from bench.types import Checkpoint, Task
 
-Part = TypeVar("Part", bound=nn.Module)
+Model = TypeVar("Model", bound=nn.Module)
 
 CONSISTENCY_SCHEDULER = "CMStochasticIterativeScheduler"
 """diffusers' name of the scheduler of a consistency model."""
@@ -58,14 +61,14 @@ def _config_of_ours(path: Path) -> dict[str, Any] | None:
     return config if "method" in config else None
 
 
-def _own_denoiser(path: Path, config: dict[str, Any], task: Task, kind: type[Part]) -> Part:
+def _own_denoiser(path: Path, config: dict[str, Any], task: Task, kind: type[Model]) -> Model:
     denoiser = own.load_denoiser(load_state(path)[0], config, task, path)
     if not isinstance(denoiser, kind):
         raise UsageError(f"{path} is a denoiser of {config['method']}; name another, or that method")
     return denoiser
 
 
-def _own_module(source: str, kind: type[Part]) -> Part:
+def _own_module(source: str, kind: type[Model]) -> Model:
     made = open_module(source)
     if not isinstance(made, kind):
         raise UsageError(
@@ -96,9 +99,10 @@ def _check_images(source: str, config: Any, task: Task) -> None:
         )
 
 
-def from_released(path: Path, flags: str = "") -> DiffusionDenoiser:
+def from_released(source: Path | Checkpoint, flags: str = "") -> DiffusionDenoiser:
     """Return the denoiser of a released program's file; see `load_denoiser`."""
-    tensors, metadata = load_state(path)
+    tensors, metadata = load_state(source)
+    path = source.source if isinstance(source, Checkpoint) else source
     if LABELS in tensors:
         openai_unet.refuse_conditional(path)
     given = parse_flags(flags) or check_flags(metadata.get("config") or PRESETS.get(path.stem, {}))
@@ -131,6 +135,26 @@ def open_pipeline(folder: Path, task: Task) -> DiffusionDenoiser | ConsistencyMo
     denoiser = _consistency(unet, scheduler) if is_consistency else _diffusion(unet, scheduler, folder)
     _check_images(str(folder), unet.config, task)
     return denoiser.eval()
+
+
+def open_part(source: Path | Checkpoint, task: Task, said: Mapping[str, Any]) -> Part | None:
+    """Return the denoiser of a diffusers pipeline's folder, or of a released program's file; None for anything else.
+
+    Args:
+        said: "flags" of the program, as in `load_denoiser`.
+
+    Raises:
+        CheckpointError, UsageError: as in `open_pipeline` and `load_denoiser`.
+    """
+    if isinstance(source, Path):
+        if not ((source / "model_index.json").is_file() or (source / "unet").is_dir()):
+            return None
+        return Part(denoiser=Reading(denoiser=open_pipeline(source, task)))
+    if "num_res_blocks" not in source.config:
+        return None
+    denoiser = from_released(source, str(said.get("flags") or ""))
+    _check_images(str(source), denoiser.unet.config, task)
+    return Part(denoiser=Reading(denoiser=denoiser.eval()))
 
 
 def _is_consistency(scheduler: dict[str, Any]) -> bool:
@@ -227,6 +251,10 @@ class Resize(nn.Module):
         if tuple(x.shape[2:]) == self.size:
             return x
         return F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False)
+
+    def fed(self) -> Fed:
+        """Return the size that the network behind it sees."""
+        return Fed(size=self.size)
 
 
 class ResizedClassifier(nn.Module):

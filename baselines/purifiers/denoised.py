@@ -11,12 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.networks.consistency_map import ConsistencyModel
+from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import RESNET
+from baselines.readings import Reading
 from bench.errors import UsageError
 from bench.training.augmentation import augment
 from bench.training.checkpoints import load_checkpoint, load_weights
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
-from bench.types import Backbone
+from bench.types import Backbone, Checkpoint
 
 SCORED_SIGMAS = (0.25, 0.5, 1.0)
 """Noise levels at which a denoiser is judged on held-out images while it trains; one denoiser serves all."""
@@ -49,6 +52,11 @@ class DenoisedClassifier(nn.Module):
         """Return the modules whose time is told apart, by name; a classifier may have stages of its own."""
         own = getattr(self.classifier, "stages", lambda: {"classifier": self.classifier})
         return {"denoiser": self.denoiser, **own()}
+
+    def purifier_parts(self) -> tuple[Reading, nn.Module]:
+        """Return the denoiser as it is used, and the classifier of clean pixels, which are tried apart."""
+        assert isinstance(self.denoiser, DiffusionDenoiser | ConsistencyModel)
+        return Reading(denoiser=self.denoiser), self.classifier
 
 
 class CleanObjective(Supervised[nn.Module]):
@@ -110,7 +118,9 @@ def stage_name(part: str, backbone: Backbone) -> str:
     return part if backbone.name == RESNET.name else f"{part}-{backbone.name}"
 
 
-def load_own(method: DenoisedClassifier, checkpoint: Path | None, foreign: Collection[str]) -> None:
+def load_own(
+    pair: DenoisedClassifier, checkpoint: Path | Checkpoint | None, foreign: Collection[str]
+) -> None:
     """Load the checkpoint's weights (None: keep the random ones) into the parts that are not `foreign`.
 
     Raises:
@@ -120,7 +130,7 @@ def load_own(method: DenoisedClassifier, checkpoint: Path | None, foreign: Colle
         return
     tensors, _ = load_checkpoint(checkpoint)
     own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
-    load_weights(method, own, checkpoint)
+    load_weights(pair, own, checkpoint)
 
 
 def check_pairs(config: Recipe, *pairs: tuple[str, str]) -> None:

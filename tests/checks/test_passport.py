@@ -52,7 +52,7 @@ def test_method_of_two_parts_is_tried_part_by_part(tmp_path):
     subject, rows = opened(trained("dds", tmp_path))
     assert "predicts the noise, cosine schedule" in rows["denoiser"]
     assert (subject.sigma, rows["sigma"]) == (0.0, "clean images")
-    assert subject.denoiser.denoise_pixels(torch.rand(2, 1, 8, 8), 0.5).shape == (2, 1, 8, 8)
+    assert subject.denoiser(torch.rand(2, 1, 8, 8), 0.5).shape == (2, 1, 8, 8)
 
 
 def test_consistency_model_says_its_times_and_is_tried_part_by_part(tmp_path):
@@ -109,7 +109,7 @@ def test_unet_of_a_released_program_is_opened_with_its_flags(tmp_path):
     assert rows["made by"].startswith("U-Net of improved-diffusion or guided-diffusion: images 3x8x8")
     assert "linear schedule" in rows["denoiser"]
     assert subject.classifier is None
-    assert subject.denoiser.denoise_pixels(torch.rand(2, 3, 8, 8), 0.5).shape == (2, 3, 8, 8)
+    assert subject.denoiser(torch.rand(2, 3, 8, 8), 0.5).shape == (2, 3, 8, 8)
 
 
 def of_pixels():
