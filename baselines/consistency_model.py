@@ -98,19 +98,12 @@ class ConsistencyTraining(Supervised[ConsistencyModel]):
 class ConsistencyPurifier(method.Purifier[Config]):
     """The method."""
 
-    name, stage = "consistency-model", "consistency-model"
+    name, stage, objective = "consistency-model", "consistency-model", ConsistencyTraining
     STORED_AS = MappingProxyType({option: option for option in ("channels", "patch", "sigma_max")})
 
     def load_denoiser(self, config: Config) -> ConsistencyModel:
         """Return the consistency model that the option names; see `load_consistency_model`."""
         return load_consistency_model(config.denoiser, config.task)
-
-    def objective(
-        self, config: Config, denoiser: nn.Module, classifier: nn.Module, job: TrainingJob
-    ) -> ConsistencyTraining:
-        """Return the consistency model's objective."""
-        assert isinstance(denoiser, ConsistencyModel)
-        return ConsistencyTraining(config, denoiser, classifier, job)
 
     def architectures(self, family: str, chains: Chains) -> Iterator[Architecture]:
         """Yield the method at its published size: the denoiser's network without the learned variance.

@@ -64,9 +64,9 @@ class DenoiserObjective(Supervised[Denoiser]):
     The score is what the denoiser is for: held-out accuracy of denoiser + classifier, the mean over SCORED_SIGMAS.
     """
 
-    def __init__(self, denoiser: Denoiser, classifier: nn.Module, job: TrainingJob) -> None:
+    def __init__(self, config: Config, denoiser: Denoiser, classifier: nn.Module, job: TrainingJob) -> None:
         super().__init__(denoiser)
-        self.classifier, self.task = classifier, job.split.task
+        self.classifier, self.task = classifier, config.task
         self.images, self.labels = job.held_out()
 
     def loss(self, batch: Batch) -> Tensor:
@@ -91,19 +91,12 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 class DiffusionPurifier(method.Purifier[AnyConfig]):
     """A method whose denoiser is a diffusion model; the checkpoint of `dds` serves all of them."""
 
-    name, stage = "dds", "dds_denoiser"
+    name, stage, objective = "dds", "dds_denoiser", DenoiserObjective
     STORED_AS = MappingProxyType({"channels": "channels", "patch": "patch", "steps": "diffusion_steps"})
 
     def load_denoiser(self, config: AnyConfig) -> DiffusionDenoiser:
         """Return the denoiser that the option names; see `external.load_denoiser`."""
         return external.load_denoiser(config.denoiser, config.denoiser_flags, config.task)
-
-    def objective(
-        self, config: AnyConfig, denoiser: nn.Module, classifier: nn.Module, job: TrainingJob
-    ) -> DenoiserObjective:
-        """Return the denoiser's objective."""
-        assert isinstance(denoiser, Denoiser)
-        return DenoiserObjective(denoiser, classifier, job)
 
     def pair(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> DenoisedClassifier:
         """Return both parts, the denoiser with its chain; see `Purifier.pair`."""

@@ -136,32 +136,19 @@ def expand(method: str, config: AnyConfig) -> AnyConfig:
 
 def table(method: str) -> RecipeTable:
     """Return (headers, rows) of a method's published recipes, for reading."""
-    rows: list[tuple[str, ...]] = [
-        (
-            f"{method}.recipe={name}",
-            f"{sigma:g}",
-            published.backbone,
-            str(published.recipe.epochs),
-            str(published.recipe.batch_size),
-            f"{published.recipe.learning_rate:g}, x0.1 every {published.recipe.drop_epochs}",
-            f"{published.recipe.weight_decay:g}",
-            ", ".join(f"{option} {value:g}" for option, value in published.options.items()),
-            f"{forwards(method, published):,}",
-        )
+    rows = [
+        {
+            "--set": f"{method}.recipe={name}",
+            "sigma": f"{sigma:g}",
+            "--backbone": published.backbone,
+            "epochs": str(published.recipe.epochs),
+            "batch": str(published.recipe.batch_size),
+            "lr": f"{published.recipe.learning_rate:g}, x0.1 every {published.recipe.drop_epochs}",
+            "weight decay": f"{published.recipe.weight_decay:g}",
+            "the method's own": ", ".join(f"{key} {value:g}" for key, value in published.options.items()),
+            "forwards per image": f"{forwards(method, published):,}",
+        }
         for (owner, name, sigma), published in RECIPES.items()
         if owner == method
     ]
-    return _HEADERS, rows
-
-
-_HEADERS: tuple[str, ...] = (
-    "--set",
-    "sigma",
-    "--backbone",
-    "epochs",
-    "batch",
-    "lr",
-    "weight decay",
-    "the method's own",
-    "forwards per image",
-)
+    return tuple(rows[0]), [tuple(row.values()) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -77,23 +77,19 @@ class Purifier(Generic[AnyConfig]):
         name: of the method whose checkpoint this is.
         stage: name of the denoiser's training.
         STORED_AS: key in the checkpoint -> option, of those that make the denoiser.
+        objective: of our denoiser, from the configuration, the denoiser, the trained classifier and the job.
     """
 
     name: str
     stage: str
     STORED_AS: Mapping[str, str]
+    objective: Callable[..., Objective]
 
     def __init__(self, config: type[AnyConfig]) -> None:
         self.Config = config
 
     def load_denoiser(self, config: AnyConfig) -> nn.Module:
         """Return the denoiser that the option `denoiser` names."""
-        raise NotImplementedError
-
-    def objective(
-        self, config: AnyConfig, denoiser: nn.Module, classifier: nn.Module, job: TrainingJob
-    ) -> Objective:
-        """Return the objective of our denoiser, scored with the trained classifier."""
         raise NotImplementedError
 
     foreign_files, backbone_of = staticmethod(names.foreign_files), staticmethod(names.backbone_of)

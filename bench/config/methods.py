@@ -20,97 +20,78 @@ Kind = Literal["studied", "noisy", "purifier"]
 """The method under study, a classifier trained on noisy images, or one that denoises and then classifies."""
 
 
+_MODULES = {
+    "rrcm": (
+        "rrcm.model",
+        "rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass",
+    ),
+    "gaussian": (
+        "baselines.gaussian",
+        "Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images",
+    ),
+    "consistency": (
+        "baselines.consistency",
+        "consistency regularisation (arXiv 2006.04062): noisy copies must agree",
+    ),
+    "dds": ("baselines.dds", "diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify"),
+    "densepure": (
+        "baselines.densepure",
+        "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
+    ),
+    "consistency-model": (
+        "baselines.consistency_model",
+        "consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
+    ),
+    "smoothadv": (
+        "baselines.smoothadv",
+        "SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
+    ),
+    "macer": ("baselines.macer", "MACER (arXiv 2001.02378): training for a large certified radius"),
+}
+_LOOKS: dict[str, tuple[str, str, Kind]] = {
+    "rrcm": ("rRCM", "#0173b2", "studied"),
+    "gaussian": ("Gaussian", "#de8f05", "noisy"),
+    "consistency": ("Consistency", "#029e73", "noisy"),
+    "dds": ("DDS", "#cc78bc", "purifier"),
+    "densepure": ("DensePure", "", "purifier"),
+    "consistency-model": ("Consistency model", "", "purifier"),
+    "smoothadv": ("SmoothAdv", "", "noisy"),
+    "macer": ("MACER", "", "noisy"),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodEntry:
-    """What is known of a method before its module is imported.
+    """What is known of a method without its networks.
 
     Attributes:
-        module: the module that holds it.
-        summary: one line about it.
-        display_name: as tables and figures for readers call it.
+        module: the module that holds it, "" where the method is not installed; summary: one line about it.
+        display_name: as readers of tables and figures know it; "": its name.
         color: "#rrggbb" of its curves in every figure; "": the next one that no other method has.
         kind: what it is; None where nothing tells.
     """
 
     name: str
-    module: str
-    summary: str
+    module: str = ""
+    summary: str = ""
     display_name: str = ""
     color: str = ""
     kind: Kind | None = None
 
 
-_TABLE = (
-    MethodEntry(
-        name="rrcm",
-        module="rrcm.model",
-        summary="rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass",
-        display_name="rRCM",
-        color="#0173b2",
-        kind="studied",
-    ),
-    MethodEntry(
-        name="gaussian",
-        module="baselines.gaussian",
-        summary="Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images",
-        display_name="Gaussian",
-        color="#de8f05",
-        kind="noisy",
-    ),
-    MethodEntry(
-        name="consistency",
-        module="baselines.consistency",
-        summary="consistency regularisation (arXiv 2006.04062): noisy copies must agree",
-        display_name="Consistency",
-        color="#029e73",
-        kind="noisy",
-    ),
-    MethodEntry(
-        name="dds",
-        module="baselines.dds",
-        summary="diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify",
-        display_name="DDS",
-        color="#cc78bc",
-        kind="purifier",
-    ),
-    MethodEntry(
-        name="densepure",
-        module="baselines.densepure",
-        summary="DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
-        display_name="DensePure",
-        kind="purifier",
-    ),
-    MethodEntry(
-        name="consistency-model",
-        module="baselines.consistency_model",
-        summary="consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
-        display_name="Consistency model",
-        kind="purifier",
-    ),
-    MethodEntry(
-        name="smoothadv",
-        module="baselines.smoothadv",
-        summary="SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
-        display_name="SmoothAdv",
-        kind="noisy",
-    ),
-    MethodEntry(
-        name="macer",
-        module="baselines.macer",
-        summary="MACER (arXiv 2001.02378): training for a large certified radius",
-        display_name="MACER",
-        kind="noisy",
-    ),
-)
-BUILT_IN = {entry.name: entry for entry in _TABLE}
+BUILT_IN = {
+    name: MethodEntry(name=name, module=module, summary=summary, display_name=shown, color=color, kind=kind)
+    for name, (module, summary) in _MODULES.items()
+    for shown, color, kind in [_LOOKS[name]]
+}
 """Name -> built-in method."""
 
 
 def methods() -> dict[str, MethodEntry]:
-    """Return all known methods by name: the built-in ones, then those that installed packages add.
+    """Return the known methods by name, the built-in ones first, without importing any.
 
     Raises:
-        UsageError: an installed package takes the name of another method.
+        UsageError: a package adds a method under a name that is taken.
     """
     known = dict(BUILT_IN)
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
@@ -124,27 +105,24 @@ def methods() -> dict[str, MethodEntry]:
 
 
 def described(names: Iterable[str]) -> dict[str, MethodEntry]:
-    """Return the methods of these names as readers see them, each with a display name.
+    """Return the methods of these names with all that is known of them.
 
-    The module of a method that an installed package adds tells its DISPLAY_NAME, COLOR and KIND. A method that is
-    not installed, or whose module cannot be imported, is called by its own name.
+    What an installed package adds tells by DISPLAY_NAME, COLOR and KIND in its module. A method that is not installed,
+    or whose module cannot be imported, has its name alone.
     """
     known = methods()
-    return {name: _described(known.get(name), name) for name in names}
+    return {name: _described(known.get(name, MethodEntry(name=name))) for name in names}
 
 
-def _described(entry: MethodEntry | None, name: str) -> MethodEntry:
-    if entry is None:
-        return MethodEntry(name=name, module="", summary="", display_name=name)
-    if name in BUILT_IN:
-        return replace(entry, display_name=entry.display_name or name)
+def _described(entry: MethodEntry) -> MethodEntry:
+    if entry.name in BUILT_IN or not entry.module:
+        return entry
     try:
         module = importlib.import_module(entry.module)
     except ImportError:
-        return replace(entry, display_name=name)
-    told = {"display_name": "DISPLAY_NAME", "color": "COLOR", "kind": "KIND"}
-    found = {field: getattr(module, hook) for field, hook in told.items() if hasattr(module, hook)}
-    return replace(entry, **{"display_name": name, **found})
+        return entry
+    told = ("display_name", "color", "kind")
+    return replace(entry, **{name: getattr(module, name.upper(), getattr(entry, name)) for name in told})
 
 
 def kinds(names: Iterable[str]) -> dict[str, Kind | None]:

@@ -273,7 +273,9 @@ def operations_ratio(run: CostRun) -> str | None:
 def _over_purifiers(values: Mapping[str, float]) -> tuple[str, dict[str, float]] | None:
     """Return our method, and its value over that of each method that denoises first; None where one side is missing."""
     kind = kinds(values)
-    own = min((name for name in values if kind[name] == "studied"), default=None)  # of two sizes "b" before "s"
+    own = min(
+        (name for name in values if kind[name] == "studied"), default=None
+    )  # of two sizes "b" before "s"
     others = [name for name in values if kind[name] == "purifier"]
     return (own, {name: values[own] / values[name] for name in others}) if own and others else None
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.config.names import nearest_hint
 from bench.errors import CheckpointError, UsageError
 from bench.methods import registry, zoo
 from bench.training.checkpoints import load_metadata, load_torch_file, save_checkpoint
@@ -83,20 +82,16 @@ def read(
 
 def _file_in(folder: Path, which: str | None) -> Path:
     """Return the file of one network, None being the default, in a released folder of any method."""
-    forms = [form for _, form in registry.offers("RELEASED") if form.files]
-    networks = list(dict.fromkeys(name for form in forms for name in form.files))
-    if which is not None and which not in networks:
-        raise UsageError(f"--which is {which!r}; {nearest_hint(which, networks)}")
-    names = [form.files.get(which or next(iter(form.files))) for form in forms]
-    expected = [name for name in names if name is not None]
-    for name in expected:
+    forms = [form.files for _, form in registry.offers("RELEASED") if form.files]
+    names = [files[name] for files in forms if (name := which or next(iter(files))) in files]
+    for name in names:
         if (folder / name).is_file():
             return folder / name
     found = sorted(entry.name for entry in folder.iterdir())
     shown = ", ".join(found[:6]) or "nothing"
     raise CheckpointError(
-        f"{folder} holds {shown}{', ...' if len(found) > 6 else ''}, and no {' or '.join(expected)}: name a released "
-        "folder, or one of its files."
+        f"{folder} holds {shown}{', ...' if len(found) > 6 else ''}, and no {' or '.join(names) or which}: name a "
+        "released folder, or one of its files."
     )
 
 

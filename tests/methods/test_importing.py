@@ -237,6 +237,15 @@ def test_residual_network_with_other_names_is_refused(tmp_path):
     assert "expected 1.conv1.weight" in refusal(path)
 
 
+def test_residual_network_of_an_unknown_arch_is_refused(tmp_path):
+    path, state = (
+        tmp_path / "model.pth.tar",
+        {"1.conv1.weight": torch.zeros(4, 3, 3, 3), "1.fc.weight": torch.zeros(2, 4)},
+    )
+    torch.save({"arch": "resnet_of_mine", "state_dict": state}, path)
+    assert "holds 'resnet_of_mine', which is no network known here" in refusal(path)
+
+
 def test_which_needs_a_folder_and_out_a_new_safetensors_name(tmp_path):
     path = tmp_path / "model.pth"
     torch.save({}, path)

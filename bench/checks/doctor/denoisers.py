@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,18 +36,8 @@ def ask_denoiser(denoiser: DenoiserReading, images: Images, batch_size: int) -> 
     for question, found in trials.items():
         answer = _answer(question, found)
         accused = answer.verdict.kind == "looks like"
-        yield answer if not accused else _without_verdict(answer)
-
-
-def _without_verdict(answer: Answer) -> Answer:
-    """Return the answer where an alternative is better, but so are others, of other questions, to the same degree."""
-    return Answer(
-        question=answer.question,
-        declared=answer.declared,
-        trials=answer.trials,
-        verdict=CANNOT_TELL,
-        by=answer.by,
-    )
+        # an alternative is better, but so are others, of other questions, to the same degree
+        yield replace(answer, verdict=CANNOT_TELL) if accused else answer
 
 
 def _all_trials(
