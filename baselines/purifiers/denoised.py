@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import fields
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -17,9 +15,8 @@ from baselines.networks.resnet import RESNET
 from baselines.readings import Reading
 from bench.errors import UsageError
 from bench.training.augmentation import augment
-from bench.training.checkpoints import load_checkpoint, load_weights
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
-from bench.types import Backbone, Checkpoint
+from bench.types import Backbone
 
 SCORED_SIGMAS = (0.25, 0.5, 1.0)
 """Noise levels at which a denoiser is judged on held-out images while it trains; one denoiser serves all."""
@@ -108,29 +105,9 @@ def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor
     return sum(accuracies) / len(accuracies)
 
 
-def file_name(method: str, backbone: Backbone) -> str:
-    """Return "<method>[-<backbone>].safetensors", one file for all sigmas; the default backbone is left out."""
-    return f"{stage_name(method, backbone)}.safetensors"
-
-
 def stage_name(part: str, backbone: Backbone) -> str:
-    """Return "<part>[-<backbone>]", the name of a training that rests on the classifier of clean images."""
+    """Return "<part>[-<backbone>]", the name of what rests on that classifier of clean images, the default left out."""
     return part if backbone.name == RESNET.name else f"{part}-{backbone.name}"
-
-
-def load_own(
-    pair: DenoisedClassifier, checkpoint: Path | Checkpoint | None, foreign: Collection[str]
-) -> None:
-    """Load the checkpoint's weights (None: keep the random ones) into the parts that are not `foreign`.
-
-    Raises:
-        CheckpointError: the file is unreadable or holds another model.
-    """
-    if checkpoint is None:
-        return
-    tensors, _ = load_checkpoint(checkpoint)
-    own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
-    load_weights(pair, own, checkpoint)
 
 
 def check_pairs(config: Recipe, *pairs: tuple[str, str]) -> None:

@@ -15,12 +15,10 @@ from baselines.parts.external import classifier_of
 from baselines.purifiers.denoised import (
     DenoisedClassifier,
     check_pairs,
-    file_name,
-    load_own,
     stage_name,
     train_classifier,
 )
-from bench.training.checkpoints import save_checkpoint
+from bench.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
 from bench.training.loop import Objective, Recipe, TrainingJob, fit, provenance, seeded_initialisation
 from bench.training.recipes import IN_USE
 from bench.types import Backbone, Checkpoint, Task
@@ -96,7 +94,8 @@ class Purifier(Generic[AnyConfig]):
 
     def checkpoint_name(self, config: AnyConfig) -> str | None:
         """Return the file name of the checkpoint, one for all sigmas; None where no part is ours."""
-        return None if config.denoiser and config.classifier else file_name(self.name, config.backbone)
+        has_own = not (config.denoiser and config.classifier)
+        return f"{stage_name(self.name, config.backbone)}.safetensors" if has_own else None
 
     def build(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> nn.Module:
         """Return the classifier on CPU in eval mode; see `pair`."""
@@ -110,7 +109,11 @@ class Purifier(Generic[AnyConfig]):
             UsageError: a denoiser or classifier that does not fit the images or classes.
         """
         pair = _own_parts(config)
-        load_own(pair, checkpoint, [part for part in ("denoiser", "classifier") if getattr(config, part)])
+        if checkpoint is not None:
+            tensors, _ = load_checkpoint(checkpoint)
+            foreign = [part for part in ("denoiser", "classifier") if getattr(config, part)]
+            own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
+            load_weights(pair, own, checkpoint)
         if config.denoiser:
             pair.denoiser = self.load_denoiser(config)
         if config.classifier:
@@ -132,7 +135,7 @@ class Purifier(Generic[AnyConfig]):
         fitted = fit(stage_name(self.stage, config.backbone), objective, config, job)
         described = {key: getattr(config, option) for key, option in self.STORED_AS.items()}
         save_checkpoint(
-            job.folder / file_name(self.name, config.backbone),
+            job.folder / f"{stage_name(self.name, config.backbone)}.safetensors",
             DenoisedClassifier(fitted.network, classifier.network).state_dict(),
             config={"method": self.name, **described, "backbone": config.backbone.name},
             training=provenance(job, classifier, fitted),
