@@ -137,6 +137,11 @@ def test_figures_give_the_method_its_colour_while_it_is_installed(released, monk
     assert styles(comparison)["linear"].color == COLORS[4]
 
 
+def test_method_whose_module_cannot_be_imported_has_its_name_alone(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, name="broken", module="broken_looks", source="import no_such_module")
+    assert described(["broken"])["broken"].color == ""
+
+
 def test_display_name_kind_and_stages_are_the_methods_own(released):
     assert described(["linear", "rrcm"])["linear"].display_name == "Linear"
     assert kinds(["linear-large"]) == {"linear-large": "purifier"}
