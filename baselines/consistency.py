@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.noisy import classifier, recipes
-from bench.training.loop import TrainingJob
+from baselines.noisy import classifier
+from baselines.noisy.method import NoisyMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,26 +56,10 @@ def consistency_loss(copies: list[Tensor], labels: Tensor, *, weight: float, ent
     return cross_entropy + regularisation(copies, weight=weight, entropy_weight=entropy_weight)
 
 
-NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = classifier.backbone_of
-
-
-def expand(config: Config) -> Config:
-    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
-    return recipes.expand("consistency", config)
-
-
-def checkpoint_name(config: Config) -> str:
-    """Return the file name of the checkpoint that `config` needs."""
-    return classifier.checkpoint_name("consistency", config)
-
-
-def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
-    """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return classifier.build(config, checkpoint)
-
-
-def train(config: Config, job: TrainingJob) -> None:
-    """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
-    loss = functools.partial(consistency_loss, weight=config.agreement, entropy_weight=config.entropy_weight)
-    classifier.train("consistency", config, loss, config.copies, job)
+METHOD = NoisyMethod(
+    name="consistency",
+    Config=Config,
+    loss=lambda config: functools.partial(
+        consistency_loss, weight=config.agreement, entropy_weight=config.entropy_weight
+    ),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,17 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.parts import names
-from baselines.purifiers import diffusion_parts
+from baselines import dds
 from baselines.purifiers.denoised import DenoisedClassifier
+from baselines.sizes import FAMILIES
 from bench.errors import UsageError
 from bench.smoothing.noise import stable_seed
-from bench.training.loop import TrainingJob
+from bench.training.architectures import Architecture, Chains
 from bench.training.recipes import IN_USE
+from bench.types import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(diffusion_parts.Config):
+class Config(dds.Config):
     """Options of DensePure, whose denoiser, classifier and checkpoint are those of `dds`.
 
     Attributes:
@@ -80,19 +82,25 @@ def chain_keys(keys: Tensor | None, chain: int) -> Tensor | None:
     return torch.tensor([stable_seed(key, "chain", chain) for key in keys.tolist()], device=keys.device)
 
 
-foreign_files, backbone_of = names.foreign_files, names.backbone_of
+class Voting(dds.DiffusionPurifier[Config]):
+    """The method, which trains and loads what `dds` does."""
+
+    def build(self, config: Config, checkpoint: Path | Checkpoint | None) -> DensePure:
+        """Return the classifier on CPU in eval mode; see `Purifier.pair`."""
+        return DensePure(self.pair(config, checkpoint), config.votes).eval()
+
+    def architectures(self, family: str, chains: Chains) -> Iterator[Architecture]:
+        """Yield the method at its published size."""
+        sizes = FAMILIES[family]
+        yield Architecture(
+            name="densepure",
+            task=sizes.purified,
+            build=lambda make: DensePure(sizes.pair(sizes.classifier, chains.steps, make), chains.votes),
+            calls=chains.steps * chains.votes,
+            batch_size=sizes.chain_batch,
+            published="densepure",
+            source="arXiv 2211.00322, Section 5",
+        )
 
 
-def checkpoint_name(config: Config) -> str | None:
-    """Return the file name of the checkpoint that `config` needs, which is that of `dds`."""
-    return diffusion_parts.checkpoint_name(config)
-
-
-def build(config: Config, checkpoint: Path | None) -> DensePure:
-    """Return the classifier on CPU in eval mode; see `diffusion_parts.build`."""
-    return DensePure(diffusion_parts.build(config, checkpoint), config.votes).eval()
-
-
-def train(config: Config, job: TrainingJob) -> None:
-    """Train both parts that are ours, and write the checkpoint of `dds`; see `diffusion_parts.train`."""
-    diffusion_parts.train(config, job)
+METHOD = Voting(Config)

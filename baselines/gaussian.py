@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from baselines.noisy import classifier, recipes
-from bench.training.loop import TrainingJob
+from baselines.networks import backbones
+from baselines.noisy import classifier
+from baselines.noisy.method import NoisyMethod
+from bench.training.architectures import Architecture, Chains, Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,25 +16,22 @@ class Config(classifier.Config):
     """Options of Gaussian augmentation: the network and the recipe of its training."""
 
 
-NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = classifier.backbone_of
+class Gaussian(NoisyMethod[Config]):
+    """The method; it offers the residual networks that all methods of this kind train."""
+
+    backbone, backbone_names = staticmethod(backbones.backbone), staticmethod(backbones.backbone_names)
+
+    def networks(self) -> Iterator[Network]:
+        """Yield LeNet and the residual networks, on the meta device."""
+        from baselines import sizes  # imports diffusers, which a training does without
+
+        yield from sizes.residual_networks()
+
+    def architectures(self, family: str, chains: Chains) -> Iterator[Architecture]:
+        """Yield the residual network of a family."""
+        from baselines import sizes
+
+        yield sizes.residual(family)
 
 
-def expand(config: Config) -> Config:
-    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
-    return recipes.expand("gaussian", config)
-
-
-def checkpoint_name(config: Config) -> str:
-    """Return the file name of the checkpoint that `config` needs."""
-    return classifier.checkpoint_name("gaussian", config)
-
-
-def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
-    """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return classifier.build(config, checkpoint)
-
-
-def train(config: Config, job: TrainingJob) -> None:
-    """Train until held-out noisy accuracy stops rising, and write the checkpoint."""
-    classifier.train("gaussian", config, classifier.mean_cross_entropy, 1, job)
+METHOD = Gaussian(name="gaussian", Config=Config, loss=lambda config: classifier.mean_cross_entropy)

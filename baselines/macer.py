@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from baselines.noisy import classifier, recipes
+from baselines.noisy import classifier
+from baselines.noisy.method import NoisyMethod
 from bench.errors import UsageError
-from bench.training.loop import Batch, TrainingJob
+from bench.training.loop import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +57,7 @@ class Config(classifier.Config):
 class MacerObjective(classifier.RadiusObjective):
     """The loss of the mean probabilities, and from a step on that of the radius."""
 
-    def __init__(
-        self, network: nn.Module, loss: classifier.Loss, *, config: Config, copies: int, job: TrainingJob
-    ) -> None:
-        super().__init__(network, loss, config=config, copies=copies, job=job)
-        self.config = config
+    config: Config
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
@@ -106,26 +102,10 @@ def _xi(others: Tensor) -> Tensor:
     return -torch.special.ndtri(others.sum(1)) - torch.special.ndtri(others.amax(1))
 
 
-NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = classifier.backbone_of
-
-
-def expand(config: Config) -> Config:
-    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
-    return recipes.expand("macer", config)
-
-
-def checkpoint_name(config: Config) -> str:
-    """Return the file name of the checkpoint that `config` needs."""
-    return classifier.checkpoint_name("macer", config)
-
-
-def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
-    """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return classifier.build(config, checkpoint)
-
-
-def train(config: Config, job: TrainingJob) -> None:
-    """Train until the held-out radius stops rising, and write the checkpoint."""
-    config = classifier.in_steps(config, len(job.train_indices), "weight_from")
-    classifier.train("macer", config, classification_loss, config.copies, job, MacerObjective)
+METHOD = NoisyMethod(
+    name="macer",
+    Config=Config,
+    loss=lambda config: classification_loss,
+    objective=MacerObjective,
+    counted=("weight_from",),
+)

@@ -1,4 +1,4 @@
-"""How the baselines' networks are fed, and other ways to feed them: for the trial of a checkpoint."""
+"""How a denoiser is used, and other ways to use it: for the trial of a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,46 +6,14 @@ import copy
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
-from baselines.networks.resnet import Normalize
-from baselines.parts.external import ResizedClassifier
 from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 
 PREDICTIONS = {"epsilon": "the noise", "sample": "the clean image", "v_prediction": "v"}
 """diffusers' name of what a network predicts -> ours in a sentence."""
-
-
-def normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return (mean, deviation) in pixel units of the network's own normalisation, or None where it has none."""
-    layers = (layer for layer in network.modules() if isinstance(layer, Normalize))
-    layer = next(layers, None)
-    return None if layer is None else (layer.mean, layer.std)
-
-
-def resized_to(network: nn.Module) -> tuple[int, int] | None:
-    """Return (height, width) that the network resizes images to, or None where it leaves them as they are."""
-    layers = (layer.resize.size for layer in network.modules() if isinstance(layer, ResizedClassifier))
-    return next(layers, None)
-
-
-def describe(denoiser: DiffusionDenoiser | ConsistencyModel) -> str:
-    """Return in words what a denoiser is and which time stands for sigma."""
-    if isinstance(denoiser, ConsistencyModel):
-        return f"consistency model, one call, {time_rule(denoiser)}"
-    return f"predicts {PREDICTIONS[denoiser.prediction]}, {schedule_name(denoiser)} schedule, {time_rule(denoiser)}"
-
-
-def time_rule(denoiser: DiffusionDenoiser | ConsistencyModel) -> str:
-    """Return in words which time, or time step, stands for sigma."""
-    if isinstance(denoiser, ConsistencyModel):
-        latest = "a time that is not told" if denoiser.sigma_max is None else f"{denoiser.sigma_max:g}"
-        return f"the time 2 sigma, of {denoiser.sigma_min:g} to {latest}"
-    steps = len(denoiser.alphas_cumprod)
-    fed = "" if denoiser.time_scale == 1 else f", fed times {denoiser.time_scale:g}"
-    return f"first of {steps} steps with sqrt((1 - abar)/abar) >= 2 sigma{fed}"
 
 
 def schedule_name(denoiser: DiffusionDenoiser) -> str:
@@ -58,7 +26,7 @@ def schedule_name(denoiser: DiffusionDenoiser) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A way to use a denoiser.
+    """A way to use a denoiser; see `bench.training.released.DenoiserReading`.
 
     Attributes:
         denoiser: a diffusion model with its prediction, schedule and scale of time, or a consistency model.
@@ -80,21 +48,37 @@ class Reading:
             return self.denoiser(x_noisy, self.told * sigma)
         return self.denoiser.denoise_pixels(x_noisy, self.told * sigma)
 
+    def alternatives(self) -> dict[str, dict[str, Reading]]:
+        """Return ways to use the denoiser that differ from this one in one thing: question -> reading -> use.
 
-def denoiser_readings(base: Reading) -> dict[str, dict[str, Reading]]:
-    """Return ways to use a denoiser that differ from `base` in one thing: question -> reading -> use.
+        The first reading of each question is this one. A consistency model has no prediction type and no schedule.
+        Nor is it asked which sigma it is told: even a right one, which aims at an image of its own and not at the mean
+        of all that are possible, comes nearer to the clean image where it is told more noise than there is.
+        """
+        ranges = {
+            name: replace(self, sees_pixels=pixels) for name, pixels in (("[-1,1]", False), ("[0,1]", True))
+        }
+        in_range = {"range": {"[0,1]" if self.sees_pixels else "[-1,1]": self} | ranges}
+        if isinstance(self.denoiser, ConsistencyModel):
+            return in_range
+        return _diffusion_questions(self, self.denoiser) | in_range
 
-    The first reading of each question is `base` itself. A consistency model has no prediction type and no schedule.
-    Nor is it asked which sigma it is told: even a right one, which aims at an image of its own and not at the mean of
-    all that are possible, comes nearer to the clean image where it is told more noise than there is.
-    """
-    ranges = {
-        name: replace(base, sees_pixels=pixels) for name, pixels in (("[-1,1]", False), ("[0,1]", True))
-    }
-    in_range = {"range": {"[0,1]" if base.sees_pixels else "[-1,1]": base} | ranges}
-    if isinstance(base.denoiser, ConsistencyModel):
-        return in_range
-    return _diffusion_questions(base, base.denoiser) | in_range
+    def description(self) -> str:
+        """Return in words what the denoiser is and which time stands for sigma."""
+        if isinstance(self.denoiser, ConsistencyModel):
+            return f"consistency model, one call, {self.time_rule()}"
+        predicts, schedule = PREDICTIONS[self.denoiser.prediction], schedule_name(self.denoiser)
+        return f"predicts {predicts}, {schedule} schedule, {self.time_rule()}"
+
+    def time_rule(self) -> str:
+        """Return in words which time, or time step, stands for sigma."""
+        denoiser = self.denoiser
+        if isinstance(denoiser, ConsistencyModel):
+            latest = "a time that is not told" if denoiser.sigma_max is None else f"{denoiser.sigma_max:g}"
+            return f"the time 2 sigma, of {denoiser.sigma_min:g} to {latest}"
+        steps = len(denoiser.alphas_cumprod)
+        fed = "" if denoiser.time_scale == 1 else f", fed times {denoiser.time_scale:g}"
+        return f"first of {steps} steps with sqrt((1 - abar)/abar) >= 2 sigma{fed}"
 
 
 def _diffusion_questions(base: Reading, denoiser: DiffusionDenoiser) -> dict[str, dict[str, Reading]]:

@@ -1,4 +1,4 @@
-"""The baselines at their published sizes with random weights, for measuring what they cost."""
+"""The baselines' networks at their published sizes with random weights, for counting and measuring what they cost."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 
-from baselines.densepure import DensePure
-from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import Chain
+from baselines.networks.lenet import lenet
 from baselines.networks.resnet import normalised, resnet
 from baselines.noisy.classifier import NoisyClassifier
 from baselines.parts import openai_unet
 from baselines.parts.external import resized
 from baselines.parts.openai_flags import PRESETS, Flags
 from baselines.purifiers.denoised import DenoisedClassifier
-from bench.types import Architecture, Chains, Make, Task
+from bench.training.architectures import Architecture, Make, Network
+from bench.types import Task
+
+MNIST = Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10)
+_CIFAR10_TASK = Task(dataset="cifar10", channels=3, image_size=32, num_classes=10)
+
+RESNETS = (
+    ("resnet", 14, MNIST),
+    ("cifar_resnet20", 20, _CIFAR10_TASK),
+    ("cifar_resnet110", 110, _CIFAR10_TASK),
+)
+"""(name, layers, data) of the residual networks that are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +79,13 @@ class Family:
         """The task at the U-Net's image size."""
         return replace(self.task, image_size=self.unet.image_size)
 
+    def pair(self, classifier: TimmClassifier, steps: int, make: Make) -> DenoisedClassifier:
+        """Return the diffusion model with a chain of `steps` calls, and the classifier, with random weights."""
+        unet = make(str(self.unet), lambda: openai_unet.network(self.unet))
+        denoiser = openai_unet.as_denoiser(unet, self.unet)
+        denoiser.chain = Chain(steps=steps)
+        return DenoisedClassifier(denoiser, classifier.build(self.task.num_classes, make))
+
 
 _IMAGENET = Family(
     task=Task(dataset="imagenet", channels=3, image_size=224, num_classes=1000),
@@ -80,7 +98,7 @@ _IMAGENET = Family(
     chain_batch=16,
 )
 _CIFAR10 = Family(
-    task=Task(dataset="cifar10", channels=3, image_size=32, num_classes=10),
+    task=_CIFAR10_TASK,
     unet=Flags(**PRESETS["cifar10_uncond_50M_500K"]),
     classifier=TimmClassifier(name="vit_base_patch16_224"),
     others={},
@@ -121,19 +139,26 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 """Data set, or its reduced form for trials, -> networks."""
 
 
-def architectures(family: str, chains: Chains) -> Iterator[Architecture]:
-    """Yield the baselines of a family; `dds` is one-shot, `dds-multistep` a reverse chain."""
+def residual_networks() -> Iterator[Network]:
+    """Yield LeNet and the residual networks, on the meta device."""
+    with torch.device("meta"):
+        yield _classifier("lenet", MNIST, lenet(MNIST), "fc2")
+        for name, depth, task in RESNETS:
+            yield _classifier(name, task, resnet(task, depth), "fc")
+
+
+def _classifier(name: str, task: Task, network: nn.Module, head_name: str) -> Network:
+    """Return a classifier's parts: its last layer, and all else."""
+    parts = dict(network.get_submodule("1").named_children())
+    head = parts.pop(head_name)
+    return Network(
+        name=name, task=task, body=nn.ModuleList(parts.values()), head=head, forward=network.eval()
+    )
+
+
+def residual(family: str) -> Architecture:
+    """Return a family's residual network as a classifier of noisy images."""
     sizes = FAMILIES[family]
-    yield _residual(sizes)
-    yield _dds(sizes, "dds", sizes.classifier, 1)
-    for suffix, classifier in sizes.others.items():
-        yield _dds(sizes, f"dds-{suffix}", classifier, 1)
-    yield _dds(sizes, "dds-multistep", sizes.classifier, chains.steps)
-    yield _densepure(sizes, chains)
-    yield _consistency_model(sizes)
-
-
-def _residual(sizes: Family) -> Architecture:
     name, layers = sizes.residual
 
     def network() -> nn.Module:
@@ -149,56 +174,3 @@ def _residual(sizes: Family) -> Architecture:
         published="gaussian",
         source="arXiv 1902.02918, Section 4",
     )
-
-
-def _dds(sizes: Family, name: str, classifier: TimmClassifier, steps: int) -> Architecture:
-    return Architecture(
-        name=name,
-        task=sizes.purified,
-        build=lambda make: _pair(sizes, classifier, steps, make),
-        calls=steps,
-        batch_size=sizes.single_batch if steps == 1 else sizes.chain_batch,
-        published="dds" if name == "dds" else "",
-        source="arXiv 2206.10550, Section 4",
-    )
-
-
-def _densepure(sizes: Family, chains: Chains) -> Architecture:
-    return Architecture(
-        name="densepure",
-        task=sizes.purified,
-        build=lambda make: DensePure(_pair(sizes, sizes.classifier, chains.steps, make), chains.votes),
-        calls=chains.steps * chains.votes,
-        batch_size=sizes.chain_batch,
-        published="densepure",
-        source="arXiv 2211.00322, Section 5",
-    )
-
-
-def _consistency_model(sizes: Family) -> Architecture:
-    """Return one call of a consistency model, then the classifier.
-
-    It has the denoiser's network without the learned variance, as the 256x256 models of arXiv 2303.01469 have.
-    Deviation: the CIFAR-10 model of that paper is an NCSN++, which diffusers does not hold.
-    """
-    flags = replace(sizes.unet, learn_sigma=False)
-
-    def build(make: Make) -> nn.Module:
-        model = ConsistencyModel(make(str(flags), lambda: openai_unet.network(flags)))
-        return DenoisedClassifier(model, sizes.classifier.build(sizes.task.num_classes, make))
-
-    return Architecture(
-        name="consistency-model",
-        task=sizes.purified,
-        build=build,
-        batch_size=sizes.single_batch,
-        published="consistency-model",
-        source="arXiv 2303.01469, Appendix C",
-    )
-
-
-def _pair(sizes: Family, classifier: TimmClassifier, steps: int, make: Make) -> DenoisedClassifier:
-    unet = make(str(sizes.unet), lambda: openai_unet.network(sizes.unet))
-    denoiser = openai_unet.as_denoiser(unet, sizes.unet)
-    denoiser.chain = Chain(steps=steps)
-    return DenoisedClassifier(denoiser, classifier.build(sizes.task.num_classes, make))

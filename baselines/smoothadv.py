@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.noisy import classifier, recipes
+from baselines.noisy import classifier
+from baselines.noisy.method import NoisyMethod
 from bench.errors import UsageError
 from bench.training.augmentation import augment
-from bench.training.loop import Batch, TrainingJob
+from bench.training.loop import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +60,7 @@ _LEAST = {"copies": 1, "epsilon": 0, "attack_steps": 1, "epsilon_warmup": 0, "ep
 class AdversarialObjective(classifier.RadiusObjective):
     """The loss of noisy copies of each attacked image, the noise being that of the attack."""
 
-    def __init__(
-        self, network: nn.Module, loss: classifier.Loss, *, config: Config, copies: int, job: TrainingJob
-    ) -> None:
-        super().__init__(network, loss, config=config, copies=copies, job=job)
-        self.config = config
+    config: Config
 
     def noisy_copies(self, batch: Batch) -> Tensor:
         """Return the copies that are classified, (copies B,C,H,W), all images' first copies first.
@@ -122,28 +118,10 @@ def _norm(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
-NAMED_OPTIONS, TRAINING_NAMES = recipes.named_options(Config), recipes.TRAINING_NAMES
-backbone_of = classifier.backbone_of
-
-
-def expand(config: Config) -> Config:
-    """Return the configuration with the values of its named recipe; see `recipes.expand`."""
-    return recipes.expand("smoothadv", config)
-
-
-def checkpoint_name(config: Config) -> str:
-    """Return the file name of the checkpoint that `config` needs."""
-    return classifier.checkpoint_name("smoothadv", config)
-
-
-def build(config: Config, checkpoint: Path | None) -> classifier.NoisyClassifier:
-    """Return the classifier on CPU in eval mode; see `noisy.build`."""
-    return classifier.build(config, checkpoint)
-
-
-def train(config: Config, job: TrainingJob) -> None:
-    """Train until the held-out radius stops rising, and write the checkpoint."""
-    config = classifier.in_steps(config, len(job.train_indices), "epsilon_warmup", "epsilon_every")
-    classifier.train(
-        "smoothadv", config, classifier.mean_cross_entropy, config.copies, job, AdversarialObjective
-    )
+METHOD = NoisyMethod(
+    name="smoothadv",
+    Config=Config,
+    loss=lambda config: classifier.mean_cross_entropy,
+    objective=AdversarialObjective,
+    counted=("epsilon_warmup", "epsilon_every"),
+)

@@ -9,6 +9,10 @@ class UsageError(BenchError):
     """A wrong key, name, type or value in a command or preset; the command line exits with 2."""
 
 
+class UnpublishedError(UsageError):
+    """A named recipe that its paper does not give for this noise level."""
+
+
 class DataError(BenchError):
     """A data set, image or subset that is missing, empty, unreadable or outside [0,1]."""
 

@@ -33,7 +33,14 @@ Compilation = Literal["none", "default", "cuda-graphs"]
 
 
 class Classifier(typing.Protocol):
-    """A classifier of noisy images: the only thing the certifier knows of a method."""
+    """A classifier of noisy images: the only thing the certifier knows of a method.
+
+    Hooks, each of which may be absent (their types are those of `bench.training.released`):
+        stages(): name -> the module whose time is told apart, in order of use: `bench cost`.
+        purifier_parts(): its denoiser, a `DenoiserReading`, and the module that classifies clean pixels, which are
+            then tried apart: `bench doctor`.
+        fed(): what a module does to pixels, a `Fed`; any module inside may have it: `bench doctor`.
+    """
 
     def __call__(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, K) for noisy images.
@@ -73,78 +80,53 @@ class Backbone:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    """A network by name for counting: its parts on the meta device, which hold shapes and no values.
+class Checkpoint:
+    """A checkpoint that was read: a file of ours, or a released one in our form.
 
     Attributes:
-        task: the data it is made for.
-        body: everything below the head; projector: what serves pre-training only; head: what gives the logits.
-        forward: what is computed for one image, from (1,C,H,W) on the meta device.
+        source: where it was read.
+        tensors, config, training: what a safetensors file of ours holds: weights, what they are, how they came about.
+        description: sentences on what a released one is.
+        file_name: what it is called in a zoo; None where the sigma is not known.
+        use: how a file that a zoo does not hold is used; "" for one that it does.
     """
 
-    name: str
-    task: Task
-    body: nn.Module
-    forward: Callable[[Tensor], Tensor]
-    projector: nn.Module | None = None
-    head: nn.Module | None = None
+    source: Path
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    description: tuple[str, ...] = ()
+    file_name: str | None = None
+    use: str = ""
 
-
-Make = Callable[[str, "Callable[[], nn.Module]"], "nn.Module"]
-"""(name, function) -> the network that the function makes, on the device that is asked for; one per name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chains:
-    """How long the iterated purifiers of a cost measurement are.
-
-    Attributes:
-        steps: network calls of a reverse chain, >= 1.
-        votes: chains of one sample whose predictions are put to the vote, >= 1.
-    """
-
-    steps: int = 10
-    votes: int = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """A method at a given size, with random weights, for measuring what it costs.
-
-    Attributes:
-        task: the images it is given; at the same data set, methods may take other sizes.
-        build: makes the classifier, its large networks by the function it is given, so that methods share them. The
-            classifier may offer `stages()`: name -> the module whose time is told apart, in order of use.
-        calls: network calls of its denoiser for one sample; 1 for methods without one.
-        batch_size: samples per call that its program uses, for the comparison as published.
-        published: its method's name among the published numbers, "" where none is of this size.
-        source: where the size is published.
-    """
-
-    name: str
-    task: Task
-    build: Callable[[Make], nn.Module]
-    calls: int = 1
-    batch_size: int = 1000
-    published: str = ""
-    source: str = ""
+    def __str__(self) -> str:
+        return str(self.source)
 
 
 class MethodModule(typing.Protocol):
-    """What a method's file offers.
+    """What a method's file offers: these names in the module, or an object METHOD that has them.
 
-    `checkpoint_name` may be absent if the method has no checkpoint (`build` then gets None), and so may
-    `train(config, job)` if it cannot be trained here; see `bench.training.loop.TrainingJob`. Where some options
-    stand for several others, NAMED_OPTIONS maps each to the names of those others and `expand(config)` returns the
-    config with those others set; options given singly are set after it. TRAINING_NAMES holds those of them that say
-    only how the method is trained: where `expand` refuses one at some sigma, a checkpoint that is there is taken
-    without it.
-    An option `checkpoint` names a file that takes the place of the zoo's, and `backbone_of(config)` returns the name of
-    the network in it (None without one). `foreign_files(config)` returns what `build` reads beside the checkpoint,
-    part -> file or folder; the header records its digests.
+    `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`; its other fields are the
+    method's own options, all with defaults. An option `checkpoint` names a file that takes the place of the zoo's.
+    `checkpoint_name` may be absent if the method has no checkpoint (`build` then gets None).
 
-    `Config` is a frozen keyword-only dataclass with at least `task: Task` and `sigma: float`;
-    its other fields are the method's own options, all with defaults.
+    Hooks, each of which may be absent:
+        train(config, job): trains, and writes the checkpoint; see `bench.training.loop.TrainingJob`.
+        NAMED_OPTIONS: option -> the names of the options that it stands for.
+        expand(config): the config with those others set; options given singly are set after it.
+        TRAINING_NAMES: those of NAMED_OPTIONS that say only how the method is trained: where `expand` raises
+            `bench.errors.UnpublishedError` for one at some sigma, a checkpoint that is there is taken without them.
+        backbone_of(config): name of the network in the files that options name; None without one.
+        foreign_files(config): what `build` reads beside the checkpoint, part -> file or folder; a run records digests.
+        RELEASED: how others publish its checkpoints, a `bench.training.released.Released`: `bench import-checkpoint`.
+        open_part(source, task, said): the `Part` that a folder (Path) or `Checkpoint` holds, or None: `bench doctor`.
+        STORED_AS: key in its checkpoints' config -> the option of another name that it is.
+        backbone(name): the `Backbone` of that name, or None; backbone_names(): those it has.
+        networks(): its `Network`s at named sizes: `bench list models`.
+        recipe_tables(): its published recipes, `RecipeTable`s: `bench list recipes`.
+        architectures(family, chains): its `Architecture`s of a family of sizes: `bench cost`.
+    In the module itself, of methods that packages add:
+        DISPLAY_NAME, COLOR, KIND: see `bench.config.methods.MethodEntry`.
     """
 
     Config: type
@@ -153,8 +135,11 @@ class MethodModule(typing.Protocol):
         """Return the file name, below zoo/<dataset>/, of the checkpoint that `config` needs; None: it needs none."""
         ...
 
-    def build(self, config: Any, checkpoint: Path | None) -> Classifier:
-        """Return the classifier with the checkpoint's weights (random ones for None), on CPU, in eval mode."""
+    def build(self, config: Any, checkpoint: Path | Checkpoint | None) -> Classifier:
+        """Return the classifier with the checkpoint's weights (random ones for None), on CPU, in eval mode.
+
+        The checkpoint is a file, but what RELEASED read where a method has that hook and its file is doctored.
+        """
         ...
 
 

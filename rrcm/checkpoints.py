@@ -5,86 +5,83 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.errors import CheckpointError, UsageError
-from bench.training.checkpoints import Imported, check_weights, shapes_of
+from bench.training.checkpoints import check_weights, shapes_of
+from bench.training.released import Part, Released, ReleasedFile
+from bench.types import Checkpoint, Task
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
 from rrcm.presets import ENCODERS, NamedEncoder
 from rrcm.pretrain import CHECKPOINT_NAME
 
-Which = Literal["ema", "online", "target"]
-
-FILES: Mapping[str, str] = {"online": "nnet.pth", "ema": "nnet_ema.pth", "target": "target_model.pth"}
-"""Which network of a released pre-training folder -> its file."""
+FILES: Mapping[str, str] = {"ema": "nnet_ema.pth", "online": "nnet.pth", "target": "target_model.pth"}
+"""Which network of a released pre-training folder `<step>.ckpt` -> its file."""
 
 PROJECTOR = "projection_head."
+HEAD = "linear_head."
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user says of a released checkpoint, where its tensors do not.
-
-    Attributes:
-        sigma: noise level in pixel units that a classifier was fine-tuned at.
-        num_heads, layernorm: None = those of the named encoder that the sizes agree with.
-    """
-
-    sigma: float | None = None
-    num_heads: int | None = None
-    layernorm: bool | None = None
+def _recognises(file: ReleasedFile) -> bool:
+    return _is_ours(file.tensors)
 
 
-def recognises(tensors: Mapping[str, Tensor]) -> bool:
+def _is_ours(tensors: Mapping[str, Tensor]) -> bool:
     """Return whether the names are those of rRCM, whatever else is wrong with them."""
-    names = {_plain(name) for name in tensors}
-    return any(name.startswith(("base_model.", "linear_head.", PROJECTOR)) for name in names)
+    return any(_plain(name).startswith(("base_model.", HEAD, PROJECTOR)) for name in tensors)
 
 
-def file_in(folder: Path, which: Which) -> Path:
-    """Return the file of one network in a released pre-training folder `<step>.ckpt`.
-
-    Raises:
-        CheckpointError: the folder lacks it; the message says what the folder holds.
-    """
-    path = folder / FILES[which]
-    if not path.is_file():
-        found = sorted(entry.name for entry in folder.iterdir())
-        shown = ", ".join(found[:6]) or "nothing"
-        raise CheckpointError(
-            f"{folder} holds {shown}{', ...' if len(found) > 6 else ''}, and no {path.name}: name a folder "
-            "<step>.ckpt, or one of its files."
-        )
-    return path
-
-
-def import_tensors(tensors: Mapping[str, Tensor], request: Request, source: Path) -> Imported:
+def _read(file: ReleasedFile) -> Checkpoint:
     """Return a released encoder or classifier in our form, every name and shape checked.
+
+    Of what the user says, sigma is the noise level in pixel units that a classifier was fine-tuned at; num_heads and
+    layernorm, where not said, are those of the named encoder that the sizes agree with.
 
     Raises:
         CheckpointError: names or shapes are not those of rRCM.
         UsageError: the number of heads, or whether the last LayerNorm is used, can only come from the user.
     """
-    plain = {_plain(name): value for name, value in tensors.items()}
-    if len(plain) < len(tensors):
-        raise CheckpointError(f"{source} holds names twice, with and without the prefix module.")
-    if any(name.startswith(("base_model.", "linear_head.")) for name in plain):
-        return _classifier(plain, request, source)
-    return _encoder(plain, request, source)
+    plain = {_plain(name): value for name, value in file.tensors.items()}
+    if len(plain) < len(file.tensors):
+        raise CheckpointError(f"{file.path} holds names twice, with and without the prefix module.")
+    if any(name.startswith(("base_model.", HEAD)) for name in plain):
+        return _classifier(plain, file)
+    return _encoder(plain, file)
 
 
-def _encoder(tensors: dict[str, Tensor], request: Request, source: Path) -> Imported:
-    config, preset_name = infer_config(tensors, request.num_heads, source)
+RELEASED = Released(what="a checkpoint of rRCM", recognises=_recognises, read=_read, files=FILES)
+"""The form of the files that the program of arXiv 2501.13094 writes."""
+
+
+def open_part(source: Path | Checkpoint, task: Task, said: Mapping[str, Any]) -> Part | None:
+    """Return what a pre-trained encoder without a head tells; None for anything else."""
+    if isinstance(source, Path) or not _is_ours(source.tensors) or f"{HEAD}weight" in source.tensors:
+        return None
+    sizes = ", ".join(f"{name} {value}" for name, value in source.config.items() if name != "method")
+    return Part(
+        told=(
+            ("method", "rrcm, a pre-trained encoder without a head: nothing to classify with"),
+            ("sizes", sizes),
+            ("parameters", f"{sum(value.numel() for value in source.tensors.values()):,}"),
+            ("input", "[-1,1]"),
+        )
+    )
+
+
+def _encoder(tensors: dict[str, Tensor], file: ReleasedFile) -> Checkpoint:
+    source = file.path
+    config, preset_name = infer_config(tensors, file.said.get("num_heads"), source)
     with torch.device("meta"):
         expected = Encoder(config).state_dict()
     check_weights(shapes_of(expected), tensors, source)
-    return Imported(
+    return Checkpoint(
+        source=source,
         description=(
             f"rRCM encoder with its projector, pre-trained: {_sizes(config, preset_name)}",
             _parameters(tensors),
@@ -96,12 +93,13 @@ def _encoder(tensors: dict[str, Tensor], request: Request, source: Path) -> Impo
     )
 
 
-def _classifier(tensors: dict[str, Tensor], request: Request, source: Path) -> Imported:
+def _classifier(tensors: dict[str, Tensor], file: ReleasedFile) -> Checkpoint:
+    source, sigma = file.path, file.said.get("sigma")
     prefix = "base_model."
     encoder = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
-    config, preset_name = infer_config(encoder, request.num_heads, source)
-    layernorm = _layernorm(request.layernorm, preset_name, source)
-    heads = [tensors[name] for name in ("linear_head.weight", "linear_head.bias") if name in tensors]
+    config, preset_name = infer_config(encoder, file.said.get("num_heads"), source)
+    layernorm = _layernorm(file.said.get("layernorm"), preset_name, source)
+    heads = [tensors[name] for name in (f"{HEAD}weight", f"{HEAD}bias") if name in tensors]
     num_classes = next((len(head) for head in heads if head.dim() > 0 and len(head) > 0), 1)
     with torch.device("meta"):
         network = Encoder(config)
@@ -110,8 +108,9 @@ def _classifier(tensors: dict[str, Tensor], request: Request, source: Path) -> I
     has_projector = any(name.startswith(prefix + PROJECTOR) for name in tensors)
     check_weights(shapes_of({**expected, **(projector if has_projector else {})}), tensors, source)
     said = "after" if layernorm else "before"
-    at = "a sigma that is not given" if request.sigma is None else f"sigma {request.sigma:g}"
-    return Imported(
+    at = "a sigma that is not given" if sigma is None else f"sigma {sigma:g}"
+    return Checkpoint(
+        source=source,
         description=(
             f"rRCM classifier of {num_classes} classes, fine-tuned at {at}: {_sizes(config, preset_name)}, "
             f"its head {said} the last LayerNorm",
@@ -119,8 +118,8 @@ def _classifier(tensors: dict[str, Tensor], request: Request, source: Path) -> I
             _options(config, preset_name, layernorm),
         ),
         tensors={name: tensors[name] for name in expected},
-        config={"method": "rrcm", "sigma": request.sigma, "layernorm": layernorm, **asdict(config)},
-        file_name=None if request.sigma is None else f"rrcm_sigma_{request.sigma:g}.safetensors",
+        config={"method": "rrcm", "sigma": sigma, "layernorm": layernorm, **asdict(config)},
+        file_name=None if sigma is None else f"rrcm_sigma_{sigma:g}.safetensors",
     )
 
 
@@ -238,6 +237,6 @@ def _parameters(tensors: Mapping[str, Tensor]) -> str:
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     count = {"encoder": 0, "projector": 0, "head": 0}
     for name, value in tensors.items():
-        part = "projector" if PROJECTOR in name else "head" if name.startswith("linear_head.") else "encoder"
+        part = "projector" if PROJECTOR in name else "head" if name.startswith(HEAD) else "encoder"
         count[part] += 0 if name.endswith(buffers) else value.numel()
     return "parameters: " + ", ".join(f"{part} {number:,}" for part, number in count.items() if number)

@@ -68,7 +68,7 @@ class Recipe(loop.Recipe):
         return max(self.mixup, self.cutmix, self.label_smoothing) > 0
 
 
-class Objective:
+class Objective(loop.Supervised[Classifier]):
     """The loss of fine-tuning a classifier (encoder + linear head) at sigma, and its held-out noisy accuracy.
 
     Deviation: the head is trained with the encoder, as the paper says and its program does not; the weights kept are
@@ -76,8 +76,8 @@ class Objective:
     """
 
     def __init__(self, classifier: Classifier, recipe: Recipe, sigma: float, job: TrainingJob) -> None:
-        self.network, self.recipe, self.sigma = classifier, recipe, sigma
-        self.companions = nn.ModuleList()
+        super().__init__(classifier)
+        self.recipe, self.sigma = recipe, sigma
         self.task = job.split.task
         self.images, self.labels = job.held_out()
 
@@ -108,9 +108,6 @@ class Objective:
             weight=recipe.weight,
             entropy_weight=recipe.entropy_weight,
         )
-
-    def after_step(self, step: int) -> None:
-        """Do nothing after the optimiser's step."""
 
     def score(self, average: nn.Module) -> float:
         """Return the averaged classifier's accuracy on noisy held-out images."""

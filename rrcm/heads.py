@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from bench.smoothing.sigma import nearest_time, to_model_units
+from bench.training.released import Fed
 from rrcm.encoder import Encoder
 from rrcm.schedule import FINE_TUNING_SCALES
 
@@ -37,3 +38,10 @@ class Classifier(nn.Module):
         """
         t = x_noisy.new_full((len(x_noisy),), nearest_time(sigma, FINE_TUNING_SCALES))
         return self.linear_head(self.base_model(to_model_units(x_noisy), t, layernorm=self.layernorm))
+
+    def fed(self) -> Fed:
+        """Return what the encoder sees and is told: [-1,1], and a time of the grid."""
+        half = (0.5,) * self.base_model.config.in_channels
+        return Fed(
+            normalisation=(half, half), time=f"the grid time nearest to 2 sigma, of {FINE_TUNING_SCALES}"
+        )

@@ -11,19 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
+from bench.training.architectures import Architecture, Chains, Network
 from bench.training.checkpoints import check_configuration, load_checkpoint, load_weights
 from bench.training.loop import TrainingJob, seeded_initialisation
 from bench.training.recipes import IN_USE, TrainingPrecision
-from bench.types import Network, Task
-from rrcm import finetune, presets, pretrain
+from bench.types import Backbone, Checkpoint, Task
+from rrcm import checkpoints, finetune, presets, pretrain
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
 from rrcm.presets import EncoderName, EncoderOptions, PretrainingName, RecipeName
 
 NAMED_OPTIONS, TRAINING_NAMES = presets.NAMED_OPTIONS, presets.TRAINING_NAMES
+recipe_tables = presets.recipe_tables
+RELEASED, open_part = checkpoints.RELEASED, checkpoints.open_part
 
 Stage = Literal["all", "pretrain", "linear", "finetune"]
 """What is trained; see `train`."""
+
+REDUCED = "-reduced"
+"""Ends the name of a family of sizes that is made small for trials: one block, images of 32 or 16 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,7 @@ def expand(config: Config) -> Config:
     """Return the configuration with every option that its named presets hold set to the preset's value.
 
     Raises:
-        UsageError: the recipe is not published at this sigma.
+        UnpublishedError: the recipe is not published at this sigma.
     """
     pretraining = presets.pretraining(config.pretrain_recipe)
     return replace(
@@ -142,6 +148,35 @@ def networks() -> Iterator[Network]:
         )
 
 
+def architectures(family: str, chains: Chains) -> Iterator[Architecture]:
+    """Yield the classifiers of a family, `rrcm-s` and `rrcm-b`; no chain is among them."""
+    dataset = family.removesuffix(REDUCED)
+    for encoder, preset in presets.ENCODERS.items():
+        if preset.task.dataset != dataset:
+            continue
+        config = expand(Config(task=preset.task, sigma=0.5, encoder=encoder))
+        if family != dataset:
+            pixels = {"imagenet": 32, "cifar10": 16}[dataset]
+            task: Task = replace(config.task, image_size=pixels)
+            config = replace(config, task=task, depth=1, embed_dim=64, num_heads=1)
+        name = encoder.removesuffix(f"-{dataset}")
+        yield _architecture(name, config, 1000 if family == dataset else 8)
+
+
+def _architecture(name: str, config: Config, batch_size: int) -> Architecture:
+    def network() -> nn.Module:
+        return Classifier(Encoder(config.sizes), config.task.num_classes, layernorm=config.layernorm)
+
+    return Architecture(
+        name=name,
+        task=config.task,
+        batch_size=batch_size,
+        build=lambda make: make(name, network),
+        published="rrcm" if name == "rrcm-b" else "",
+        source="arXiv 2501.13094, Appendix",
+    )
+
+
 class FixedSigma(nn.Module):
     """The classifier at one sigma, as a network of noisy pixels alone: a backbone for the baselines."""
 
@@ -159,6 +194,16 @@ def make_backbone(task: Task, sigma: float) -> FixedSigma:
     return FixedSigma(build(Config(task=task, sigma=sigma), None), sigma)
 
 
+def backbone(name: str) -> Backbone | None:
+    """Return the network as a backbone for "vit", None for any other name."""
+    return Backbone(name=name, make=make_backbone) if name in backbone_names() else None
+
+
+def backbone_names() -> tuple[str, ...]:
+    """Return the names that `backbone` knows."""
+    return ("vit",)
+
+
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs; of stage "pretrain" the one it makes."""
     if config.stage == "pretrain":
@@ -167,7 +212,7 @@ def checkpoint_name(config: Config) -> str:
     return f"rrcm{kind}_sigma_{config.sigma:g}.safetensors"
 
 
-def build(config: Config, checkpoint: Path | None) -> Classifier:
+def build(config: Config, checkpoint: Path | Checkpoint | None) -> Classifier:
     """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
 
     Raises:

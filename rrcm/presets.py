@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
-from bench.errors import UsageError
+from bench.errors import UnpublishedError
+from bench.training.architectures import RecipeTable
 from bench.types import Task
 from rrcm import finetune, pretrain
 
@@ -189,13 +190,13 @@ def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
     """Return the recipe of fine-tuning for a sigma.
 
     Raises:
-        UsageError: the paper has none at this sigma.
+        UnpublishedError: the paper has none at this sigma.
     """
     if name == "small":
         return finetune.Recipe()
     if (name, sigma) not in FINETUNING:
         known = ", ".join(f"{known:g}" for family, known in FINETUNING if family == name)
-        raise UsageError(
+        raise UnpublishedError(
             f"recipe {name!r} is published at sigma {known}, not at {sigma:g}; take recipe=small, and give its "
             "options singly"
         )
@@ -207,8 +208,6 @@ def pretraining(name: PretrainingName) -> pretrain.Recipe:
     return pretrain.SMALL if name == "small" else PRETRAINING[name]
 
 
-Rows = list[tuple[str, ...]]
-
 FORWARDS_WITH_GRADIENT = 3
 """Cost of a forward pass and its gradient, in forward passes."""
 
@@ -217,66 +216,40 @@ PRETRAINING_FORWARDS = 3 * FORWARDS_WITH_GRADIENT + 3
 gradients, the target encoder's two views and the cleaner plain one without."""
 
 
-def recipe_tables() -> list[tuple[tuple[str, ...], Rows]]:
+def recipe_tables() -> list[RecipeTable]:
     """Return (headers, rows) of the fine-tuning recipes, and of the pre-training recipes, for reading."""
-    finetuning_rows: Rows = [
-        (
-            f"{family} at {sigma:g}",
-            str(recipe.epochs),
-            f"{recipe.warmup_epochs} / {recipe.cosine_epochs or recipe.epochs}",
-            str(recipe.batch_size),
-            f"{recipe.learning_rate:g}",
-            f"{recipe.weight_decay:g}",
-            f"{recipe.layer_decay:g}",
-            f"{recipe.copies} / {recipe.weight:g} / {recipe.entropy_weight:g}",
-            recipe.augmentation,
-            f"{recipe.mixup:g} / {recipe.cutmix:g} / {recipe.label_smoothing:g}",
-            f"{FORWARDS_WITH_GRADIENT * recipe.copies * recipe.epochs:,}",
-        )
-        for (family, sigma), recipe in FINETUNING.items()
-    ]
-    pretraining_rows: Rows = [
-        (
-            name,
-            str(recipe.max_steps),
-            str(recipe.warmup_steps),
-            str(recipe.batch_size),
-            f"{recipe.learning_rate:g}",
-            f"{recipe.weight_decay:g}",
-            f"{recipe.ema_decay:g}",
-            f"{recipe.target_start:g} to {recipe.target_end:g}, A {recipe.sharpness:g}",
-            f"{recipe.clip:g} from step {recipe.clip_from}",
-            recipe.precision,
-            f"{PRETRAINING_FORWARDS * recipe.max_steps * recipe.batch_size:.3g}",
-        )
-        for name, recipe in PRETRAINING.items()
-    ]
-    return [(_FINETUNING_HEADERS, finetuning_rows), (_PRETRAINING_HEADERS, pretraining_rows)]
+    rows = [_row(f"{family} at {sigma:g}", recipe) for (family, sigma), recipe in FINETUNING.items()]
+    others = [_pretraining_row(name, recipe) for name, recipe in PRETRAINING.items()]
+    return [(tuple(table[0]), [tuple(row.values()) for row in table]) for table in (rows, others)]
 
 
-_FINETUNING_HEADERS: tuple[str, ...] = (
-    "--set rrcm.recipe",
-    "epochs",
-    "warm-up / cosine epochs",
-    "batch",
-    "lr per 256",
-    "weight decay",
-    "layer decay",
-    "m / lambda / eta",
-    "augmentation",
-    "mixup / cutmix / smoothing",
-    "forwards per image",
-)
-_PRETRAINING_HEADERS: tuple[str, ...] = (
-    "--set rrcm.pretrain_recipe",
-    "steps",
-    "warm-up",
-    "batch",
-    "lr",
-    "weight decay",
-    "EMA",
-    "target rate",
-    "clip",
-    "precision",
-    "forwards",
-)
+def _row(name: str, recipe: finetune.Recipe) -> dict[str, str]:
+    return {
+        "--set rrcm.recipe": name,
+        "epochs": str(recipe.epochs),
+        "warm-up / cosine epochs": f"{recipe.warmup_epochs} / {recipe.cosine_epochs or recipe.epochs}",
+        "batch": str(recipe.batch_size),
+        "lr per 256": f"{recipe.learning_rate:g}",
+        "weight decay": f"{recipe.weight_decay:g}",
+        "layer decay": f"{recipe.layer_decay:g}",
+        "m / lambda / eta": f"{recipe.copies} / {recipe.weight:g} / {recipe.entropy_weight:g}",
+        "augmentation": recipe.augmentation,
+        "mixup / cutmix / smoothing": f"{recipe.mixup:g} / {recipe.cutmix:g} / {recipe.label_smoothing:g}",
+        "forwards per image": f"{FORWARDS_WITH_GRADIENT * recipe.copies * recipe.epochs:,}",
+    }
+
+
+def _pretraining_row(name: str, recipe: pretrain.Recipe) -> dict[str, str]:
+    return {
+        "--set rrcm.pretrain_recipe": name,
+        "steps": str(recipe.max_steps),
+        "warm-up": str(recipe.warmup_steps),
+        "batch": str(recipe.batch_size),
+        "lr": f"{recipe.learning_rate:g}",
+        "weight decay": f"{recipe.weight_decay:g}",
+        "EMA": f"{recipe.ema_decay:g}",
+        "target rate": f"{recipe.target_start:g} to {recipe.target_end:g}, A {recipe.sharpness:g}",
+        "clip": f"{recipe.clip:g} from step {recipe.clip_from}",
+        "precision": recipe.precision,
+        "forwards": f"{PRETRAINING_FORWARDS * recipe.max_steps * recipe.batch_size:.3g}",
+    }

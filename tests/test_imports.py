@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.config.methods import BUILT_IN
+
 ROOT = Path(__file__).parents[1]
 
 ORDER = (
@@ -79,12 +81,35 @@ def test_every_module_of_bench_has_a_level():
     assert top - {"__init__", "__pycache__"} == set(LEVEL)
 
 
+HEAVY = "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+
+
 @pytest.mark.parametrize(
     "module", ["bench", "bench.cli", "bench.config.run", "bench.methods.registry", "bench.smoothing.stats"]
 )
 def test_importing_without_torch(module):
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", f"import sys, {module}; {HEAVY}"], check=False).returncode == 0
+    )
+
+
+@pytest.mark.parametrize("command", [["--help"], ["list", "methods"], ["list", "presets"]])
+def test_commands_without_torch(command):
+    code = f"import sys; from bench.cli import cli; cli.main({command}, standalone_mode=False); {HEAVY}"
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+    )
+
+
+NAMES_METHODS = {"config/methods.py", "cost/presets.py", "report/comparison.py", "device/timing.py"}
+"""The table of built-in methods, the presets of costs, and the reference of speedups."""
+
+
+@pytest.mark.parametrize("path", [p for p in PATHS if p.relative_to(ROOT).parts[0] == "bench"], ids=str)
+def test_bench_knows_no_method(path):
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    named = texts & {*BUILT_IN} | {one for one in texts if str(one).startswith(("baselines.", "rrcm."))}
+    assert not named or str(path.relative_to(ROOT / "bench")) in NAMES_METHODS
 
 
 def test_folders_and_files_can_be_taken_in_at_a_glance():

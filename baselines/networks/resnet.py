@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import UsageError
+from bench.training.released import Fed
 from bench.types import Backbone, Task
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -27,6 +28,10 @@ class Normalize(nn.Module):
         """Return (x - mean) / std for x (B,C,H,W) in pixel units."""
         shape = (1, len(self.mean), 1, 1)
         return (x - x.new_tensor(self.mean).view(shape)) / x.new_tensor(self.std).view(shape)
+
+    def fed(self) -> Fed:
+        """Return what the network behind it sees."""
+        return Fed(normalisation=(self.mean, self.std))
 
 
 class Block(nn.Module):
@@ -94,10 +99,10 @@ def normalised(network: nn.Module, task: Task) -> nn.Sequential:
     return nn.Sequential(Normalize(mean, std), network)
 
 
-def backbone(name: str, depth: int) -> Backbone:
+def residual_backbone(name: str, depth: int) -> Backbone:
     """Return normalisation + ResNet-`depth` as a backbone; sigma plays no part in it."""
     return Backbone(name=name, make=lambda task, sigma: resnet(task, depth))
 
 
-RESNET = backbone("resnet", 14)
+RESNET = residual_backbone("resnet", 14)
 """The default network of the baselines on small images."""

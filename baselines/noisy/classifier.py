@@ -1,10 +1,9 @@
-"""What classifiers trained on noisy images share: the network as a Classifier, its objective, its checkpoint."""
+"""What classifiers trained on noisy images share: the network as a Classifier, its objective, its options."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -14,19 +13,7 @@ from torch import Tensor, nn
 from baselines.networks.resnet import RESNET
 from bench.training import loop as train_parts
 from bench.training.augmentation import augment
-from bench.training.checkpoints import load_checkpoint, load_weights, load_with_arch, save_checkpoint
-from bench.training.loop import (
-    Batch,
-    Fitted,
-    Supervised,
-    TrainingJob,
-    fit,
-    noisy_accuracy,
-    provenance,
-    seeded,
-    seeded_initialisation,
-    with_noise,
-)
+from bench.training.loop import Batch, Supervised, TrainingJob, noisy_accuracy, seeded, with_noise
 from bench.training.recipes import IN_USE
 from bench.types import Backbone, Task
 
@@ -53,7 +40,8 @@ class NoisyObjective(Supervised[nn.Module]):
         self, network: nn.Module, loss: Loss, *, config: Config, copies: int, job: TrainingJob
     ) -> None:
         super().__init__(network)
-        self.task, self.sigma, self.copies, self.copies_loss = config.task, config.sigma, copies, loss
+        self.config, self.copies, self.copies_loss = config, copies, loss
+        self.task, self.sigma = config.task, config.sigma
         self.images, self.labels = job.held_out()
 
     def noisy_copies(self, batch: Batch) -> Tensor:
@@ -137,6 +125,11 @@ class Config(Recipe):
     recipe: RecipeName = "small"
     checkpoint: str = field(default="", metadata=IN_USE)
 
+    @property
+    def copies(self) -> int:
+        """Noisy copies of each image in a batch; an option of the methods that have several."""
+        return 1
+
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -162,63 +155,6 @@ def in_steps(config: AnyConfig, images: int, *counted: str) -> AnyConfig:
     )
 
 
-def backbone_of(config: Config) -> str | None:
-    """Return the name of the network that the file `config.checkpoint` holds; None where no file is given.
-
-    Raises:
-        CheckpointError: as in `bench.training.checkpoints.load_with_arch`.
-    """
-    return load_with_arch(Path(config.checkpoint))[0] if config.checkpoint else None
-
-
-def build(config: Config, checkpoint: Path | None) -> NoisyClassifier:
-    """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
-
-    Raises:
-        CheckpointError: the file is unreadable or holds another model.
-    """
-    network = config.backbone.make(config.task, config.sigma)
-    if checkpoint is not None:
-        if config.checkpoint:
-            _, tensors = load_with_arch(checkpoint)
-        else:
-            tensors, _ = load_checkpoint(checkpoint)
-        load_weights(network, tensors, checkpoint)
-    return NoisyClassifier(network).eval()
-
-
-def checkpoint_name(method: str, config: Config) -> str:
-    """Return "<method>[-<backbone>]_sigma_<sigma>.safetensors"; the default backbone is left out."""
-    backbone = "" if config.backbone.name == RESNET.name else f"-{config.backbone.name}"
-    return f"{method}{backbone}_sigma_{config.sigma:g}.safetensors"
-
-
 def mean_cross_entropy(copies: list[Tensor], labels: Tensor) -> Tensor:
     """Return the mean cross entropy of all copies' logits (B,K) against labels (B,)."""
     return torch.stack([F.cross_entropy(logits, labels) for logits in copies]).mean()
-
-
-def train(
-    method: str,
-    config: Config,
-    loss: Loss,
-    copies: int,
-    job: TrainingJob,
-    objective_of: Callable[..., NoisyObjective] = NoisyObjective,
-) -> Fitted:
-    """Train until held-out noisy accuracy stops rising, and write the method's checkpoint.
-
-    Args:
-        copies: noisy copies of each image that the loss is given.
-        objective_of: makes the objective from what NoisyObjective takes.
-    """
-    name, config = checkpoint_name(method, config), in_steps(config, len(job.train_indices))
-    with seeded_initialisation(job.seed):
-        network = config.backbone.make(config.task, config.sigma)
-    objective = objective_of(network, loss, config=config, copies=copies, job=job)
-    fitted = fit(Path(name).stem, objective, config, job)
-    described = {"method": method, "backbone": config.backbone.name, "sigma": config.sigma, "copies": copies}
-    save_checkpoint(
-        job.folder / name, fitted.network.state_dict(), config=described, training=provenance(job, fitted)
-    )
-    return fitted

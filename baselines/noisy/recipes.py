@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from baselines.noisy.classifier import AnyConfig, Config, Recipe
-from bench.errors import UsageError
+from bench.errors import UnpublishedError
+from bench.training.architectures import RecipeTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +109,6 @@ def forwards(method: str, published: Published) -> int:
     return 3 * published.recipe.epochs * int(copies * (1 + published.options.get("attack_steps", 0)))
 
 
-TRAINING_NAMES = ("recipe",)
-"""Options that stand for several others and say only how a method is trained."""
-
-
 def named_options(config: type[Config]) -> Mapping[str, frozenset[str]]:
     """Return the option that stands for several others, `recipe` -> all options that say how `config` is trained."""
     names = {option.name for option in fields(config)}
@@ -122,14 +119,14 @@ def expand(method: str, config: AnyConfig) -> AnyConfig:
     """Return the configuration with every option that its named recipe holds set to the recipe's value.
 
     Raises:
-        UsageError: the method's recipe of that name is not published at this sigma.
+        UnpublishedError: the method's recipe of that name is not published at this sigma.
     """
     if config.recipe == "small":
         return config
     published = RECIPES.get((method, config.recipe, config.sigma))
     if published is None:
         known = [f"{name} at {sigma:g}" for owner, name, sigma in RECIPES if owner == method]
-        raise UsageError(
+        raise UnpublishedError(
             f"{method} has no published recipe {config.recipe!r} at sigma {config.sigma:g}, only "
             f"{', '.join(known)}; take recipe=small, and give its options singly"
         )
@@ -137,33 +134,21 @@ def expand(method: str, config: AnyConfig) -> AnyConfig:
     return replace(config, **changes)
 
 
-def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """Return (headers, rows) of the published recipes, for reading."""
-    rows: list[tuple[str, ...]] = [
-        (
-            f"{method}.recipe={name}",
-            f"{sigma:g}",
-            published.backbone,
-            str(published.recipe.epochs),
-            str(published.recipe.batch_size),
-            f"{published.recipe.learning_rate:g}, x0.1 every {published.recipe.drop_epochs}",
-            f"{published.recipe.weight_decay:g}",
-            ", ".join(f"{option} {value:g}" for option, value in published.options.items()),
-            f"{forwards(method, published):,}",
-        )
-        for (method, name, sigma), published in RECIPES.items()
+def table(method: str) -> RecipeTable:
+    """Return (headers, rows) of a method's published recipes, for reading."""
+    rows = [
+        {
+            "--set": f"{method}.recipe={name}",
+            "sigma": f"{sigma:g}",
+            "--backbone": published.backbone,
+            "epochs": str(published.recipe.epochs),
+            "batch": str(published.recipe.batch_size),
+            "lr": f"{published.recipe.learning_rate:g}, x0.1 every {published.recipe.drop_epochs}",
+            "weight decay": f"{published.recipe.weight_decay:g}",
+            "the method's own": ", ".join(f"{key} {value:g}" for key, value in published.options.items()),
+            "forwards per image": f"{forwards(method, published):,}",
+        }
+        for (owner, name, sigma), published in RECIPES.items()
+        if owner == method
     ]
-    return [(_HEADERS, rows)]
-
-
-_HEADERS: tuple[str, ...] = (
-    "--set",
-    "sigma",
-    "--backbone",
-    "epochs",
-    "batch",
-    "lr",
-    "weight decay",
-    "the method's own",
-    "forwards per image",
-)
+    return tuple(rows[0]), [tuple(row.values()) for row in rows]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
@@ -13,14 +14,19 @@ from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser, Prediction
 from baselines.networks.resnet import Normalize
 from baselines.parts import openai_unet, own
-from baselines.parts.names import HUB, TRANSFORMERS, Parts, is_function
+from baselines.parts.names import HUB, TRANSFORMERS, is_function
 from baselines.parts.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
+from baselines.readings import Reading
 from bench.errors import CheckpointError, UsageError
 from bench.smoothing.classifiers import open_module
 from bench.training.checkpoints import first_line, load_metadata, load_state, load_weights
-from bench.types import Task
+from bench.training.released import Fed, Part
+from bench.types import Checkpoint, Task
 
-Part = TypeVar("Part", bound=nn.Module)
+if TYPE_CHECKING:
+    from baselines.purifiers.method import Config
+
+Model = TypeVar("Model", bound=nn.Module)
 
 CONSISTENCY_SCHEDULER = "CMStochasticIterativeScheduler"
 """diffusers' name of the scheduler of a consistency model."""
@@ -38,40 +44,36 @@ def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
         CheckpointError: the file is missing, unreadable, or of another model.
         UsageError: flags that are unknown, missing or beyond UNet2DModel; images of another shape.
     """
-    if is_function(source):
-        return _own_module(source, DiffusionDenoiser)
-    if source.startswith(HUB):
-        denoiser = from_pipeline(_fetched(source.removeprefix(HUB)))
-    elif Path(source).is_dir():
-        denoiser = from_pipeline(Path(source))
-    elif (config := _config_of_ours(Path(source))) is not None:
-        return _own_denoiser(Path(source), config, task, DiffusionDenoiser)
-    else:
-        denoiser = from_released(Path(source), flags)
+    if (ours := _ours(source, task, DiffusionDenoiser)) is not None:
+        return ours
+    folder = _folder(source)
+    denoiser = from_released(folder, flags) if not folder.is_dir() else from_pipeline(folder)
     _check_images(source, denoiser.unet.config, task)
     return denoiser.eval()
 
 
-def _config_of_ours(path: Path) -> dict[str, Any] | None:
-    """Return the configuration of a file that `bench train` wrote; None for any other."""
-    config = load_metadata(path).get("config", {}) if path.suffix == own.SUFFIX else {}
-    return config if "method" in config else None
-
-
-def _own_denoiser(path: Path, config: dict[str, Any], task: Task, kind: type[Part]) -> Part:
-    denoiser = own.load_denoiser(load_state(path)[0], config, task, path)
-    if not isinstance(denoiser, kind):
-        raise UsageError(f"{path} is a denoiser of {config['method']}; name another, or that method")
-    return denoiser
-
-
-def _own_module(source: str, kind: type[Part]) -> Part:
-    made = open_module(source)
-    if not isinstance(made, kind):
+def _ours(source: str, task: Task, kind: type[Model]) -> Model | None:
+    """Return what a function of the user's or a file of `bench train` gives; None for any other source."""
+    if is_function(source):
+        made = open_module(source)
+        if isinstance(made, kind):
+            return made
         raise UsageError(
             f"{source} returned a {type(made).__name__}, expected a {kind.__module__}.{kind.__name__}"
         )
-    return made
+    path = Path(source)
+    config = load_metadata(path).get("config", {}) if source.endswith(own.SUFFIX) else {}
+    if "method" not in config:
+        return None
+    denoiser = own.load_denoiser(load_state(path)[0], config, task, path)
+    if isinstance(denoiser, kind):
+        return denoiser
+    raise UsageError(f"{path} is a denoiser of {config['method']}; name another, or that method")
+
+
+def _folder(source: str) -> Path:
+    """Return the path of a source, which is fetched where its name is one on the hub."""
+    return _fetched(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
 
 
 def _fetched(name: str) -> Path:
@@ -96,9 +98,10 @@ def _check_images(source: str, config: Any, task: Task) -> None:
         )
 
 
-def from_released(path: Path, flags: str = "") -> DiffusionDenoiser:
+def from_released(source: Path | Checkpoint, flags: str = "") -> DiffusionDenoiser:
     """Return the denoiser of a released program's file; see `load_denoiser`."""
-    tensors, metadata = load_state(path)
+    tensors, metadata = load_state(source)
+    path = source.source if isinstance(source, Checkpoint) else source
     if LABELS in tensors:
         openai_unet.refuse_conditional(path)
     given = parse_flags(flags) or check_flags(metadata.get("config") or PRESETS.get(path.stem, {}))
@@ -133,6 +136,26 @@ def open_pipeline(folder: Path, task: Task) -> DiffusionDenoiser | ConsistencyMo
     return denoiser.eval()
 
 
+def open_part(source: Path | Checkpoint, task: Task, said: Mapping[str, Any]) -> Part | None:
+    """Return the denoiser of a diffusers pipeline's folder, or of a released program's file; None for anything else.
+
+    Args:
+        said: "flags" of the program, as in `load_denoiser`.
+
+    Raises:
+        CheckpointError, UsageError: as in `open_pipeline` and `load_denoiser`.
+    """
+    if isinstance(source, Path):
+        if not ((source / "model_index.json").is_file() or (source / "unet").is_dir()):
+            return None
+        return Part(denoiser=Reading(denoiser=open_pipeline(source, task)))
+    if "num_res_blocks" not in source.config:
+        return None
+    denoiser = from_released(source, str(said.get("flags") or ""))
+    _check_images(str(source), denoiser.unet.config, task)
+    return Part(denoiser=Reading(denoiser=denoiser.eval()))
+
+
 def _is_consistency(scheduler: dict[str, Any]) -> bool:
     return scheduler.get("_class_name") == CONSISTENCY_SCHEDULER
 
@@ -158,12 +181,10 @@ def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
         CheckpointError: a part is missing, unreadable or not strictly loadable, or source is no folder.
         UsageError: a class-conditional model, a pipeline of another kind, images of another shape.
     """
-    if is_function(source):
-        return _own_module(source, ConsistencyModel)
-    folder = _fetched(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source)
+    if (ours := _ours(source, task, ConsistencyModel)) is not None:
+        return ours
+    folder = _folder(source)
     if not folder.is_dir():
-        if (config := _config_of_ours(folder)) is not None:
-            return _own_denoiser(folder, config, task, ConsistencyModel)
         if folder.is_file() and LABELS in load_state(folder)[0]:
             openai_unet.refuse_conditional(folder)
         raise CheckpointError(
@@ -228,6 +249,10 @@ class Resize(nn.Module):
             return x
         return F.interpolate(x, self.size, mode="bicubic", antialias=True, align_corners=False)
 
+    def fed(self) -> Fed:
+        """Return the size that the network behind it sees."""
+        return Fed(size=self.size)
+
 
 class ResizedClassifier(nn.Module):
     """Resizes clean pixels (bicubic, antialiased) to a classifier's own input, normalises, classifies."""
@@ -247,7 +272,7 @@ class ResizedClassifier(nn.Module):
         return {"resize": self.resize, "classifier": self.network}
 
 
-def classifier_of(config: Parts) -> nn.Module:
+def classifier_of(config: Config) -> nn.Module:
     """Return the classifier that is not the method's own: a file of ours, or as `load_classifier`.
 
     Raises:

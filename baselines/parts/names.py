@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from baselines.parts import own
 from bench.config.names import is_plug_in
 from bench.training.checkpoints import load_with_arch
-from bench.types import Backbone, Task
+
+if TYPE_CHECKING:
+    from baselines.purifiers.method import Config
 
 HUB = "hub:"
 """Begins a name that diffusers fetches from its hub."""
@@ -22,41 +24,7 @@ def is_function(source: str) -> bool:
     return is_plug_in(source) and not source.startswith((HUB, TRANSFORMERS))
 
 
-class Parts(Protocol):
-    """Options of a denoiser and a classifier, "" for the method's own part; see `diffusion_parts.Config`."""
-
-    @property
-    def task(self) -> Task:
-        """Image shape and classes."""
-        ...
-
-    @property
-    def sigma(self) -> float:
-        """Noise level in pixel units."""
-        ...
-
-    @property
-    def backbone(self) -> Backbone:
-        """The network of a classifier of ours."""
-        ...
-
-    @property
-    def denoiser(self) -> str:
-        """A file, a folder, a name on the hub, or module:function."""
-        ...
-
-    @property
-    def classifier(self) -> str:
-        """A file of ours, timm's name, "transformers:" and a folder or hub name, or module:function."""
-        ...
-
-    @property
-    def classifier_checkpoint(self) -> str:
-        """A file."""
-        ...
-
-
-def foreign_files(config: Parts) -> dict[str, Path]:
+def foreign_files(config: Config) -> dict[str, Path]:
     """Return the files and folders of the parts that others trained, part -> path, without what is fetched by name."""
     is_file = not (config.denoiser.startswith(HUB) or is_function(config.denoiser))
     sources = {
@@ -71,7 +39,7 @@ def foreign_files(config: Parts) -> dict[str, Path]:
     return {part: Path(source) for part, source in sources.items() if source}
 
 
-def backbone_of(config: Parts) -> str | None:
+def backbone_of(config: Config) -> str | None:
     """Return the name of the network that the file `config.classifier` holds; None where it names no file of ours.
 
     Raises:

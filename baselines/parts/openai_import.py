@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from baselines.parts.openai_flags import LABELS, PRESETS, Flags, complete_flags, parse_flags
 from baselines.parts.openai_unet import network, refuse_conditional, released_shapes
-from bench.training.checkpoints import Imported, check_weights
+from bench.training.checkpoints import check_weights
+from bench.training.released import Released, ReleasedFile
+from bench.types import Checkpoint
 
 
-def import_tensors(tensors: Mapping[str, Tensor], flags: str, source: Path) -> Imported:
+def _recognises(file: ReleasedFile) -> bool:
+    return any(name.removeprefix("module.").startswith("input_blocks.") for name in file.tensors)
+
+
+def _read(file: ReleasedFile) -> Checkpoint:
     """Return a released U-Net in our form, every name and shape checked.
 
-    Args:
-        tensors: under the programs' names, perhaps with "module." before each.
-        flags: of the program, as on its command line; "" takes those of a published file of this name.
+    The flags said are those of the program, as on its command line; "" takes those of a published file of this name.
 
     Raises:
         UsageError: a network that must be told the class; flags that are unknown, missing, or beyond UNet2DModel.
         CheckpointError: names or shapes are not those of the flags.
     """
-    plain = {name.removeprefix("module."): value for name, value in tensors.items()}
+    plain = {name.removeprefix("module."): value for name, value in file.tensors.items()}
     if LABELS in plain:
-        refuse_conditional(source)
-    complete = complete_flags(parse_flags(flags) or PRESETS.get(source.stem, {}), plain, source)
+        refuse_conditional(file.path)
+    given = parse_flags(file.said.get("flags") or "") or PRESETS.get(file.path.stem, {})
+    flags = complete_flags(given, plain, file.path)
     with torch.device("meta"):
-        ours = network(complete).state_dict()
-    check_weights(released_shapes(ours, complete), plain, source)
-    return Imported(
+        ours = network(flags).state_dict()
+    check_weights(released_shapes(ours, flags), plain, file.path)
+    return Checkpoint(
+        source=file.path,
         description=(
-            f"U-Net of {program_of(complete)}: {_sizes(complete)}",
-            f"{complete.diffusion_steps} steps, {complete.noise_schedule} schedule, predicts "
-            f"{'the clean image' if complete.predict_xstart else 'the noise'}"
-            f"{' and its variance' if complete.learn_sigma else ''}, input [-1,1]",
+            f"U-Net of {program_of(flags)}: {_sizes(flags)}",
+            f"{flags.diffusion_steps} steps, {flags.noise_schedule} schedule, predicts "
+            f"{'the clean image' if flags.predict_xstart else 'the noise'}"
+            f"{' and its variance' if flags.learn_sigma else ''}, input [-1,1]",
             f"parameters: {sum(value.numel() for value in plain.values()):,}",
         ),
         tensors=plain,
-        config=asdict(complete),
-        file_name=None,
+        config=asdict(flags),
         use="`--set dds.denoiser=FILE` of run takes it as the denoiser, at every sigma",
     )
+
+
+RELEASED = Released(
+    what="a U-Net of improved-diffusion or guided-diffusion", recognises=_recognises, read=_read
+)
+"""The form of the files."""
 
 
 def program_of(flags: Flags) -> str:

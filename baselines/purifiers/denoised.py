@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import fields
-from pathlib import Path
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.networks.consistency_map import ConsistencyModel
+from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import RESNET
+from baselines.readings import Reading
 from bench.errors import UsageError
 from bench.training.augmentation import augment
-from bench.training.checkpoints import load_checkpoint, load_weights
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
 from bench.types import Backbone
 
@@ -49,6 +49,11 @@ class DenoisedClassifier(nn.Module):
         """Return the modules whose time is told apart, by name; a classifier may have stages of its own."""
         own = getattr(self.classifier, "stages", lambda: {"classifier": self.classifier})
         return {"denoiser": self.denoiser, **own()}
+
+    def purifier_parts(self) -> tuple[Reading, nn.Module]:
+        """Return the denoiser as it is used, and the classifier of clean pixels, which are tried apart."""
+        assert isinstance(self.denoiser, DiffusionDenoiser | ConsistencyModel)
+        return Reading(denoiser=self.denoiser), self.classifier
 
 
 class CleanObjective(Supervised[nn.Module]):
@@ -100,27 +105,9 @@ def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor
     return sum(accuracies) / len(accuracies)
 
 
-def file_name(method: str, backbone: Backbone) -> str:
-    """Return "<method>[-<backbone>].safetensors", one file for all sigmas; the default backbone is left out."""
-    return f"{stage_name(method, backbone)}.safetensors"
-
-
 def stage_name(part: str, backbone: Backbone) -> str:
-    """Return "<part>[-<backbone>]", the name of a training that rests on the classifier of clean images."""
+    """Return "<part>[-<backbone>]", the name of what rests on that classifier of clean images, the default left out."""
     return part if backbone.name == RESNET.name else f"{part}-{backbone.name}"
-
-
-def load_own(method: DenoisedClassifier, checkpoint: Path | None, foreign: Collection[str]) -> None:
-    """Load the checkpoint's weights (None: keep the random ones) into the parts that are not `foreign`.
-
-    Raises:
-        CheckpointError: the file is unreadable or holds another model.
-    """
-    if checkpoint is None:
-        return
-    tensors, _ = load_checkpoint(checkpoint)
-    own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
-    load_weights(method, own, checkpoint)
 
 
 def check_pairs(config: Recipe, *pairs: tuple[str, str]) -> None:

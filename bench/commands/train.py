@@ -140,9 +140,7 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 @click.command(name="import-checkpoint")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
-@click.option(
-    "--which", type=click.Choice(["ema", "online", "target"]), help="Network of a folder <step>.ckpt; ema."
-)
+@click.option("--which", metavar="ema|online|target", help="Network of a folder <step>.ckpt; ema.")
 @click.option(
     "--sigma", type=NoiseLevel(), metavar="FLOAT", help="Noise level that a classifier was trained at."
 )
@@ -155,10 +153,10 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 )
 @click.option(
     "--method",
-    type=click.Choice(["gaussian", "consistency", "smoothadv", "macer"]),
-    help="Method that trained a residual network; gaussian.",
+    metavar="NAME",
+    help="Method that trained it, where several have such files: a residual network is gaussian's.",
 )
-def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> None:
+def import_checkpoint(path: Path, out: Path, which: str | None, method: str | None, **said: Any) -> None:
     """Turn a released checkpoint into a safetensors file that says what it is.
 
     PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, a residual network
@@ -167,7 +165,7 @@ def import_checkpoint(path: Path, out: Path, which: str | None, **said: Any) -> 
     """
     from bench.methods.importing import import_checkpoint as convert
 
-    for sentence in convert(path, out, command=command_line(), which=which, said=said):
+    for sentence in convert(path, out, command=command_line(), which=which, method=method, said=said):
         click.echo(sentence)
     click.echo(f"{out}")
 

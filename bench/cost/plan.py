@@ -10,7 +10,8 @@ import numpy as np
 
 from bench.cost.records import CostRun, Repetition
 from bench.errors import UsageError
-from bench.types import Architecture, Precision
+from bench.training.architectures import Architecture
+from bench.types import Precision
 
 COMPILED = "-compiled"
 """Ends a setting whose networks run under torch.compile."""

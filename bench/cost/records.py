@@ -71,7 +71,7 @@ class MethodSize:
         flops: operations of one sample, a multiplication and an addition counting as two.
         calls: network calls of its denoiser for one sample.
         batch_size: samples per call in the comparison as published.
-        published, source: see `bench.types.Architecture`.
+        published, source: see `bench.training.architectures.Architecture`.
     """
 
     method: str

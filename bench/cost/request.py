@@ -25,7 +25,8 @@ from bench.device.timing import instruments
 from bench.errors import UsageError
 from bench.methods import registry
 from bench.runs.header import LIBRARIES
-from bench.types import Architecture, Chains, Task
+from bench.training.architectures import Architecture, Chains
+from bench.types import Task
 
 RESULTS = Path("results") / "cost"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config.methods import kinds
 from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
 from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
 from bench.device.timing import Quartiles
@@ -20,9 +21,6 @@ NONE = "–"
 """Stands in a table for what was not measured."""
 
 SPEEDUP = f"speedup relative to {REFERENCE}"
-
-OWN = ("rrcm-b", "rrcm-s", "rrcm")
-"""Methods whose mean advantage over the purifiers is stated: the first one that was measured."""
 
 
 def comparison_frame(run: CostRun) -> pd.DataFrame:
@@ -274,8 +272,11 @@ def operations_ratio(run: CostRun) -> str | None:
 
 def _over_purifiers(values: Mapping[str, float]) -> tuple[str, dict[str, float]] | None:
     """Return our method, and its value over that of each method that denoises first; None where one side is missing."""
-    own = next((name for name in OWN if name in values), None)
-    others = [name for name in values if name.startswith(("dds", "densepure", "consistency-model"))]
+    kind = kinds(values)
+    own = min(
+        (name for name in values if kind[name] == "studied"), default=None
+    )  # of two sizes "b" before "s"
+    others = [name for name in values if kind[name] == "purifier"]
     return (own, {name: values[own] / values[name] for name in others}) if own and others else None
 
 

@@ -1,90 +1,27 @@
-"""Method and backbone names -> modules, imported only when asked for; third parties add theirs as entry points.
-
-The one file that names baselines and rrcm.
-"""
+"""Method and backbone names -> modules, imported only when asked for; see `bench.config.methods`."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 from collections.abc import Collection, Iterator, Mapping
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bench.config.methods import methods
 from bench.config.names import is_plug_in, nearest_hint
 from bench.config.overrides import override
-from bench.errors import UsageError
-from bench.types import Architecture, Backbone, Chains, MethodModule, Network, Task
-
-if TYPE_CHECKING:
-    from torch import nn
-
-ENTRY_POINT_GROUP = "bench.methods"
-"""Group of the entry points, method name -> module, through which a package adds methods."""
+from bench.errors import UnpublishedError, UsageError
+from bench.training.architectures import Architecture, Chains, Network, RecipeTable
+from bench.types import Backbone, MethodModule, Task
 
 COUNTED = ("max_steps", "evaluate_every", "patience")
 """Options of training that a recipe of epochs sets itself."""
 
-_BUILT_IN = {
-    "rrcm": (
-        "rrcm.model",
-        "rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass",
-    ),
-    "gaussian": (
-        "baselines.gaussian",
-        "Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images",
-    ),
-    "consistency": (
-        "baselines.consistency",
-        "consistency regularisation (arXiv 2006.04062): noisy copies must agree",
-    ),
-    "dds": ("baselines.dds", "diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify"),
-    "densepure": (
-        "baselines.densepure",
-        "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
-    ),
-    "consistency-model": (
-        "baselines.consistency_model",
-        "consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
-    ),
-    "smoothadv": (
-        "baselines.smoothadv",
-        "SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
-    ),
-    "macer": ("baselines.macer", "MACER (arXiv 2001.02378): training for a large certified radius"),
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MethodEntry:
-    """A method's name, the module that holds it, and one line about it."""
-
-    name: str
-    module: str
-    summary: str
-
-
-def methods() -> dict[str, MethodEntry]:
-    """Return the known methods by name, ours first, without importing any.
-
-    Raises:
-        UsageError: a package adds a method under a name that is taken.
-    """
-    known = {name: MethodEntry(name=name, module=m, summary=text) for name, (m, text) in _BUILT_IN.items()}
-    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
-        if point.name in known and known[point.name].module != point.value:
-            raise UsageError(
-                f"method {point.name!r} is {known[point.name].module} and also {point.value}; "
-                "uninstall one, or rename its entry point"
-            )
-        known[point.name] = MethodEntry(name=point.name, module=point.value, summary=f"from {point.value}")
-    return known
-
 
 def load(name: str) -> MethodModule:
-    """Return a method's module, or what stands for one where the name is "module:function".
+    """Return a method: its module, or the module's METHOD, or what stands for one where the name is "module:function".
 
-    See `bench.smoothing.classifiers`.
+    See `bench.types.MethodModule` and `bench.smoothing.classifiers`.
 
     Raises:
         UsageError: an unknown name (the nearest is named), or a module that cannot be imported or lacks a part.
@@ -101,10 +38,25 @@ def load(name: str) -> MethodModule:
         module: Any = importlib.import_module(known[name].module)
     except ImportError as error:
         raise UsageError(f"method {name!r} cannot be imported from {known[name].module}: {error}") from error
+    method = getattr(module, "METHOD", module)
     for part in ("Config", "build"):
-        if not hasattr(module, part):
+        if not hasattr(method, part):
             raise UsageError(f"method {name!r}: {known[name].module} offers no {part}; add it to that file")
-    return module
+    return method
+
+
+def offers(hook: str) -> Iterator[tuple[str, Any]]:
+    """Yield (method, its hook of that name) of each method that has one; a module is imported when its turn comes.
+
+    Args:
+        hook: one that `bench.types.MethodModule` lists.
+
+    Raises:
+        UsageError: as in `load`.
+    """
+    for name in methods():
+        if (found := getattr(load(name), hook, None)) is not None:
+            yield name, found
 
 
 def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *, trains: bool = True) -> Any:
@@ -118,22 +70,18 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
         UsageError: an unknown method, option or backbone, a value of a wrong type, a recipe that the method
             has not, or steps beside epochs.
     """
-    try:
-        return _configured(name, task, sigma, options)
-    except UsageError:
-        if trains:
-            raise
-    left_out = getattr(load(name), "TRAINING_NAMES", ())
-    return _configured(name, task, sigma, {key: options[key] for key in options if key not in left_out})
-
-
-def _configured(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Any:
     module: Any = load(name)
     config = module.Config(task=task, sigma=sigma)
     changes, where = dict(options), f"method {name}"
     if hasattr(module, "expand"):
         named = {key: value for key, value in changes.items() if key in module.NAMED_OPTIONS}
-        config = module.expand(override(config, named, where=where))
+        try:
+            config = module.expand(override(config, named, where=where))
+        except UnpublishedError:
+            if trains:
+                raise
+            left = {key: value for key, value in changes.items() if key not in module.TRAINING_NAMES}
+            return configure(name, task, sigma, left)
     if "backbone" in changes:
         if not has_backbone(name):
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
@@ -174,43 +122,27 @@ def has_backbone(name: str) -> bool:
 
 
 def backbone(name: str) -> Backbone:
-    """Return a network by name.
-
-    "resnet" is a ResNet-14 of the CIFAR form, "cifar_resnet110" and so on are others of that form, "lenet" is for
-    28x28 images, "vit" is rRCM's encoder at a fixed sigma, and any other name is timm's.
+    """Return a network by name: the first method that knows the name makes it.
 
     Raises:
-        UsageError: neither of these; the nearest name is given.
+        UsageError: no method does; the nearest name is given.
     """
-    resnet = importlib.import_module("baselines.networks.resnet")
-    if name == "resnet":
-        return resnet.RESNET
-    if name.startswith("cifar_resnet") and name.removeprefix("cifar_resnet").isdecimal():
-        return resnet.backbone(name, int(name.removeprefix("cifar_resnet")))
-    if name == "lenet":
-        return importlib.import_module("baselines.networks.lenet").LENET
-    if name == "vit":
-        return Backbone(name=name, make=importlib.import_module("rrcm.model").make_backbone)
-    timm = importlib.import_module("timm")
-    known = ["resnet", "cifar_resnet110", "lenet", "vit", *timm.list_models()]
-    if name not in known:
-        raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, known)}")
-    return Backbone(name=name, make=lambda task, sigma: _timm_model(name, task))
+    for _, own in offers("backbone"):
+        if (found := own(name)) is not None:
+            return found
+    known = [one for _, names in offers("backbone_names") for one in names()]
+    raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, known)}")
 
 
 def networks() -> Iterator[Network]:
-    """Yield our own networks on the meta device: rRCM's by name, then the baselines'."""
-    for module in ("rrcm.model", "baselines.counted"):
-        yield from importlib.import_module(module).networks()
+    """Yield the methods' own networks on the meta device."""
+    for _, own in offers("networks"):
+        yield from own()
 
 
 def architectures(family: str, chains: Chains) -> dict[str, Architecture]:
     """Return the methods of a family, "imagenet" or "cifar10" or one of these with "-reduced" behind it, by name."""
-    return {
-        one.name: one
-        for module in ("rrcm.architectures", "baselines.sizes")
-        for one in importlib.import_module(module).architectures(family, chains)
-    }
+    return {one.name: one for _, own in offers("architectures") for one in own(family, chains)}
 
 
 def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]) -> Architecture:
@@ -219,8 +151,9 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     Raises:
         UsageError: as in `configure`.
     """
+    import torch
+
     config, module = configure(name, task, sigma, options, trains=False), load(name)
-    torch = importlib.import_module("torch")
 
     def on_cpu() -> Any:
         with torch.device("cpu"):  # whatever device is asked for: not every module can be made elsewhere
@@ -229,45 +162,10 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     return Architecture(name=name, task=task, build=lambda make: make(name, on_cpu), batch_size=128)
 
 
-def recipe_tables() -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
-    """Return (headers, rows) of the published recipes that options can name: rRCM's, then the baselines'."""
-    modules = ("rrcm.presets", "baselines.noisy.recipes")
-    return [table for name in modules for table in importlib.import_module(name).recipe_tables()]
-
-
-def released() -> Any:
-    """Return the module that recognises and checks released checkpoints of rRCM."""
-    return importlib.import_module("rrcm.checkpoints")
-
-
-def released_unets() -> Any:
-    """Return the module that recognises and checks U-Nets of the released diffusion programs."""
-    return importlib.import_module("baselines.parts.openai_import")
-
-
-def readings() -> Any:
-    """Return the module that knows how the baselines' networks are fed, and other ways to feed them."""
-    return importlib.import_module("baselines.readings")
-
-
-def diffusion() -> Any:
-    """Return the module that loads denoisers of other programs."""
-    return importlib.import_module("baselines.parts.external")
-
-
-def is_rrcm(network: nn.Module) -> bool:
-    """Return whether rRCM's classifier is in the network: fed [-1,1], and told the time of sigma."""
-    kind = importlib.import_module("rrcm.heads").Classifier
-    return any(isinstance(module, kind) for module in network.modules())
-
-
-def _timm_model(name: str, task: Task) -> nn.Module:
-    """Return pixels -> normalised -> timm's model with random weights, for the task's shape."""
-    timm = importlib.import_module("timm")
-    resnet = importlib.import_module("baselines.networks.resnet")
-    sizes = {"in_chans": task.channels, "num_classes": task.num_classes}
-    try:
-        model = timm.create_model(name, **sizes, img_size=task.image_size)
-    except TypeError:  # convolutional networks take images of any size, and no img_size
-        model = timm.create_model(name, **sizes)
-    return resnet.normalised(model, task)
+def recipe_tables() -> list[RecipeTable]:
+    """Return (headers, rows) of the published recipes that options can name; methods of equal headers share a table."""
+    tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for _, own in offers("recipe_tables"):
+        for headers, rows in own():
+            tables.setdefault(headers, []).extend(rows)
+    return [*tables.items()]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.types import Architecture, Network
+from bench.training.architectures import Architecture, Network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,11 +28,7 @@ class PlugIn:
     """A plug-in as a method's module; see `bench.types.MethodModule`."""
 
     source: str
-
-    @property
-    def Config(self) -> type:  # noqa: N802 - the contract's name
-        """The configuration's class."""
-        return PlugInConfig
+    Config: type = PlugInConfig
 
     def build(self, config: PlugInConfig, checkpoint: Path | None) -> Classifier:
         """Return the classifier that the function returns; see `open_plug_in`."""

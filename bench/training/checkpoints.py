@@ -9,7 +9,6 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from bench.errors import CheckpointError
 from bench.training import processes
+from bench.types import Checkpoint
 
 OBJECTS = ("config", "training")
 """Entries of a safetensors file's metadata that are JSON objects: its configuration, and how it came about."""
@@ -38,24 +38,6 @@ DAMAGE = (
     OSError,
 )
 """What torch's reader raises on damaged bytes: it follows them as a program of its own, whatever they have become."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Imported:
-    """A released checkpoint in our form.
-
-    Attributes:
-        description: sentences on what it is.
-        tensors, config: what the safetensors file will hold.
-        file_name: what the file is called in a zoo; None where the sigma is not known.
-        use: how a file that a zoo does not hold is used; "" for one that it does.
-    """
-
-    description: tuple[str, ...]
-    tensors: dict[str, Tensor]
-    config: dict[str, Any]
-    file_name: str | None
-    use: str = ""
 
 
 def save_checkpoint(
@@ -84,12 +66,14 @@ def save_checkpoint(
     processes.meet()
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a safetensors file's tensors and its metadata; see `load_metadata`.
+def load_checkpoint(path: Path | Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the metadata of a safetensors file, see `load_metadata`, or of one that was read before.
 
     Raises:
         CheckpointError: the file is missing, truncated, or not a safetensors file, or as in `load_metadata`.
     """
+    if isinstance(path, Checkpoint):
+        return path.tensors, {"config": path.config, "training": path.training}
     metadata = load_metadata(path)
     with _readable(path):
         return load_file(path), metadata
@@ -137,7 +121,7 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path | Checkpoint) -> None:
     """Load tensors into a module strictly.
 
     Raises:
@@ -147,7 +131,9 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) ->
     module.load_state_dict(tensors)
 
 
-def check_configuration(metadata: Mapping[str, Any], options: Mapping[str, Any], source: Path) -> None:
+def check_configuration(
+    metadata: Mapping[str, Any], options: Mapping[str, Any], source: Path | Checkpoint
+) -> None:
     """Return nothing where the file's own configuration agrees with options that no shape tells, or says nothing.
 
     Raises:
@@ -231,7 +217,9 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in tensors.items()}
 
 
-def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: Path) -> None:
+def check_weights(
+    expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: Path | Checkpoint
+) -> None:
     """Return nothing for tensors of exactly these names and shapes.
 
     Raises:
@@ -249,7 +237,7 @@ def check_weights(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tens
         raise CheckpointError(f"{source} holds another model's weights ({counts}): {'; '.join(problems)}.")
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_state(path: Path | Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the state dict and the metadata of a file that another program wrote, on the CPU.
 
     A name ending in .safetensors is read as that, any other as torch's format, tensors only: code in the file
@@ -258,7 +246,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, not of that format, or holds anything but tensors by name.
     """
-    if path.suffix == ".safetensors":
+    if isinstance(path, Checkpoint) or path.suffix == ".safetensors":
         return load_checkpoint(path)
     content = load_torch_file(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else content

@@ -9,7 +9,7 @@ from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, 
 from safetensors.torch import save_file
 from torch import nn
 
-from baselines.consistency_model import Config, build, checkpoint_name, scales_at, train
+from baselines.consistency_model import METHOD, Config, scales_at
 from baselines.networks.consistency_map import ConsistencyModel, training_loss
 from baselines.parts.external import load_consistency_model, load_denoiser
 from bench.errors import CheckpointError, UsageError
@@ -162,11 +162,11 @@ def test_another_kind_of_file_or_shape_is_refused(tmp_path):
 def test_foreign_model_mixes_with_our_classifier(tmp_path):
     own = Config(task=TASK, sigma=0.5, **OPTIONS["consistency-model"])
     work = job(tmp_path)
-    train(own, work)
-    path = work.folder / checkpoint_name(own)
-    mixed = build(replace(own, denoiser=folder(tmp_path / "pipeline")), path)
+    METHOD.train(own, work)
+    path = work.folder / METHOD.checkpoint_name(own)
+    mixed = METHOD.build(replace(own, denoiser=folder(tmp_path / "pipeline")), path)
     x = torch.rand(2, 1, 8, 8)
-    assert torch.equal(mixed.classifier(x), build(own, path).classifier(x))
+    assert torch.equal(mixed.classifier(x), METHOD.build(own, path).classifier(x))
     assert mixed(x, 0.5).shape == (2, 2)
 
 

@@ -24,12 +24,12 @@ def images(count=6):
 
 def method(**options):
     torch.manual_seed(0)
-    return densepure.build(Config(task=TASK, sigma=0.5, **SIZES, **options), None)
+    return densepure.METHOD.build(Config(task=TASK, sigma=0.5, **SIZES, **options), None)
 
 
 def twin(**options):
     torch.manual_seed(0)
-    return dds.build(dds.Config(task=TASK, sigma=0.5, **SIZES, **options), None)
+    return dds.METHOD.build(dds.Config(task=TASK, sigma=0.5, **SIZES, **options), None)
 
 
 class Halves(nn.Module):
@@ -103,11 +103,11 @@ def test_a_chain_that_is_not_finite_spoils_its_sample_alone():
 
 def test_checkpoint_is_that_of_dds(tmp_path):
     config = Config(task=TASK, sigma=0.5, **OPTIONS["dds"])
-    densepure.train(config, work := job(tmp_path))
-    name = dds.checkpoint_name(dds.Config(task=TASK, sigma=0.5, **OPTIONS["dds"]))
-    assert densepure.checkpoint_name(config) == name
-    ours = densepure.build(replace(config, votes=1, reverse_steps=1), work.folder / name)
-    theirs = dds.build(dds.Config(task=TASK, sigma=0.5, **OPTIONS["dds"]), work.folder / name)
+    densepure.METHOD.train(config, work := job(tmp_path))
+    name = dds.METHOD.checkpoint_name(dds.Config(task=TASK, sigma=0.5, **OPTIONS["dds"]))
+    assert densepure.METHOD.checkpoint_name(config) == name
+    ours = densepure.METHOD.build(replace(config, votes=1, reverse_steps=1), work.folder / name)
+    theirs = dds.METHOD.build(dds.Config(task=TASK, sigma=0.5, **OPTIONS["dds"]), work.folder / name)
     assert torch.equal(ours(images(), 0.5).argmax(1), theirs(images(), 0.5).argmax(1))
 
 

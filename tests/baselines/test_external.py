@@ -17,7 +17,7 @@ from diffusers import (
 )
 from safetensors.torch import save_file
 
-from baselines.dds import Config, build, checkpoint_name, train
+from baselines.dds import METHOD, Config
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.parts.external import (
     ResizedClassifier,
@@ -141,8 +141,8 @@ def schedule_of_nothing():
 
 def test_functions_of_the_users_own_are_parts(tmp_path):
     config = Config(task=TASK, sigma=0.5, denoiser=f"{HERE}:schedule_of_nothing", classifier=f"{HERE}:bright")
-    assert (checkpoint_name(config), foreign_files(config)) == (None, {})
-    method = build(config, None)
+    assert (METHOD.checkpoint_name(config), foreign_files(config)) == (None, {})
+    method = METHOD.build(config, None)
     x_noisy = torch.rand(3, 1, 8, 8)
     with torch.no_grad():
         expected = Brightness()(schedule_of_nothing().eval().denoise_pixels(x_noisy, 0.5))
@@ -171,7 +171,7 @@ def test_functions_of_the_users_own_are_parts(tmp_path):
 )
 def test_functions_that_are_no_parts_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
-        build(Config(task=TASK, sigma=0.5, **options), None)
+        METHOD.build(Config(task=TASK, sigma=0.5, **options), None)
 
 
 class Planted:
@@ -322,18 +322,22 @@ def test_any_denoiser_mixes_with_any_classifier(tmp_path, classifier_file):
         foreign["denoiser"] | foreign["classifier"],
     ):
         with torch.no_grad():
-            logits = build(replace(own, **options), None)(torch.rand(1, 3, 8, 8), 0.5)
+            logits = METHOD.build(replace(own, **options), None)(torch.rand(1, 3, 8, 8), 0.5)
         assert logits.shape == (1, 2)
-    assert checkpoint_name(replace(own, **foreign["denoiser"])) == checkpoint_name(own) == "dds.safetensors"
-    assert checkpoint_name(replace(own, **foreign["denoiser"], **foreign["classifier"])) is None
+    assert (
+        METHOD.checkpoint_name(replace(own, **foreign["denoiser"]))
+        == METHOD.checkpoint_name(own)
+        == "dds.safetensors"
+    )
+    assert METHOD.checkpoint_name(replace(own, **foreign["denoiser"], **foreign["classifier"])) is None
 
 
 def test_a_foreign_denoiser_leaves_our_classifiers_weights_and_training_alone(tmp_path):
     config = Config(task=TASK, sigma=0.5, **OPTIONS["dds"])
     mixed = replace(config, denoiser=pipeline(tmp_path / "pipeline"), reverse_steps=3)
     work = job(tmp_path)
-    train(mixed, work)
-    ours, both = (build(one, work.folder / "dds.safetensors") for one in (config, mixed))
+    METHOD.train(mixed, work)
+    ours, both = (METHOD.build(one, work.folder / "dds.safetensors") for one in (config, mixed))
     x = torch.rand(2, 1, 8, 8)
     assert torch.equal(ours.classifier(x), both.classifier(x))
     assert both.denoiser.chain.steps == 3

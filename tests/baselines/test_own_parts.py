@@ -20,7 +20,7 @@ def zoo(tmp_path):
         ("dds", dds, {"steps": 1000}),
         ("consistency-model", consistency_model, {"sigma_max": 4.0}),
     ):
-        built = module.build(module.Config(task=TASK, sigma=0.5, **SIZES), None)
+        built = module.METHOD.build(module.Config(task=TASK, sigma=0.5, **SIZES), None)
         config = {"method": name, **SIZES, **own, "backbone": "resnet"}
         save_checkpoint(tmp_path / f"{name}.safetensors", built.state_dict(), config=config, training={})
     network = registry.backbone("cifar_resnet8").make(TASK, 0.5)

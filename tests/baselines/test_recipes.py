@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from baselines import gaussian
-from baselines.counted import networks
 from baselines.networks.lenet import lenet
 from baselines.noisy import recipes
 from baselines.noisy.classifier import in_steps
@@ -25,7 +24,7 @@ def configure(method, sigma=0.5, **options):
 
 
 def test_lenet_equals_the_hand_count():
-    size = measure(next(networks()))
+    size = measure(next(gaussian.METHOD.networks()))
     assert size.name == "lenet"
     convolutions = 20 * (5 * 5 + 1) + 50 * (20 * 5 * 5 + 1)
     assert (size.body, size.head) == (convolutions + (50 * 4 * 4 + 1) * 500, 501 * 10)
@@ -55,7 +54,7 @@ def test_recipe_by_name_is_a_base_that_single_options_override():
 
 def test_the_default_recipe_changes_nothing():
     config = gaussian.Config(task=MNIST, sigma=0.5)
-    assert gaussian.expand(config) == config
+    assert gaussian.METHOD.expand(config) == config
 
 
 @pytest.mark.parametrize("key", recipes.RECIPES, ids=lambda key: f"{key[0]}-{key[1]}-{key[2]:g}")

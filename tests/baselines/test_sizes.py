@@ -6,7 +6,8 @@ import torch
 from baselines.parts.openai_unet import network
 from baselines.sizes import FAMILIES
 from bench.methods import registry, sizes
-from bench.types import Chains, Task
+from bench.training.architectures import Chains
+from bench.types import Task
 
 IMAGENET = {
     "rrcm-s": 19_914_728,  # 6 blocks of width 512, "S"; see also tests/rrcm/test_presets.py

@@ -131,7 +131,7 @@ def test_epsilon_grows_once_an_epoch_where_epochs_count(tmp_path, monkeypatch):
         "batch_size": 8,
         "copies": 1,
     }
-    smoothadv.train(registry.configure("smoothadv", TASK, 0.5, options), job(tmp_path))
+    smoothadv.METHOD.train(registry.configure("smoothadv", TASK, 0.5, options), job(tmp_path))
     assert epsilons == [1.0, 1.0, 2.0, 2.0, 2.0, 2.0]  # 16 training images are 2 batches an epoch
 
 

@@ -14,11 +14,12 @@ from torch import nn
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import Normalize
+from baselines.readings import Reading
 from bench.checks.doctor.examine import examine
 from bench.checks.doctor.images import choose_images
 from bench.checks.doctor.passport import Subject, declared_scaling
 from bench.checks.doctor.scalings import known_scalings, named
-from bench.commands.doctor_tables import answer_table, sentence
+from bench.commands.doctor import answer_table, sentence
 from bench.data.sets import PixelTensor
 from bench.data.subsets import held_out, training_parts
 from bench.errors import CheckpointError, DataError, NumericalError
@@ -265,13 +266,13 @@ COSINE, LINEAR = cosine_alphas_cumprod(4000), linear_alphas_cumprod(4000)
 )
 def test_wrongly_declared_denoiser_is_found(network, question, name):
     denoiser = DiffusionDenoiser(BestForGaussian(**({"abar": COSINE} | network)), COSINE)
-    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=denoiser)
+    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=denoiser))
     assert verdicts(tried, GAUSSIAN)[question] == ("looks like", (name,))
 
 
 def test_right_denoiser_is_accused_of_nothing():
     denoiser = DiffusionDenoiser(BestForGaussian(COSINE), COSINE)
-    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=denoiser)
+    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=denoiser))
     assert set(verdicts(tried, GAUSSIAN).values()) == {AS_DECLARED}
 
 
@@ -296,7 +297,7 @@ class BestMap(nn.Module):
 )
 def test_consistency_model_is_asked_about_its_range_alone(mean, deviation, verdict):
     model = ConsistencyModel(BestMap(mean, deviation))
-    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=model)
+    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=model))
     assert verdicts(tried, GAUSSIAN) == {"denoiser, range": verdict}
 
 

@@ -52,7 +52,7 @@ def test_method_of_two_parts_is_tried_part_by_part(tmp_path):
     subject, rows = opened(trained("dds", tmp_path))
     assert "predicts the noise, cosine schedule" in rows["denoiser"]
     assert (subject.sigma, rows["sigma"]) == (0.0, "clean images")
-    assert subject.denoiser.denoise_pixels(torch.rand(2, 1, 8, 8), 0.5).shape == (2, 1, 8, 8)
+    assert subject.denoiser(torch.rand(2, 1, 8, 8), 0.5).shape == (2, 1, 8, 8)
 
 
 def test_consistency_model_says_its_times_and_is_tried_part_by_part(tmp_path):
@@ -109,7 +109,7 @@ def test_unet_of_a_released_program_is_opened_with_its_flags(tmp_path):
     assert rows["made by"].startswith("U-Net of improved-diffusion or guided-diffusion: images 3x8x8")
     assert "linear schedule" in rows["denoiser"]
     assert subject.classifier is None
-    assert subject.denoiser.denoise_pixels(torch.rand(2, 3, 8, 8), 0.5).shape == (2, 3, 8, 8)
+    assert subject.denoiser(torch.rand(2, 3, 8, 8), 0.5).shape == (2, 3, 8, 8)
 
 
 def of_pixels():
@@ -118,14 +118,6 @@ def of_pixels():
 
 def of_everything():
     return lambda x_noisy, sigma, keys=None: torch.zeros(len(x_noisy), 2) + sigma
-
-
-def nothing():
-    return 3
-
-
-def needs_more(argument):
-    return argument
 
 
 HERE = "tests.checks.test_passport"
@@ -137,20 +129,6 @@ def test_plug_in_is_a_module_of_pixels_or_a_classifier():
         assert rows["made by"] == f"plug-in {HERE}:{name}"
         assert (rows["input"], rows["sigma"]) == ("[0,1]", "not told")
         assert subject.is_told_sigma == is_told
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("no_such_module:build", "cannot be called: No module named"),
-        (f"{HERE}:absent", "cannot be called: .* has no attribute"),
-        (f"{HERE}:needs_more", "a function without arguments"),
-        (f"{HERE}:nothing", "returned a int, expected a torch module or a callable"),
-    ],
-)
-def test_plug_ins_that_do_not_work_say_why(source, message):
-    with pytest.raises(UsageError, match=message):
-        opened(source)
 
 
 def test_file_that_does_not_say_its_method_needs_one(tmp_path):
@@ -187,9 +165,6 @@ def test_state_dict_of_another_model_is_refused_with_its_names(tmp_path):
     ("name", "said"),
     [
         ("code.pt", "nothing of it was run"),
-        ("page.pt", "is a web page"),
-        ("cut.pt", "is cut off or damaged"),
-        ("other.pt", "a state dict of another model, with names such as fc.weight"),
         ("page.safetensors", "is not a readable safetensors file"),
         ("absent.pt", "No file at"),
     ],
@@ -197,12 +172,7 @@ def test_state_dict_of_another_model_is_refused_with_its_names(tmp_path):
 def test_wrong_file_is_one_line_and_runs_no_code(tmp_path, monkeypatch, capsys, name, said):
     trace = tmp_path / "trace"
     (tmp_path / "code.pt").write_bytes(pickle.dumps({"weight": Planted(str(trace))}))
-    for page in ("page.pt", "page.safetensors"):
-        (tmp_path / page).write_bytes(b"<html><body>404</body></html>")
-    torch.save(released(SMALL), tmp_path / "cut.pt")
-    whole = (tmp_path / "cut.pt").read_bytes()
-    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "other.pt")
+    (tmp_path / "page.safetensors").write_bytes(b"<html><body>404</body></html>")
     data = ["--dataset", "folder", "--data-dir", image_tree(tmp_path / "data"), "--image-size", "8"]
     assert bench(monkeypatch, "doctor", "--checkpoint", tmp_path / name, *data) == 1
     captured = capsys.readouterr()

@@ -27,8 +27,9 @@ COLOUR = replace(TASK, channels=3)
 NOTHING_SAID = {"sigma": None, "num_heads": None, "layernorm": None}
 
 
-def convert(path, **said):
-    return import_checkpoint(path, path.with_name("out.safetensors"), command="", said=NOTHING_SAID | said)
+def convert(path, method=None, **said):
+    out = path.with_name("out.safetensors")
+    return import_checkpoint(path, out, command="", method=method, said=NOTHING_SAID | said)
 
 
 def refusal(path):
@@ -88,12 +89,13 @@ def test_method_of_a_residual_network_is_the_one_that_is_said(tmp_path):
     assert "consistency-cifar_resnet8_sigma_0.25.safetensors" in sentences[-1]
     assert load_metadata(tmp_path / "out.safetensors")["config"]["method"] == "consistency"
     torch.save(released(SMALL), tmp_path / "unet.pt")
-    with pytest.raises(UsageError, match=r"--method is macer, but .* is no residual network with its arch"):
+    with pytest.raises(UsageError, match=r"--method is macer, but .* is no checkpoint of it"):
         import_checkpoint(
             tmp_path / "unet.pt",
             tmp_path / "unet.safetensors",
             command="",
-            said={**NOTHING_SAID, "method": "macer"},
+            method="macer",
+            said=NOTHING_SAID,
         )
 
 
@@ -169,7 +171,7 @@ def test_files_that_need_no_import_say_what_takes_them(tmp_path):
     (tmp_path / "pipeline" / "model_index.json").write_text("{}")
     for source, message in (
         (path, "`bench doctor --checkpoint"),
-        (tmp_path / "pipeline", "`--set dds.denoiser="),
+        (tmp_path / "pipeline", "`--set METHOD.denoiser="),
     ):
         with pytest.raises(UsageError, match=message):
             convert(source)
@@ -184,8 +186,8 @@ def test_safetensors_file_needs_no_import(tmp_path):
 @pytest.mark.parametrize(
     ("content", "likeness"),
     [
-        ({"patch_embed.proj.weight": torch.zeros(1)}, "a vision transformer without rRCM's projector"),
-        ({"layer1.0.conv1.weight": torch.zeros(1)}, "a residual network without its `arch`"),
+        ({"patch_embed.proj.weight": torch.zeros(1)}, "a vision transformer of another form"),
+        ({"layer1.0.conv1.weight": torch.zeros(1)}, "a residual network of another form"),
         ({"model": {"fc.weight": torch.zeros(1)}}, "another model, with names such as fc.weight"),
         ({"step": 3, "best": 0.5}, "a dict with the keys step, best and no state dict"),
         (torch.zeros(3), "a Tensor and no state dict"),
@@ -233,6 +235,15 @@ def test_residual_network_with_other_names_is_refused(tmp_path):
     path = tmp_path / "model.pth.tar"
     torch.save({"arch": "cifar_resnet20", "state_dict": {"conv1.weight": torch.zeros(16, 3, 3, 3)}}, path)
     assert "expected 1.conv1.weight" in refusal(path)
+
+
+def test_residual_network_of_an_unknown_arch_is_refused(tmp_path):
+    path, state = (
+        tmp_path / "model.pth.tar",
+        {"1.conv1.weight": torch.zeros(4, 3, 3, 3), "1.fc.weight": torch.zeros(2, 4)},
+    )
+    torch.save({"arch": "resnet_of_mine", "state_dict": state}, path)
+    assert "holds 'resnet_of_mine', which is no network known here" in refusal(path)
 
 
 def test_which_needs_a_folder_and_out_a_new_safetensors_name(tmp_path):

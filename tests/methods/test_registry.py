@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bench.config.methods import ENTRY_POINT_GROUP
 from bench.config.run import load_preset, validate
 from bench.errors import UsageError
 from bench.methods import registry
@@ -37,7 +38,7 @@ def install(folder, monkeypatch, *, name="toy", module="toy_method", source=TOY)
     info = folder / f"{module}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINT_GROUP}]\n{name} = {module}\n")
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n{name} = {module}\n")
     monkeypatch.syspath_prepend(str(folder))
 
 

@@ -13,8 +13,10 @@ from bench.errors import CheckpointError, UsageError
 from bench.methods import registry
 from bench.methods.importing import import_checkpoint
 from bench.training.checkpoints import load_checkpoint
+from bench.training.released import ReleasedFile
 from bench.types import Task
 from rrcm import presets, pretrain
+from rrcm.checkpoints import RELEASED
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
 from tests.support.tiny import job
@@ -80,17 +82,20 @@ def test_pre_training_folder_gives_the_network_asked_for_and_training_starts_fro
     assert all(torch.equal(value, weights[file][name]) for name, value in encoder.state_dict().items())
 
 
+def read_tensors(tensors):
+    path = Path("released.pth")
+    return RELEASED.read(ReleasedFile(path=path, content=tensors, tensors=tensors, said={}))
+
+
 @pytest.mark.parametrize("name", presets.ENCODERS)
 def test_named_sizes_are_known_by_their_shapes_with_heads_and_layernorm(name):
-    from rrcm.checkpoints import Request, import_tensors
-
     preset = presets.ENCODERS[name]
     config = registry.configure("rrcm", preset.task, 0.5, {"encoder": name})
     with torch.device("meta"):
         encoder = Encoder(config.sizes)
         projector = encoder.projection_head.state_dict(prefix="base_model.projection_head.")
         weights = {**Classifier(encoder, 7).state_dict(), **projector}
-    imported = import_tensors(weights, Request(), Path("released.pth"))
+    imported = read_tensors(weights)
     assert f": {name} (patch" in imported.description[0]
     layernorm = str(preset.options.layernorm).lower()
     assert imported.description[2] == f"options: --set rrcm.encoder={name} --set rrcm.layernorm={layernorm}"
@@ -98,7 +103,7 @@ def test_named_sizes_are_known_by_their_shapes_with_heads_and_layernorm(name):
     assert imported.config["layernorm"] == preset.options.layernorm
     assert not any("projection_head" in key for key in imported.tensors)
     bare = {key: value for key, value in weights.items() if "projection_head" not in key}
-    assert f": {name} (patch" in import_tensors(bare, Request(), Path("released.pth")).description[0]
+    assert f": {name} (patch" in read_tensors(bare).description[0]
 
 
 def test_imported_file_says_what_it_is_and_where_it_came_from(tmp_path):

@@ -16,7 +16,8 @@ from bench.cost.records import (
 )
 from bench.device.power import Load
 from bench.device.timing import Instruments
-from bench.types import Architecture, Task
+from bench.training.architectures import Architecture
+from bench.types import Task
 
 TASK = Task(dataset="tiny", channels=1, image_size=4, num_classes=2)
 

@@ -8,17 +8,21 @@ from typing import ClassVar
 
 import torch
 
-from bench.methods import registry
+from bench.config import methods
 from bench.types import Task
 from tests.support.tiny import image_tree
 
 PROGRAM = (
-    "from bench.methods import registry; from tests.support import synthetic_method as m; "
-    "registry._BUILT_IN.update(m.ENTRY); from bench.cli import main; main()"
+    "from bench.config import methods; from tests.support import synthetic_method as m; "
+    "methods.BUILT_IN.update(m.ENTRY); from bench.cli import main; main()"
 )
 """A program for `python -c` that is `bench` with this method."""
 
-ENTRY = {"brightness": ("tests.support.synthetic_method", "bright or dark")}
+ENTRY = {
+    "brightness": methods.MethodEntry(
+        name="brightness", module="tests.support.synthetic_method", summary="bright or dark"
+    )
+}
 
 
 SOURCE = "from tests.support.synthetic_method import Config, build"
@@ -74,7 +78,7 @@ def build(config, checkpoint):
 
 def register(monkeypatch):
     """Add the method in this process."""
-    monkeypatch.setitem(registry._BUILT_IN, "brightness", ENTRY["brightness"])
+    monkeypatch.setitem(methods.BUILT_IN, "brightness", ENTRY["brightness"])
 
 
 def arguments(root, *extra):

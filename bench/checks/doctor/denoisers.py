@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bench.checks.doctor.images import Images
 from bench.checks.doctor.trials import CANNOT_TELL, Answer, Trial, is_better, judge, mean_error
-from bench.methods import registry
+from bench.training.released import DenoiserReading
 
 LEVELS = (0.25, 0.5, 1.0)
 """Noise levels at which a denoiser is tried, in pixel units."""
 
 BY = "error of the denoised images"
 
-Denoise = Callable[[Tensor, float], Tensor]
-"""(x_noisy (B,C,H,W) in pixel units, sigma) -> denoised pixels; ValueError where its schedule ends below sigma."""
 
-
-def ask_denoiser(denoiser: object, images: Images, batch_size: int) -> Iterator[Answer]:
-    """Yield an answer per question about a denoiser that `readings.denoiser_readings` knows.
+def ask_denoiser(denoiser: DenoiserReading, images: Images, batch_size: int) -> Iterator[Answer]:
+    """Yield an answer per question about a denoiser.
 
     One fault is found, the alternative that is better than what is declared and than the alternatives of all other
     questions that are too; the other questions are then asked again without it.
     """
-    readings = registry.readings()
-    base = readings.Reading(denoiser=denoiser)
-    trials = _all_trials(readings.denoiser_readings(base), images, batch_size)
+    questions = denoiser.alternatives()
+    trials = _all_trials(questions, images, batch_size)
     if (fault := _fault(trials)) is not None:
         question, name = fault
         yield _answer(question, trials[question])
-        mended = readings.denoiser_readings(readings.denoiser_readings(base)[question][name])
+        mended = {**questions[question][name].alternatives()}
         del mended[question]
         trials = _all_trials(mended, images, batch_size)
     for question, found in trials.items():
         answer = _answer(question, found)
         accused = answer.verdict.kind == "looks like"
-        yield answer if not accused else _without_verdict(answer)
-
-
-def _without_verdict(answer: Answer) -> Answer:
-    """Return the answer where an alternative is better, but so are others, of other questions, to the same degree."""
-    return Answer(
-        question=answer.question,
-        declared=answer.declared,
-        trials=answer.trials,
-        verdict=CANNOT_TELL,
-        by=answer.by,
-    )
+        # an alternative is better, but so are others, of other questions, to the same degree
+        yield replace(answer, verdict=CANNOT_TELL) if accused else answer
 
 
 def _all_trials(
-    questions: Mapping[str, Mapping[str, Denoise]], images: Images, batch_size: int
+    questions: Mapping[str, Mapping[str, DenoiserReading]], images: Images, batch_size: int
 ) -> dict[str, tuple[Trial, ...]]:
     """Return the trials of every question, the declared reading first."""
     return {
@@ -70,7 +56,9 @@ def _all_trials(
 
 
 @torch.inference_mode()
-def _errors(denoise: Denoise, images: Images, sigma: float, batch_size: int) -> NDArray[np.float64] | None:
+def _errors(
+    denoise: DenoiserReading, images: Images, sigma: float, batch_size: int
+) -> NDArray[np.float64] | None:
     """Return the root mean squared error of each denoised image, (n,) in pixel units.
 
     None where the schedule ends below the noise level.

@@ -149,7 +149,7 @@ def examine(
     if batch_size is None:
         batch_size = max(1, min(len(images), PIXELS_PER_CALL // images.x[0, 0].numel()))
     if subject.denoiser is not None:
-        subject.denoiser.to(device)
+        subject.denoiser.denoiser.to(device)
         yield from ask_denoiser(subject.denoiser, images, batch_size)
     if subject.classifier is None:
         return

@@ -1,11 +1,7 @@
-"""What a checkpoint declares of itself, and the network it holds, ready for trials.
-
-Released files are imported into a temporary folder first: strictly, tensors only.
-"""
+"""What a checkpoint declares of itself, and the network it holds, ready for trials."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,16 +12,13 @@ from torch import nn
 
 from bench.checks.doctor.scalings import Scaling, from_mean_and_deviation, named
 from bench.config.names import is_plug_in
-from bench.errors import CheckpointError, UsageError
-from bench.methods import registry
-from bench.methods.importing import import_checkpoint
+from bench.errors import UsageError
+from bench.methods import importing, registry
 from bench.smoothing.certifier import from_module
 from bench.smoothing.classifiers import PixelsAlone, open_plug_in
 from bench.training.checkpoints import load_checkpoint
-from bench.types import Classifier, Task
-
-STORED_AS = {"steps": "diffusion_steps"}
-"""Options that checkpoints store under another name."""
+from bench.training.released import DenoiserReading, Fed
+from bench.types import Checkpoint, Classifier, Task
 
 NOT_TOLD = "not told"
 
@@ -39,7 +32,7 @@ class Request:
         method: how to read the file; None: as its configuration says.
         sigma: the noise level it is declared for; None: as its configuration says.
         options: method -> its options, as for `bench run`.
-        said: what tensors do not tell, as in `import_checkpoint`.
+        said: what tensors do not tell, as in `importing.read`.
     """
 
     task: Task
@@ -60,8 +53,7 @@ class Subject:
         scaling: what the network is declared to see of pixels.
         sigma: the declared noise level in pixel units, 0 of clean images; None where nothing tells it.
         is_told_sigma: the classifier's logits depend on the sigma it is told.
-        denoiser: a `baselines.networks.diffusion.DiffusionDenoiser`, a
-            `baselines.networks.consistency_map.ConsistencyModel`, or None.
+        denoiser: how it is used; None where there is none to try.
     """
 
     passport: tuple[tuple[str, str], ...]
@@ -70,14 +62,14 @@ class Subject:
     network: nn.Module | None = None
     sigma: float | None = None
     is_told_sigma: bool = False
-    denoiser: Any = None
+    denoiser: DenoiserReading | None = None
 
 
 def open_checkpoint(source: str, request: Request) -> Subject:
     """Return the checkpoint with its passport, its networks on the CPU in eval mode.
 
     Args:
-        source: a file, a released folder of rRCM, a folder of a diffusers pipeline, or "module:function", whose
+        source: a file, a released folder, a folder of a diffusers pipeline, or "module:function", whose
             function returns a classifier: a module of noisy pixels, or a callable of (x_noisy, sigma, keys).
 
     Raises:
@@ -87,53 +79,74 @@ def open_checkpoint(source: str, request: Request) -> Subject:
     path = Path(source)
     if is_plug_in(source) and not path.exists():
         return _plug_in(source, request)
-    if (path / "model_index.json").is_file() or (path / "unet").is_dir():
-        return _denoiser(registry.diffusion().open_pipeline(path, request.task), "a diffusers pipeline")
-    if path.suffix == ".safetensors":
-        return _own_file(path, request, ())
-    with tempfile.TemporaryDirectory() as folder:
-        converted = Path(folder) / "imported.safetensors"
-        described = import_checkpoint(
-            path, converted, command="bench doctor", said={**request.said, "sigma": request.sigma}
-        )
-        try:
-            return _own_file(converted, request, described[:-1])
-        except CheckpointError as error:
-            raise CheckpointError(str(error).replace(str(converted), str(path))) from error
+    if path.is_dir() and (subject := _part(path, request, "a diffusers pipeline")) is not None:
+        return subject
+    file = _read(path, request)
+    program = file.description[0] if file.description else str(file.training.get("command") or NOT_TOLD)
+    return _part(file, request, program) or _method(file, request, program)
 
 
-def _own_file(path: Path, request: Request, described: tuple[str, ...]) -> Subject:
+def _read(path: Path, request: Request) -> Checkpoint:
+    """Return a file of ours as it is, or a released one in our form."""
+    if path.suffix != ".safetensors":
+        return importing.read(path, method=request.method, said={**request.said, "sigma": request.sigma})
     tensors, metadata = load_checkpoint(path)
-    config, training = metadata.get("config", {}), metadata.get("training", {})
-    program = str(training.get("command") or NOT_TOLD)
-    if described:
-        program = described[0]
-    if "num_res_blocks" in config:
-        flags = str(request.said.get("flags") or "")
-        return _denoiser(registry.diffusion().load_denoiser(str(path), flags, request.task), program)
+    return Checkpoint(
+        source=path,
+        tensors=tensors,
+        config=metadata.get("config", {}),
+        training=metadata.get("training", {}),
+    )
+
+
+def _part(source: Path | Checkpoint, request: Request, program: str) -> Subject | None:
+    """Return the part of a method that a folder or file holds, None where it holds none alone."""
+    parts = (opened(source, request.task, request.said) for _, opened in registry.offers("open_part"))
+    if (part := next((part for part in parts if part is not None), None)) is None:
+        return None
+    rows, scaling = part.told, named((2.0,), (-1.0,))
+    if (denoiser := part.denoiser) is not None:
+        rows += (
+            ("denoiser", denoiser.description()),
+            ("parameters", _count(denoiser.denoiser)),
+            ("input", f"{scaling.name}, noise of 2 sigma"),
+            ("time", denoiser.time_rule()),
+        )
+    return Subject(passport=(("made by", program), *rows), scaling=scaling, denoiser=denoiser)
+
+
+def _method(file: Checkpoint, request: Request, program: str) -> Subject:
+    """Return the classifier that a method makes of a file."""
+    config = file.config
     method = request.method or config.get("method")
     if method is None:
         raise UsageError(
-            f"{path} does not say which method made it: give --method, or bring the released file itself"
+            f"{file} does not say which method made it: give --method, or bring the released file itself"
         )
     if config.get("method") not in (None, method):
-        raise UsageError(f"{path} says that {config['method']} made it, not {method}: leave --method out")
-    if method == "rrcm" and "linear_head.weight" not in tensors:
-        return _encoder_alone(path, config, tensors, program)
+        raise UsageError(f"{file} says that {config['method']} made it, not {method}: leave --method out")
     sigma = config.get("sigma") if request.sigma is None else request.sigma
-    built = registry.load(method).build(_configured(method, config, sigma or 0.5, request), path)
+    is_released = bool(file.description)
+    built: Any = registry.load(method).build(
+        _configured(method, config, sigma or 0.5, request), file if is_released else file.source
+    )
     if not isinstance(built, nn.Module):
         return _classifier(built, None, sigma, request, [("made by", program), ("method", method)])
-    rows = [("made by", program), ("method", _with_backbone(method, config)), *_trained(training)]
-    if hasattr(built, "denoiser") and hasattr(built, "classifier"):
-        return _two_parts(built, request, rows)
-    return _classifier(built, built, sigma, request, rows)
+    rows = [("made by", program), ("method", _with_backbone(method, config)), *_trained(file.training)]
+    if (parts := getattr(built, "purifier_parts", None)) is None:
+        return _classifier(built, built, sigma, request, rows)
+    denoiser, classifier = parts()
+    subject = _classifier(from_module(classifier), classifier, 0.0, request, rows)
+    passport = (*subject.passport, ("denoiser", denoiser.description()))
+    return replace(subject, denoiser=denoiser, passport=passport)
 
 
 def _configured(method: str, config: Mapping[str, Any], sigma: float, request: Request) -> Any:
     """Return the method's configuration: the user's options, then what the file itself tells."""
-    known = {field.name for field in fields(registry.load(method).Config)} - {"task", "sigma"}
-    stored = {STORED_AS.get(name, name): value for name, value in config.items()}
+    module = registry.load(method)
+    known = {field.name for field in fields(module.Config)} - {"task", "sigma"}
+    stored_as = getattr(module, "STORED_AS", {})
+    stored = {stored_as.get(name, name): value for name, value in config.items()}
     own = {name: value for name, value in stored.items() if name in known}
     options = {**request.options.get(method, {}), **own}
     return registry.configure(method, request.task, sigma, options, trains=False)
@@ -149,46 +162,6 @@ def _trained(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "imported_from" in training:
         rows.append(("imported from", f"{training['imported_from']}, SHA-256 {training.get('sha256')}"))
     return rows
-
-
-def _encoder_alone(
-    path: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], program: str
-) -> Subject:
-    sizes = ", ".join(f"{name} {value}" for name, value in config.items() if name != "method")
-    scaling = named((2.0,), (-1.0,))
-    rows = (
-        ("made by", program),
-        ("method", "rrcm, a pre-trained encoder without a head: nothing to classify with"),
-        ("sizes", sizes),
-        ("parameters", f"{sum(value.numel() for value in tensors.values()):,}"),
-        ("input", scaling.name),
-    )
-    return Subject(passport=rows, scaling=scaling)
-
-
-def _two_parts(built: nn.Module, request: Request, rows: list[tuple[str, str]]) -> Subject:
-    """Return a method of a denoiser and a classifier of clean images."""
-    denoiser: Any = built.denoiser
-    classifier = built.classifier
-    assert isinstance(classifier, nn.Module)
-    subject = _classifier(from_module(classifier), classifier, 0.0, request, rows)
-    return replace(
-        subject,
-        denoiser=denoiser,
-        passport=(*subject.passport, ("denoiser", registry.readings().describe(denoiser))),
-    )
-
-
-def _denoiser(denoiser: Any, program: str) -> Subject:
-    scaling = named((2.0,), (-1.0,))
-    rows = (
-        ("made by", program),
-        ("denoiser", registry.readings().describe(denoiser)),
-        ("parameters", _count(denoiser)),
-        ("input", f"{scaling.name}, noise of 2 sigma"),
-        ("time", registry.readings().time_rule(denoiser)),
-    )
-    return Subject(passport=rows, scaling=scaling, denoiser=denoiser)
 
 
 def _plug_in(source: str, request: Request) -> Subject:
@@ -227,28 +200,32 @@ def _classifier(
     )
 
 
+def fed(network: nn.Module | None) -> Fed:
+    """Return how a network is fed: what each of its layers tells first, the outer ones before those inside."""
+    layers = () if network is None else network.modules()
+    told: list[Fed] = [own() for layer in layers if (own := getattr(layer, "fed", None)) is not None]
+    values = {
+        field.name: [getattr(one, field.name) for one in told if getattr(one, field.name) is not None]
+        for field in fields(Fed)
+    }
+    return Fed(**{name: found[0] for name, found in values.items() if found})
+
+
 def declared_scaling(network: nn.Module | None, channels: int) -> Scaling:
     """Return what a network is declared to see of pixels: its own normalisation, else the pixels as they are."""
-    if network is not None:
-        if registry.is_rrcm(network):
-            return named((2.0,) * channels, (-1.0,) * channels)
-        if (found := registry.readings().normalisation(network)) is not None:
-            scaling = from_mean_and_deviation("", *found)
-            return named(scaling.factor, scaling.offset)
-    return named((1.0,) * channels, (0.0,) * channels)
+    if (found := fed(network).normalisation) is None:
+        return named((1.0,) * channels, (0.0,) * channels)
+    scaling = from_mean_and_deviation("", *found)
+    return named(scaling.factor, scaling.offset)
 
 
 def _resize(network: nn.Module | None, task: Task) -> str:
-    size = None if network is None else registry.readings().resized_to(network)
-    own = f"{task.image_size}x{task.image_size} as the data set gives them"
+    size, own = fed(network).size, f"{task.image_size}x{task.image_size} as the data set gives them"
     return own if size is None else f"{own}, then bicubic to {size[0]}x{size[1]}"
 
 
 def _time(network: nn.Module | None, told: bool) -> str:
-    if not told:
-        return "sigma plays no part"
-    is_rrcm = network is not None and registry.is_rrcm(network)
-    return "the grid time nearest to 2 sigma, of 81" if is_rrcm else "told sigma, by a rule of its own"
+    return fed(network).time or "told sigma, by a rule of its own" if told else "sigma plays no part"
 
 
 @torch.inference_mode()

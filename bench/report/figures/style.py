@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from bench.config.methods import BUILT_IN, described
 from bench.report.comparison import Comparison, Named
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 6.9
@@ -71,7 +73,6 @@ COLORS = (
 LINES: tuple[Any, ...] = ("-", (0, (4.5, 1.5)), (0, (5, 1.3, 1, 1.3)), (0, (1.2, 1.2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _PUBLISHED_LINE = (0, (0.9, 2.2))
-_KNOWN = ("rrcm", "gaussian", "consistency", "dds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +104,17 @@ class Style:
 
 
 def styles(comparison: Comparison) -> dict[str, Style]:
-    """Return label -> style: fixed for the four methods of this project, by order of appearance else."""
+    """Return label -> style: of a method with a colour of its own that one, by order of appearance else."""
     named: list[Named] = [*comparison.everything, *comparison.costs]
-    others = dict.fromkeys(one.method for one in named if one.method not in _KNOWN)
-    order = {method: position for position, method in enumerate((*_KNOWN, *others))}
+    looks = described([*BUILT_IN, *(one.method for one in named)])
+    places = {name: COLORS.index(look.color) for name, look in looks.items() if look.color in COLORS}
+    free = (place for place in itertools.count() if place not in places.values())
+    places |= {one: next(free) for one in dict.fromkeys(one.method for one in named) if one not in places}
     return {
         one.label: Style(
-            color=COLORS[order[one.method] % len(COLORS)],
-            line=LINES[(order[one.method] + one.run_number) % len(LINES)],
-            marker=MARKERS[order[one.method] % len(MARKERS)],
+            color=looks[one.method].color or COLORS[places[one.method] % len(COLORS)],
+            line=LINES[(places[one.method] + one.run_number) % len(LINES)],
+            marker=MARKERS[places[one.method] % len(MARKERS)],
             is_hollow=one.run_number % 2 == 1,
         )
         for one in named

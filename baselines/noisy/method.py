@@ -1,0 +1,100 @@
+"""A method that trains one network on noisy images: what the harness asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+from baselines.networks.resnet import RESNET
+from baselines.noisy import recipes, released
+from baselines.noisy.classifier import AnyConfig, Loss, NoisyClassifier, NoisyObjective, in_steps
+from bench.training.architectures import RecipeTable
+from bench.training.checkpoints import load_checkpoint, load_weights, load_with_arch, save_checkpoint
+from bench.training.loop import TrainingJob, fit, provenance, seeded_initialisation
+from bench.training.released import Released
+from bench.types import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyMethod(Generic[AnyConfig]):
+    """A method of this kind; see `bench.types.MethodModule`.
+
+    Attributes:
+        Config: its options.
+        loss: configuration -> loss of the noisy copies.
+        objective: makes the objective from what NoisyObjective takes.
+        counted: the method's own options that count epochs where the recipe does.
+    """
+
+    name: str
+    Config: type[AnyConfig]
+    loss: Callable[[AnyConfig], Loss]
+    objective: Callable[..., NoisyObjective] = NoisyObjective
+    counted: tuple[str, ...] = ()
+
+    TRAINING_NAMES = ("recipe",)
+
+    @property
+    def NAMED_OPTIONS(self) -> Mapping[str, frozenset[str]]:  # noqa: N802 - the contract's name
+        """The option that stands for several others."""
+        return recipes.named_options(self.Config)
+
+    @property
+    def RELEASED(self) -> Released:  # noqa: N802 - the contract's name
+        """The form in which such networks are released."""
+        return released.residual_networks(self.name)
+
+    def expand(self, config: AnyConfig) -> AnyConfig:
+        """Return the configuration with the values of its named recipe; see `recipes.expand`."""
+        return recipes.expand(self.name, config)
+
+    def recipe_tables(self) -> list[RecipeTable]:
+        """Return the published recipes."""
+        return [recipes.table(self.name)]
+
+    def backbone_of(self, config: AnyConfig) -> str | None:
+        """Return the name of the network that the file `config.checkpoint` holds; None where no file is given.
+
+        Raises:
+            CheckpointError: as in `bench.training.checkpoints.load_with_arch`.
+        """
+        return load_with_arch(Path(config.checkpoint))[0] if config.checkpoint else None
+
+    def checkpoint_name(self, config: AnyConfig) -> str:
+        """Return "<method>[-<backbone>]_sigma_<sigma>.safetensors"; the default backbone is left out."""
+        backbone = "" if config.backbone.name == RESNET.name else f"-{config.backbone.name}"
+        return f"{self.name}{backbone}_sigma_{config.sigma:g}.safetensors"
+
+    def build(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> NoisyClassifier:
+        """Return the classifier on CPU in eval mode, with the checkpoint's weights (random ones for None).
+
+        Raises:
+            CheckpointError: the file is unreadable or holds another model.
+        """
+        network = config.backbone.make(config.task, config.sigma)
+        if checkpoint is not None:
+            if config.checkpoint and isinstance(checkpoint, Path):
+                _, tensors = load_with_arch(checkpoint)
+            else:
+                tensors, _ = load_checkpoint(checkpoint)
+            load_weights(network, tensors, checkpoint)
+        return NoisyClassifier(network).eval()
+
+    def train(self, config: AnyConfig, job: TrainingJob) -> None:
+        """Train until the objective's held-out score stops rising, and write the checkpoint."""
+        name, config = self.checkpoint_name(config), in_steps(config, len(job.train_indices), *self.counted)
+        with seeded_initialisation(job.seed):
+            network = config.backbone.make(config.task, config.sigma)
+        objective = self.objective(network, self.loss(config), config=config, copies=config.copies, job=job)
+        fitted = fit(Path(name).stem, objective, config, job)
+        described = {
+            "method": self.name,
+            "backbone": config.backbone.name,
+            "sigma": config.sigma,
+            "copies": config.copies,
+        }
+        save_checkpoint(
+            job.folder / name, fitted.network.state_dict(), config=described, training=provenance(job, fitted)
+        )

@@ -1,0 +1,149 @@
+"""A method of a denoiser and a classifier of clean images, ours or others': its options, checkpoint, training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+from torch import nn
+
+from baselines.networks.resnet import RESNET
+from baselines.parts import names
+from baselines.parts.external import classifier_of
+from baselines.purifiers.denoised import (
+    DenoisedClassifier,
+    check_pairs,
+    stage_name,
+    train_classifier,
+)
+from bench.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
+from bench.training.loop import Objective, Recipe, TrainingJob, fit, provenance, seeded_initialisation
+from bench.training.recipes import IN_USE
+from bench.types import Backbone, Checkpoint, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Recipe):
+    """Options of both parts; the recipe is the denoiser's.
+
+    Attributes:
+        backbone: the classifier of clean images.
+        channels: channels of the U-Net at each resolution.
+        patch: side of the squares of pixels folded into channels before the U-Net.
+        classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
+        denoiser: "" is our own small one; else another's, see the method.
+        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size,
+            "transformers:" and a folder or hub name, a safetensors file of ours, whose network takes the place of
+            `backbone`, or "module:function" of the user's own.
+        classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
+    """
+
+    task: Task
+    sigma: float = field(metadata=IN_USE)
+    backbone: Backbone = RESNET
+    channels: tuple[int, ...] = (32, 64)
+    patch: int = 2
+    ema_decay: float = 0.999
+    evaluate_every: int = 250
+    classifier_max_steps: int = 10_000
+    denoiser: str = field(default="", metadata=IN_USE)
+    classifier: str = field(default="", metadata=IN_USE)
+    classifier_checkpoint: str = field(default="", metadata=IN_USE)
+
+    def __post_init__(self) -> None:
+        check_pairs(self, ("classifier_checkpoint", "classifier"))
+
+    def of_own_parts(self) -> Self:
+        """Return the same with both parts our own."""
+        return replace(self, denoiser="", classifier="", classifier_checkpoint="")
+
+    def own_denoiser(self) -> nn.Module:
+        """Return our small denoiser of these sizes with random weights."""
+        raise NotImplementedError
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+class Purifier(Generic[AnyConfig]):
+    """A method of this kind; see `bench.types.MethodModule`.
+
+    Attributes:
+        Config: its options.
+        name: of the method whose checkpoint this is.
+        stage: name of the denoiser's training.
+        STORED_AS: key in the checkpoint -> option, of those that make the denoiser.
+        objective: of our denoiser, from the configuration, the denoiser, the trained classifier and the job.
+    """
+
+    name: str
+    stage: str
+    STORED_AS: Mapping[str, str]
+    objective: Callable[..., Objective]
+
+    def __init__(self, config: type[AnyConfig]) -> None:
+        self.Config = config
+
+    def load_denoiser(self, config: AnyConfig) -> nn.Module:
+        """Return the denoiser that the option `denoiser` names."""
+        raise NotImplementedError
+
+    foreign_files, backbone_of = staticmethod(names.foreign_files), staticmethod(names.backbone_of)
+
+    def checkpoint_name(self, config: AnyConfig) -> str | None:
+        """Return the file name of the checkpoint, one for all sigmas; None where no part is ours."""
+        has_own = not (config.denoiser and config.classifier)
+        return f"{stage_name(self.name, config.backbone)}.safetensors" if has_own else None
+
+    def build(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> nn.Module:
+        """Return the classifier on CPU in eval mode; see `pair`."""
+        return self.pair(config, checkpoint)
+
+    def pair(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> DenoisedClassifier:
+        """Return both parts on CPU in eval mode; those of our own get the checkpoint's weights (random for None).
+
+        Raises:
+            CheckpointError: a file is unreadable or holds another model.
+            UsageError: a denoiser or classifier that does not fit the images or classes.
+        """
+        pair = _own_parts(config)
+        if checkpoint is not None:
+            tensors, _ = load_checkpoint(checkpoint)
+            foreign = [part for part in ("denoiser", "classifier") if getattr(config, part)]
+            own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
+            load_weights(pair, own, checkpoint)
+        if config.denoiser:
+            pair.denoiser = self.load_denoiser(config)
+        if config.classifier:
+            pair.classifier = classifier_of(config)
+        return pair.eval()
+
+    def train(self, config: AnyConfig, job: TrainingJob) -> None:
+        """Train the classifier on clean images, then the denoiser, each until its held-out score stops rising.
+
+        Both are our own parts, and the denoiser is scored in one call, so that one checkpoint serves every mixture.
+        """
+        config = config.of_own_parts()
+        with seeded_initialisation(job.seed):
+            pair = _own_parts(config)
+        classifier = train_classifier(
+            pair.classifier, config.backbone, config, config.classifier_max_steps, job
+        )
+        objective = self.objective(config, pair.denoiser, classifier.network, job)
+        fitted = fit(stage_name(self.stage, config.backbone), objective, config, job)
+        described = {key: getattr(config, option) for key, option in self.STORED_AS.items()}
+        save_checkpoint(
+            job.folder / f"{stage_name(self.name, config.backbone)}.safetensors",
+            DenoisedClassifier(fitted.network, classifier.network).state_dict(),
+            config={"method": self.name, **described, "backbone": config.backbone.name},
+            training=provenance(job, classifier, fitted),
+        )
+
+
+def _own_parts(config: Config) -> DenoisedClassifier:
+    """Return the method with random weights in the parts that are ours, and nothing in place of the others."""
+    denoiser = nn.Identity() if config.denoiser else config.own_denoiser()
+    classifier = nn.Identity() if config.classifier else config.backbone.make(config.task, config.sigma)
+    return DenoisedClassifier(denoiser, classifier)
