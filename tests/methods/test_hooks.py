@@ -22,7 +22,8 @@ from torch import nn
 
 from bench.training.checkpoints import load_checkpoint, load_weights
 from bench.training.released import Fed, Part, Released
-from bench.types import Checkpoint, RecipeTable, Task
+from bench.training.architectures import RecipeTable
+from bench.types import Checkpoint, Task
 
 DISPLAY_NAME, COLOR, KIND = "Linear", "#123456", "purifier"
 
