@@ -79,12 +79,24 @@ def test_every_module_of_bench_has_a_level():
     assert top - {"__init__", "__pycache__"} == set(LEVEL)
 
 
-@pytest.mark.parametrize(
-    "module", ["bench", "bench.cli", "bench.config.run", "bench.methods.registry", "bench.smoothing.stats"]
+TORCHLESS = (
+    "bench bench.cli bench.commands.printing bench.config.run bench.methods.registry "
+    "bench.report.tables.accuracy bench.smoothing.stats"
 )
+
+
+@pytest.mark.parametrize("module", TORCHLESS.split())
 def test_importing_without_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_status_needs_neither_torch_nor_matplotlib():
+    code = (
+        "import sys; from bench.cli import cli; cli(['status', 'results/mnist5k'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 
 def test_folders_and_files_can_be_taken_in_at_a_glance():

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.device import hardware, timing
-from bench.device.timing import Contender, Quartiles
+from bench.device.timing import Contender
 from bench.errors import UsageError
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
+from bench.report.rates import Quartiles, quartiles
 from bench.runs.runner import choose_batch_sizes
 from bench.runs.workbench import Setup, load_classifier, protocol_of, require_checkpoint
 from bench.smoothing import certifier
@@ -127,9 +128,9 @@ def certifier_cost(
         batch_size=subject.batch_size,
         samples=subject.samples,
         repetitions=repetitions,
-        rates={name: timing.quartiles(subject.samples / value) for name, value in seconds.items()},
-        over_forward=timing.quartiles(seconds[FORWARD] / seconds[CERTIFIER]),
-        over_reference=timing.quartiles(seconds[REFERENCE] / seconds[CERTIFIER]),
+        rates={name: quartiles(subject.samples / value) for name, value in seconds.items()},
+        over_forward=quartiles(seconds[FORWARD] / seconds[CERTIFIER]),
+        over_reference=quartiles(seconds[REFERENCE] / seconds[CERTIFIER]),
         flops=_flops(other),
         precision=config.precision,
         reference=plain.precision,

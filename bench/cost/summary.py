@@ -12,8 +12,7 @@ from bench.cost.records import CostRun, MethodSize, Repetition, StageSplit
 from bench.device.batching import GAIN
 from bench.device.hardware import peak_flops
 from bench.device.power import THROTTLING
-from bench.device.timing import Quartiles, quartiles
-from bench.report.comparison import REFERENCE
+from bench.report.rates import REFERENCE, Quartiles, quartiles
 
 MIN_REPETITIONS = 10
 """Repetitions that a valid measurement has at least; chains have CHAIN_REPETITIONS."""

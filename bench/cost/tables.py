@@ -11,10 +11,9 @@ import pandas as pd
 
 from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
 from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
-from bench.device.timing import Quartiles
-from bench.report.comparison import REFERENCE
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_latex, to_markdown
 from bench.report.published import claims
+from bench.report.rates import REFERENCE, Quartiles
 
 NONE = "–"
 """Stands in a table for what was not measured."""

@@ -1,4 +1,4 @@
-"""Inference cost: interleaved timings of several methods, peak memory, and the rates that follow."""
+"""Timers and meters of a device: interleaved timings of several methods, events, peak memory."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from bench.device.power import Reader, nvml_reader
-from bench.errors import ProtocolError, RecordsError
 from bench.types import Classifier, CostRecord
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 PeakMemory = Callable[[Callable[[], object]], int | None]
 """Runs its argument and returns the most bytes in use meanwhile, or None where the system does not tell."""
@@ -41,28 +37,6 @@ class Contender:
     work: Callable[[], object]
     samples_per_certificate: int
     parameters: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quartiles:
-    """Median and quartiles over repetitions, interpolated linearly."""
-
-    first: float
-    median: float
-    third: float
-
-    def times(self, factor: float) -> Quartiles:
-        """Return these values in a unit that is `factor` times smaller."""
-        return Quartiles(first=factor * self.first, median=factor * self.median, third=factor * self.third)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speedup:
-    """How many times the reference's throughput a method has at one sigma, over paired rounds."""
-
-    method: str
-    sigma: float
-    ratio: Quartiles
 
 
 def measure(
@@ -161,8 +135,6 @@ def noisy_work(classifier: Classifier, x: Tensor, sigma: float, batch_size: int)
     Returns:
         A callable that returns (batch_size,) int64 classes on the device.
     """
-    import torch  # here, so that tables of a million records need no torch
-
     keys = torch.arange(batch_size, device=x.device)
     generator = torch.Generator(x.device).manual_seed(0)
 
@@ -178,8 +150,6 @@ def synchronizer(device: torch.device) -> Callable[[], object]:
     """Return a callable that waits for the device's pending work; a CPU has none."""
     if device.type != "cuda":
         return lambda: None
-    import torch
-
     return partial(torch.cuda.synchronize, device)
 
 
@@ -192,8 +162,6 @@ def peak_memory_meter(device: torch.device) -> PeakMemory:
 
 
 def _peak_allocated(device: torch.device, work: Callable[[], object]) -> int:
-    import torch
-
     torch.cuda.reset_peak_memory_stats(device)
     work()
     return torch.cuda.max_memory_allocated(device)
@@ -267,54 +235,3 @@ def _event(device: torch.device) -> torch.cuda.Event:
 
 def _event_seconds(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
     return start.elapsed_time(end) / 1000
-
-
-def samples_per_second(cost: CostRecord) -> Quartiles:
-    """Return the throughput in noisy samples per second, over the repetitions."""
-    return quartiles(cost.samples_per_repetition / np.asarray(cost.repetition_seconds))
-
-
-def seconds_per_certificate(cost: CostRecord) -> Quartiles:
-    """Return the time that the n0 + n samples of one certificate take, over the repetitions."""
-    scale = cost.samples_per_certificate / cost.samples_per_repetition
-    return quartiles(scale * np.asarray(cost.repetition_seconds))
-
-
-def speedups(costs: Sequence[CostRecord], reference: str = "dds") -> tuple[Speedup, ...]:
-    """Return each method's throughput over the reference's at the same sigma, paired by round.
-
-    Args:
-        costs: costs of one run; the reference itself is among them and has ratio 1.
-        reference: method to compare with.
-
-    Raises:
-        RecordsError: the reference was not measured at a sigma.
-        ProtocolError: a cost was measured on another device, or in other rounds, than the reference.
-    """
-    references = {cost.sigma: cost for cost in costs if cost.method == reference}
-    return tuple(_speedup(cost, references.get(cost.sigma), reference) for cost in costs)
-
-
-def _speedup(cost: CostRecord, base: CostRecord | None, reference: str) -> Speedup:
-    if base is None:
-        raise RecordsError(
-            f"no cost of {reference} at sigma {cost.sigma:g}: measure it in the same run as {cost.method}"
-        )
-    for name, own, other in (
-        ("device", cost.device, base.device),
-        ("number of rounds", len(cost.repetition_seconds), len(base.repetition_seconds)),
-    ):
-        if own != other:
-            raise ProtocolError(
-                f"{cost.method} and {reference} at sigma {cost.sigma:g} differ in {name} ({own!r} and "
-                f"{other!r}): measure both in one run"
-            )
-    rate = cost.samples_per_repetition / np.asarray(cost.repetition_seconds)
-    ratio = rate * np.asarray(base.repetition_seconds) / base.samples_per_repetition
-    return Speedup(method=cost.method, sigma=cost.sigma, ratio=quartiles(ratio))
-
-
-def quartiles(values: np.ndarray) -> Quartiles:
-    """Return median and quartiles of some values."""
-    first, median, third = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
-    return Quartiles(first=first, median=median, third=third)

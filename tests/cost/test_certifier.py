@@ -8,7 +8,6 @@ import torch
 
 from bench.cost import certifier
 from bench.cost.certifier import Subject, bare_forward, plain_loop, whole_certifier
-from bench.device.timing import Quartiles
 from bench.smoothing.certifier import Protocol
 from bench.types import CostRecord
 from tests.support.tiny import bench, image_tree
@@ -113,7 +112,3 @@ def test_operations_of_a_sample_are_those_of_a_hand_count():
 
 def test_the_folder_is_named_after_the_device():
     assert certifier.default_folder("AMD EPYC, 2 threads").name == "amd-epyc-2-threads"
-
-
-def test_quartiles_of_two_values_are_interpolated():
-    assert certifier.timing.quartiles([1.0, 2.0]) == Quartiles(first=1.25, median=1.5, third=1.75)

@@ -9,8 +9,8 @@ from bench.cost.figures import published_points, stages_figure, write_figures
 from bench.cost.records import Failure, StageSplit
 from bench.cost.summary import BEST, PUBLISHED, Speedup, rows
 from bench.cost.tables import comparison_table, mean_advantage, operations_ratio, short_table, write_tables
-from bench.device.timing import Quartiles
 from bench.report.published import PublishedNumber
+from bench.report.rates import Quartiles
 from tests.support.fake_costs import cost_run, repetitions, size
 
 NUMBER = PublishedNumber(

@@ -3,13 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from bench.device import timing
-from bench.device.timing import Contender, Quartiles, measure
-from bench.errors import ProtocolError, RecordsError
+from bench.device.timing import Contender, measure
 from bench.types import CostRecord
 
 COST = CostRecord(
@@ -112,18 +110,6 @@ def test_the_first_call_is_not_measured():
     assert measured.repetition_seconds == (1.0, 1.0, 1.0)
 
 
-def test_drift_of_the_machine_cancels_in_paired_ratios():
-    machine = Machine()
-    drift = {"a": iter(2.0**i for i in range(99)), "dds": iter(2.0**i for i in range(99))}
-    contenders = [
-        machine.contender("a", lambda: 1.0 * next(drift["a"])),
-        machine.contender("dds", lambda: 8.0 * next(drift["dds"])),
-    ]
-    speedups = timing.speedups(machine.measure(*contenders, target_seconds=0.5))
-    assert speedups[0].ratio == Quartiles(first=8.0, median=8.0, third=8.0)
-    assert speedups[1].ratio == Quartiles(first=1.0, median=1.0, third=1.0)
-
-
 def test_memory_is_measured_for_each_contender_by_itself():
     machine = Machine()
 
@@ -179,45 +165,61 @@ def test_resident_peak_is_none_where_the_system_does_not_tell(monkeypatch):
     assert worked == [1]
 
 
+class FakeCuda:
+    """What `torch.cuda` has of one device: a stream whose work takes time, events on it, and memory."""
+
+    def __init__(self, monkeypatch):
+        self.seconds, self.memory, self.peak, self.waits = 0.0, 10, 10, 0
+        cuda = self
+
+        class Event:
+            def __init__(self, enable_timing):
+                assert enable_timing
+
+            def record(self, stream):
+                assert stream == "stream of cuda:1"
+                self.at = cuda.seconds
+
+            def elapsed_time(self, end):
+                return 1000 * (end.at - self.at)
+
+        fakes = {
+            "Event": Event,
+            "current_stream": lambda device: f"stream of {device}",
+            "synchronize": self.wait,
+            "memory_allocated": lambda device: self.memory,
+            "reset_peak_memory_stats": lambda device: setattr(self, "peak", self.memory),
+            "max_memory_allocated": lambda device: self.peak,
+            "get_device_name": lambda device: "a GPU",
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    def wait(self, device):
+        self.waits += 1
+
+    def work(self, seconds=2.0, needs=90):
+        self.seconds += seconds
+        self.peak = max(self.peak, self.memory + needs)
+
+
+def test_instruments_of_cuda_mark_its_stream_and_read_its_memory(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    meters = timing.instruments(torch.device("cuda", 1), "a GPU")
+    start = meters.mark()
+    cuda.work(2.0)
+    end = meters.mark()
+    meters.synchronize()
+    assert (meters.between(start, end), cuda.waits) == (2.0, 1)
+    assert meters.memory_now() == 10
+    assert meters.peak_memory(cuda.work) == 100
+    assert meters.peak_memory(lambda: None) == 10
+    assert (meters.device, meters.type, meters.read_load) == ("a GPU", "cuda", None)
+
+
 @pytest.mark.gpu
 def test_cuda_peak_sees_memory_that_was_freed_again():
     device = torch.device("cuda")
     peak_memory = timing.peak_memory_meter(device)
     work = lambda: torch.zeros(10**8, dtype=torch.uint8, device=device).sum()  # noqa: E731
     assert peak_memory(work) - peak_memory(lambda: None) >= 10**8
-
-
-def test_rates_are_quartiles_over_the_repetitions():
-    assert timing.samples_per_second(COST) == Quartiles(first=37.5, median=50.0, third=75.0)
-    assert timing.seconds_per_certificate(COST) == Quartiles(first=16.5, median=22.0, third=33.0)
-
-
-def test_speedup_pairs_rounds_and_allows_for_sample_counts():
-    fast = dataclasses.replace(
-        COST, method="rrcm", samples_per_repetition=200, repetition_seconds=(0.5, 0.5, 4.0)
-    )
-    other_sigma = dataclasses.replace(COST, sigma=1.0, repetition_seconds=(3.0, 3.0, 3.0))
-    speedups = timing.speedups([fast, other_sigma, COST])
-    assert [(each.method, each.sigma) for each in speedups] == [("rrcm", 0.5), ("dds", 1.0), ("dds", 0.5)]
-    ratios = [4.0, 8.0, 2.0]
-    expected = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-    assert dataclasses.astuple(speedups[0].ratio) == pytest.approx(tuple(expected))
-
-
-def test_a_missing_reference_is_refused():
-    with pytest.raises(
-        RecordsError, match=r"no cost of rrcm at sigma 0.5: measure it in the same run as dds"
-    ):
-        timing.speedups([COST], reference="rrcm")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"device": "cuda"}, r"a and dds at sigma 0.5 differ in device \('cuda' and 'cpu'\): measure both"),
-        ({"repetition_seconds": (1.0,)}, r"differ in number of rounds \(1 and 3\): measure both in one run"),
-    ],
-)
-def test_costs_of_other_rounds_or_devices_are_not_paired(change, message):
-    with pytest.raises(ProtocolError, match=message):
-        timing.speedups([COST, dataclasses.replace(COST, method="a", **change)])

@@ -14,8 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from bench.device.timing import Quartiles, seconds_per_certificate
-from bench.report.comparison import REFERENCE, Comparison, MeasuredCost
+from bench.report.comparison import Comparison, MeasuredCost
 from bench.report.figures.style import (
     COLUMN_WIDTH,
     PAGE_WIDTH,
@@ -29,6 +28,7 @@ from bench.report.figures.style import (
 )
 from bench.report.markup import format_significant
 from bench.report.metrics import BestSigma, best_sigma
+from bench.report.rates import REFERENCE, Quartiles, seconds_per_certificate
 
 TARGET_RADIUS = 0.5
 """Radius of the accuracy that is drawn against cost; the table's nearest one is taken."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.device.timing import Quartiles, samples_per_second, seconds_per_certificate
-from bench.report.comparison import REFERENCE, Comparison, MeasuredCost, Named
+from bench.report.comparison import Comparison, MeasuredCost, Named
 from bench.report.markup import Block, Cell, Table, format_significant
+from bench.report.rates import REFERENCE, Quartiles, samples_per_second, seconds_per_certificate
 from bench.types import Record
 
 SPEEDUP = f"speedup_relative_to_{REFERENCE}"
