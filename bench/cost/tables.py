@@ -13,7 +13,8 @@ from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
 from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_latex, to_markdown
 from bench.report.published import claims
-from bench.report.rates import REFERENCE, Quartiles
+from bench.report.rates import REFERENCE
+from bench.report.tables.cost import quartile_cell, quartile_columns
 
 NONE = "–"
 """Stands in a table for what was not measured."""
@@ -54,23 +55,16 @@ def _columns(run: CostRun, row: Row) -> dict[str, Any]:
         "whole_image_ratio": row.image_ratio,
         "speedup_rounds": None if row.speedup is None else row.speedup.rounds,
     }
-    columns |= _quartiles("samples_per_second", row.pair.throughput)
-    columns |= _quartiles("latency_seconds", row.latency)
-    columns |= _quartiles(
+    columns |= quartile_columns("samples_per_second", row.pair.throughput)
+    columns |= quartile_columns("latency_seconds", row.latency)
+    columns |= quartile_columns(
         f"speedup_relative_to_{REFERENCE}", None if row.speedup is None else row.speedup.ratio
     )
     for n in session.n:
-        columns |= _quartiles(f"seconds_per_image_{n}", row.seconds_per_image(session.n0 + n))
+        columns |= quartile_columns(f"seconds_per_image_{n}", row.seconds_per_image(session.n0 + n))
         joules = row.joules_per_sample
         columns[f"joules_per_image_{n}"] = None if joules is None else joules * (session.n0 + n)
     return columns
-
-
-def _quartiles(name: str, value: Quartiles | None) -> dict[str, float | None]:
-    parts = {"first_quartile": "first", "median": "median", "third_quartile": "third"}
-    return {
-        f"{name}_{part}": None if value is None else getattr(value, field) for part, field in parts.items()
-    }
 
 
 def sweep_frame(run: CostRun) -> pd.DataFrame:
@@ -85,7 +79,7 @@ def sweep_frame(run: CostRun) -> pd.DataFrame:
             "peak_memory_bytes": pair.peak_memory_bytes,
             "reasons": "; ".join(reasons(run, timed, pair, None)),
         }
-        | _quartiles("samples_per_second", pair.throughput)
+        | quartile_columns("samples_per_second", pair.throughput)
         for pair in timed
     ]
     return pd.DataFrame(done + [vars(one) for one in run.failures]).rename(columns={"reason": "failure"})
@@ -152,11 +146,11 @@ def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
         "parameters": Cell(text=f"{row.size.parameters:,}"),
         "GFLOPs per sample": Cell(text=format_significant(row.size.flops / 1e9)),
         "setting, batch": Cell(text=f"{row.pair.setting}, {row.pair.batch_size}"),
-        "samples/s": _quartile_cell(row.pair.throughput),
-        "latency (ms)": _quartile_cell(row.latency and row.latency.times(1000)),
+        "samples/s": quartile_cell(row.pair.throughput),
+        "latency (ms)": quartile_cell(row.latency and row.latency.times(1000)),
     }
     for n in session.n:
-        cells[f"s per image, n = {n:,}"] = _quartile_cell(row.seconds_per_image(session.n0 + n))
+        cells[f"s per image, n = {n:,}"] = quartile_cell(row.seconds_per_image(session.n0 + n))
         cells[f"J per image, n = {n:,}"] = Cell(
             text=NONE if joules is None else format_significant(joules * (session.n0 + n))
         )
@@ -169,19 +163,10 @@ def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
     }
 
 
-def _quartile_cell(value: Quartiles | None) -> Cell:
-    if value is None:
-        return Cell(text=NONE)
-    return Cell(
-        text=format_significant(value.median),
-        interval=(format_significant(value.first), format_significant(value.third)),
-    )
-
-
 def _speedup_cell(value: Speedup | None) -> Cell:
     if value is None:
         return Cell(text=NONE)
-    cell = _quartile_cell(value.ratio)
+    cell = quartile_cell(value.ratio)
     return cell if value.rounds else Cell(text=f"{cell.text} (unpaired)", interval=cell.interval)
 
 
@@ -314,7 +299,7 @@ def _sweep_cells(pair: Pair, why: str) -> tuple[Cell, ...]:
     return (
         Cell(text=pair.setting),
         Cell(text=str(pair.batch_size)),
-        _quartile_cell(pair.throughput),
+        quartile_cell(pair.throughput),
         Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
         Cell(text=str(len(pair.repetitions))),
         Cell(text=why),

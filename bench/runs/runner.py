@@ -15,8 +15,9 @@ from pathlib import Path
 from torch import nn
 
 from bench.config.run import RunConfig, run_name, to_json
-from bench.device import hardware, timing
+from bench.device import hardware
 from bench.device.batching import measured_batch_size
+from bench.device.timing import instruments, measure
 from bench.errors import RecordsError
 from bench.methods import registry
 from bench.records.codec import PROGRAM
@@ -24,6 +25,7 @@ from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.shards import Shard, check_folder
 from bench.runs.engines.base import Engine, LocalEngine
 from bench.runs.progress import Observer, pending_jobs, write_results
+from bench.runs.stream import Stream
 from bench.runs.train import train_method
 from bench.runs.workbench import (
     Checkpoints,
@@ -36,7 +38,7 @@ from bench.runs.workbench import (
     require_checkpoint,
 )
 from bench.smoothing.noise import NOISE_BLOCK
-from bench.types import SCHEMA_VERSION, Run, RunHeader
+from bench.types import SCHEMA_VERSION, CostRecord, Run, RunHeader
 
 RUNS = Path("results") / "runs"
 """Where runs lie, below the current folder, when no --out is given."""
@@ -156,34 +158,44 @@ def _costs_known(run: Run) -> bool:
     return {measured.method for measured in run.costs} >= set(run.header.methods)
 
 
-def measure_costs(setup: Setup, checkpoints: Checkpoints, header: RunHeader) -> tuple[timing.CostRecord, ...]:
-    """Return the measured cost of every method of a run, at its first sigma.
+def measure_costs(setup: Setup, checkpoints: Checkpoints, header: RunHeader) -> list[CostRecord]:
+    """Return the measured cost of every method of a run, at its first sigma, timed in interleaved rounds.
 
     Cost depends on the network and not on sigma or the weights: a method that this command did not certify is
     measured with random weights.
     """
-    config, batch_sizes = setup.config, header.batch_sizes
-    sigma = header.sigmas[0]
-    x = setup.split.images[setup.indices[0]].to(setup.device)
-    contenders = []
-    for method in header.methods:
-        classifier = load_classifier(setup, method, sigma, checkpoints.get((method, sigma)))
-        contenders.append(
-            timing.Contender(
-                method=method,
-                sigma=sigma,
-                device=hardware.device_name(setup.device),
-                batch_size=batch_sizes[method],
-                work=timing.noisy_work(classifier, x, sigma, batch_sizes[method]),
-                samples_per_certificate=config.n0 + config.n,
-                parameters=_parameters(setup, method, sigma),
-            )
+    config, sigma, methods = setup.config, header.sigmas[0], header.methods
+    works = [
+        first_image_stream(setup, method, sigma, checkpoints.get((method, sigma))).work(
+            header.batch_sizes[method]
         )
-    return timing.measure(
-        contenders,
-        repetitions=config.cost_repetitions,
-        synchronize=timing.synchronizer(setup.device),
-        peak_memory=timing.peak_memory_meter(setup.device),
+        for method in methods
+    ]
+    meters = instruments(setup.device)
+    measured = measure(works, meters, repetitions=config.cost_repetitions)
+    return [
+        CostRecord(
+            method=method,
+            sigma=sigma,
+            device=meters.device,
+            batch_size=header.batch_sizes[method],
+            samples_per_repetition=timings[0].samples,
+            repetition_seconds=tuple(one.seconds for one in timings),
+            samples_per_certificate=config.n0 + config.n,
+            parameters=_parameters(setup, method, sigma),
+            peak_memory_bytes=max((one.peak_memory for one in timings if one.peak_memory), default=None),
+        )
+        for method, timings in zip(methods, measured, strict=True)
+    ]
+
+
+def first_image_stream(setup: Setup, method: str, sigma: float, checkpoint: Path | None) -> Stream:
+    """Return noisy samples of the run's first image through a method's classifier, at the run's precision."""
+    return Stream(
+        classifier=load_classifier(setup, method, sigma, checkpoint),
+        images=setup.split.images[setup.indices[0]].to(setup.device)[None],
+        sigma=sigma,
+        num_classes=setup.split.task.num_classes,
     )
 
 
@@ -264,10 +276,5 @@ def choose_batch_sizes(setup: Setup, checkpoints: Checkpoints) -> dict[str, int]
 
 def _measured_size(setup: Setup, method: str, checkpoints: Checkpoints) -> int:
     sigma = setup.config.sigmas[0]
-    classifier = load_classifier(setup, method, sigma, checkpoints[method, sigma])
-    x = setup.split.images[setup.indices[0]].to(setup.device)
-    return measured_batch_size(
-        lambda size: timing.noisy_work(classifier, x, sigma, size),
-        BATCH_SIZES,
-        synchronize=timing.synchronizer(setup.device),
-    )
+    stream = first_image_stream(setup, method, sigma, checkpoints[method, sigma])
+    return measured_batch_size(stream.work, BATCH_SIZES, instruments(setup.device))
