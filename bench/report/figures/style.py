@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,19 @@ def styles(comparison: Comparison) -> dict[str, Style]:
             is_hollow=one.run_number % 2 == 1,
         )
         for one in named
+    }
+
+
+def numbered_styles(names: Iterable[str]) -> dict[str, Style]:
+    """Return name -> style by position, for names that are no labels of a comparison."""
+    return {
+        name: Style(
+            color=COLORS[number % len(COLORS)],
+            line=LINES[number % len(LINES)],
+            marker=MARKERS[number % len(MARKERS)],
+            is_hollow=False,
+        )
+        for number, name in enumerate(names)
     }
 
 
