@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +67,7 @@ def cost(**given: Any) -> None:
     """
     mode, folder = _mode(click.get_current_context()), given["folder"]
     if mode == "certifier":
-        config = resolve(given["preset"], _of_runs(given))
-        _certifier(config, given["repetitions"], given["reference"], folder)
+        _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
     elif mode == "run_folder":
         _equal_accuracy(given["run_folder"], given["radius"], folder or given["run_folder"])
     elif mode == "report":
@@ -79,42 +78,16 @@ def cost(**given: Any) -> None:
         _measure(_request(given), given["max_seconds"])
 
 
-_OF_RUNS = (
-    *(
-        "dataset",
-        "data_dir",
-        "download",
-        "image_size",
-        "seed",
-        "device",
-        "zoo",
-        "backbone",
-        "changes",
-        "methods",
-    ),
-    *("n", "n0", "alpha", "estimation", "bound", "batch_size", "precision", "compile"),
-)
-"""Options that `bench run` has too."""
-
-_OF_PUBLISHED = ("methods", "device", "n", "n0", "precision")
-_OF_NETWORKS = ("dataset", "data_dir", "image_size", "backbone", "changes")
-"""Those of _OF_RUNS that have a meaning for presets of published sizes; and beside them for presets of `bench run`."""
+_PUBLISHED = "methods device n n0 precision"
+_NETWORKS = "dataset data_dir image_size backbone changes"
+_OF_RUNS = f"{_PUBLISHED} {_NETWORKS} download seed zoo alpha estimation bound batch_size compile"
+"""Options that `bench run` has too: with a meaning for presets of published sizes, for its own presets, and all."""
 
 _TAKES = {
-    "certifier": {"certifier", "preset", "sigma", "repetitions", "folder", "reference", *_OF_RUNS},
-    "run_folder": {"run_folder", "radius", "folder"},
-    "report": {"report", "folder"},
-    "": {
-        "preset",
-        "sigma",
-        "repetitions",
-        "folder",
-        "batch_sizes",
-        "steps",
-        "votes",
-        "max_seconds",
-        *_OF_RUNS,
-    },
+    "certifier": f"certifier preset sigma repetitions folder reference {_OF_RUNS}",
+    "run_folder": "run_folder radius folder",
+    "report": "report folder",
+    "": f"preset sigma repetitions folder batch_sizes steps votes max_seconds {_OF_RUNS}",
 }
 """The option that chooses a mode -> the options that the mode takes; without any, networks are measured."""
 
@@ -130,16 +103,16 @@ def _mode(context: click.Context) -> str:
         name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     mode = next((name for name in _TAKES if name in given), "")
-    wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode]]
+    wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode].split()]
     if wrong:
         chosen = flags.get(mode, "bench cost without --run or --certifier")
         raise UsageError(
             f"{chosen} does not take {', '.join(wrong)}: leave {'it' if len(wrong) == 1 else 'them'} out"
         )
     preset = context.params["preset"]
-    meant = _OF_PUBLISHED if preset in COST_PRESETS else _OF_PUBLISHED + _OF_NETWORKS
+    meant = _PUBLISHED if preset in COST_PRESETS else f"{_PUBLISHED} {_NETWORKS}"
     for name in given:
-        if not mode and name in _OF_RUNS and name not in meant:
+        if not mode and name in {*_OF_RUNS.split()} - {*meant.split()}:
             raise UsageError(
                 f"{flags[name]} has no meaning for the cost of {preset}; leave it out "
                 "(--batch-sizes and --precision choose what is timed)"
@@ -147,9 +120,11 @@ def _mode(context: click.Context) -> str:
     return mode
 
 
-def _of_runs(given: Mapping[str, Any], names: Collection[str] = _OF_RUNS) -> dict[str, Any]:
-    """Return some of the options of `bench run`, the noise level among them."""
-    return {name: given[name] for name in names} | {"sigmas": given["sigma"]}
+def _run_config(given: Mapping[str, Any], names: str) -> RunConfig:
+    """Return the configuration that `bench run` would have with those of the options."""
+    return resolve(
+        given["preset"], {name: given[name] for name in names.split()} | {"sigmas": given["sigma"]}
+    )
 
 
 def _request(given: Mapping[str, Any]) -> Request:
@@ -163,11 +138,9 @@ def _request(given: Mapping[str, Any]) -> Request:
         raise UsageError(
             f"unknown preset {preset!r}; {nearest_hint(preset, known)} (a path must end in .toml)"
         )
-    config = None
-    if preset not in COST_PRESETS:
-        config = resolve(preset, _of_runs(given, (*_OF_NETWORKS, "methods", "device")))
-    same = ("preset", "batch_sizes", "repetitions", "steps", "votes", "folder", *_OF_PUBLISHED)
-    options = {name: given[name] for name in same}
+    config = None if preset in COST_PRESETS else _run_config(given, f"{_NETWORKS} methods device")
+    same = f"preset batch_sizes repetitions steps votes folder {_PUBLISHED}"
+    options = {name: given[name] for name in same.split()}
     return Request(config=config, command=command_line(), sigma=sigma, **options)
 
 
@@ -175,11 +148,10 @@ def _measure(request: Request, max_seconds: float | None) -> None:
     import time
 
     from bench.commands.printing import TaskDisplay, duration
-    from bench.cost.request import opened, resolved
+    from bench.cost.request import opened
 
     started = time.perf_counter()
-    plan = resolved(request)
-    with opened(plan) as measurement:
+    with opened(request) as measurement:
         left = measurement.left()
         click.echo(
             f"{len(left)} measurements left, about {duration(measurement.expected_seconds())} on "
@@ -192,7 +164,7 @@ def _measure(request: Request, max_seconds: float | None) -> None:
             for task in measurement.steps(started, max_seconds):
                 display.done(f"{task.method} {task.setting} {task.batch_size} {task.kind}")
         missing = len(measurement.left())
-    _report(plan.folder)
+    _report(measurement.folder)
     if missing:
         click.echo(
             f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue."

@@ -211,7 +211,7 @@ class Measurement:
     def __init__(
         self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
     ) -> None:
-        self.meters = meters
+        self.meters, self.folder = meters, file.run.folder
         self._plan, self._file = plan, file
         self._measurer = Measurer(plan, file, meters, device, sigma)
         for size in _missing_sizes(plan, file, sigma):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from bench.cost.plan import Plan, check_settings
 from bench.cost.presets import COST_PRESETS, ORDINARY_BATCH_SIZES
 from bench.cost.records import COST_SCHEMA_VERSION, CostHeader, CostSession, open_cost_file
 from bench.device import hardware
-from bench.device.timing import instruments
+from bench.device.timing import Instruments, instruments
 from bench.errors import UsageError
 from bench.methods import registry
 from bench.runs.runner import LIBRARIES
@@ -56,59 +56,52 @@ class Request:
     folder: Path | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """A plan, its device, where its records lie, and what they begin with."""
-
-    plan: Plan
-    device: torch.device
-    folder: Path
-    header: CostHeader
-    session: CostSession
-
-
-def resolved(request: Request) -> Resolved:
-    """Return what a request asks for.
+@contextlib.contextmanager
+def opened(request: Request) -> Iterator[Measurement]:
+    """Yield the measurement of a request, its records open and its sizes counted.
 
     Raises:
         UsageError: an option that is unknown or out of its range.
+        ProtocolError, RecordsError: as in `open_cost_file`.
     """
     device = hardware.resolve_device("auto" if request.device is None else request.device)
-    if request.config is None:
-        paper = COST_PRESETS[request.preset]
-        architectures, dataset, samples = _published(request), paper.dataset, paper.samples
-        sweep = paper.cpu_batch_sizes if device.type == "cpu" else paper.batch_sizes
-    else:
-        architectures, dataset = _ordinary(request.config, request.sigma), request.config.dataset
-        samples, sweep = (request.config.n,), ORDINARY_BATCH_SIZES
-        sweep += () if device.type == "cpu" else (512, 2048)
-    name, preset = hardware.device_name(device), Path(request.preset).stem
-    plan = Plan(
-        architectures=architectures,
-        settings=_settings(request.precision, device),
-        batch_sizes=None if request.batch_sizes == "auto" else _integers("batch-sizes", request.batch_sizes),
-        sweep=sweep,
-        device_type=device.type,
-        repetitions=request.repetitions,
-        n0=100 if request.n0 is None else _integers("n0", request.n0)[0],
-        n=samples if request.n is None else _integers("n", request.n),
-    )
+    meters, preset = instruments(device), Path(request.preset).stem
+    plan = _plan(request, meters)
     header = CostHeader(
         schema_version=COST_SCHEMA_VERSION,
         preset=preset,
-        dataset=dataset,
-        device=name,
-        device_type=device.type,
+        dataset=COST_PRESETS[preset].dataset if request.config is None else request.config.dataset,
+        device=meters.device,
+        device_type=meters.type,
         sigma=request.sigma,
         steps=request.steps,
         votes=request.votes,
     )
-    return Resolved(
-        plan=plan,
-        device=device,
-        folder=request.folder or RESULTS / folder_name(name) / preset,
-        header=header,
-        session=_session(request.command, device, plan),
+    folder = request.folder or RESULTS / folder_name(meters.device) / preset
+    with open_cost_file(folder, header) as file:
+        file.append(_session(request.command, device, plan))
+        yield Measurement(plan, file, meters, device, request.sigma)
+
+
+def _plan(request: Request, meters: Instruments) -> Plan:
+    is_cpu = meters.type == "cpu"
+    if request.config is None:
+        paper = COST_PRESETS[request.preset]
+        architectures, samples = _published(request), paper.samples
+        sweep = paper.cpu_batch_sizes if is_cpu else paper.batch_sizes
+    else:
+        architectures, samples = _ordinary(request.config, request.sigma), (request.config.n,)
+        sweep = ORDINARY_BATCH_SIZES if is_cpu else (*ORDINARY_BATCH_SIZES, 512, 2048)
+    return Plan(
+        architectures=architectures,
+        settings=_settings(request.precision, meters.type),
+        batch_sizes=None if request.batch_sizes == "auto" else _integers("batch-sizes", request.batch_sizes),
+        sweep=sweep,
+        device_type=meters.type,
+        repetitions=request.repetitions,
+        n0=100 if request.n0 is None else _integers("n0", request.n0)[0],
+        n=samples if request.n is None else _integers("n", request.n),
+        energy=meters.read_load is not None,
     )
 
 
@@ -154,12 +147,12 @@ def _task(config: RunConfig) -> Task:
     return Task(dataset=config.dataset, channels=channels, image_size=pixels, num_classes=classes)
 
 
-def _settings(precision: str | None, device: torch.device) -> tuple[str, ...]:
+def _settings(precision: str | None, device_type: str) -> tuple[str, ...]:
     """Return the settings asked for; by default float32, and on CUDA bfloat16 too, compiled and not."""
-    default = "float32,bfloat16,bfloat16-compiled" if device.type == "cuda" else "float32"
+    default = "float32,bfloat16,bfloat16-compiled" if device_type == "cuda" else "float32"
     settings = check_settings((default if precision is None else precision).split(","))
-    if device.type != "cuda" and any(setting.startswith("tf32") for setting in settings):
-        raise UsageError(f"precision tf32 needs a CUDA device, this one is {device.type}: use float32")
+    if device_type != "cuda" and any(setting.startswith("tf32") for setting in settings):
+        raise UsageError(f"precision tf32 needs a CUDA device, this one is {device_type}: use float32")
     return settings
 
 
@@ -183,17 +176,3 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise UsageError(f"--sigma is {text!r}, expected one number > 0")
     return value
-
-
-@contextlib.contextmanager
-def opened(request: Resolved) -> Iterator[Measurement]:
-    """Yield the measurement of a request, its records open and its sizes counted.
-
-    Raises:
-        ProtocolError, RecordsError: as in `open_cost_file`.
-    """
-    meters = instruments(request.device)
-    plan = replace(request.plan, energy=meters.read_load is not None)
-    with open_cost_file(request.folder, request.header) as file:
-        file.append(request.session)
-        yield Measurement(plan, file, meters, request.device, request.header.sigma)

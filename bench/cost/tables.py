@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,39 +101,26 @@ def comparison_table(run: CostRun) -> Table:
     found = rows(run)
     by_row = [_cells(run, row) for row in found]
     headers = [name for name in by_row[0] if any(cells[name].text != NONE for cells in by_row)]
-    return Table(
-        caption="Inference cost at the methods' sizes, random weights",
-        headers=tuple(headers),
-        blocks=_blocks(found, by_row, headers),
-        notes=(*_notes(run), *_invalid(found), *_means(run, found)),
-    )
+    return _table(run, found, headers)
 
 
 def short_table(run: CostRun) -> Table:
     """Return the `comparison_table` with the columns that fit on a screen."""
-    found = rows(run)
-    by_row = [_cells(run, row) for row in found]
-    seconds = next(name for name in by_row[0] if name.startswith("s per image"))
+    seconds = f"s per image, n = {run.sessions[-1].n[0]:,}"
     headers = ["method", "setting, batch", "samples/s", seconds, SPEEDUP, "repetitions", "verdict"]
-    whole = comparison_table(run)
+    return _table(run, rows(run), headers)
+
+
+def _table(run: CostRun, found: Sequence[Row], headers: Sequence[str]) -> Table:
+    blocks: dict[str, list[tuple[Cell, ...]]] = {}
+    for row in found:
+        cells = _cells(run, row)
+        blocks.setdefault(row.comparison, []).append(tuple(cells[name] for name in headers))
     return Table(
-        caption=whole.caption,
+        caption="Inference cost at the methods' sizes, random weights",
         headers=tuple(headers),
-        blocks=_blocks(found, by_row, headers),
-        notes=whole.notes,
-    )
-
-
-def _blocks(
-    found: Sequence[Row], by_row: Sequence[dict[str, Cell]], headers: Sequence[str]
-) -> tuple[Block, ...]:
-    chosen = [
-        (row.comparison, tuple(cells[name] for name in headers))
-        for row, cells in zip(found, by_row, strict=True)
-    ]
-    return tuple(
-        Block(title=title, rows=tuple(cells for comparison, cells in chosen if comparison == title))
-        for title in dict.fromkeys(comparison for comparison, _ in chosen)
+        blocks=tuple(Block(title=title, rows=tuple(cells)) for title, cells in blocks.items()),
+        notes=(*_notes(run, found), *_invalid(found), *_means(run, found)),
     )
 
 
@@ -151,16 +138,22 @@ def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
     }
     for n in session.n:
         cells[f"s per image, n = {n:,}"] = quartile_cell(row.seconds_per_image(session.n0 + n))
-        cells[f"J per image, n = {n:,}"] = Cell(
-            text=NONE if joules is None else format_significant(joules * (session.n0 + n))
-        )
+        cells[f"J per image, n = {n:,}"] = _cell(joules and joules * (session.n0 + n), format_significant)
     return cells | {
-        "peak memory (MiB)": Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
-        "% of peak": Cell(text=NONE if share is None else format_percent(share)),
+        "peak memory (MiB)": _cell(memory, _mebibytes),
+        "% of peak": _cell(share, format_percent),
         SPEEDUP: _speedup_cell(row.speedup),
         "repetitions": Cell(text=str(len(row.pair.repetitions))),
         "verdict": Cell(text=row.verdict),
     }
+
+
+def _cell(value: float | None, shown: Callable[[float], str]) -> Cell:
+    return Cell(text=NONE if value is None else shown(value))
+
+
+def _mebibytes(memory_bytes: float) -> str:
+    return f"{memory_bytes / 2**20:,.0f}"
 
 
 def _speedup_cell(value: Speedup | None) -> Cell:
@@ -170,7 +163,7 @@ def _speedup_cell(value: Speedup | None) -> Cell:
     return cell if value.rounds else Cell(text=f"{cell.text} (unpaired)", interval=cell.interval)
 
 
-def _notes(run: CostRun) -> Iterable[str]:
+def _notes(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
     header, session = run.header, run.sessions[-1]
     yield f"Made by: {session.command}"
     if header.device_type == "cpu":
@@ -182,12 +175,12 @@ def _notes(run: CostRun) -> Iterable[str]:
         f"{header.device}; σ = {header.sigma:g}; chains of {header.steps} steps, {header.votes} votes. Median "
         "[quartiles] over repetitions after a warm-up, interleaved in rounds within a call and a setting."
     )
-    yield from _notes_on_pairing(run)
+    yield from _notes_on_pairing(run, found)
     yield (
         f"{PUBLISHED}: float32 at the batch size of the method's program. {BEST}: the fastest setting and batch size. "
         f"Seconds and joules of an image follow from throughput, for n0 + n samples with n0 = {session.n0}."
     )
-    checked = [f"{row.size.method} {row.image_ratio:.2f}" for row in rows(run) if row.image_ratio is not None]
+    checked = [f"{row.size.method} {row.image_ratio:.2f}" for row in found if row.image_ratio is not None]
     if checked:
         yield (
             "One whole image was certified; its time over that which follows from throughput: "
@@ -195,15 +188,15 @@ def _notes(run: CostRun) -> Iterable[str]:
         )
 
 
-def _notes_on_pairing(run: CostRun) -> Iterable[str]:
-    found = [(row, row.speedup) for row in rows(run) if row.speedup is not None]
-    if found:
+def _notes_on_pairing(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
+    paired = [(row, row.speedup) for row in found if row.speedup is not None]
+    if paired:
         yield "Speedups are paired by round: the median [quartiles] over the rounds in which both were timed."
-    if any(speedup.rounds == 0 for _, speedup in found):
+    if any(speedup.rounds == 0 for _, speedup in paired):
         yield "Unpaired: timed in no common round; the ratio of the medians [of opposite quartiles]."
     fewer = [
         f"{row.size.method} {row.comparison} {speedup.rounds} of {len(row.pair.repetitions)}"
-        for row, speedup in found
+        for row, speedup in paired
         if 0 < speedup.rounds < len(row.pair.repetitions)
     ]
     if fewer:
@@ -290,17 +283,16 @@ def sweep_table(run: CostRun) -> Table:
         caption="Throughput by batch size",
         headers=("setting", "batch size", "samples/s", "peak memory (MiB)", "repetitions", "INVALID because"),
         blocks=tuple(blocks),
-        notes=tuple(_notes(run))[:2],
+        notes=tuple(_notes(run, ()))[:2],
     )
 
 
 def _sweep_cells(pair: Pair, why: str) -> tuple[Cell, ...]:
-    memory = pair.peak_memory_bytes
     return (
         Cell(text=pair.setting),
         Cell(text=str(pair.batch_size)),
         quartile_cell(pair.throughput),
-        Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
+        _cell(pair.peak_memory_bytes, _mebibytes),
         Cell(text=str(len(pair.repetitions))),
         Cell(text=why),
     )
@@ -316,16 +308,14 @@ def stage_table(run: CostRun) -> Table:
             Cell(text=format_percent(one.stages[name] / total) if name in one.stages else NONE)
             for name in names
         ]
-        per_sample = format_significant(1000 * total / one.batch_size)
-        lines.append(
-            (Cell(text=f"{one.method}, {one.setting}, {one.batch_size}"), Cell(text=per_sample), *cells)
-        )
+        what, milliseconds = f"{one.method}, {one.setting}, {one.batch_size}", 1000 * total / one.batch_size
+        lines.append((Cell(text=what), Cell(text=format_significant(milliseconds)), *cells))
     return Table(
         caption="Time of a sample by stage (%)",
         headers=("method, setting, batch", "ms per sample", *names),
         blocks=(Block(title="", rows=tuple(lines)),),
         notes=(
-            *tuple(_notes(run))[:2],
+            *tuple(_notes(run, ()))[:2],
             "One batch, not compiled, after a warm-up. Host: the rest of the wall time (launching, units, waiting).",
         ),
     )

@@ -78,6 +78,7 @@ def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkey
         ),
         (("--preset", "paper-imagenet", "--sigma", "0"), 2, "--sigma is '0', expected one number > 0"),
         (("--preset", "reduced-cifar10", "--precision", "half"), 2, "--precision is 'half', expected a list"),
+        (("--preset", "paper-imagenet", "--device", "tpu"), 2, "device 'tpu' is not available here"),
         (("--preset", "paper-imagenett"), 2, "did you mean 'paper-imagenet'?"),
         (("--run", "nowhere"), 1, "no records at nowhere"),
         (
