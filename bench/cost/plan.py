@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from bench.cost.records import CostRun, Repetition
+from bench.cost.records import CostRun, OfPair
 from bench.device.timing import interleaved
 from bench.errors import UsageError
 from bench.types import Architecture, Precision
@@ -35,19 +35,11 @@ Kind = Literal["repetition", "stages", "energy", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(OfPair):
     """One step of a measurement, which writes one line; `round` counts the repetitions of one pair from 0."""
 
     kind: Kind
-    method: str
-    setting: str
-    batch_size: int
     round: int = 0
-
-    @property
-    def pair(self) -> tuple[str, str, int]:
-        """Method, setting and batch size, which are warmed up together."""
-        return self.method, self.setting, self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,13 +150,16 @@ def is_done(task: Task, run: CostRun) -> bool:
     Stages, energy and a whole image are measured once for each method and setting.
     """
     for failure in run.failures:
-        is_same = (failure.method, failure.setting) == (task.method, task.setting)
-        if is_same and failure.batch_size <= task.batch_size:
+        if failure.pair[:2] == task.pair[:2] and failure.batch_size <= task.batch_size:
             return True
     if task.kind == "repetition":
-        return any((_pair(one), one.round) == (task.pair, task.round) for one in run.repetitions)
-    lines = {"stages": run.splits, "energy": run.energies, "image": run.images}[task.kind]
-    return any((one.method, one.setting) == (task.method, task.setting) for one in lines)  # type: ignore[attr-defined]
+        return any((one.pair, one.round) == (task.pair, task.round) for one in run.repetitions)
+    lines: Mapping[str, Sequence[OfPair]] = {
+        "stages": run.splits,
+        "energy": run.energies,
+        "image": run.images,
+    }
+    return any(one.pair[:2] == task.pair[:2] for one in lines[task.kind])
 
 
 def rates(run: CostRun, method: str, setting: str) -> dict[int, float]:
@@ -194,12 +189,8 @@ def checked_samples(plan: Plan, method: str, setting: str, run: CostRun) -> int 
 
 def samples_of(task: Task, run: CostRun) -> int | None:
     """Return the samples of the last repetition of a task's pair, None where it was never timed."""
-    same = [one for one in run.repetitions if _pair(one) == task.pair]
+    same = [one for one in run.repetitions if one.pair == task.pair]
     return same[-1].samples if same else None
-
-
-def _pair(one: Repetition) -> tuple[str, str, int]:
-    return one.method, one.setting, one.batch_size
 
 
 def expected_seconds(

@@ -118,6 +118,14 @@ def test_a_run_that_was_cut_off_ends_with_the_lines_of_one_that_was_not(machine,
     assert machine.measure(machine.asked) == []
 
 
+def test_a_run_that_goes_on_keeps_the_samples_of_a_repetition(machine):
+    asked = plan(machine.method("a", 2**-5), batch_sizes=(8,))
+    machine.measure(asked, stop_after=1)
+    machine.modules["a"].costs = 0.0, 2**-9
+    machine.measure(asked)
+    assert len({one.samples for one in machine.run.repetitions}) == 1
+
+
 def test_a_limit_of_time_stops_before_it_is_passed_but_not_before_the_first_task(machine):
     asked = plan(machine.method("a", 1.0), batch_sizes=(8,), repetitions=10)
     start = machine.device.now

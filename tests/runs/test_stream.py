@@ -34,6 +34,7 @@ def test_each_batch_is_fresh_noise_of_the_given_sigma_on_the_next_image():
     assert len({float(one[0, 0, 0, 0]) for one in noise}) == 3
     # 38,400 draws: the standard deviation of the spread is 0.36%; 5% is passed with probability below 1e-40.
     assert all(one.std().item() == pytest.approx(0.25, rel=0.05) for one in noise)
+    assert all(abs(one.mean().item()) < 0.05 for one in noise)
     assert {sigma for _, sigma, _ in seen} == {0.25}
     assert all(len(set(keys.tolist())) == 200 for _, _, keys in seen)
 
