@@ -22,6 +22,7 @@ from bench.report.figures.style import (
     Style,
     literal,
     numbered_styles,
+    save_figure,
     use_plain_numbers,
 )
 from bench.report.markup import format_significant
@@ -186,7 +187,7 @@ def _with_device(figure: Figure, run: CostRun) -> Figure:
 
 def write_figures(run: CostRun, folder: Path) -> list[Path]:
     """Write each figure that the records allow as .png and .pdf, the command in their metadata; return the paths."""
-    written = []
+    written: list[Path] = []
     with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
         made = {
             "throughput": throughput_figure(run),
@@ -194,13 +195,9 @@ def write_figures(run: CostRun, folder: Path) -> list[Path]:
             "accuracy": accuracy_figure(run, published_numbers(run.header.dataset)),
         }
         for name, figure in made.items():
-            for suffix in ("png", "pdf"):
-                path = folder / f"{name}.{suffix}"
-                if figure is None:
-                    path.unlink(missing_ok=True)
-                    continue
-                key = "Description" if suffix == "png" else "Subject"
-                dates: dict[str, Any] = {} if suffix == "png" else {"CreationDate": None}
-                figure.savefig(path, metadata={key: run.sessions[-1].command, **dates})
-                written.append(path)
+            if figure is not None:
+                written += save_figure(figure, folder / name, run.sessions[-1].command)
+                continue
+            for suffix in (".png", ".pdf"):
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     return written

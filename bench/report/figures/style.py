@@ -178,9 +178,13 @@ def add_legend(figure: Figure, by_label: Mapping[str, Style]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write one figure as PNG and, without a creation date so that repeating gives the same bytes, PDF."""
+def save_figure(figure: Figure, stem: Path, command: str = "") -> list[Path]:
+    """Write one figure as PNG and, without a creation date so that repeating gives the same bytes, PDF.
+
+    Args:
+        command: what made its records, kept in the metadata; "": nothing.
+    """
     paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")]
-    figure.savefig(paths[0])
-    figure.savefig(paths[1], metadata={"CreationDate": None})
+    figure.savefig(paths[0], metadata={"Description": command} if command else None)
+    figure.savefig(paths[1], metadata={"CreationDate": None} | ({"Subject": command} if command else {}))
     return paths
