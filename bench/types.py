@@ -203,7 +203,8 @@ class CostRecord:
     """Measured inference cost of one method: one raw value per interleaved repetition, never only a mean.
 
     Attributes:
-        samples_per_repetition: noisy samples classified in one repetition.
+        samples_per_repetition: noisy samples drawn, classified and counted in one repetition; at batch size 1 the
+            device was waited for after every sample.
         repetition_seconds: wall time of each repetition after the warm-up, in order; repetition i of every
             method of a run was made in the same round i, so that ratios can be paired.
         samples_per_certificate: n0 + n of the run.

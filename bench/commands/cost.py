@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from bench.cost.presets import COST_PRESETS
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from bench.config.run import RunConfig
     from bench.cost.request import Request
     from bench.types import Precision
 
@@ -56,92 +58,113 @@ if TYPE_CHECKING:
     help="Precision of the plain loop beside --certifier; default: --precision.",
 )
 @click.option("--report", is_flag=True, help="Only make tables and figures again from the records in --out.")
-def cost(
-    certifier: bool,
-    report: bool,
-    run_folder: Path | None,
-    folder: Path | None,
-    reference: Precision | None,
-    **given: Any,
-) -> None:
+def cost(**given: Any) -> None:
     """Measure what methods cost on this machine beside each other, with random weights.
 
     --n and --precision may list several values. Repeating an interrupted command continues it. With --run, join the
     certificates of a run with its measured cost, measuring nothing: the speed at equal certified accuracy, and accuracy
     by seconds. With --certifier, measure what the certifier itself costs, for trained methods.
     """
-    _refuse_options_of_other_modes(click.get_current_context())
-    own = {name: given.pop(name) for name in _OWN}
-    if certifier:
-        options = {**given, "sigmas": own["sigma"]}
-        _certifier(own["preset"], options, own["repetitions"], reference, folder)
-        return
-    if run_folder is not None:
-        _equal_accuracy(run_folder, own["radius"], folder or run_folder)
-        return
-    if report:
+    mode, folder = _mode(click.get_current_context()), given["folder"]
+    if mode == "certifier":
+        _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
+    elif mode == "run_folder":
+        _equal_accuracy(given["run_folder"], given["radius"], folder or given["run_folder"])
+    elif mode == "report":
         if folder is None:
             raise UsageError("--report needs --out DIR, the folder of the records")
         _report(folder)
-        return
-    from bench.cost import request as cost_request
-
-    del own["radius"]
-    _measure(cost_request.Request(command=command_line(), folder=folder, given=given, **own))
+    else:
+        _measure(_request(given), given["max_seconds"])
 
 
-_OWN = ("preset", "sigma", "radius", "repetitions", "max_seconds", "batch_sizes", "steps", "votes")
-"""Options of this command alone; the others are those of `bench run`."""
+_PUBLISHED = "methods device n n0 precision"
+_NETWORKS = "dataset data_dir image_size backbone changes"
+_OF_RUNS = f"{_PUBLISHED} {_NETWORKS} download seed zoo alpha estimation bound batch_size compile"
+"""Options that `bench run` has too: with a meaning for presets of published sizes, for its own presets, and all."""
 
-_ONLY = {"run_folder": ("radius", "folder"), "report": ("folder",)}
-"""Options that --run and --report take beside themselves."""
+_TAKES = {
+    "certifier": f"certifier preset sigma repetitions folder reference {_OF_RUNS}",
+    "run_folder": "run_folder radius folder",
+    "report": "report folder",
+    "": f"preset sigma repetitions folder batch_sizes steps votes max_seconds {_OF_RUNS}",
+}
+"""The option that chooses a mode -> the options that the mode takes; without any, networks are measured."""
 
-_NOT_OF_CERTIFIER = ("radius", "run_folder", "report", "batch_sizes", "steps", "votes", "max_seconds")
 
-
-def _refuse_options_of_other_modes(context: click.Context) -> None:
-    """Check that every option given has a meaning in the mode that is chosen.
+def _mode(context: click.Context) -> str:
+    """Return the key in _TAKES of the mode that is chosen.
 
     Raises:
-        UsageError: one has none; the message names all of them.
+        UsageError: an option that was given has no meaning in it, or for the preset to measure.
     """
     flags = {str(one.name): one.opts[0] for one in context.command.params}
-    given = {name for name in flags if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    mode = next((name for name in ("certifier", *_ONLY) if name in given), None)
-    if mode in _ONLY:
-        allowed = {mode, *_ONLY[mode]}
-    else:
-        allowed = {*flags} - {*(("radius", "reference") if mode is None else _NOT_OF_CERTIFIER)}
-    wrong = [flag for name, flag in flags.items() if name in given - allowed]
+    given = [
+        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    mode = next((name for name in _TAKES if name in given), "")
+    wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode].split()]
     if wrong:
-        chosen = "bench cost without --run or --certifier" if mode is None else flags[mode]
+        chosen = flags.get(mode, "bench cost without --run or --certifier")
         raise UsageError(
             f"{chosen} does not take {', '.join(wrong)}: leave {'it' if len(wrong) == 1 else 'them'} out"
         )
+    preset = context.params["preset"]
+    meant = _PUBLISHED if preset in COST_PRESETS else f"{_PUBLISHED} {_NETWORKS}"
+    for name in given:
+        if not mode and name in {*_OF_RUNS.split()} - {*meant.split()}:
+            raise UsageError(
+                f"{flags[name]} has no meaning for the cost of {preset}; leave it out "
+                "(--batch-sizes and --precision choose what is timed)"
+            )
+    return mode
 
 
-def _measure(request: Request) -> None:
+def _run_config(given: Mapping[str, Any], names: str) -> RunConfig:
+    """Return the configuration that `bench run` would have with those of the options."""
+    return resolve(
+        given["preset"], {name: given[name] for name in names.split()} | {"sigmas": given["sigma"]}
+    )
+
+
+def _request(given: Mapping[str, Any]) -> Request:
+    from bench.config.names import nearest_hint
+    from bench.config.run import list_presets
+    from bench.cost.request import Request, positive
+
+    preset, sigma = given["preset"], positive(given["sigma"])
+    known = [*COST_PRESETS, *(one.name for one in list_presets())]
+    if preset not in known and not preset.endswith(".toml"):
+        raise UsageError(
+            f"unknown preset {preset!r}; {nearest_hint(preset, known)} (a path must end in .toml)"
+        )
+    config = None if preset in COST_PRESETS else _run_config(given, f"{_NETWORKS} methods device")
+    same = f"preset batch_sizes repetitions steps votes folder {_PUBLISHED}"
+    options = {name: given[name] for name in same.split()}
+    return Request(config=config, command=command_line(), sigma=sigma, **options)
+
+
+def _measure(request: Request, max_seconds: float | None) -> None:
     import time
 
     from bench.commands.printing import TaskDisplay, duration
-    from bench.cost import request as cost_request
+    from bench.cost.request import opened
 
     started = time.perf_counter()
-    plan = cost_request.resolved(request, resolve)
-    with cost_request.opened(plan) as measurement:
+    with opened(request) as measurement:
         left = measurement.left()
         click.echo(
             f"{len(left)} measurements left, about {duration(measurement.expected_seconds())} on "
-            f"{measurement.instruments.device}",
+            f"{measurement.meters.device}",
             err=True,
         )
-        if measurement.instruments.type == "cpu":
+        if measurement.meters.type == "cpu":
             click.echo("These are CPU numbers: they say nothing of a GPU.", err=True)
         with TaskDisplay(len(left)) as display:
-            for task in measurement.steps(started):
+            for task in measurement.steps(started, max_seconds):
                 display.done(f"{task.method} {task.setting} {task.batch_size} {task.kind}")
         missing = len(measurement.left())
-    _report(plan.folder)
+    _report(measurement.folder)
     if missing:
         click.echo(
             f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue."
@@ -176,22 +199,17 @@ def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
     click.echo(f"Written: {', '.join(map(str, written))}")
 
 
-def _certifier(
-    preset: str, options: dict[str, Any], repetitions: int, reference: Precision | None, folder: Path | None
-) -> None:
-    config = resolve(preset, options)
+def _certifier(config: RunConfig, repetitions: int, reference: Precision | None, folder: Path | None) -> None:
     from bench.commands.printing import print_table, track
-    from bench.cost import certifier as certifier_cost
+    from bench.cost import certifier
     from bench.device.hardware import device_name
     from bench.runs.workbench import prepare
 
     setup = prepare(config)
-    measured = (
-        certifier_cost.certifier_cost(setup, method, repetitions, reference) for method in config.methods
-    )
+    measured = (certifier.certifier_cost(setup, method, repetitions, reference) for method in config.methods)
     costs = list(track(measured, "certifier", len(config.methods)))
     device = device_name(setup.device)
-    table = certifier_cost.cost_table(costs, command_line(), device)
+    table = certifier.cost_table(costs, command_line(), device)
     print_table(table)
-    written = certifier_cost.write_costs(costs, table, folder or certifier_cost.default_folder(device))
+    written = certifier.write_costs(costs, table, folder or certifier.RESULTS / certifier.folder_name(device))
     click.echo(f"Written: {', '.join(map(str, written))}")

@@ -23,11 +23,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from bench.config.run import RunConfig
-from bench.device import timing
 from bench.report import markup
-from bench.report.comparison import REFERENCE
 from bench.report.metrics import group, samples_used
+from bench.report.rates import REFERENCE, speedups
 from bench.report.tables.accuracy import main_table
 from bench.report.tables.samples import saved_sentence
 from bench.runs.progress import Observer, Throughput
@@ -35,6 +33,7 @@ from bench.types import Record, Run
 
 if TYPE_CHECKING:
     from bench.checks.selftest import Check, Size
+    from bench.config.run import RunConfig
     from bench.training.loop import Progress as TrainingProgress
 
 T = TypeVar("T")
@@ -291,14 +290,11 @@ def print_results(runs: Sequence[Run], out: Path, written: Sequence[Path]) -> No
 
 def speedup_lines(run: Run) -> list[str]:
     """Return a sentence per method: how many times the throughput of the reference it has."""
-    if not any(measured.method == REFERENCE for measured in run.costs):
-        return []
     lines = []
-    for speedup in timing.speedups(run.costs, REFERENCE):
-        if speedup.method != REFERENCE:
-            ratio = speedup.ratio
+    for (method, _), ratio in speedups(run.costs).items():
+        if method != REFERENCE:
             lines.append(
-                f"{speedup.method} is {markup.format_significant(ratio.median)} times as fast as {REFERENCE} "
+                f"{method} is {markup.format_significant(ratio.median)} times as fast as {REFERENCE} "
                 f"(quartiles {markup.format_significant(ratio.first)} to {markup.format_significant(ratio.third)}, "
                 f"{run.costs[0].device})."
             )

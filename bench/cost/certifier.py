@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,39 +15,28 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.device import hardware, timing
-from bench.device.timing import Contender, Quartiles
+from bench.cost.work import certificate
+from bench.device import hardware
+from bench.device.timing import Work, instruments, measure
 from bench.errors import UsageError
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
-from bench.runs.workbench import Setup, choose_batch_sizes, entrant, smoothed
-from bench.smoothing.certifier import Smoothed
-from bench.types import Classifier, Precision, Protocol
+from bench.report.rates import Quartiles, quartiles
+from bench.report.tables.cost import quartile_cell, quartile_columns
+from bench.runs.stream import Stream
+from bench.runs.workbench import Setup, choose_batch_sizes, entrant, first_image_stream
+from bench.types import Precision
+
+RESULTS = Path("results") / "certifier"
 
 FORWARD, CERTIFIER, REFERENCE = "forward", "certifier", "reference"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is timed: one classifier, one image (C,H,W) on its device, and the protocol."""
-
-    classifier: Classifier
-    x: Tensor
-    sigma: float
-    protocol: Protocol
-    batch_size: int
-    num_classes: int
-
-    @property
-    def samples(self) -> int:
-        """Samples of one certificate, n0 + n."""
-        return self.protocol.n0 + self.protocol.n
-
-
-@dataclass(frozen=True, kw_only=True)
 class CertifierCost:
-    """Samples per second of the bare forward pass, the certifier and the reference loop, and paired ratios.
+    """Seconds of a certificate's samples in the bare forward pass, the certifier and the reference loop.
 
     Attributes:
+        seconds: FORWARD, CERTIFIER and REFERENCE -> one value per repetition, so that ratios can be paired.
         flops: operations of one sample, a multiplication and an addition counting as two.
         precision, reference: arithmetic of the certifier with the forward pass, and of the reference loop.
         peak: operations per second that the device can do at most at `precision`; None where it is not known.
@@ -57,14 +46,25 @@ class CertifierCost:
     sigma: float
     batch_size: int
     samples: int
-    repetitions: int
-    rates: dict[str, Quartiles]
-    over_forward: Quartiles
-    over_reference: Quartiles
+    seconds: dict[str, list[float]]
     flops: int
     precision: Precision
     reference: Precision
     peak: float | None
+
+    @property
+    def repetitions(self) -> int:
+        """Rounds in which all three were timed."""
+        return len(self.seconds[CERTIFIER])
+
+    @property
+    def rates(self) -> dict[str, Quartiles]:
+        """Samples per second."""
+        return {name: quartiles(self.samples / np.array(values)) for name, values in self.seconds.items()}
+
+    def over(self, other: str) -> Quartiles:
+        """Return the certifier's samples per second over those of FORWARD or REFERENCE, paired by repetition."""
+        return quartiles(np.array(self.seconds[other]) / np.array(self.seconds[CERTIFIER]))
 
     @property
     def flops_per_second(self) -> float:
@@ -94,123 +94,78 @@ def certifier_cost(
     one = entrant(setup, method, sigma).required()
     size = choose_batch_sizes(setup, [one])[method]
     plain = replace(config, precision=reference or config.precision, compile="none")
-    subject = Subject(
-        classifier=smoothed(setup, one, size).classifier,
-        x=setup.split.images[setup.indices[0]].to(setup.device),
-        sigma=sigma,
-        protocol=config.protocol,
-        batch_size=size,
-        num_classes=setup.split.task.num_classes,
-    )
-    other = subject
+    stream = other = first_image_stream(setup, one)
     if plain != config:
-        loaded = smoothed(replace(setup, config=plain), one, size).classifier
-        other = replace(subject, classifier=loaded)
+        other = first_image_stream(replace(setup, config=plain), one)
+    samples = config.n0 + config.n
     works = {
-        FORWARD: bare_forward(subject),
-        CERTIFIER: whole_certifier(subject),
-        REFERENCE: plain_loop(other),
+        FORWARD: forward_pass(stream, samples, size),
+        CERTIFIER: certificate(stream, config.protocol, size),
+        REFERENCE: plain_loop(other, samples, size),
     }
-    contenders = [_contender(name, work, subject, setup) for name, work in works.items()]
-    measured = timing.measure(
-        contenders,
-        repetitions=repetitions,
-        synchronize=timing.synchronizer(setup.device),
-        peak_memory=lambda work: None,
-        target_seconds=0.0,
-    )
-    seconds = {one.method: np.asarray(one.repetition_seconds) for one in measured}
+    meters = instruments(setup.device)
+    timed = measure(list(works.values()), meters, repetitions=repetitions, batches=1)
     return CertifierCost(
         method=method,
         sigma=sigma,
-        batch_size=subject.batch_size,
-        samples=subject.samples,
-        repetitions=repetitions,
-        rates={name: timing.quartiles(subject.samples / value) for name, value in seconds.items()},
-        over_forward=timing.quartiles(seconds[FORWARD] / seconds[CERTIFIER]),
-        over_reference=timing.quartiles(seconds[REFERENCE] / seconds[CERTIFIER]),
-        flops=_flops(other),
+        batch_size=size,
+        samples=samples,
+        seconds={name: [one.seconds for one in own] for name, own in zip(works, timed, strict=True)},
+        flops=flops_of(other),
         precision=config.precision,
         reference=plain.precision,
-        peak=hardware.peak_flops(hardware.device_name(setup.device), config.precision),
+        peak=hardware.peak_flops(meters.device, config.precision),
     )
 
 
 @torch.no_grad()
-def _flops(subject: Subject) -> int:
-    keys = torch.zeros(1, dtype=torch.int64, device=subject.x.device)
+def flops_of(stream: Stream) -> int:
+    """Return the operations of one sample, a multiplication and an addition counting as two."""
+    keys = torch.zeros(1, dtype=torch.int64, device=stream.images.device)
     with FlopCounterMode(display=False) as counter:
-        subject.classifier(subject.x[None], subject.sigma, keys)
+        stream.smoothed.classifier(stream.images[:1], stream.smoothed.sigma, keys)
     return counter.get_total_flops()
 
 
-def _contender(name: str, work: Callable[[], object], subject: Subject, setup: Setup) -> Contender:
-    return Contender(
-        method=name,
-        sigma=subject.sigma,
-        device=hardware.device_name(setup.device),
-        batch_size=subject.samples,
-        work=work,
-        samples_per_certificate=subject.samples,
-        parameters=0,
-    )
-
-
-def bare_forward(subject: Subject) -> Callable[[], object]:
+def forward_pass(stream: Stream, samples: int, batch_size: int) -> Work:
     """Return the network alone, on a ready-made noisy batch, as often as a certificate needs it."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn((subject.batch_size, *subject.x.shape), generator=generator).to(subject.x.device)
-    x_noisy = subject.x + subject.sigma * noise
-    keys = torch.arange(subject.batch_size, device=subject.x.device)
-    sizes = _batch_sizes(subject)
+    smoothed, (x_noisy, keys) = stream.smoothed, stream.noisy_batch(0, batch_size)
 
     @torch.inference_mode()
-    def work() -> Tensor:
-        for size in sizes:
-            logits = subject.classifier(x_noisy[:size], subject.sigma, keys[:size])
+    def forward() -> Tensor:
+        for size in _batch_sizes(samples, batch_size):
+            logits = smoothed.classifier(x_noisy[:size], smoothed.sigma, keys[:size])
         return logits
 
-    return work
+    return Work(batch=forward, size=samples)
 
 
-def whole_certifier(subject: Subject) -> Callable[[], object]:
-    """Return a certificate by `smoothing.certify`."""
-
-    smoothed = Smoothed(
-        classifier=subject.classifier,
-        sigma=subject.sigma,
-        num_classes=subject.num_classes,
-        batch_size=subject.batch_size,
-    )
-    return lambda: smoothed.certify(subject.x, 0, subject.protocol)
-
-
-def plain_loop(subject: Subject) -> Callable[[], object]:
+def plain_loop(stream: Stream, samples: int, batch_size: int) -> Work:
     """Return a certificate's samples as a plain program draws and counts them.
 
     It repeats the image, draws noise like it, copies the classes of every batch to the host and counts them one
     by one.
     """
-    sizes = _batch_sizes(subject)
+    smoothed = stream.smoothed
 
     @torch.inference_mode()
-    def work() -> Counter[int]:
+    def loop() -> Counter[int]:
         counts: Counter[int] = Counter()
-        for size in sizes:
-            batch = subject.x.repeat((size, 1, 1, 1))
-            noise = torch.randn_like(batch) * subject.sigma
+        for size in _batch_sizes(samples, batch_size):
+            batch = stream.images[0].repeat((size, 1, 1, 1))
+            noise = torch.randn_like(batch) * smoothed.sigma
             keys = torch.arange(size, device=batch.device)
-            labels = subject.classifier(batch + noise, subject.sigma, keys).argmax(1).cpu().numpy()
+            labels = smoothed.classifier(batch + noise, smoothed.sigma, keys).argmax(1).cpu().numpy()
             for label in labels:
                 counts[int(label)] += 1
         return counts
 
-    return work
+    return Work(batch=loop, size=samples)
 
 
-def _batch_sizes(subject: Subject) -> list[int]:
-    whole, rest = divmod(subject.samples, subject.batch_size)
-    return [subject.batch_size] * whole + [rest] * (rest > 0)
+def _batch_sizes(samples: int, batch_size: int) -> list[int]:
+    whole, rest = divmod(samples, batch_size)
+    return [batch_size] * whole + [rest] * (rest > 0)
 
 
 def cost_frame(costs: Sequence[CertifierCost]) -> pd.DataFrame:
@@ -232,10 +187,9 @@ def _row(one: CertifierCost) -> dict[str, Any]:
         "share_of_peak": None if one.peak is None else one.flops_per_second / one.peak,
     }
     named = {f"{name}_samples_per_second": rate for name, rate in one.rates.items()}
-    named |= {"certifier_over_forward": one.over_forward, "certifier_over_reference": one.over_reference}
+    named |= {f"certifier_over_{name}": one.over(name) for name in (FORWARD, REFERENCE)}
     for name, value in named.items():
-        row |= {f"{name}_first_quartile": value.first, f"{name}_median": value.median}
-        row[f"{name}_third_quartile"] = value.third
+        row |= quartile_columns(name, value)
     return row
 
 
@@ -245,9 +199,8 @@ def cost_table(costs: Sequence[CertifierCost], command: str, device: str) -> Tab
     rows = tuple(
         (
             Cell(text=one.method),
-            *(_cell(one.rates[name]) for name in (FORWARD, CERTIFIER, REFERENCE)),
-            _cell(one.over_forward),
-            _cell(one.over_reference),
+            *(quartile_cell(rate) for rate in one.rates.values()),
+            *(quartile_cell(one.over(name)) for name in (FORWARD, REFERENCE)),
             Cell(text=format_significant(one.flops_per_second / 1e12)),
             Cell(text="–" if one.peak is None else format_percent(one.flops_per_second / one.peak)),
         )
@@ -272,13 +225,6 @@ def cost_table(costs: Sequence[CertifierCost], command: str, device: str) -> Tab
     )
 
 
-def _cell(value: Quartiles) -> Cell:
-    return Cell(
-        text=format_significant(value.median),
-        interval=(format_significant(value.first), format_significant(value.third)),
-    )
-
-
 def write_costs(costs: Sequence[CertifierCost], table: Table, folder: Path) -> list[Path]:
     """Write certifier.csv and certifier.md, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -291,6 +237,6 @@ def write_costs(costs: Sequence[CertifierCost], table: Table, folder: Path) -> l
     return [folder / name for name in texts]
 
 
-def default_folder(device: str) -> Path:
-    """Return results/certifier/<device>, the device's name in letters that any file system takes."""
-    return Path("results") / "certifier" / re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+def folder_name(device: str) -> str:
+    """Return the device's name in letters that any file system takes."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")

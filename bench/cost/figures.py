@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.cost.records import CostRun
-from bench.cost.summary import BEST, STAGES, Pair, pairs, rows, stage_names
+from bench.cost.summary import BEST, STAGES, Pair, Row, pairs, rows, stage_names
+from bench.report.figures.cost import Point, accuracy_by_seconds
 from bench.report.figures.style import (
     COLORS,
     COLUMN_WIDTH,
-    LINES,
-    MARKERS,
     PAGE_WIDTH,
     SETTINGS,
+    Style,
     literal,
+    numbered_styles,
+    save_figure,
     use_plain_numbers,
 )
 from bench.report.markup import format_significant
 from bench.report.published import PublishedNumber, published_numbers
-
-_LARGEST_AREA = 260.0
-"""Area in square points of the marker of the largest method."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedPoint:
-    """A measured method with the best accuracy that is published for it at a radius."""
-
-    method: str
-    parameters: int
-    seconds: float
-    number: PublishedNumber
 
 
 def throughput_figure(run: CostRun) -> Figure | None:
@@ -50,15 +38,15 @@ def throughput_figure(run: CostRun) -> Figure | None:
     settings = list(dict.fromkeys(pair.setting for pair in timed))
     if len({pair.batch_size for pair in timed}) < 2:
         return None
-    methods = [size.method for size in run.sizes]
+    by_method = _styles(run)
     width = min(PAGE_WIDTH, max(COLUMN_WIDTH + 1.2, 2.2 * len(settings) + 1.2))
     figure = Figure(figsize=(width, 2.7), layout="constrained")
     panels = figure.subplots(1, len(settings), sharey=True, squeeze=False).ravel()
     for panel, setting in zip(panels, settings, strict=True):
-        for method in methods:
+        for method in by_method:
             own = [pair for pair in timed if (pair.method, pair.setting) == (method, setting)]
             if own:
-                _draw_sweep(panel, own, methods.index(method))
+                _draw_sweep(panel, own, by_method[method])
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         sizes = sorted({pair.batch_size for pair in timed if pair.setting == setting})
@@ -76,7 +64,7 @@ def throughput_figure(run: CostRun) -> Figure | None:
     return _with_device(figure, run)
 
 
-def _draw_sweep(axes: Axes, own: Sequence[Pair], number: int) -> None:
+def _draw_sweep(axes: Axes, own: Sequence[Pair], style: Style) -> None:
     values = [pair.throughput for pair in own]
     medians = [value.median for value in values]
     lows = [value.median - value.first for value in values]
@@ -86,9 +74,9 @@ def _draw_sweep(axes: Axes, own: Sequence[Pair], number: int) -> None:
         medians,
         yerr=[lows, highs],
         label=literal(own[0].method),
-        color=COLORS[number % len(COLORS)],
-        marker=MARKERS[number % len(MARKERS)],
-        linestyle=LINES[number % len(LINES)],
+        color=style.color,
+        marker=style.marker,
+        linestyle=style.line,
         capsize=1.8,
     )
 
@@ -136,13 +124,11 @@ def _duration(seconds: float) -> str:
     return f"{format_significant(seconds if is_long else 1000 * seconds)} {'s' if is_long else 'ms'}"
 
 
-def published_points(run: CostRun, numbers: Sequence[PublishedNumber]) -> list[PublishedPoint]:
-    """Return the measured methods with published accuracies at the radius that most of them have.
+def published_rows(run: CostRun, numbers: Sequence[PublishedNumber]) -> list[tuple[Row, PublishedNumber]]:
+    """Return the measured methods at best, with published accuracies at the radius that most of them have.
 
-    Of radii that equally many have, the smallest above 0 counts; of a method's numbers there, the highest. Seconds are
-    those at best, for the first n.
+    Of radii that equally many have, the smallest above 0 counts; of a method's numbers there, the highest.
     """
-    session = run.sessions[-1]
     measured = {row.size.published: row for row in rows(run) if row.comparison == BEST and row.size.published}
     radii: dict[float, set[str]] = {}
     for number in numbers:
@@ -151,59 +137,44 @@ def published_points(run: CostRun, numbers: Sequence[PublishedNumber]) -> list[P
     if not radii:
         return []
     radius = min(radii, key=lambda radius: (-len(radii[radius]), radius))
-    points = []
+    found = []
     for name, row in measured.items():
         own = [one for one in numbers if (one.method, one.radius) == (name, radius)]
         if own:
-            points.append(
-                PublishedPoint(
-                    method=row.size.method,
-                    parameters=row.size.parameters,
-                    seconds=row.seconds_per_image(session.n0 + session.n[0]).median,
-                    number=max(own, key=lambda one: one.certified_accuracy),
-                )
-            )
-    return points
+            found.append((row, max(own, key=lambda one: one.certified_accuracy)))
+    return found
 
 
 def accuracy_figure(run: CostRun, numbers: Sequence[PublishedNumber]) -> Figure | None:
     """Return published certified accuracy against measured seconds per image; None where no number is known.
 
-    Marker areas are proportional to parameters; the source of each accuracy stands below.
+    The source of each accuracy stands above the panel.
     """
-    points = published_points(run, numbers)
-    if not points:
+    found = published_rows(run, numbers)
+    if not found:
         return None
-    figure = Figure(figsize=(PAGE_WIDTH * 0.7, 3.0 + 0.14 * len(points)), layout="constrained")
-    axes = figure.subplots()
-    largest = max(point.parameters for point in points)
-    for number, point in enumerate(points):
-        area = max(18.0, _LARGEST_AREA * point.parameters / largest)
-        y = 100 * point.number.certified_accuracy
-        axes.scatter(point.seconds, y, s=area, color=COLORS[number % len(COLORS)], alpha=0.75, zorder=3)
-        axes.annotate(
-            literal(f"{point.method} ({_millions(point.parameters)})"),
-            (point.seconds, y),
-            xytext=((area / 3.14) ** 0.5 + 3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7.5,
-        )
-    seconds = [point.seconds for point in points]
-    axes.set_xscale("log")
-    axes.set_xlim(min(seconds) / 2.5, max(seconds) * 6)
-    axes.set_ylim(0, 100)
-    use_plain_numbers(axes.xaxis)
     session = run.sessions[-1]
+    points = [
+        Point(
+            label=row.size.method,
+            parameters=row.size.parameters,
+            seconds=row.seconds_per_image(session.n0 + session.n[0]),
+            accuracy=number.certified_accuracy,
+        )
+        for row, number in found
+    ]
+    figure = accuracy_by_seconds(points, _styles(run), PAGE_WIDTH * 0.7)
+    figure.set_figheight(figure.get_figheight() + 0.4 + 0.14 * len(points))
+    axes = figure.axes[0]
     axes.set_xlabel(f"measured seconds per image (n = {session.n[0]:,}, from throughput)")
-    axes.set_ylabel(f"published accuracy at radius {points[0].number.radius:g} (%)")
-    sources = [f"{point.method}: {point.number.paper}, {point.number.source}" for point in points]
-    figure.supxlabel(literal("\n".join(sources)), fontsize=6, color="0.35", ha="left", x=0.02)
+    axes.set_ylabel(f"published accuracy at radius {found[0][1].radius:g} (%)")
+    sources = [f"{row.size.method}: {number.paper}, {number.source}" for row, number in found]
+    axes.set_title(literal("\n".join(sources)), loc="left", fontsize=6, color="0.35")
     return _with_device(figure, run)
 
 
-def _millions(count: int) -> str:
-    return f"{count / 1e6:,.0f}M" if count >= 1e6 else f"{count / 1e3:,.0f}k"
+def _styles(run: CostRun) -> dict[str, Style]:
+    return numbered_styles(size.method for size in run.sizes)
 
 
 def _with_device(figure: Figure, run: CostRun) -> Figure:
@@ -216,7 +187,7 @@ def _with_device(figure: Figure, run: CostRun) -> Figure:
 
 def write_figures(run: CostRun, folder: Path) -> list[Path]:
     """Write each figure that the records allow as .png and .pdf, the command in their metadata; return the paths."""
-    written = []
+    written: list[Path] = []
     with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
         made = {
             "throughput": throughput_figure(run),
@@ -224,13 +195,9 @@ def write_figures(run: CostRun, folder: Path) -> list[Path]:
             "accuracy": accuracy_figure(run, published_numbers(run.header.dataset)),
         }
         for name, figure in made.items():
-            for suffix in ("png", "pdf"):
-                path = folder / f"{name}.{suffix}"
-                if figure is None:
-                    path.unlink(missing_ok=True)
-                    continue
-                key = "Description" if suffix == "png" else "Subject"
-                dates: dict[str, Any] = {} if suffix == "png" else {"CreationDate": None}
-                figure.savefig(path, metadata={key: run.sessions[-1].command, **dates})
-                written.append(path)
+            if figure is not None:
+                written += save_figure(figure, folder / name, run.sessions[-1].command)
+                continue
+            for suffix in (".png", ".pdf"):
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
     return written

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from bench.cost.estimate import ENERGY_SECONDS, SETTLING_SECONDS, Estimator
-from bench.cost.plan import COMPILED, Plan, Task, checked_samples, samples_of, tasks
+from bench.cost.plan import (
+    COMPILED,
+    ENERGY_SECONDS,
+    SETTLING_SECONDS,
+    TARGET_SECONDS,
+    Plan,
+    Task,
+    checked_samples,
+    expected_seconds,
+    samples_of,
+    tasks,
+)
 from bench.cost.records import (
     CostFile,
     EnergyUse,
@@ -22,20 +32,18 @@ from bench.cost.records import (
     StageSplit,
     WholeImage,
 )
-from bench.cost.work import Subject, stage_seconds, streamed_work, subject, whole_image
+from bench.cost.work import certificate, random_stream, stage_seconds
 from bench.device.batching import is_out_of_memory
 from bench.device.power import joules, while_reading
 from bench.device.precision import many_programs
-from bench.device.timing import Instruments, choose_batches, timed
+from bench.device.timing import Instruments, Work, seconds_of, timed, warmed
 from bench.methods.sizes import workloads
+from bench.runs.stream import Stream
 from bench.training.loop import seeded_initialisation
 from bench.types import Protocol
 
 ALPHA = 0.001
 """Level of the whole images that are certified as a check; it changes no time."""
-
-TARGET_SECONDS = 0.4
-"""About how long a repetition takes; it holds at least one batch."""
 
 
 class Workshop:
@@ -61,124 +69,97 @@ class Workshop:
 
 
 class Measurer:
-    """Does tasks: keeps the networks, and for the current setting the streams that are warm."""
+    """Does tasks: keeps the networks, and for the current setting the streams and the works that are warm."""
 
     def __init__(
-        self, plan: Plan, file: CostFile, instruments: Instruments, workshop: Workshop, sigma: float
-    ):
-        self._plan, self._file, self._instruments = plan, file, instruments
-        self._workshop, self._sigma = workshop, sigma
+        self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
+    ) -> None:
+        self._plan, self._file, self._meters, self._sigma = plan, file, meters, sigma
+        self._workshop = Workshop(device)
         self._setting = ""
-        self._subjects: dict[str, Subject] = {}
-        self._streams: dict[tuple[str, int], tuple[Callable[[], object], int]] = {}
+        self._modules: dict[str, nn.Module] = {}
+        self._streams: dict[str, Stream] = {}
+        self._works: dict[tuple[str, int], Work] = {}
         self.warm: set[tuple[str, str, int]] = set()
 
     def perform(self, task: Task) -> Item:
         """Return the line of a task; a batch size that does not fit, or does not compile, gives a Failure."""
-        work: dict[str, Callable[[Task], Item]] = {
+        kinds: dict[str, Callable[[Task, Work], Item]] = {
             "repetition": self._repetition,
             "stages": self._stages,
             "energy": self._energy,
             "image": self._image,
         }
         try:
-            return work[task.kind](task)
+            self._take_up(task)
+            return kinds[task.kind](task, self._warm_work(task))
         except Exception as error:
-            reason = self._reason(task, error)
+            reason = _reason(task, error)
             if reason is None:
                 raise
-        self._streams.pop((task.method, task.batch_size), None)
+        self._works.pop((task.method, task.batch_size), None)
         if self._workshop.device.type == "cuda":
             torch.cuda.empty_cache()
-        return Failure(method=task.method, setting=task.setting, batch_size=task.batch_size, reason=reason)
+        return Failure(**_pair(task), reason=reason)
 
-    def _reason(self, task: Task, error: Exception) -> str | None:
-        """Return why a batch size cannot be measured, None for an error that is not of this kind."""
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
-            return "out of memory"
-        if task.setting.endswith(COMPILED):  # whatever the compiler of this machine raises
-            return f"torch.compile failed ({type(error).__name__})"
-        return None
-
-    def _subject(self, task: Task) -> Subject:
+    def _take_up(self, task: Task) -> None:
+        """Make the method of a task ready in its setting, dropping what belongs to another setting."""
         if task.setting != self._setting:
             self._setting = task.setting
-            self._subjects.clear()
-            self._streams.clear()
-        if task.method not in self._subjects:
-            one = self._plan.architectures[task.method]
-            is_compiled = task.setting.endswith(COMPILED)
-            module = one.build(self._workshop.compiled if is_compiled else self._workshop.plain)
-            shape = (one.task.channels, one.task.image_size, one.task.image_size)
-            self._subjects[task.method] = subject(
-                module.to(self._workshop.device).eval(),
-                task.setting.removesuffix(COMPILED),  # type: ignore[arg-type]
-                shape,
-                one.task.num_classes,
-                self._sigma,
-            )
-        return self._subjects[task.method]
-
-    def _stream(self, task: Task) -> tuple[Callable[[], object], int]:
-        """Return a pair's warm stream, and how many of its batches make a repetition."""
-        one, key = self._subject(task), (task.method, task.batch_size)
-        if key not in self._streams:
-            work = streamed_work(one, task.batch_size)
-            first = self._seconds(work, 1, task.batch_size)
-            known = samples_of(task, self._file.run)
-            batches = 1
-            if known is not None:
-                batches = known // task.batch_size
-            elif first < 4 * TARGET_SECONDS or task.setting.endswith(COMPILED):
-                batches = choose_batches(
-                    lambda count: self._seconds(work, count, task.batch_size), TARGET_SECONDS
-                )
-            self._streams[key] = work, batches
-            self.warm.add((task.method, task.setting, task.batch_size))
-        return self._streams[key]
-
-    def _seconds(self, work: Callable[[], object], batches: int, batch_size: int) -> float:
-        meters = self._instruments
-        return timed(
-            work,
-            batches,
-            synchronize=meters.synchronize,
-            clock=meters.clock,
-            wait_each=batch_size == 1,
+            for known in (self._modules, self._streams, self._works):
+                known.clear()
+        if task.method in self._streams:
+            return
+        one = self._plan.architectures[task.method]
+        is_compiled = task.setting.endswith(COMPILED)
+        module = one.build(self._workshop.compiled if is_compiled else self._workshop.plain)
+        self._modules[task.method] = module.to(self._workshop.device).eval()
+        self._streams[task.method] = random_stream(
+            self._modules[task.method],
+            task.setting.removesuffix(COMPILED),  # type: ignore[arg-type]
+            (one.task.channels, one.task.image_size, one.task.image_size),
+            one.task.num_classes,
+            self._sigma,
         )
 
-    def _repetition(self, task: Task) -> Repetition:
-        work, batches = self._stream(task)
-        meters, seconds = self._instruments, []
-        before = meters.memory_now()
-        peak = meters.peak_memory(lambda: seconds.append(self._seconds(work, batches, task.batch_size)))
-        load = None if meters.read_load is None else meters.read_load()
+    def _warm_work(self, task: Task) -> Work:
+        key = task.method, task.batch_size
+        if key not in self._works:
+            known = samples_of(task, self._file.run)
+            self._works[key] = warmed(
+                self._streams[task.method].work(task.batch_size),
+                self._meters,
+                TARGET_SECONDS,
+                is_first_slow=task.setting.endswith(COMPILED),
+                batches=known and known // task.batch_size,
+            )
+            self.warm.add(task.pair)
+        return self._works[key]
+
+    def _repetition(self, task: Task, work: Work) -> Repetition:
+        one = timed(work, self._meters)
+        load = None if self._meters.read_load is None else self._meters.read_load()
+        memory = None
+        if one.peak_memory is not None and one.memory_before is not None:
+            weights = self._modules[task.method].state_dict().values()
+            memory = max(0, one.peak_memory - one.memory_before)
+            memory += sum(value.numel() * value.element_size() for value in weights)
         return Repetition(
-            method=task.method,
-            setting=task.setting,
-            batch_size=task.batch_size,
+            **_pair(task),
             round=task.round,
-            samples=batches * task.batch_size,
-            seconds=seconds[-1],
-            peak_memory_bytes=None
-            if peak is None or before is None
-            else max(0, peak - before) + self._weight_bytes(task),
+            samples=one.samples,
+            seconds=one.seconds,
+            peak_memory_bytes=memory,
             session=self._file.run.sessions[-1].created,
             **({} if load is None else vars(load)),
         )
 
-    def _weight_bytes(self, task: Task) -> int:
-        module = self._subject(task).module
-        return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+    def _stages(self, task: Task, work: Work) -> StageSplit:
+        stream, module = self._streams[task.method], self._modules[task.method]
+        return StageSplit(**_pair(task), stages=stage_seconds(stream, module, work.size, self._meters))
 
-    def _stages(self, task: Task) -> StageSplit:
-        self._stream(task)
-        stages = stage_seconds(self._subject(task), task.batch_size, self._instruments)
-        return StageSplit(method=task.method, setting=task.setting, batch_size=task.batch_size, stages=stages)
-
-    def _energy(self, task: Task) -> EnergyUse:
-        work, _ = self._stream(task)
-        meters = self._instruments
+    def _energy(self, task: Task, work: Work) -> EnergyUse:
+        meters = self._meters
         assert meters.read_load is not None
         self._run_for(work, SETTLING_SECONDS)
         batches: list[int] = []
@@ -186,121 +167,113 @@ class Measurer:
             lambda: batches.append(self._run_for(work, ENERGY_SECONDS)), meters.read_load, meters.clock
         )
         return EnergyUse(
-            method=task.method,
-            setting=task.setting,
-            batch_size=task.batch_size,
-            samples=batches[-1] * task.batch_size,
+            **_pair(task),
+            samples=batches[-1] * work.size,
             seconds=readings[-1][0] - readings[0][0],
             joules=joules(readings),
         )
 
-    def _run_for(self, work: Callable[[], object], seconds: float) -> int:
+    def _run_for(self, work: Work, seconds: float) -> int:
         """Run batches until the seconds are over, at least one, and return how many."""
-        meters, batches = self._instruments, 0
+        meters, batches = self._meters, 0
         start = meters.clock()
         while batches == 0 or meters.clock() - start < seconds:
-            work()
+            work.batch()
             meters.synchronize()
             batches += 1
         return batches
 
-    def _image(self, task: Task) -> WholeImage:
-        self._stream(task)
+    def _image(self, task: Task, work: Work) -> WholeImage:
         samples = checked_samples(self._plan, task.method, task.setting, self._file.run)
         assert samples is not None
         n0 = self._plan.n0
         protocol = Protocol(n0=n0, n=samples - n0, alpha=ALPHA, seed=0)
-        work = whole_image(self._subject(task), protocol, task.batch_size)
-        seconds = timed(work, 1, synchronize=self._instruments.synchronize, clock=self._instruments.clock)
-        return WholeImage(
-            method=task.method,
-            setting=task.setting,
-            batch_size=task.batch_size,
-            samples=samples,
-            seconds=seconds,
-        )
+        whole = certificate(self._streams[task.method], protocol, work.size)
+        return WholeImage(**_pair(task), samples=samples, seconds=seconds_of(whole, 1, self._meters))
 
 
-@dataclass(frozen=True, kw_only=True)
+def _pair(task: Task) -> dict[str, Any]:
+    return {"method": task.method, "setting": task.setting, "batch_size": task.batch_size}
+
+
+def _reason(task: Task, error: Exception) -> str | None:
+    """Return why a batch size cannot be measured, None for an error that is not of this kind."""
+    if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        return "out of memory"
+    if task.setting.endswith(COMPILED):  # whatever the compiler of this machine raises
+        return f"torch.compile failed ({type(error).__name__})"
+    return None
+
+
 class Measurement:
-    """A plan, the file that it fills, and what measures.
+    """A plan and the file that it fills; making one counts and writes the sizes that the file lacks."""
 
-    Attributes:
-        max_seconds: a task that would not end within so many seconds of the start is left to a later call; the first
-            one is always done. None: no limit.
-    """
-
-    plan: Plan
-    file: CostFile
-    instruments: Instruments
-    workshop: Workshop
-    sigma: float
-    estimator: Estimator
-    max_seconds: float | None = None
-
-    def expected_seconds(self) -> float:
-        """Return about how long everything that is left takes."""
-        return self.estimator.total(self.left(), self.file.run)
+    def __init__(
+        self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
+    ) -> None:
+        self.meters, self.folder = meters, file.run.folder
+        self._plan, self._file = plan, file
+        self._measurer = Measurer(plan, file, meters, device, sigma)
+        for size in _missing_sizes(plan, file, sigma):
+            file.append(size)
+        self._flops_per_second = trial_flops(device, meters)
 
     def left(self) -> list[Task]:
         """Return the tasks that are left, as far as they can be told before any is done."""
-        return list(tasks(self.plan, lambda: self.file.run, is_forecast=True))
+        return list(tasks(self._plan, lambda: self._file.run, is_forecast=True))
 
-    def steps(self, started: float) -> Iterator[Task]:
-        """Do what is left, yielding each task when its line is written; `started` is the clock at the start."""
-        measurer = Measurer(self.plan, self.file, self.instruments, self.workshop, self.sigma)
-        self.estimator.warm = measurer.warm
+    def expected_seconds(self) -> float:
+        """Return about how long everything that is left takes; each pair is warmed up once."""
+        warm, total = set(self._measurer.warm), 0.0
+        for task in self.left():
+            total += self._expected(task, warm)
+            warm.add(task.pair)
+        return total
+
+    def _expected(self, task: Task, warm: Collection[tuple[str, str, int]]) -> float:
+        rate, is_warm = self._flops_per_second, task.pair in warm
+        return expected_seconds(self._plan, task, self._file.run, flops_per_second=rate, is_warm=is_warm)
+
+    def steps(self, started: float, max_seconds: float | None = None) -> Iterator[Task]:
+        """Do what is left, yielding each task when its line is written.
+
+        Args:
+            started: the clock at the start.
+            max_seconds: a task that would not end within so many seconds of the start is left to a later call; the
+                first one is always done. None: no limit.
+        """
         is_first = True
-        for task in tasks(self.plan, lambda: self.file.run):
-            end = self.instruments.clock() - started + self.estimator.seconds(task, self.file.run)
-            if self.max_seconds is not None and end > self.max_seconds and not is_first:
+        for task in tasks(self._plan, lambda: self._file.run):
+            end = self.meters.clock() - started + self._expected(task, self._measurer.warm)
+            if max_seconds is not None and end > max_seconds and not is_first:
                 return
             with many_programs() if task.setting.endswith(COMPILED) else nullcontext():
-                self.file.append(measurer.perform(task))
+                self._file.append(self._measurer.perform(task))
             is_first = False
             yield task
 
 
-def measurement(
-    plan: Plan, file: CostFile, instruments: Instruments, device: torch.device, *, sigma: float
-) -> Measurement:
-    """Return a measurement without a limit of time; the sizes that the file lacks are counted and written first."""
+def _missing_sizes(plan: Plan, file: CostFile, sigma: float) -> Iterator[MethodSize]:
     known = {size.method for size in file.run.sizes}
     missing = [one for name, one in plan.architectures.items() if name not in known]
     for name, counted in workloads(missing, sigma).items():
         one = plan.architectures[name]
-        file.append(
-            MethodSize(
-                method=name,
-                image=(one.task.channels, one.task.image_size, one.task.image_size),
-                parameters=counted.parameters,
-                flops=counted.flops,
-                calls=one.calls,
-                batch_size=one.batch_size,
-                published=one.published,
-                source=one.source,
-            )
+        yield MethodSize(
+            method=name,
+            image=(one.task.channels, one.task.image_size, one.task.image_size),
+            parameters=counted.parameters,
+            flops=counted.flops,
+            calls=one.calls,
+            batch_size=one.batch_size,
+            published=one.published,
+            source=one.source,
         )
-    estimator = Estimator(
-        flops_per_second=trial_flops(device, instruments),
-        target_seconds=TARGET_SECONDS,
-        image_samples=lambda method, setting: checked_samples(plan, method, setting, file.run),
-    )
-    return Measurement(
-        plan=plan,
-        file=file,
-        instruments=instruments,
-        workshop=Workshop(device),
-        sigma=sigma,
-        estimator=estimator,
-    )
 
 
-def trial_flops(device: torch.device, instruments: Instruments) -> float:
+def trial_flops(device: torch.device, meters: Instruments) -> float:
     """Return half of what float32 products of 1024 x 1024 matrices reach: about what networks do, per second."""
     side, products = 1024, 4
     one = torch.ones((side, side), device=device)
-    work = partial(torch.matmul, one, one)
-    work()
-    seconds = timed(work, products, synchronize=instruments.synchronize, clock=instruments.clock)
-    return products * 2 * side**3 / max(seconds, 1e-9) / 2
+    work = Work(batch=partial(torch.matmul, one, one), size=side)
+    work.batch()
+    return products * 2 * side**3 / max(seconds_of(work, products, meters), 1e-9) / 2

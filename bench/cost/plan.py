@@ -1,4 +1,4 @@
-"""What `bench cost` has to do: tasks, in the order in which they are done, and which of them are left."""
+"""What `bench cost` has to do: tasks, in the order in which they are done, which are left, and how long they take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from bench.cost.records import CostRun, Repetition
+from bench.cost.records import CostRun, OfPair
+from bench.device.timing import interleaved
 from bench.errors import UsageError
 from bench.training.architectures import Architecture
 from bench.types import Precision
@@ -22,17 +23,23 @@ CHAIN_REPETITIONS = 3
 WHOLE_IMAGE_SECONDS = 60.0
 """A method that certifies an image faster than this is checked on a whole one."""
 
+TARGET_SECONDS = 0.4
+"""About how long a repetition takes; it holds at least one batch."""
+
+ENERGY_SECONDS = 4.0
+"""Seconds of one method alone in which its energy is measured, after as many batches as fill SETTLING_SECONDS."""
+
+SETTLING_SECONDS = 1.5
+"""NVML's power is a mean over about one second: so long a method runs alone before its energy counts."""
+
 Kind = Literal["repetition", "stages", "energy", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(OfPair):
     """One step of a measurement, which writes one line; `round` counts the repetitions of one pair from 0."""
 
     kind: Kind
-    method: str
-    setting: str
-    batch_size: int
     round: int = 0
 
 
@@ -112,12 +119,10 @@ def tasks(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
     """
     for setting in plan.settings:
         pairs = plan.pairs(setting, run())
-        for number in range(plan.repetitions):
-            shift = number % len(pairs)
-            for method, size in pairs[shift:] + pairs[:shift]:
-                task = Task(kind="repetition", method=method, setting=setting, batch_size=size, round=number)
-                if number < plan.rounds(method) and not is_done(task, run()):
-                    yield task
+        for number, (method, size) in interleaved(pairs, plan.repetitions):
+            task = Task(kind="repetition", method=method, setting=setting, batch_size=size, round=number)
+            if number < plan.rounds(method) and not is_done(task, run()):
+                yield task
         for method in plan.architectures:
             fastest = fastest_batch_size(run(), method, setting)
             if fastest is None and is_forecast:
@@ -146,17 +151,16 @@ def is_done(task: Task, run: CostRun) -> bool:
     Stages, energy and a whole image are measured once for each method and setting.
     """
     for failure in run.failures:
-        is_same = (failure.method, failure.setting) == (task.method, task.setting)
-        if is_same and failure.batch_size <= task.batch_size:
+        if failure.pair[:2] == task.pair[:2] and failure.batch_size <= task.batch_size:
             return True
     if task.kind == "repetition":
-        return any(
-            (one.method, one.setting, one.batch_size, one.round)
-            == (task.method, task.setting, task.batch_size, task.round)
-            for one in run.repetitions
-        )
-    lines = {"stages": run.splits, "energy": run.energies, "image": run.images}[task.kind]
-    return any((one.method, one.setting) == (task.method, task.setting) for one in lines)  # type: ignore[attr-defined]
+        return any((one.pair, one.round) == (task.pair, task.round) for one in run.repetitions)
+    lines: Mapping[str, Sequence[OfPair]] = {
+        "stages": run.splits,
+        "energy": run.energies,
+        "image": run.images,
+    }
+    return any(one.pair[:2] == task.pair[:2] for one in lines[task.kind])
 
 
 def rates(run: CostRun, method: str, setting: str) -> dict[int, float]:
@@ -186,9 +190,34 @@ def checked_samples(plan: Plan, method: str, setting: str, run: CostRun) -> int 
 
 def samples_of(task: Task, run: CostRun) -> int | None:
     """Return the samples of the last repetition of a task's pair, None where it was never timed."""
-    same = [one for one in run.repetitions if _pair(one) == (task.method, task.setting, task.batch_size)]
+    same = [one for one in run.repetitions if one.pair == task.pair]
     return same[-1].samples if same else None
 
 
-def _pair(one: Repetition) -> tuple[str, str, int]:
-    return one.method, one.setting, one.batch_size
+def expected_seconds(
+    plan: Plan, task: Task, run: CostRun, *, flops_per_second: float, is_warm: bool
+) -> float:
+    """Return about how long a task takes, by what was timed before, else by its operations.
+
+    Args:
+        flops_per_second: what the device does in float32, by a trial.
+        is_warm: its pair has been run in this process; another one is run once more before it is timed.
+    """
+    batch = _batch_seconds(task, run, flops_per_second)
+    warming = 0.0 if is_warm else batch + min(batch, TARGET_SECONDS)
+    if task.kind == "stages":
+        return warming + batch
+    if task.kind == "energy":
+        return warming + max(ENERGY_SECONDS, batch) + max(SETTLING_SECONDS, batch)
+    if task.kind == "image":
+        samples = checked_samples(plan, task.method, task.setting, run) or 0
+        return warming + samples * batch / task.batch_size
+    return warming + max(TARGET_SECONDS, batch)
+
+
+def _batch_seconds(task: Task, run: CostRun, flops_per_second: float) -> float:
+    known = rates(run, task.method, task.setting)
+    if known:
+        return task.batch_size / known.get(task.batch_size, max(known.values()))
+    flops = next(size.flops for size in run.sizes if size.method == task.method)
+    return task.batch_size * flops / flops_per_second

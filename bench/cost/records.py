@@ -85,13 +85,31 @@ class MethodSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repetition:
+class OfPair:
+    """What belongs to a method in a setting at a batch size.
+
+    Attributes:
+        setting: arithmetic, with "-compiled" behind it where networks ran under torch.compile.
+        batch_size: samples per call.
+    """
+
+    method: str
+    setting: str
+    batch_size: int
+
+    @property
+    def pair(self) -> tuple[str, str, int]:
+        """Method, setting and batch size."""
+        return self.method, self.setting, self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repetition(OfPair):
     """One timing of one method.
 
     Repetitions of one session, setting and round were made one after another, so that they can be paired.
 
     Attributes:
-        setting: arithmetic, with "-compiled" behind it where networks ran under torch.compile.
         round: counts the repetitions of a method, setting and batch size from 0, through all sessions.
         samples: classified in `seconds`, wall time from an idle device to an idle device; at batch size 1 the device
             was waited for after every sample.
@@ -100,9 +118,6 @@ class Repetition:
         watts, temperature, clock_mhz, throttling, other_processes: right after it; None and empty without NVML.
     """
 
-    method: str
-    setting: str
-    batch_size: int
     round: int
     samples: int
     seconds: float
@@ -116,44 +131,32 @@ class Repetition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(OfPair):
     """Why a method cannot be measured at a batch size."""
 
-    method: str
-    setting: str
-    batch_size: int
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageSplit:
+class StageSplit(OfPair):
     """Seconds of one batch by stage: noise, those that the method names, counting, and host for the rest."""
 
-    method: str
-    setting: str
-    batch_size: int
     stages: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnergyUse:
+class EnergyUse(OfPair):
     """Energy of some seconds of nothing but one method."""
 
-    method: str
-    setting: str
-    batch_size: int
     samples: int
     seconds: float
     joules: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class WholeImage:
+class WholeImage(OfPair):
     """The time in which the certifier really certified one image of `samples` samples."""
 
-    method: str
-    setting: str
-    batch_size: int
     samples: int
     seconds: float
 

@@ -1,27 +1,26 @@
-"""The options of `bench cost` -> a plan, the folder of its records and a measurement that fills it."""
+"""What `bench cost` is asked for -> a plan, the folder of its records and a measurement that fills it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, image_shape, nearest_hint
-from bench.config.run import RunConfig, list_presets
-from bench.cost import certifier
-from bench.cost.measure import Measurement, measurement
+from bench.config.run import RunConfig
+from bench.cost.certifier import folder_name
+from bench.cost.measure import Measurement
 from bench.cost.plan import Plan, check_settings
 from bench.cost.presets import COST_PRESETS, ORDINARY_BATCH_SIZES
-from bench.cost.records import COST_SCHEMA_VERSION, CostFile, CostHeader, CostSession, open_cost_file
+from bench.cost.records import COST_SCHEMA_VERSION, CostHeader, CostSession, open_cost_file
 from bench.data.sets import load_split
 from bench.device import hardware
-from bench.device.timing import instruments
+from bench.device.timing import Instruments, instruments
 from bench.errors import UsageError
 from bench.methods import registry
 from bench.runs.header import LIBRARIES
@@ -30,90 +29,80 @@ from bench.types import Task
 
 RESULTS = Path("results") / "cost"
 
-_MEASURED = ("methods", "device", "n", "n0", "precision")
-_OF_NETWORKS = ("dataset", "data_dir", "image_size", "backbone", "changes")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Options as typed; `given` holds those that `bench run` has too, None where they were left out."""
+    """What is to be measured; texts are as typed, None where left out.
+
+    Attributes:
+        preset: in COST_PRESETS, or that of `config`.
+        config: the configuration whose methods are measured; None for a preset in COST_PRESETS.
+        methods: of a preset in COST_PRESETS, separated by commas; `config` has its own.
+        folder: of the records; None: below RESULTS, named after device and preset.
+    """
 
     preset: str
+    config: RunConfig | None
     command: str
-    sigma: str
-    repetitions: int
-    folder: Path | None
-    max_seconds: float | None
+    sigma: float
+    methods: str | None
+    device: str | None
+    n: str | None
+    n0: str | None
+    precision: str | None
     batch_sizes: str
+    repetitions: int
     steps: int
     votes: int
-    given: Mapping[str, Any]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What was given of `given`."""
-        return {name: value for name, value in self.given.items() if value not in (None, ())}
+    folder: Path | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resolved:
-    """A plan, its device, where its records lie, and what they begin with."""
-
-    plan: Plan
-    device: torch.device
-    folder: Path
-    header: CostHeader
-    session: CostSession
-    max_seconds: float | None
-
-
-Resolve = Callable[[str, dict[str, Any]], RunConfig]
-"""(preset, options) -> the configuration that `bench run` would have."""
-
-
-def resolved(request: Request, resolve: Resolve) -> Resolved:
-    """Return what a request asks for.
+@contextlib.contextmanager
+def opened(request: Request) -> Iterator[Measurement]:
+    """Yield the measurement of a request, its records open and its sizes counted.
 
     Raises:
-        UsageError: an option that is unknown, out of its range, or without meaning for the preset.
+        UsageError: an option that is unknown or out of its range.
+        ProtocolError, RecordsError: as in `open_cost_file`.
     """
-    sigma = _positive(request.sigma)
-    device = hardware.resolve_device(str(request.options.get("device", "auto")))
-    paper = COST_PRESETS.get(request.preset)
-    if paper is None:
-        architectures, dataset, samples = _ordinary(request, resolve, sigma)
-        sweep = ORDINARY_BATCH_SIZES + (() if device.type == "cpu" else (512, 2048))
-    else:
-        architectures, dataset = _published(request), paper.dataset
-        samples, sweep = paper.samples, paper.cpu_batch_sizes if device.type == "cpu" else paper.batch_sizes
-    name, preset = hardware.device_name(device), Path(request.preset).stem
-    plan = Plan(
-        architectures=architectures,
-        settings=_settings(request, device),
-        batch_sizes=None if request.batch_sizes == "auto" else _integers("batch-sizes", request.batch_sizes),
-        sweep=sweep,
-        device_type=device.type,
-        repetitions=request.repetitions,
-        n0=_integers("n0", request.options.get("n0", "100"))[0],
-        n=_integers("n", request.options["n"]) if "n" in request.options else samples,
-    )
+    device = hardware.resolve_device("auto" if request.device is None else request.device)
+    meters, preset = instruments(device), Path(request.preset).stem
+    plan = _plan(request, meters)
     header = CostHeader(
         schema_version=COST_SCHEMA_VERSION,
         preset=preset,
-        dataset=dataset,
-        device=name,
-        device_type=device.type,
-        sigma=sigma,
+        dataset=COST_PRESETS[preset].dataset if request.config is None else request.config.dataset,
+        device=meters.device,
+        device_type=meters.type,
+        sigma=request.sigma,
         steps=request.steps,
         votes=request.votes,
     )
-    return Resolved(
-        plan=plan,
-        device=device,
-        folder=request.folder or RESULTS / certifier.default_folder(name).name / preset,
-        header=header,
-        session=_session(request.command, device, plan),
-        max_seconds=request.max_seconds,
+    folder = request.folder or RESULTS / folder_name(meters.device) / preset
+    with open_cost_file(folder, header) as file:
+        file.append(_session(request.command, device, plan))
+        yield Measurement(plan, file, meters, device, request.sigma)
+
+
+def _plan(request: Request, meters: Instruments) -> Plan:
+    is_cpu = meters.type == "cpu"
+    if request.config is None:
+        paper = COST_PRESETS[request.preset]
+        architectures, samples = _published(request), paper.samples
+        sweep = paper.cpu_batch_sizes if is_cpu else paper.batch_sizes
+    else:
+        architectures, samples = _ordinary(request.config, request.sigma), (request.config.n,)
+        sweep = ORDINARY_BATCH_SIZES if is_cpu else (*ORDINARY_BATCH_SIZES, 512, 2048)
+    return Plan(
+        architectures=architectures,
+        settings=_settings(request.precision, meters.type),
+        batch_sizes=None if request.batch_sizes == "auto" else _integers("batch-sizes", request.batch_sizes),
+        sweep=sweep,
+        device_type=meters.type,
+        repetitions=request.repetitions,
+        n0=100 if request.n0 is None else _integers("n0", request.n0)[0],
+        n=samples if request.n is None else _integers("n", request.n),
+        energy=meters.read_load is not None,
     )
 
 
@@ -132,8 +121,7 @@ def _session(command: str, device: torch.device, plan: Plan) -> CostSession:
 def _published(request: Request) -> dict[str, Architecture]:
     """Return the asked methods of a preset of published sizes, in the preset's order."""
     preset = COST_PRESETS[request.preset]
-    _refuse_others(request, _MEASURED)
-    asked = str(request.options.get("methods", ",".join(preset.methods))).split(",")
+    asked = preset.methods if request.methods is None else request.methods.split(",")
     for name in asked:
         if name not in preset.methods:
             raise UsageError(
@@ -143,26 +131,13 @@ def _published(request: Request) -> dict[str, Architecture]:
     return {name: known[name] for name in preset.methods if name in asked}
 
 
-def _ordinary(
-    request: Request, resolve: Resolve, sigma: float
-) -> tuple[dict[str, Architecture], str, tuple[int, ...]]:
-    """Return the methods of a preset of `bench run` with its options, its data set and its n."""
-    _refuse_others(request, (*_MEASURED, *_OF_NETWORKS))
-    known = [*COST_PRESETS, *(preset.name for preset in list_presets())]
-    if request.preset not in known and not request.preset.endswith(".toml"):
-        raise UsageError(
-            f"unknown preset {request.preset!r}; {nearest_hint(request.preset, known)} (a path must end in .toml)"
-        )
-    options = {
-        name: value for name, value in request.options.items() if name in (*_OF_NETWORKS, "methods", "device")
-    }
-    config = resolve(request.preset, {**options, "sigmas": request.sigma})
+def _ordinary(config: RunConfig, sigma: float) -> dict[str, Architecture]:
+    """Return the methods of a configuration of `bench run` at their own sizes."""
     task = _task(config)
-    methods = {
+    return {
         name: registry.architecture(name, task, sigma, config.options.get(name, {}))
         for name in config.methods
     }
-    return methods, config.dataset, (config.n,)
 
 
 def _task(config: RunConfig) -> Task:
@@ -173,33 +148,28 @@ def _task(config: RunConfig) -> Task:
     return Task(dataset=config.dataset, channels=channels, image_size=pixels, num_classes=classes)
 
 
-def _refuse_others(request: Request, allowed: tuple[str, ...]) -> None:
-    for name in request.options:
-        if name not in allowed:
-            shown = "set" if name == "changes" else name.replace("_", "-")
-            raise UsageError(
-                f"--{shown} has no meaning for the cost of {request.preset}; leave it out "
-                "(--batch-sizes and --precision choose what is timed)"
-            )
-
-
-def _settings(request: Request, device: torch.device) -> tuple[str, ...]:
+def _settings(precision: str | None, device_type: str) -> tuple[str, ...]:
     """Return the settings asked for; by default float32, and on CUDA bfloat16 too, compiled and not."""
-    default = "float32,bfloat16,bfloat16-compiled" if device.type == "cuda" else "float32"
-    settings = check_settings(str(request.options.get("precision", default)).split(","))
-    if device.type != "cuda" and any(setting.startswith("tf32") for setting in settings):
-        raise UsageError(f"precision tf32 needs a CUDA device, this one is {device.type}: use float32")
+    default = "float32,bfloat16,bfloat16-compiled" if device_type == "cuda" else "float32"
+    settings = check_settings((default if precision is None else precision).split(","))
+    if device_type != "cuda" and any(setting.startswith("tf32") for setting in settings):
+        raise UsageError(f"precision tf32 needs a CUDA device, this one is {device_type}: use float32")
     return settings
 
 
-def _integers(name: str, text: object) -> tuple[int, ...]:
-    parts = str(text).split(",")
+def _integers(name: str, text: str) -> tuple[int, ...]:
+    parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"--{name} is {text!r}, expected integers >= 1, such as 10000,100000")
     return tuple(int(part) for part in parts)
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """Return a sigma as a number.
+
+    Raises:
+        UsageError: it is none, or not above 0.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -207,22 +177,3 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise UsageError(f"--sigma is {text!r}, expected one number > 0")
     return value
-
-
-@contextlib.contextmanager
-def opened(request: Resolved) -> Iterator[Measurement]:
-    """Yield the measurement of a request, its records open and its sizes counted.
-
-    Raises:
-        ProtocolError, RecordsError: as in `open_cost_file`.
-    """
-    meters = instruments(request.device, request.header.device)
-    with open_cost_file(request.folder, request.header) as file:
-        file.append(request.session)
-        yield _limited(request, file, meters)
-
-
-def _limited(request: Resolved, file: CostFile, meters: Any) -> Measurement:
-    plan = replace(request.plan, energy=meters.read_load is not None)
-    made = measurement(plan, file, meters, request.device, sigma=request.header.sigma)
-    return replace(made, max_seconds=request.max_seconds)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.cost.plan import CHAIN_REPETITIONS, COMPILED
-from bench.cost.records import CostRun, MethodSize, Repetition, StageSplit
+from bench.cost.records import CostRun, MethodSize, OfPair, Repetition, StageSplit
 from bench.device.batching import GAIN
 from bench.device.hardware import peak_flops
 from bench.device.power import THROTTLING
-from bench.device.timing import Quartiles, quartiles
-from bench.report.comparison import REFERENCE
+from bench.report.rates import REFERENCE, Quartiles, quartiles
 
 MIN_REPETITIONS = 10
 """Repetitions that a valid measurement has at least; chains have CHAIN_REPETITIONS."""
@@ -38,12 +37,9 @@ POWER_CAP = THROTTLING[0x04]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class Pair(OfPair):
     """One method timed in one setting at one batch size, its repetitions in the order of their rounds."""
 
-    method: str
-    setting: str
-    batch_size: int
     repetitions: tuple[Repetition, ...]
 
     @property
@@ -122,7 +118,7 @@ def pairs(run: CostRun) -> tuple[Pair, ...]:
     """Return what was timed, in the order of the methods' sizes, then of first lines; batch sizes ascending."""
     groups: dict[tuple[str, str, int], list[Repetition]] = {}
     for one in run.repetitions:
-        groups.setdefault((one.method, one.setting, one.batch_size), []).append(one)
+        groups.setdefault(one.pair, []).append(one)
     order = [size.method for size in run.sizes]
     settings = list(dict.fromkeys(one.setting for one in run.repetitions))
     keys = sorted(groups, key=lambda key: (order.index(key[0]), settings.index(key[1]), key[2]))
@@ -156,24 +152,23 @@ def rows(run: CostRun) -> tuple[Row, ...]:
 
 def _published(run: CostRun, timed: Sequence[Pair]) -> dict[str, Pair]:
     """Return each method in float32 at its program's batch size, or at the nearest one that was timed."""
-    asked = {size.method: size.batch_size for size in run.sizes}
     chosen: dict[str, Pair] = {}
-    for pair in timed:
-        if pair.setting != "float32":
-            continue
-        distance = abs(pair.batch_size - asked[pair.method])
-        if pair.method not in chosen or distance <= abs(chosen[pair.method].batch_size - asked[pair.method]):
-            chosen[pair.method] = pair
+    for size in run.sizes:
+        own = [pair for pair in timed if (pair.method, pair.setting) == (size.method, "float32")]
+        if own:  # the larger one of two that are equally near
+            chosen[size.method] = min(
+                own, key=lambda pair: (abs(pair.batch_size - size.batch_size), -pair.batch_size)
+            )
     return chosen
 
 
 def _best(timed: Sequence[Pair]) -> dict[str, Pair]:
-    chosen: dict[str, Pair] = {}
-    for pair in timed:
-        known = chosen.get(pair.method)
-        if known is None or pair.throughput.median > known.throughput.median:
-            chosen[pair.method] = pair
-    return chosen
+    methods = dict.fromkeys(pair.method for pair in timed)
+    return {method: _fastest(pair for pair in timed if pair.method == method) for method in methods}
+
+
+def _fastest(timed: Iterable[Pair]) -> Pair:
+    return max(timed, key=lambda pair: pair.throughput.median)
 
 
 def _rows(run: CostRun, timed: Sequence[Pair], comparison: str, chosen: Mapping[str, Pair]) -> list[Row]:
@@ -242,18 +237,13 @@ def _share_of_peak(run: CostRun, size: MethodSize, pair: Pair) -> float | None:
 
 
 def _joules(run: CostRun, pair: Pair) -> float | None:
-    for one in run.energies:
-        if (one.method, one.setting, one.batch_size) == (pair.method, pair.setting, pair.batch_size):
-            return one.joules / one.samples
-    return None
+    return next((one.joules / one.samples for one in run.energies if one.pair == pair.pair), None)
 
 
 def image_ratio(run: CostRun, pair: Pair) -> float | None:
     """Return the time of a whole image over that which follows from the pair's throughput, None where not checked."""
-    for one in run.images:
-        if (one.method, one.setting, one.batch_size) == (pair.method, pair.setting, pair.batch_size):
-            return one.seconds * pair.throughput.median / one.samples
-    return None
+    whole = next((one for one in run.images if one.pair == pair.pair), None)
+    return None if whole is None else whole.seconds * pair.throughput.median / whole.samples
 
 
 def reasons(run: CostRun, timed: Sequence[Pair], pair: Pair, comparison: str | None) -> tuple[str, ...]:
@@ -295,40 +285,30 @@ def _reasons_of_repetitions(pair: Pair, least: int) -> list[str]:
 def _missed_knee(run: CostRun, timed: Sequence[Pair], best: Pair) -> str | None:
     """Return why the fastest batch size may not be the best one, None where a larger one gained less than 3%.
 
-    A chain is excused where a method that calls the same networks once passed its sweep in the same setting.
+    A chain is excused where a method that calls networks of its parameters and image once passed its sweep in the same
+    setting.
     """
     missed = _missed_own_knee(run, timed, best)
     size = next(size for size in run.sizes if size.method == best.method)
     if missed is None or size.calls == 1:
         return missed
-    single = _fastest_with_one_call(run, timed, size, best.setting)
-    if single is not None and _missed_own_knee(run, timed, single) is None:
+    same = {
+        one.method
+        for one in run.sizes
+        if (one.calls, one.parameters, one.image) == (1, size.parameters, size.image)
+    }
+    single = [pair for pair in timed if pair.method in same and pair.setting == best.setting]
+    if single and _missed_own_knee(run, timed, _fastest(single)) is None:
         return None
     return f"{missed}, and no sweep of one call found it"
-
-
-def _fastest_with_one_call(
-    run: CostRun, timed: Sequence[Pair], chain: MethodSize, setting: str
-) -> Pair | None:
-    """Return the fastest pair of the methods whose networks have the chain's parameters and image, called once."""
-    kinds = {
-        size.method
-        for size in run.sizes
-        if (size.calls, size.parameters, size.image) == (1, chain.parameters, chain.image)
-    }
-    found = [pair for pair in timed if pair.method in kinds and pair.setting == setting]
-    return max(found, key=lambda pair: pair.throughput.median, default=None)
 
 
 def _missed_own_knee(run: CostRun, timed: Sequence[Pair], best: Pair) -> str | None:
     same = _sweep(timed, best)
     if any(pair.batch_size > best.batch_size for pair in same):
         return None
-    setting = same[0].setting
-    if any(
-        (one.method, one.setting) == (best.method, setting) and one.batch_size > best.batch_size
-        for one in run.failures
-    ):
+    failed = [one.batch_size for one in run.failures if one.pair[:2] == same[0].pair[:2]]
+    if any(size > best.batch_size for size in failed):
         return None
     if len(same) == 1:
         return "batch size not at the knee: no other was timed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import pandas as pd
 from bench.config.methods import kinds
 from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
 from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
-from bench.device.timing import Quartiles
-from bench.report.comparison import REFERENCE
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_latex, to_markdown
 from bench.report.published import claims
+from bench.report.rates import REFERENCE
+from bench.report.tables.cost import quartile_cell, quartile_columns
 
 NONE = "–"
 """Stands in a table for what was not measured."""
@@ -53,23 +53,16 @@ def _columns(run: CostRun, row: Row) -> dict[str, Any]:
         "whole_image_ratio": row.image_ratio,
         "speedup_rounds": None if row.speedup is None else row.speedup.rounds,
     }
-    columns |= _quartiles("samples_per_second", row.pair.throughput)
-    columns |= _quartiles("latency_seconds", row.latency)
-    columns |= _quartiles(
+    columns |= quartile_columns("samples_per_second", row.pair.throughput)
+    columns |= quartile_columns("latency_seconds", row.latency)
+    columns |= quartile_columns(
         f"speedup_relative_to_{REFERENCE}", None if row.speedup is None else row.speedup.ratio
     )
     for n in session.n:
-        columns |= _quartiles(f"seconds_per_image_{n}", row.seconds_per_image(session.n0 + n))
+        columns |= quartile_columns(f"seconds_per_image_{n}", row.seconds_per_image(session.n0 + n))
         joules = row.joules_per_sample
         columns[f"joules_per_image_{n}"] = None if joules is None else joules * (session.n0 + n)
     return columns
-
-
-def _quartiles(name: str, value: Quartiles | None) -> dict[str, float | None]:
-    parts = {"first_quartile": "first", "median": "median", "third_quartile": "third"}
-    return {
-        f"{name}_{part}": None if value is None else getattr(value, field) for part, field in parts.items()
-    }
 
 
 def sweep_frame(run: CostRun) -> pd.DataFrame:
@@ -84,7 +77,7 @@ def sweep_frame(run: CostRun) -> pd.DataFrame:
             "peak_memory_bytes": pair.peak_memory_bytes,
             "reasons": "; ".join(reasons(run, timed, pair, None)),
         }
-        | _quartiles("samples_per_second", pair.throughput)
+        | quartile_columns("samples_per_second", pair.throughput)
         for pair in timed
     ]
     return pd.DataFrame(done + [vars(one) for one in run.failures]).rename(columns={"reason": "failure"})
@@ -106,39 +99,26 @@ def comparison_table(run: CostRun) -> Table:
     found = rows(run)
     by_row = [_cells(run, row) for row in found]
     headers = [name for name in by_row[0] if any(cells[name].text != NONE for cells in by_row)]
-    return Table(
-        caption="Inference cost at the methods' sizes, random weights",
-        headers=tuple(headers),
-        blocks=_blocks(found, by_row, headers),
-        notes=(*_notes(run), *_invalid(found), *_means(run, found)),
-    )
+    return _table(run, found, headers)
 
 
 def short_table(run: CostRun) -> Table:
     """Return the `comparison_table` with the columns that fit on a screen."""
-    found = rows(run)
-    by_row = [_cells(run, row) for row in found]
-    seconds = next(name for name in by_row[0] if name.startswith("s per image"))
+    seconds = f"s per image, n = {run.sessions[-1].n[0]:,}"
     headers = ["method", "setting, batch", "samples/s", seconds, SPEEDUP, "repetitions", "verdict"]
-    whole = comparison_table(run)
+    return _table(run, rows(run), headers)
+
+
+def _table(run: CostRun, found: Sequence[Row], headers: Sequence[str]) -> Table:
+    blocks: dict[str, list[tuple[Cell, ...]]] = {}
+    for row in found:
+        cells = _cells(run, row)
+        blocks.setdefault(row.comparison, []).append(tuple(cells[name] for name in headers))
     return Table(
-        caption=whole.caption,
+        caption="Inference cost at the methods' sizes, random weights",
         headers=tuple(headers),
-        blocks=_blocks(found, by_row, headers),
-        notes=whole.notes,
-    )
-
-
-def _blocks(
-    found: Sequence[Row], by_row: Sequence[dict[str, Cell]], headers: Sequence[str]
-) -> tuple[Block, ...]:
-    chosen = [
-        (row.comparison, tuple(cells[name] for name in headers))
-        for row, cells in zip(found, by_row, strict=True)
-    ]
-    return tuple(
-        Block(title=title, rows=tuple(cells for comparison, cells in chosen if comparison == title))
-        for title in dict.fromkeys(comparison for comparison, _ in chosen)
+        blocks=tuple(Block(title=title, rows=tuple(cells)) for title, cells in blocks.items()),
+        notes=(*_notes(run, found), *_invalid(found), *_means(run, found)),
     )
 
 
@@ -151,40 +131,37 @@ def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
         "parameters": Cell(text=f"{row.size.parameters:,}"),
         "GFLOPs per sample": Cell(text=format_significant(row.size.flops / 1e9)),
         "setting, batch": Cell(text=f"{row.pair.setting}, {row.pair.batch_size}"),
-        "samples/s": _quartile_cell(row.pair.throughput),
-        "latency (ms)": _quartile_cell(row.latency and row.latency.times(1000)),
+        "samples/s": quartile_cell(row.pair.throughput),
+        "latency (ms)": quartile_cell(row.latency and row.latency.times(1000)),
     }
     for n in session.n:
-        cells[f"s per image, n = {n:,}"] = _quartile_cell(row.seconds_per_image(session.n0 + n))
-        cells[f"J per image, n = {n:,}"] = Cell(
-            text=NONE if joules is None else format_significant(joules * (session.n0 + n))
-        )
+        cells[f"s per image, n = {n:,}"] = quartile_cell(row.seconds_per_image(session.n0 + n))
+        cells[f"J per image, n = {n:,}"] = _cell(joules and joules * (session.n0 + n), format_significant)
     return cells | {
-        "peak memory (MiB)": Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
-        "% of peak": Cell(text=NONE if share is None else format_percent(share)),
+        "peak memory (MiB)": _cell(memory, _mebibytes),
+        "% of peak": _cell(share, format_percent),
         SPEEDUP: _speedup_cell(row.speedup),
         "repetitions": Cell(text=str(len(row.pair.repetitions))),
         "verdict": Cell(text=row.verdict),
     }
 
 
-def _quartile_cell(value: Quartiles | None) -> Cell:
-    if value is None:
-        return Cell(text=NONE)
-    return Cell(
-        text=format_significant(value.median),
-        interval=(format_significant(value.first), format_significant(value.third)),
-    )
+def _cell(value: float | None, shown: Callable[[float], str]) -> Cell:
+    return Cell(text=NONE if value is None else shown(value))
+
+
+def _mebibytes(memory_bytes: float) -> str:
+    return f"{memory_bytes / 2**20:,.0f}"
 
 
 def _speedup_cell(value: Speedup | None) -> Cell:
     if value is None:
         return Cell(text=NONE)
-    cell = _quartile_cell(value.ratio)
+    cell = quartile_cell(value.ratio)
     return cell if value.rounds else Cell(text=f"{cell.text} (unpaired)", interval=cell.interval)
 
 
-def _notes(run: CostRun) -> Iterable[str]:
+def _notes(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
     header, session = run.header, run.sessions[-1]
     yield f"Made by: {session.command}"
     if header.device_type == "cpu":
@@ -196,12 +173,12 @@ def _notes(run: CostRun) -> Iterable[str]:
         f"{header.device}; σ = {header.sigma:g}; chains of {header.steps} steps, {header.votes} votes. Median "
         "[quartiles] over repetitions after a warm-up, interleaved in rounds within a call and a setting."
     )
-    yield from _notes_on_pairing(run)
+    yield from _notes_on_pairing(run, found)
     yield (
         f"{PUBLISHED}: float32 at the batch size of the method's program. {BEST}: the fastest setting and batch size. "
         f"Seconds and joules of an image follow from throughput, for n0 + n samples with n0 = {session.n0}."
     )
-    checked = [f"{row.size.method} {row.image_ratio:.2f}" for row in rows(run) if row.image_ratio is not None]
+    checked = [f"{row.size.method} {row.image_ratio:.2f}" for row in found if row.image_ratio is not None]
     if checked:
         yield (
             "One whole image was certified; its time over that which follows from throughput: "
@@ -209,15 +186,15 @@ def _notes(run: CostRun) -> Iterable[str]:
         )
 
 
-def _notes_on_pairing(run: CostRun) -> Iterable[str]:
-    found = [(row, row.speedup) for row in rows(run) if row.speedup is not None]
-    if found:
+def _notes_on_pairing(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
+    paired = [(row, row.speedup) for row in found if row.speedup is not None]
+    if paired:
         yield "Speedups are paired by round: the median [quartiles] over the rounds in which both were timed."
-    if any(speedup.rounds == 0 for _, speedup in found):
+    if any(speedup.rounds == 0 for _, speedup in paired):
         yield "Unpaired: timed in no common round; the ratio of the medians [of opposite quartiles]."
     fewer = [
         f"{row.size.method} {row.comparison} {speedup.rounds} of {len(row.pair.repetitions)}"
-        for row, speedup in found
+        for row, speedup in paired
         if 0 < speedup.rounds < len(row.pair.repetitions)
     ]
     if fewer:
@@ -307,17 +284,16 @@ def sweep_table(run: CostRun) -> Table:
         caption="Throughput by batch size",
         headers=("setting", "batch size", "samples/s", "peak memory (MiB)", "repetitions", "INVALID because"),
         blocks=tuple(blocks),
-        notes=tuple(_notes(run))[:2],
+        notes=tuple(_notes(run, ()))[:2],
     )
 
 
 def _sweep_cells(pair: Pair, why: str) -> tuple[Cell, ...]:
-    memory = pair.peak_memory_bytes
     return (
         Cell(text=pair.setting),
         Cell(text=str(pair.batch_size)),
-        _quartile_cell(pair.throughput),
-        Cell(text=NONE if memory is None else f"{memory / 2**20:,.0f}"),
+        quartile_cell(pair.throughput),
+        _cell(pair.peak_memory_bytes, _mebibytes),
         Cell(text=str(len(pair.repetitions))),
         Cell(text=why),
     )
@@ -333,16 +309,14 @@ def stage_table(run: CostRun) -> Table:
             Cell(text=format_percent(one.stages[name] / total) if name in one.stages else NONE)
             for name in names
         ]
-        per_sample = format_significant(1000 * total / one.batch_size)
-        lines.append(
-            (Cell(text=f"{one.method}, {one.setting}, {one.batch_size}"), Cell(text=per_sample), *cells)
-        )
+        what, milliseconds = f"{one.method}, {one.setting}, {one.batch_size}", 1000 * total / one.batch_size
+        lines.append((Cell(text=what), Cell(text=format_significant(milliseconds)), *cells))
     return Table(
         caption="Time of a sample by stage (%)",
         headers=("method, setting, batch", "ms per sample", *names),
         blocks=(Block(title="", rows=tuple(lines)),),
         notes=(
-            *tuple(_notes(run))[:2],
+            *tuple(_notes(run, ()))[:2],
             "One batch, not compiled, after a warm-up. Host: the rest of the wall time (launching, units, waiting).",
         ),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from bench.device.timing import Instruments, Work, seconds_of
 from bench.types import Classifier
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -47,24 +47,18 @@ def halving(classifier: Classifier) -> Classifier:
 
 
 def measured_batch_size(
-    work_of: Callable[[int], Callable[[], object]],
-    candidates: Sequence[int],
-    *,
-    synchronize: Callable[[], object],
-    clock: Callable[[], float] = time.perf_counter,
+    work_of: Callable[[int], Work], candidates: Sequence[int], meters: Instruments
 ) -> int:
     """Return the smallest batch size beyond which throughput gains less than 3%.
 
     Args:
-        work_of: batch size -> what classifies one batch of that size, once.
+        work_of: batch size -> what classifies batches of that size.
         candidates: sizes to try, ascending; a size that does not fit into memory ends the trial.
-        synchronize: waits until the device has finished.
-        clock: seconds, increasing.
     """
     best, best_rate = candidates[0], 0.0
     for size in candidates:
         try:
-            rate = size / _seconds(work_of(size), synchronize, clock)
+            rate = size / _seconds(work_of(size), meters)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -75,15 +69,6 @@ def measured_batch_size(
     return best
 
 
-def _seconds(
-    work: Callable[[], object], synchronize: Callable[[], object], clock: Callable[[], float]
-) -> float:
-    """Return the shortest of three times, after one that warms up."""
-    times = []
-    for _ in range(4):
-        synchronize()
-        start = clock()
-        work()
-        synchronize()
-        times.append(clock() - start)
-    return min(times[1:])
+def _seconds(work: Work, meters: Instruments) -> float:
+    """Return the shortest of three times of a batch, after one that warms up."""
+    return min([seconds_of(work, 1, meters) for _ in range(4)][1:])

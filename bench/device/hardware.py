@@ -24,7 +24,7 @@ def resolve_device(name: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, present in available.items() if present)
-    if not available[name]:
+    if not available.get(name):
         raise UsageError(f"device {name!r} is not available here; use --device auto or cpu")
     return torch.device(name)
 

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 THROTTLING = {
     0x04: "software power cap",
@@ -55,8 +54,6 @@ def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
         return None
     try:
         nvml.nvmlInit()
-        import torch
-
         uuid = str(torch.cuda.get_device_properties(device).uuid)
         handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
         read_load(nvml, handle)

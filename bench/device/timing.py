@@ -1,219 +1,26 @@
-"""Inference cost: interleaved timings of several methods, peak memory, and the rates that follow."""
+"""What measures on a device, and the one way to time works on it: warmed up, in interleaved rounds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-import numpy as np
+import torch
 
+from bench.device.hardware import device_name
 from bench.device.power import Reader, nvml_reader
-from bench.errors import ProtocolError, RecordsError
-from bench.types import Classifier, CostRecord
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+T = TypeVar("T")
 
 PeakMemory = Callable[[Callable[[], object]], int | None]
-"""Runs its argument and returns the most bytes in use meanwhile, or None where the system does not tell."""
+"""Runs its argument and returns the most bytes in use meanwhile, or None where the system does not tell.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """One method to measure.
-
-    Attributes:
-        work: classifies one fresh batch of `batch_size` noisy samples; it need not wait for the device.
-        device: name of the device, as it is stored.
-        samples_per_certificate: n0 + n of the run.
-        parameters: number of parameters of the whole method.
-    """
-
-    method: str
-    sigma: float
-    device: str
-    batch_size: int
-    work: Callable[[], object]
-    samples_per_certificate: int
-    parameters: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quartiles:
-    """Median and quartiles over repetitions, interpolated linearly."""
-
-    first: float
-    median: float
-    third: float
-
-    def times(self, factor: float) -> Quartiles:
-        """Return these values in a unit that is `factor` times smaller."""
-        return Quartiles(first=factor * self.first, median=factor * self.median, third=factor * self.third)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speedup:
-    """How many times the reference's throughput a method has at one sigma, over paired rounds."""
-
-    method: str
-    sigma: float
-    ratio: Quartiles
-
-
-def measure(
-    contenders: Sequence[Contender],
-    *,
-    repetitions: int,
-    synchronize: Callable[[], object],
-    peak_memory: PeakMemory,
-    clock: Callable[[], float] = time.perf_counter,
-    target_seconds: float = 0.25,
-) -> tuple[CostRecord, ...]:
-    """Return the measured cost of each contender, in order.
-
-    Each round runs every contender once, beginning with another one each time, so that drift of the machine
-    and the order of methods weigh on all alike. Warm-up, sample counts and memory come before round one.
-
-    Args:
-        contenders: methods to compare.
-        repetitions: rounds, >= 1.
-        synchronize: waits until the device has finished; see `synchronizer`.
-        peak_memory: measures one batch of one contender by itself; see `peak_memory_meter`.
-        clock: seconds, increasing.
-        target_seconds: about how long one repetition takes; it holds at least one batch.
-    """
-
-    def seconds_of(contender: Contender, batches: int) -> float:
-        return timed(contender.work, batches, synchronize=synchronize, clock=clock)
-
-    for contender in contenders:
-        seconds_of(contender, 1)
-    batches = [choose_batches(partial(seconds_of, contender), target_seconds) for contender in contenders]
-    memory = [peak_memory(partial(seconds_of, contender, 1)) for contender in contenders]
-    seconds: list[list[float]] = [[] for _ in contenders]
-    for repetition in range(repetitions):
-        for position in range(len(contenders)):
-            i = (position + repetition) % len(contenders)
-            seconds[i].append(seconds_of(contenders[i], batches[i]))
-    return tuple(map(_record, contenders, batches, seconds, memory))
-
-
-def timed(
-    work: Callable[[], object],
-    batches: int,
-    *,
-    synchronize: Callable[[], object],
-    clock: Callable[[], float],
-    wait_each: bool = False,
-) -> float:
-    """Return the seconds that some batches take, from an idle device to an idle device.
-
-    Args:
-        work: does one batch; it need not wait for the device.
-        wait_each: wait for the device after every batch, so that the seconds of one are its latency.
-    """
-    synchronize()
-    start = clock()
-    for _ in range(batches):
-        work()
-        if wait_each:
-            synchronize()
-    synchronize()
-    return clock() - start
-
-
-def choose_batches(seconds_of: Callable[[int], float], target_seconds: float) -> int:
-    """Return how many batches take about the target, at least one; `seconds_of` times some batches."""
-    batches = 1
-    while (seconds := seconds_of(batches)) < target_seconds / 4:
-        batches *= 2
-    return max(1, round(batches * target_seconds / seconds))
-
-
-def _record(contender: Contender, batches: int, seconds: Iterable[float], memory: int | None) -> CostRecord:
-    return CostRecord(
-        method=contender.method,
-        sigma=contender.sigma,
-        device=contender.device,
-        batch_size=contender.batch_size,
-        samples_per_repetition=batches * contender.batch_size,
-        repetition_seconds=tuple(seconds),
-        samples_per_certificate=contender.samples_per_certificate,
-        parameters=contender.parameters,
-        peak_memory_bytes=memory,
-    )
-
-
-def noisy_work(classifier: Classifier, x: Tensor, sigma: float, batch_size: int) -> Callable[[], Tensor]:
-    """Return the work of a contender: draw a batch of noise, classify it and take each sample's class.
-
-    Args:
-        classifier: the method, on the device of x.
-        x: (C, H, W) float32 in [0,1].
-        sigma: standard deviation of the noise in pixel units.
-        batch_size: samples of one batch.
-
-    Returns:
-        A callable that returns (batch_size,) int64 classes on the device.
-    """
-    import torch  # here, so that tables of a million records need no torch
-
-    keys = torch.arange(batch_size, device=x.device)
-    generator = torch.Generator(x.device).manual_seed(0)
-
-    @torch.inference_mode()
-    def work() -> Tensor:
-        noise = torch.randn((batch_size, *x.shape), generator=generator, device=x.device)
-        return classifier(noise.mul_(sigma).add_(x), sigma, keys).argmax(1)
-
-    return work
-
-
-def synchronizer(device: torch.device) -> Callable[[], object]:
-    """Return a callable that waits for the device's pending work; a CPU has none."""
-    if device.type != "cuda":
-        return lambda: None
-    import torch
-
-    return partial(torch.cuda.synchronize, device)
-
-
-def peak_memory_meter(device: torch.device) -> PeakMemory:
-    """Return the meter for a device: CUDA's allocated tensors, or the process's resident memory on Linux.
-
-    The peak includes what the process holds besides the measured work, such as other methods' weights.
-    """
-    return partial(_peak_allocated, device) if device.type == "cuda" else _peak_resident
-
-
-def _peak_allocated(device: torch.device, work: Callable[[], object]) -> int:
-    import torch
-
-    torch.cuda.reset_peak_memory_stats(device)
-    work()
-    return torch.cuda.max_memory_allocated(device)
-
-
-def _peak_resident(work: Callable[[], object]) -> int | None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak; see proc_pid_clear_refs(5)
-    except OSError:
-        work()
-        return None
-    work()
-    return _status_bytes("VmHWM:")
-
-
-def _status_bytes(name: str) -> int | None:
-    """Return a line of the process's status on Linux, in bytes; None on other systems."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+They include what the process holds besides, such as other methods' weights.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,17 +48,17 @@ class Instruments:
     read_load: Reader | None = None
 
 
-def instruments(device: torch.device, name: str) -> Instruments:
-    """Return the instruments of a device of that name: CUDA's events, elsewhere the system's clock."""
+def instruments(device: torch.device) -> Instruments:
+    """Return the instruments of a device: CUDA's events and tensors, elsewhere the system's clock and memory."""
     is_cuda = device.type == "cuda"
     return Instruments(
-        device=name,
+        device=device_name(device),
         type=device.type,
         clock=time.perf_counter,
-        synchronize=synchronizer(device),
+        synchronize=partial(torch.cuda.synchronize, device) if is_cuda else lambda: None,
         mark=partial(_event, device) if is_cuda else time.perf_counter,
         between=_event_seconds if is_cuda else lambda start, end: end - start,
-        peak_memory=peak_memory_meter(device),
+        peak_memory=partial(_peak_allocated, device) if is_cuda else _peak_resident,
         memory_now=partial(torch.cuda.memory_allocated, device)
         if is_cuda
         else partial(_status_bytes, "VmRSS:"),
@@ -269,52 +76,125 @@ def _event_seconds(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def samples_per_second(cost: CostRecord) -> Quartiles:
-    """Return the throughput in noisy samples per second, over the repetitions."""
-    return quartiles(cost.samples_per_repetition / np.asarray(cost.repetition_seconds))
+def _peak_allocated(device: torch.device, work: Callable[[], object]) -> int:
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device)
 
 
-def seconds_per_certificate(cost: CostRecord) -> Quartiles:
-    """Return the time that the n0 + n samples of one certificate take, over the repetitions."""
-    scale = cost.samples_per_certificate / cost.samples_per_repetition
-    return quartiles(scale * np.asarray(cost.repetition_seconds))
+def _peak_resident(work: Callable[[], object]) -> int | None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak; see proc_pid_clear_refs(5)
+    except OSError:
+        work()
+        return None
+    work()
+    return _status_bytes("VmHWM:")
 
 
-def speedups(costs: Sequence[CostRecord], reference: str = "dds") -> tuple[Speedup, ...]:
-    """Return each method's throughput over the reference's at the same sigma, paired by round.
+def _status_bytes(name: str) -> int | None:
+    """Return a line of the process's status on Linux, in bytes; None on other systems."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is timed.
+
+    Attributes:
+        batch: classifies one batch of noisy samples; it need not wait for the device.
+        size: samples of a batch.
+        batches: that make a repetition.
+    """
+
+    batch: Callable[[], object]
+    size: int
+    batches: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One repetition of a work: its samples, its wall time, and bytes in use before and at most; None: not told."""
+
+    samples: int
+    seconds: float
+    memory_before: int | None
+    peak_memory: int | None
+
+
+def seconds_of(work: Work, batches: int, meters: Instruments) -> float:
+    """Return the seconds that some batches take, from an idle device to an idle device.
+
+    Batches of one sample wait for the device one by one, so that the seconds of one are its latency.
+    """
+    meters.synchronize()
+    start = meters.clock()
+    for _ in range(batches):
+        work.batch()
+        if work.size == 1:
+            meters.synchronize()
+    meters.synchronize()
+    return meters.clock() - start
+
+
+def timed(work: Work, meters: Instruments) -> Timed:
+    """Return one repetition of a work."""
+    seconds: list[float] = []
+    before = meters.memory_now()
+    peak = meters.peak_memory(lambda: seconds.append(seconds_of(work, work.batches, meters)))
+    samples = work.batches * work.size
+    return Timed(samples=samples, seconds=seconds[-1], memory_before=before, peak_memory=peak)
+
+
+def warmed(
+    work: Work, meters: Instruments, target_seconds: float, *, is_first_slow: bool, batches: int | None = None
+) -> Work:
+    """Return a work after its first batch, with the batches that take about the target, at least one.
 
     Args:
-        costs: costs of one run; the reference itself is among them and has ratio 1.
-        reference: method to compare with.
-
-    Raises:
-        RecordsError: the reference was not measured at a sigma.
-        ProtocolError: a cost was measured on another device, or in other rounds, than the reference.
+        is_first_slow: the first batch does more than the others, such as compiling. Where it does not and takes four
+            times the target, no second one is run to see that one batch is a repetition.
+        batches: of a repetition where that is known, so that none are run to find out.
     """
-    references = {cost.sigma: cost for cost in costs if cost.method == reference}
-    return tuple(_speedup(cost, references.get(cost.sigma), reference) for cost in costs)
+    first = seconds_of(work, 1, meters)
+    if batches is None and (is_first_slow or first < 4 * target_seconds):
+        batches = 1
+        while (seconds := seconds_of(work, batches, meters)) < target_seconds / 4:
+            batches *= 2
+        batches = max(1, round(batches * target_seconds / seconds))
+    return replace(work, batches=batches or 1)
 
 
-def _speedup(cost: CostRecord, base: CostRecord | None, reference: str) -> Speedup:
-    if base is None:
-        raise RecordsError(
-            f"no cost of {reference} at sigma {cost.sigma:g}: measure it in the same run as {cost.method}"
-        )
-    for name, own, other in (
-        ("device", cost.device, base.device),
-        ("number of rounds", len(cost.repetition_seconds), len(base.repetition_seconds)),
-    ):
-        if own != other:
-            raise ProtocolError(
-                f"{cost.method} and {reference} at sigma {cost.sigma:g} differ in {name} ({own!r} and "
-                f"{other!r}): measure both in one run"
-            )
-    rate = cost.samples_per_repetition / np.asarray(cost.repetition_seconds)
-    ratio = rate * np.asarray(base.repetition_seconds) / base.samples_per_repetition
-    return Speedup(method=cost.method, sigma=cost.sigma, ratio=quartiles(ratio))
+def interleaved(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
+    """Yield (round, item) for every item in every round, each round beginning with another one.
+
+    So drift of the machine and the order of methods weigh on all alike.
+    """
+    for number in range(rounds):
+        shift = number % len(items)
+        for item in (*items[shift:], *items[:shift]):
+            yield number, item
 
 
-def quartiles(values: np.ndarray) -> Quartiles:
-    """Return median and quartiles of some values."""
-    first, median, third = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
-    return Quartiles(first=first, median=median, third=third)
+def measure(
+    works: Sequence[Work],
+    meters: Instruments,
+    *,
+    repetitions: int,
+    target_seconds: float = 0.25,
+    batches: int | None = None,
+) -> list[list[Timed]]:
+    """Return the repetitions of each work, one in each round; all are warmed up before round one.
+
+    Args:
+        repetitions: rounds, >= 1.
+        target_seconds: about how long a repetition takes.
+        batches: of each repetition; None: as many as take about the target, at least one.
+    """
+    warm = [warmed(work, meters, target_seconds, is_first_slow=True, batches=batches) for work in works]
+    found: list[list[Timed]] = [[] for _ in warm]
+    for _, position in interleaved(range(len(warm)), repetitions):
+        found[position].append(timed(warm[position], meters))
+    return found

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from bench.device.timing import Quartiles, speedups
 from bench.errors import ProtocolError, RecordsError
 from bench.report.metrics import Curve, curve, group
+from bench.report.rates import Quartiles, speedups
 from bench.types import CostRecord, Record, Run
-
-REFERENCE = "dds"
-"""Method whose throughput the others' is divided by: diffusion denoised smoothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,7 @@ class Entry(Named):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCost(Named):
-    """Its measured cost, and its speedup relative to REFERENCE in the same run, if that was measured."""
+    """Its measured cost, and its speedup relative to `rates.REFERENCE` in the same run, if that was measured."""
 
     cost: CostRecord
     speedup: Quartiles | None
@@ -175,8 +172,7 @@ def _entries(run: Run, number: int, names: Sequence[str]) -> list[Entry]:
 
 def _costs(run: Run, number: int, names: Sequence[str]) -> list[MeasuredCost]:
     costs = {(cost.method, cost.sigma): cost for cost in run.costs}
-    paired = [cost for cost in run.costs if (REFERENCE, cost.sigma) in costs]
-    ratios = {(speedup.method, speedup.sigma): speedup.ratio for speedup in speedups(paired, REFERENCE)}
+    ratios = speedups(run.costs)
     return [
         MeasuredCost(
             label=label_of(method, number, names),

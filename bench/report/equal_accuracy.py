@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from bench.device.timing import samples_per_second
 from bench.errors import ProtocolError, RecordsError, UsageError
-from bench.report.comparison import REFERENCE
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
 from bench.report.metrics import group
+from bench.report.rates import REFERENCE, samples_per_second
 from bench.smoothing.stats import upper_tail
 from bench.types import Record, Run, RunHeader
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from scipy import special
 
-from bench.device.timing import peak_memory_meter
+from bench.device.timing import instruments
 from bench.report.markup import Block, Cell, Table, format_percent, format_radius, format_significant
 from bench.runs.entrant import Entrant
 from bench.runs.workbench import Setup, certify_images, group_size, smoothed
@@ -139,12 +139,11 @@ def measure_entrant(setup: Setup, one: Entrant, batch_size: int) -> Timing:
     most = config.n0 + config.n
     least = min(most, config.n0 + NOISE_BLOCK)
     group = measure(one.method, load, samples=(least, most))
-    meter = peak_memory_meter(setup.device)
     return replace(
         group,
         image_seconds=group.image_seconds / together,
         sample_seconds=group.sample_seconds / together,
-        memory_bytes=meter(lambda: load()(least)),
+        memory_bytes=instruments(setup.device).peak_memory(lambda: load()(least)),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.config.run import RunConfig, run_name
-from bench.device import hardware, timing
+from bench.device.timing import instruments, measure
 from bench.errors import RecordsError
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.shards import Shard, check_folder
@@ -26,10 +26,10 @@ from bench.runs.workbench import (
     Workbench,
     choose_batch_sizes,
     enter_all,
+    first_image_stream,
     prepare,
-    smoothed,
 )
-from bench.types import Run, RunHeader
+from bench.types import CostRecord, Run, RunHeader
 
 RUNS = Path("results") / "runs"
 """Where runs lie, below the current folder, when no --out is given."""
@@ -99,38 +99,35 @@ def _costs_known(run: Run) -> bool:
     return {measured.method for measured in run.costs} >= set(run.header.methods)
 
 
-def measure_costs(setup: Setup, entrants: Entrants, header: RunHeader) -> tuple[timing.CostRecord, ...]:
-    """Return the measured cost of every method of a run, at its first sigma.
+def measure_costs(setup: Setup, entrants: Entrants, header: RunHeader) -> list[CostRecord]:
+    """Return the measured cost of every method of a run, at its first sigma, timed in interleaved rounds.
 
     Cost depends on the network and not on sigma or the weights: a method that this command did not certify is
     measured with random weights.
     """
-    config, batch_sizes = setup.config, header.batch_sizes
-    sigma = header.sigmas[0]
-    x = setup.split.images[setup.indices[0]].to(setup.device)
-    contenders = []
-    for method in header.methods:
-        one = entrants.get((method, sigma)) or configured(
-            setup.split.task, method, sigma, config.options.get(method, {})
+    config, sigma = setup.config, header.sigmas[0]
+    measured = [
+        entrants.get((method, sigma))
+        or configured(setup.split.task, method, sigma, config.options.get(method, {}))
+        for method in header.methods
+    ]
+    works = [first_image_stream(setup, one).work(header.batch_sizes[one.method]) for one in measured]
+    meters = instruments(setup.device)
+    timings = measure(works, meters, repetitions=config.cost_repetitions)
+    return [
+        CostRecord(
+            method=one.method,
+            sigma=sigma,
+            device=meters.device,
+            batch_size=header.batch_sizes[one.method],
+            samples_per_repetition=rounds[0].samples,
+            repetition_seconds=tuple(each.seconds for each in rounds),
+            samples_per_certificate=config.n0 + config.n,
+            parameters=one.parameters(),
+            peak_memory_bytes=max((each.peak_memory for each in rounds if each.peak_memory), default=None),
         )
-        classifier = smoothed(setup, one, batch_sizes[method]).classifier
-        contenders.append(
-            timing.Contender(
-                method=method,
-                sigma=sigma,
-                device=hardware.device_name(setup.device),
-                batch_size=batch_sizes[method],
-                work=timing.noisy_work(classifier, x, sigma, batch_sizes[method]),
-                samples_per_certificate=config.n0 + config.n,
-                parameters=one.parameters(),
-            )
-        )
-    return timing.measure(
-        contenders,
-        repetitions=config.cost_repetitions,
-        synchronize=timing.synchronizer(setup.device),
-        peak_memory=timing.peak_memory_meter(setup.device),
-    )
+        for one, rounds in zip(measured, timings, strict=True)
+    ]
 
 
 def known_batch_sizes(file: Path) -> dict[str, int]:

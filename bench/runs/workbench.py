@@ -16,11 +16,13 @@ from torch import nn
 from bench.config.run import RunConfig
 from bench.data import subsets
 from bench.data.sets import load_split
-from bench.device import hardware, timing
+from bench.device import hardware
 from bench.device.batching import halving, measured_batch_size
 from bench.device.precision import at_precision, compiled
+from bench.device.timing import instruments
 from bench.errors import ModelError, NumericalError, UsageError
 from bench.runs.entrant import Entrant, enter
+from bench.runs.stream import Stream
 from bench.smoothing.certifier import Smoothed
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
 from bench.types import Record, Split
@@ -83,6 +85,12 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int) -> Smoothed:
     )
 
 
+def first_image_stream(setup: Setup, one: Entrant) -> Stream:
+    """Return noisy samples of the run's first image through an entrant's classifier, at the run's precision."""
+    x = setup.split.images[setup.indices[0]].to(setup.device)
+    return Stream(smoothed=smoothed(setup, one, NOISE_BLOCK), images=x[None])
+
+
 BATCH_SIZES = tuple(2**power for power in range(7, 14))
 """Samples per call that are tried on an accelerator."""
 
@@ -100,13 +108,7 @@ def choose_batch_sizes(setup: Setup, entrants: Iterable[Entrant]) -> dict[str, i
 
 
 def _measured_size(setup: Setup, one: Entrant) -> int:
-    classifier = smoothed(setup, one, NOISE_BLOCK).classifier
-    x = setup.split.images[setup.indices[0]].to(setup.device)
-    return measured_batch_size(
-        lambda size: timing.noisy_work(classifier, x, one.sigma, size),
-        BATCH_SIZES,
-        synchronize=timing.synchronizer(setup.device),
-    )
+    return measured_batch_size(first_image_stream(setup, one).work, BATCH_SIZES, instruments(setup.device))
 
 
 GROUP_BATCHES, GROUP_MOST = 4, 64

@@ -127,7 +127,7 @@ def predicted_classes(
     for noise, keys in _batches(blocks, batch_size):
         x = images if len(draws) == 1 else images[_owners(start, len(keys), draws, images.device)]
         logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
-        _check_shape(logits, len(keys), num_classes)
+        check_shape(logits, len(keys), num_classes)
         yield logits.argmax(1).masked_fill_(~logits.isfinite().all(1), num_classes)
         start += len(keys)
 
@@ -192,7 +192,8 @@ def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([noise for noise, _ in pieces]), torch.cat([keys for _, keys in pieces])
 
 
-def _check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
+def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
+    """Raise ModelError where the logits do not have shape (samples, num_classes)."""
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (samples, num_classes):
         raise ModelError(

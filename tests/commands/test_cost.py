@@ -31,6 +31,25 @@ def test_reduced_networks_are_measured_for_real_in_calls_that_go_on(measured):
     assert {path.suffix for path in measured.iterdir()} == {".jsonl", ".csv", ".md", ".tex", ".png", ".pdf"}
 
 
+@pytest.mark.gpu
+def test_a_gpu_is_measured_by_its_events_and_its_own_memory(tmp_path, monkeypatch):
+    options = (
+        *SMALL,
+        "--precision",
+        "bfloat16",
+        "--batch-sizes",
+        "8",
+        "--repetitions",
+        "1",
+        "--device",
+        "cuda",
+    )
+    assert bench(monkeypatch, "cost", *options, "--max-seconds", "60", "--out", tmp_path) == 0
+    run = read_cost_run(tmp_path)
+    assert all(one.seconds > 0 and one.peak_memory_bytes > 0 for one in run.repetitions)
+    assert [split.stages["classifier"] > 0 for split in run.splits] == [True, True]
+
+
 def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkeypatch, capsys):
     (tmp_path / "records.jsonl").write_bytes((measured / "records.jsonl").read_bytes())
     assert bench(monkeypatch, "cost", "--report", "--out", tmp_path) == 0
@@ -59,6 +78,7 @@ def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkey
         ),
         (("--preset", "paper-imagenet", "--sigma", "0"), 2, "--sigma is '0', expected one number > 0"),
         (("--preset", "reduced-cifar10", "--precision", "half"), 2, "--precision is 'half', expected a list"),
+        (("--preset", "paper-imagenet", "--device", "tpu"), 2, "device 'tpu' is not available here"),
         (("--preset", "paper-imagenett"), 2, "did you mean 'paper-imagenet'?"),
         (("--run", "nowhere"), 1, "no records at nowhere"),
         (

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.cost import work
-from bench.cost.measure import TARGET_SECONDS, Workshop, measurement
-from bench.cost.plan import Task, check_settings, tasks
+from bench.cost.measure import Measurement, Workshop
+from bench.cost.plan import TARGET_SECONDS, Task, check_settings, tasks
 from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost.summary import rows
 from bench.device.power import Load
 from bench.errors import UsageError
+from bench.runs import stream
 from tests.support.fake_costs import (
     HEADER,
     LOAD,
@@ -43,9 +43,7 @@ class Machine:
         meters, done = self.device.instruments(**instruments), []
         with open_cost_file(self.folder, HEADER) as file:
             file.append(replace(SESSION, created=created))
-            made = measurement(asked, file, meters, CPU, sigma=0.5)
-            object.__setattr__(made, "max_seconds", max_seconds)
-            for task in made.steps(self.device.now):
+            for task in Measurement(asked, file, meters, CPU, 0.5).steps(self.device.now, max_seconds):
                 done.append(task)
                 if len(done) == stop_after:
                     break
@@ -75,16 +73,10 @@ def test_the_noise_of_every_timed_sample_is_drawn_in_the_timed_part(machine, mon
         machine.device.now += 2**-7 * shape[0]
         return torch.zeros(shape)
 
-    monkeypatch.setattr(work, "standard_normal", drawn)
+    monkeypatch.setattr(stream, "standard_normal", drawn)
     machine.measure(plan(machine.method("a", 2**-6), batch_sizes=(size,)))
     assert [one.seconds / one.samples for one in machine.run.repetitions] == [2**-7 + 2**-6] * 3
     assert machine.run.splits[0].stages["noise"] == size * 2**-7
-
-
-def test_a_batch_longer_than_the_target_is_a_repetition_of_its_own(machine):
-    machine.measure(plan(machine.method("a", 10.0), batch_sizes=(8,)))
-    assert [one.samples for one in machine.run.repetitions] == [8, 8, 8]
-    assert len(machine.modules["a"].batches) == 1 + 3 + 1  # to warm up, the repetitions, the stages
 
 
 def test_each_round_times_every_pair_and_begins_with_another(machine):
@@ -92,21 +84,6 @@ def test_each_round_times_every_pair_and_begins_with_another(machine):
     done = machine.measure(asked)
     rounds = [(task.method, task.round) for task in done if task.kind == "repetition"]
     assert rounds == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
-
-
-def test_the_device_is_waited_for_after_each_sample_at_batch_size_one_only(machine):
-    def log_of(size):
-        machine.device.log.clear()
-        changes = {
-            "repetitions": 1,
-            "settings": ("float32" if size == 1 else "bfloat16",),
-            "n": (10**6,),
-        }
-        machine.measure(plan(machine.method("a", 2**-5 / size), batch_sizes=(size,), **changes))
-        return "".join(machine.device.log)
-
-    assert "ss" not in log_of(1)
-    assert "s" * 8 in log_of(16)
 
 
 def test_a_method_added_a_week_later_is_not_compared_with_dds_as_if_they_were_interleaved(machine):
@@ -139,6 +116,14 @@ def test_a_run_that_was_cut_off_ends_with_the_lines_of_one_that_was_not(machine,
     assert sorted(map(str, first + second)) == sorted(map(str, everything))
     assert set(machine.run.repetitions) == set(whole.run.repetitions)
     assert machine.measure(machine.asked) == []
+
+
+def test_a_run_that_goes_on_keeps_the_samples_of_a_repetition(machine):
+    asked = plan(machine.method("a", 2**-5), batch_sizes=(8,))
+    machine.measure(asked, stop_after=1)
+    machine.modules["a"].costs = 0.0, 2**-9
+    machine.measure(asked)
+    assert len({one.samples for one in machine.run.repetitions}) == 1
 
 
 def test_a_limit_of_time_stops_before_it_is_passed_but_not_before_the_first_task(machine):

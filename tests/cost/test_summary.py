@@ -4,7 +4,7 @@ import pytest
 
 from bench.cost.records import EnergyUse, Failure, WholeImage
 from bench.cost.summary import BEST, PUBLISHED, Speedup, pairs, reasons, rows
-from bench.device.timing import Quartiles
+from bench.report.rates import Quartiles
 from tests.support.fake_costs import cost_run, repetitions, size
 
 STEADY = [0.4] * 10

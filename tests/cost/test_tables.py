@@ -5,12 +5,12 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from bench.cost.figures import published_points, stages_figure, write_figures
+from bench.cost.figures import accuracy_figure, published_rows, stages_figure, write_figures
 from bench.cost.records import Failure, StageSplit
 from bench.cost.summary import BEST, PUBLISHED, Speedup, rows
 from bench.cost.tables import comparison_table, mean_advantage, operations_ratio, short_table, write_tables
-from bench.device.timing import Quartiles
 from bench.report.published import PublishedNumber
+from bench.report.rates import Quartiles
 from tests.support.fake_costs import cost_run, repetitions, size
 
 NUMBER = PublishedNumber(
@@ -178,11 +178,19 @@ def test_accuracy_is_the_best_published_at_the_radius_that_most_methods_have(run
         dataclasses.replace(NUMBER, method="rrcm", certified_accuracy=0.7),
         dataclasses.replace(NUMBER, method="unknown", radius=0.5),
     ]
-    points = {point.method: point for point in published_points(run, numbers)}
-    assert {name: point.number.certified_accuracy for name, point in points.items()} == {
+    found = {row.size.method: (row, number) for row, number in published_rows(run, numbers)}
+    assert {name: number.certified_accuracy for name, (_, number) in found.items()} == {
         "rrcm-b": 0.7,
         "dds": 0.6,
     }
-    best = next(row for row in rows(run) if (row.comparison, row.size.method) == (BEST, "dds"))
-    assert points["dds"].seconds == best.seconds_per_image(1000).median
-    assert published_points(run, []) == []
+    assert found["dds"][0] == next(
+        row for row in rows(run) if (row.comparison, row.size.method) == (BEST, "dds")
+    )
+    assert published_rows(run, []) == []
+
+
+def test_the_figure_of_accuracies_names_methods_parameters_and_sources(run):
+    figure = accuracy_figure(run, [NUMBER])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dds, 800M"]
+    assert figure.axes[0].get_title(loc="left") == "dds: Someone 2022, arXiv 0000"
+    assert accuracy_figure(run, []) is None

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from bench.device.batching import halving, measured_batch_size
+from bench.device.timing import Work
+from tests.support.fake_costs import FakeDevice
 
 
 def limited(size, message="CUDA out of memory. Tried to allocate"):
@@ -44,31 +46,30 @@ def test_one_sample_that_does_not_fit_and_other_errors_are_raised():
     ],
 )
 def test_the_smallest_size_beyond_which_little_is_gained_is_chosen(seconds, expected):
-    now = [0.0]
+    device = FakeDevice()
 
     def work_of(size):
-        def work():
+        def batch():
             if seconds[size] is None:
                 raise RuntimeError("CUDA out of memory")
-            now[0] += seconds[size]
+            device.now += seconds[size]
 
-        return work
+        return Work(batch=batch, size=size)
 
-    chosen = measured_batch_size(work_of, list(seconds), synchronize=lambda: None, clock=lambda: now[0])
-    assert chosen == expected
+    assert measured_batch_size(work_of, list(seconds), device.instruments()) == expected
 
 
 def test_the_first_calls_warm_up_is_not_counted():
-    now, calls = [0.0], []
+    device, calls = FakeDevice(), []
 
     def work_of(size):
-        def work():
+        def batch():
             calls.append(size)
-            now[0] += 10.0 if calls.count(size) == 1 else size / 128
+            device.now += 10.0 if calls.count(size) == 1 else size / 128
 
-        return work
+        return Work(batch=batch, size=size)
 
-    assert measured_batch_size(work_of, [128, 256], synchronize=lambda: None, clock=lambda: now[0]) == 128
+    assert measured_batch_size(work_of, [128, 256], device.instruments()) == 128
 
 
 def test_another_error_of_a_trial_is_raised():
@@ -76,4 +77,4 @@ def test_another_error_of_a_trial_is_raised():
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        measured_batch_size(work_of, [128], synchronize=lambda: None, clock=lambda: 0.0)
+        measured_batch_size(work_of, [128], FakeDevice().instruments())

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
+from matplotlib.markers import MarkerStyle
 
-from bench.device.timing import Quartiles, seconds_per_certificate
-from bench.report.comparison import REFERENCE, Comparison, MeasuredCost
+from bench.report.comparison import Comparison, MeasuredCost
 from bench.report.figures.style import (
     COLUMN_WIDTH,
     PAGE_WIDTH,
@@ -28,33 +23,39 @@ from bench.report.figures.style import (
     use_plain_numbers,
 )
 from bench.report.markup import format_significant
-from bench.report.metrics import BestSigma, best_sigma
+from bench.report.metrics import best_sigma
+from bench.report.rates import REFERENCE, Quartiles, seconds_per_certificate
 
 TARGET_RADIUS = 0.5
 """Radius of the accuracy that is drawn against cost; the table's nearest one is taken."""
 
-Place = Literal["outside lower center", "outside upper center"]
-
-_LARGEST_AREA = 260.0
-"""Area in square points of the marker of the largest method."""
+_LARGEST_AREA, _LEAST_AREA = 200.0, 12.0
+"""Areas in square points of the marker of the largest method, and of one that is too small to be seen else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One label in the plane of accuracy and cost."""
+    """One label in the plane of seconds and accuracy.
+
+    Attributes:
+        parameters: of the method, 0 where nobody knows.
+        seconds: of an image.
+        accuracy: share of images; interval: its bounds, where they are known.
+    """
 
     label: str
     parameters: int
-    best: BestSigma
     seconds: Quartiles
+    accuracy: float
+    interval: tuple[float, float] | None = None
 
 
 def accuracy_against_cost_figure(comparison: Comparison) -> Figure | None:
     """Return certified accuracy near radius 0.5 at the best sigma against seconds per certified image.
 
-    One marker per label, its area proportional to the parameters; bars are the exact 95% interval and the
-    quartiles over repetitions. The cost is that at the chosen sigma or, where this was not measured, at the
-    measured sigma nearest to it. None where the labels share no sigma or no cost was measured.
+    Bars are the exact 95% interval and the quartiles over repetitions. The cost is that at the chosen sigma or, where
+    this was not measured, at the measured sigma nearest to it. None where the labels share no sigma or no cost was
+    measured.
     """
     radius = min(comparison.radii, key=lambda radius: (abs(radius - TARGET_RADIUS), radius))
     points = [
@@ -62,30 +63,95 @@ def accuracy_against_cost_figure(comparison: Comparison) -> Figure | None:
     ]
     if not points:
         return None
-    figure = Figure(figsize=(COLUMN_WIDTH, 3.0), layout="constrained")
-    axes = figure.subplots()
-    by_label = styles(comparison)
-    largest = max(point.parameters for point in points)
-    for point in points:
-        _draw_point(axes, point, by_label[point.label], largest)
-    seconds = [value for point in points for value in (point.seconds.first, point.seconds.third)]
-    axes.set_xscale("log")
-    axes.set_xlim(min(seconds) / 4, max(seconds) * 3)
-    axes.set_ylim(_lowest(points), 104)
-    use_plain_numbers(axes.xaxis)
+    figure = accuracy_by_seconds(points, styles(comparison), COLUMN_WIDTH)
+    axes = figure.axes[0]
     samples = sorted({one.cost.samples_per_certificate for one in comparison.costs})
     axes.set_xlabel(f"seconds per certified image ({' or '.join(f'{count:,}' for count in samples)} samples)")
     axes.set_ylabel(f"certified at radius {radius:g} (%)")
     axes.set_title(r"$\sigma$ chosen on the certified images", loc="right", fontsize=7, color="0.35")
-    _add_area_legend(figure, points, largest, "outside lower center")
-    if not _place_labels(figure, axes, points, by_label, largest):
-        for legend in [*figure.legends]:
-            legend.remove()
-        _add_area_legend(figure, points, largest, "outside upper center")
-        labels = [point.label for point in points]
-        figure.set_figheight(3.0 + legend_height(labels, COLUMN_WIDTH))
-        add_legend(figure, {label: replace(by_label[label], marker="o", line="none") for label in labels})
     return figure
+
+
+def _point(comparison: Comparison, label: str, radius: float) -> Point | None:
+    by_sigma = {entry.sigma: entry.curve for entry in comparison.best_of(label)}
+    costs = {one.sigma: one.cost for one in comparison.costs if one.label == label}
+    if not by_sigma or not costs:
+        return None
+    best = best_sigma(by_sigma, radius)
+    cost = costs[min(costs, key=lambda sigma: abs(sigma - best.sigma))]
+    return Point(
+        label=label,
+        parameters=cost.parameters,
+        seconds=seconds_per_certificate(cost),
+        accuracy=best.share.value,
+        interval=best.share.interval(),
+    )
+
+
+def accuracy_by_seconds(points: Sequence[Point], by_label: Mapping[str, Style], width: float) -> Figure:
+    """Return the points on a log axis of seconds: a marker per label, its area proportional to the parameters.
+
+    The legend names every label and its parameters.
+    """
+    largest = max(point.parameters for point in points)
+    legend = {_named(point): replace(by_label[point.label], line="none") for point in points}
+    figure = Figure(figsize=(width, 2.6 + legend_height(legend, width)), layout="constrained")
+    axes = figure.subplots()
+    for point in points:
+        _draw_point(axes, point, by_label[point.label], largest)
+    seconds = [value for point in points for value in (point.seconds.first, point.seconds.third)]
+    lowest = min(100 * (point.interval[0] if point.interval else point.accuracy) for point in points)
+    axes.set_xscale("log")
+    axes.set_xlim(min(seconds) / 2, max(seconds) * 2)
+    axes.set_ylim(max(0.0, 10 * float(np.floor((lowest - 8) / 10))), 104)
+    use_plain_numbers(axes.xaxis)
+    add_legend(figure, legend)
+    if largest:
+        figure.legends[0].set_title("method, parameters (area of its marker)")
+        figure.legends[0].get_title().set_fontsize(7)
+    return figure
+
+
+def _draw_point(axes: Axes, point: Point, style: Style, largest: int) -> None:
+    x, y = point.seconds.median, 100 * point.accuracy
+    low, high = (100 * bound for bound in point.interval or (point.accuracy, point.accuracy))
+    axes.errorbar(
+        x,
+        y,
+        xerr=[[x - point.seconds.first], [point.seconds.third - x]],
+        yerr=[[y - low], [high - y]] if point.interval else None,
+        color=style.color,
+        linewidth=0.9,
+        capsize=1.8,
+    )
+    axes.scatter(
+        x,
+        y,
+        s=max(_LEAST_AREA, _LARGEST_AREA * point.parameters / max(largest, 1)) / _unit_area(style.marker),
+        marker=style.marker,
+        facecolor="white" if style.is_hollow else style.color,
+        edgecolor=style.color,
+        alpha=0.75,
+        zorder=3,
+        clip_on=False,
+    )
+    axes.scatter(x, y, s=2, color="black", zorder=4, linewidth=0, clip_on=False)
+
+
+def _unit_area(marker: str) -> float:
+    """Return the area of a marker as matplotlib draws it at size 1: shapes differ in it."""
+    style = MarkerStyle(marker)
+    outline = style.get_path().transformed(style.get_transform()).to_polygons()[0]
+    x, y = np.asarray(outline, dtype=np.float64).T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _named(point: Point) -> str:
+    """Return the label with its parameters behind it as 700k, 1.9M or 3B."""
+    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k"), (1, "")):
+        if point.parameters >= unit:
+            return f"{point.label}, {point.parameters / unit:.3g}{name}"
+    return point.label
 
 
 def speedup_figure(comparison: Comparison) -> Figure | None:
@@ -149,175 +215,3 @@ def _finish_bars(axes: Axes, labels: Sequence[str], compared: Sequence[MeasuredC
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
     use_plain_numbers(axes.xaxis)
-
-
-def _point(comparison: Comparison, label: str, radius: float) -> Point | None:
-    by_sigma = {entry.sigma: entry.curve for entry in comparison.best_of(label)}
-    costs = {one.sigma: one.cost for one in comparison.costs if one.label == label}
-    if not by_sigma or not costs:
-        return None
-    best = best_sigma(by_sigma, radius)
-    cost = costs[min(costs, key=lambda sigma: abs(sigma - best.sigma))]
-    return Point(label=label, parameters=cost.parameters, best=best, seconds=seconds_per_certificate(cost))
-
-
-def _draw_point(axes: Axes, point: Point, style: Style, largest: int) -> None:
-    x, y = point.seconds.median, 100 * point.best.share.value
-    low, high = (100 * bound for bound in point.best.share.interval())
-    axes.errorbar(
-        x,
-        y,
-        xerr=[[x - point.seconds.first], [point.seconds.third - x]],
-        yerr=[[y - low], [high - y]],
-        color=style.color,
-        linewidth=0.9,
-        capsize=1.8,
-    )
-    face = "white" if style.is_hollow else style.color
-    axes.scatter(
-        x,
-        y,
-        s=_area(point.parameters, largest),
-        facecolor=face,
-        edgecolor=style.color,
-        alpha=0.75,
-        zorder=3,
-        clip_on=False,
-    )
-    axes.scatter(x, y, s=2, color="black", zorder=4, linewidth=0, clip_on=False)
-
-
-def _area(parameters: int, largest: int) -> float:
-    return _LARGEST_AREA * parameters / max(largest, 1)
-
-
-def _lowest(points: Sequence[Point]) -> float:
-    """Return the lower end of the percent axis, a multiple of 10 below all intervals."""
-    low = min(100 * point.best.share.interval()[0] for point in points)
-    return max(0.0, 10 * float(np.floor((low - 8) / 10)))
-
-
-def _add_area_legend(figure: Figure, points: Sequence[Point], largest: int, place: Place) -> None:
-    """Add a legend of up to three round parameter counts in the range of the points.
-
-    A callable that is no module counts none; where all are such there is no legend.
-    """
-    smallest = min((point.parameters for point in points if point.parameters), default=0)
-    if smallest == 0:
-        return
-    counts = sorted({_round(count) for count in np.geomspace(smallest, largest, 3)})
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker="o",
-            markersize=_area(count, largest) ** 0.5,
-            markerfacecolor="0.75",
-            markeredgecolor="0.4",
-            label=_count(count),
-        )
-        for count in counts
-    ]
-    figure.legend(
-        handles=handles,
-        title="parameters",
-        title_fontsize=7,
-        loc=place,
-        ncols=3,
-        handletextpad=0.6,
-        handleheight=2.2,
-    )
-
-
-def _round(count: float) -> int:
-    """Return the count with one significant digit."""
-    return int(float(f"{count:.0e}"))
-
-
-def _count(count: int) -> str:
-    """Return a count as 700k, 2M or 3B."""
-    for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if count >= unit:
-            return f"{count / unit:g}{name}"
-    return str(count)
-
-
-def _place_labels(
-    figure: Figure, axes: Axes, points: Sequence[Point], by_label: Mapping[str, Style], largest: int
-) -> bool:
-    """Write each label where it overlaps nothing; return False, writing none, if one finds no place."""
-    figure.draw_without_rendering()
-    frame = axes.get_window_extent().padded(-2)
-    taken = [box for point in points for box in _obstacles(figure, axes, point, largest)]
-    places: list[tuple[float, float]] = []
-    for point in points:
-        for offset in _offsets(_marker_radius(point, largest)):
-            text = _annotate(axes, point, offset)
-            box = text.get_window_extent().padded(1)
-            text.remove()
-            is_inside = (
-                frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            )
-            if is_inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                places.append(offset)
-                break
-        else:
-            return False
-    for point, offset in zip(points, places, strict=True):
-        _annotate(axes, point, offset, by_label[point.label].color, _marker_radius(point, largest))
-    return True
-
-
-def _offsets(marker: float) -> list[tuple[float, float]]:
-    """Return offsets in points, nearest first, of the places a label may take around a marker."""
-    return [
-        ((marker + gap) * x, (marker + gap) * y)
-        for gap in (3, 9, 16, 24, 32)
-        for x, y in ((1, 0), (0.8, 0.8), (0.8, -0.8), (-1, 0), (-0.8, 0.8), (-0.8, -0.8), (0, 1), (0, -1))
-    ]
-
-
-def _annotate(
-    axes: Axes, point: Point, offset: tuple[float, float], color: str = "black", marker: float = np.inf
-) -> Annotation:
-    """Write a label in a darker shade of `color`, with a leader line where it stands far from the marker."""
-    dx, dy = offset
-    shade = tuple(0.7 * channel for channel in to_rgb(color))
-    leader = {"arrowstyle": "-", "color": shade, "linewidth": 0.5, "shrinkA": 0, "shrinkB": marker}
-    text = axes.annotate(
-        literal(point.label),
-        (point.seconds.median, 100 * point.best.share.value),
-        xytext=offset,
-        textcoords="offset points",
-        ha="left" if dx > 0 else "right" if dx < 0 else "center",
-        va="bottom" if dy > 0 else "top" if dy < 0 else "center",
-        fontsize=7.5,
-        color=shade,
-        arrowprops=leader if np.hypot(dx, dy) > marker + 6 else None,
-    )
-    text.set_in_layout(False)
-    return text
-
-
-def _marker_radius(point: Point, largest: int) -> float:
-    return float((_area(point.parameters, largest) / np.pi) ** 0.5)
-
-
-def _obstacles(figure: Figure, axes: Axes, point: Point, largest: int) -> list[Bbox]:
-    """Return the boxes, in pixels, of a point's marker and of its two error bars."""
-    half = _marker_radius(point, largest) * figure.dpi / 72
-    low, high = point.best.share.interval()
-    transform = axes.transData.transform
-    x, y = transform((point.seconds.median, 100 * point.best.share.value))
-    left, right = transform((point.seconds.first, 0))[0], transform((point.seconds.third, 0))[0]
-    bottom, top = (
-        transform((point.seconds.median, 100 * low))[1],
-        transform((point.seconds.median, 100 * high))[1],
-    )
-    return [
-        Bbox.from_extents(x - half, y - half, x + half, y + half),
-        Bbox.from_extents(x - 2, bottom, x + 2, top),
-        Bbox.from_extents(left, y - 2, right, y + 2),
-    ]

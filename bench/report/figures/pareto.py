@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 
 from bench.report.equal_accuracy import Curve, pareto
 from bench.report.figures.style import (
-    COLORS,
     COLUMN_WIDTH,
-    LINES,
     SETTINGS,
     literal,
+    numbered_styles,
     save_figure,
     use_plain_numbers,
 )
@@ -38,12 +37,13 @@ def pareto_figure(curves: Sequence[Curve], radius: float, device: str) -> Figure
             label="best at each cost",
             solid_capstyle="butt",
         )
-    for number, curve in enumerate(curves):
+    by_method = numbered_styles(curve.method for curve in curves)
+    for curve in curves:
         axes.plot(
             curve.seconds,
             [100 * value for value in curve.accuracy],
-            color=COLORS[number % len(COLORS)],
-            linestyle=LINES[number % len(LINES)],
+            color=by_method[curve.method].color,
+            linestyle=by_method[curve.method].line,
             label=literal(curve.method),
         )
     axes.set_xscale("log")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,19 @@ def styles(comparison: Comparison) -> dict[str, Style]:
     }
 
 
+def numbered_styles(names: Iterable[str]) -> dict[str, Style]:
+    """Return name -> style by position, for names that are no labels of a comparison."""
+    return {
+        name: Style(
+            color=COLORS[number % len(COLORS)],
+            line=LINES[number % len(LINES)],
+            marker=MARKERS[number % len(MARKERS)],
+            is_hollow=False,
+        )
+        for number, name in enumerate(names)
+    }
+
+
 def published_style(color: str, number: int) -> Style:
     """Return how a method's published curve `number` is drawn: dotted in the method's colour, markers empty."""
     marker = MARKERS[number % len(MARKERS)]
@@ -168,9 +181,13 @@ def add_legend(figure: Figure, by_label: Mapping[str, Style]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.4)
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write one figure as PNG and, without a creation date so that repeating gives the same bytes, PDF."""
+def save_figure(figure: Figure, stem: Path, command: str = "") -> list[Path]:
+    """Write one figure as PNG and, without a creation date so that repeating gives the same bytes, PDF.
+
+    Args:
+        command: what made its records, kept in the metadata; "": nothing.
+    """
     paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")]
-    figure.savefig(paths[0])
-    figure.savefig(paths[1], metadata={"CreationDate": None})
+    figure.savefig(paths[0], metadata={"Description": command} if command else None)
+    figure.savefig(paths[1], metadata={"CreationDate": None} | ({"Subject": command} if command else {}))
     return paths

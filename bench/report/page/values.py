@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.comparison import REFERENCE, Comparison, Entry
+from bench.report.comparison import Comparison, Entry
 from bench.report.figures.style import styles
 from bench.report.markup import format_percent, format_radius, format_significant
+from bench.report.rates import REFERENCE
 from bench.report.tables.cost import SPEEDUP
 from bench.report.tables.paired import SIGNIFICANT, format_p
 from bench.types import Run

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.device.timing import Quartiles, samples_per_second, seconds_per_certificate
-from bench.report.comparison import REFERENCE, Comparison, MeasuredCost, Named
+from bench.report.comparison import Comparison, MeasuredCost, Named
 from bench.report.markup import Block, Cell, Table, format_significant
+from bench.report.rates import REFERENCE, Quartiles, samples_per_second, seconds_per_certificate
 from bench.types import Record
 
 SPEEDUP = f"speedup_relative_to_{REFERENCE}"
@@ -96,10 +96,10 @@ def _throughput_rows(part: pd.DataFrame, has_speedup: bool) -> Iterable[tuple[Ce
         yield (
             Cell(text=row["label"]),
             Cell(text=f"{row['parameters']:,}"),
-            _quartile_cell(row, "samples_per_second"),
+            _cell_of(row, "samples_per_second"),
             Cell(text=f"{row['samples_per_certificate']:,}"),
-            _quartile_cell(row, "seconds_per_certificate"),
-            *([_quartile_cell(row, SPEEDUP)] if has_speedup else []),
+            _cell_of(row, "seconds_per_certificate"),
+            *([_cell_of(row, SPEEDUP)] if has_speedup else []),
             Cell(text="–" if pd.isna(memory) else f"{memory / 2**20:,.0f}"),
             Cell(text=str(row["repetitions"])),
             Cell(text=row["device"]),
@@ -119,13 +119,25 @@ def _latency_rows(part: pd.DataFrame) -> Iterable[tuple[Cell, ...]]:
         )
 
 
-def _quartile_cell(row: Any, name: str) -> Cell:
-    if pd.isna(row[f"{name}_median"]):
+def quartile_cell(value: Quartiles | None) -> Cell:
+    """Return a median with its quartiles, or – for None."""
+    if value is None:
         return Cell(text="–")
-    first, median, third = (
-        format_significant(row[f"{name}_{part}"]) for part in ("first_quartile", "median", "third_quartile")
-    )
+    first, median, third = map(format_significant, (value.first, value.median, value.third))
     return Cell(text=median, interval=(first, third))
+
+
+def quartile_columns(name: str, value: Quartiles | None) -> dict[str, float | None]:
+    """Return the columns of a value in a frame: `_first_quartile`, `_median` and `_third_quartile` behind its name."""
+    parts = (None, None, None) if value is None else (value.first, value.median, value.third)
+    suffixes = ("first_quartile", "median", "third_quartile")
+    return {f"{name}_{suffix}": part for suffix, part in zip(suffixes, parts, strict=True)}
+
+
+def _cell_of(row: Any, name: str) -> Cell:
+    """Return the cell of a row's three columns of `quartile_columns`."""
+    first, median, third = (row[column] for column in quartile_columns(name, None))
+    return quartile_cell(None if pd.isna(median) else Quartiles(first=first, median=median, third=third))
 
 
 def _blocks(
@@ -145,10 +157,10 @@ def _cost_columns(measured: MeasuredCost) -> dict[str, Any]:
         "samples_per_certificate": cost.samples_per_certificate,
         "peak_memory_bytes": cost.peak_memory_bytes,
     }
-    columns |= _quartile_columns("samples_per_second", samples_per_second(cost))
-    columns |= _quartile_columns("seconds_per_certificate", seconds_per_certificate(cost))
+    columns |= quartile_columns("samples_per_second", samples_per_second(cost))
+    columns |= quartile_columns("seconds_per_certificate", seconds_per_certificate(cost))
     if measured.speedup is not None:
-        columns |= _quartile_columns(SPEEDUP, measured.speedup)
+        columns |= quartile_columns(SPEEDUP, measured.speedup)
     return columns
 
 
@@ -157,14 +169,6 @@ def _latency_columns(records: Sequence[Record]) -> dict[str, float]:
     percentiles = np.percentile(seconds, _PERCENTILES).tolist()
     return {"certificates": len(seconds), "seconds_mean": float(seconds.mean())} | {
         f"seconds_p{percentile}": value for percentile, value in zip(_PERCENTILES, percentiles, strict=True)
-    }
-
-
-def _quartile_columns(name: str, quartiles: Quartiles) -> dict[str, float]:
-    return {
-        f"{name}_first_quartile": quartiles.first,
-        f"{name}_median": quartiles.median,
-        f"{name}_third_quartile": quartiles.third,
     }
 
 
