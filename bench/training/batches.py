@@ -60,6 +60,7 @@ class TrainingJob:
             call goes on; None = no limit.
         workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory.
         checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
+        clock: seconds, increasing.
     """
 
     split: Split
@@ -76,6 +77,7 @@ class TrainingJob:
     checkpoint_every: int | None = None
     workers: int = 0
     report: Callable[[Progress], None] = field(default=lambda progress: None)
+    clock: Callable[[], float] = time.perf_counter
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """Return the held-out images (N,C,H,W) in [0,1] and their labels (N,), on the device."""

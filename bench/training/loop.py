@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -150,7 +149,7 @@ class _Fit:
         self.losses: list[float] = []
         self.skipped, self.skipped_in_row = 0, 0
         self.best_score: float | None = None
-        self.started = time.perf_counter()
+        self.started = job.clock()
         self.state_path = job.workspace / f"{stage}.pt"
         self.curves_path = job.workspace / f"{stage}.csv"
 
@@ -164,10 +163,10 @@ class _Fit:
         limit = self.job.max_seconds
         if limit is None:
             return False
-        return processes.of_first(time.perf_counter() - self.started, self.job.device) >= limit
+        return processes.of_first(self.job.clock() - self.started, self.job.device) >= limit
 
     def elapsed(self) -> float:
-        return self.seconds + time.perf_counter() - self.started
+        return self.seconds + self.job.clock() - self.started
 
     def advance(self) -> None:
         self.network.train()

@@ -33,11 +33,9 @@ class FakeRay:
 
 
 @pytest.fixture
-def ray(monkeypatch):
-    """A fake Ray in the place of the library."""
-    fake = FakeRay()
-    monkeypatch.setattr("bench.runs.engines.ray._import_ray", lambda: fake)
-    return fake
+def ray():
+    """A fake Ray, to be given in the place of the library."""
+    return FakeRay()
 
 
 def test_a_cluster_without_room_is_named(tmp_path, ray):
@@ -45,7 +43,7 @@ def test_a_cluster_without_room_is_named(tmp_path, ray):
         r"a worker takes .*, but the cluster has .* in all: lower --cpus-per-worker or --gpus-per-worker"
     )
     with pytest.raises(EngineError, match=message):
-        list(RayEngine(gpus_per_worker=1).results(Loader(tmp_path), iter(JOBS)))
+        list(RayEngine(gpus_per_worker=1, library=lambda: ray).results(Loader(tmp_path), iter(JOBS)))
     assert ray.options is None
 
 
@@ -54,33 +52,26 @@ def test_a_cluster_that_ray_refuses_is_named_with_the_reason(tmp_path, ray):
     with pytest.raises(
         EngineError, match=r"no Ray cluster answers at 'auto' \(Version mismatch: .* Ray 2.9\)"
     ):
-        list(RayEngine(address="auto").results(Loader(tmp_path), iter(JOBS)))
+        list(RayEngine(address="auto", library=lambda: ray).results(Loader(tmp_path), iter(JOBS)))
 
 
-def test_workers_may_be_more_than_there_is_room_for_now(tmp_path, ray, monkeypatch):
-    asked = []
-    monkeypatch.setattr("bench.runs.engines.ray.RayPool", lambda *_: None)
-    monkeypatch.setattr(
-        "bench.runs.engines.ray.dispatch", lambda pool, workers, *_: asked.append(workers) or []
-    )
-    for workers in (16, None):
-        list(RayEngine(workers=workers).results(Loader(tmp_path), iter(JOBS)))
-    assert asked == [16, 1]
+def test_workers_may_be_more_than_there_is_room_for_now():
+    assert RayEngine(workers=16).worker_count({"CPU": 1.0}) == 16
+    assert RayEngine().worker_count({"CPU": 1.0}) == 1
 
 
 def test_sigterm_stays_the_runs_matter(tmp_path, ray):
     with Termination():
         before = signal.getsignal(signal.SIGTERM)
         with pytest.raises(EngineError):
-            list(RayEngine(cpus_per_worker=2).results(Loader(tmp_path), iter(JOBS)))
+            list(RayEngine(cpus_per_worker=2, library=lambda: ray).results(Loader(tmp_path), iter(JOBS)))
         assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:port"])
-def test_a_cluster_that_does_not_answer_is_named(tmp_path, monkeypatch, address):
-    monkeypatch.setattr("bench.runs.engines.ray._import_ray", lambda: None)
+def test_a_cluster_that_does_not_answer_is_named(tmp_path, ray, address):
     with pytest.raises(EngineError, match=rf"no Ray cluster answers at '{address}' .*`ray start --head`"):
-        list(RayEngine(address=address).results(Loader(tmp_path), iter(JOBS)))
+        list(RayEngine(address=address, library=lambda: ray).results(Loader(tmp_path), iter(JOBS)))
 
 
 def test_without_ray_the_option_says_what_to_install(tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -167,12 +166,11 @@ def test_max_seconds_ends_a_stage_at_once(tmp_path):
     assert fit("stage", Objective(work), RECIPE, work).steps == 0
 
 
-def test_calls_that_each_run_out_of_time_end_in_the_training_of_one_call(tmp_path, monkeypatch):
+def test_calls_that_each_run_out_of_time_end_in_the_training_of_one_call(tmp_path):
     apart = job(tmp_path / "apart")
     expected = fit("stage", Rising(apart), RECIPE, apart)
-    clock = itertools.count()
-    monkeypatch.setattr("bench.training.loop.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
-    work = job(tmp_path, max_seconds=8.0)
+    seconds = itertools.count()
+    work = job(tmp_path, max_seconds=8.0, clock=lambda: float(next(seconds)))
     calls = [fit("stage", Rising(work), RECIPE, work) for _ in range(4)]
     assert [provenance(work, call)["is_complete"] for call in calls] == [False, False, False, True]
     assert torch.equal(weights(calls[-1]), weights(expected))

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,22 @@ from bench.types import Record
 
 CONNECT_SECONDS = 10.0
 """How long a cluster may take to answer."""
+
+
+def installed_ray() -> Any:
+    """Return the library.
+
+    Raises:
+        EngineError: it is not installed.
+    """
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise EngineError(
+            "--engine ray needs Ray: pip install 'rrcm-bench[ray]', or leave --engine out"
+        ) from error
+    return ray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +53,7 @@ class RayEngine:
     gpus_per_worker: float = 0.0
     cpus: int | None = None
     workers: int | None = None
+    library: Callable[[], Any] = installed_ray
 
     def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
         """Yield each job's records as they come; see `bench.runs.engines.base.Engine` and `.dispatch`.
@@ -44,7 +61,7 @@ class RayEngine:
         Raises:
             EngineError: Ray is not installed, the cluster is not there, or has no room for a worker.
         """
-        ray = _import_ray()
+        ray = self.library()
         try:
             self._connect(ray)
         except (OSError, ValueError, RuntimeError) as error:  # such as another version of Ray
@@ -52,7 +69,7 @@ class RayEngine:
                 f"no Ray cluster answers at {self.address!r} ({error}): start one with `ray start --head`"
             ) from error
         try:
-            workers = self.workers or self._room(ray.cluster_resources())
+            workers = self.worker_count(ray.cluster_resources())
             yield from dispatch(RayPool(ray, self), workers, load, jobs)
         finally:
             ray.shutdown()
@@ -73,8 +90,14 @@ class RayEngine:
             if threading.current_thread() is threading.main_thread():  # elsewhere Ray has changed nothing
                 signal.signal(signal.SIGTERM, before)
 
-    def _room(self, resources: dict[str, float]) -> int:
-        """Return how many workers the cluster can hold at once."""
+    def worker_count(self, resources: dict[str, float]) -> int:
+        """Return how many workers to ask for: as given, else as many as a cluster of these resources holds at once.
+
+        Raises:
+            EngineError: it has no room for one.
+        """
+        if self.workers is not None:
+            return self.workers
         wanted = {"CPU": self.cpus_per_worker, "GPU": self.gpus_per_worker}
         room = min(int(resources.get(name, 0) / amount) for name, amount in wanted.items() if amount > 0)
         if room < 1:
@@ -162,14 +185,3 @@ def _check_reachable(address: str | None) -> None:
     host, colon, port = (address or "").rpartition(":")
     if colon and "//" not in host:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise EngineError(
-            "--engine ray needs Ray: pip install 'rrcm-bench[ray]', or leave --engine out"
-        ) from error
-    return ray
