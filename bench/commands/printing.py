@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from bench.checks.selftest import Check, Size
 from bench.config.run import RunConfig
 from bench.device import timing
 from bench.report import markup
@@ -31,11 +32,8 @@ from bench.report.metrics import group, samples_used
 from bench.report.tables.accuracy import main_table
 from bench.report.tables.samples import saved_sentence
 from bench.runs.progress import Observer, Throughput
+from bench.training.loop import Progress as TrainingProgress
 from bench.types import Record, Run
-
-if TYPE_CHECKING:
-    from bench.checks.selftest import Check, Size
-    from bench.training.loop import Progress as TrainingProgress
 
 T = TypeVar("T")
 
