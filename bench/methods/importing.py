@@ -84,13 +84,16 @@ def _file_in(folder: Path, which: str | None) -> Path:
     """Return the file of one network, None being the default, in a released folder of any method."""
     forms = [form.files for _, form in registry.offers("RELEASED") if form.files]
     names = [files[name] for files in forms if (name := which or next(iter(files))) in files]
+    if not names:
+        known = dict.fromkeys(name for files in forms for name in files)
+        raise UsageError(f"--which is {which}, expected one of {', '.join(known)}")
     for name in names:
         if (folder / name).is_file():
             return folder / name
     found = sorted(entry.name for entry in folder.iterdir())
     shown = ", ".join(found[:6]) or "nothing"
     raise CheckpointError(
-        f"{folder} holds {shown}{', ...' if len(found) > 6 else ''}, and no {' or '.join(names) or which}: name a "
+        f"{folder} holds {shown}{', ...' if len(found) > 6 else ''}, and no {' or '.join(names)}: name a "
         "released folder, or one of its files."
     )
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from baselines import dds
 from bench.methods import zoo
 from bench.records.file import read_run
 from tests.support.tiny import bench
@@ -58,7 +59,7 @@ def test_another_part_from_elsewhere_is_refused(run, monkeypatch, capsys):
     header, part = read_run(run).header, run.parent / "unet"
     part.mkdir()
     (part / "weights").write_text("the weights")
-    monkeypatch.setattr("baselines.dds.foreign_files", lambda config: {"denoiser": part})
+    monkeypatch.setattr(dds.METHOD, "foreign_files", lambda config: {"denoiser": part})
     edit(run, 0, checkpoints=header.checkpoints | {"dds/0.25/denoiser": zoo.sha256(part)})
     replay = ("replay", run, "--index", header.indices[0], "--method", "dds")
     assert bench(monkeypatch, *replay) == 0

@@ -82,6 +82,11 @@ def test_pre_training_folder_gives_the_network_asked_for_and_training_starts_fro
     assert all(torch.equal(value, weights[file][name]) for name, value in encoder.state_dict().items())
 
 
+def test_another_network_of_a_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--which is second, expected one of ema, online, target"):
+        import_checkpoint(tmp_path, tmp_path / "a.safetensors", command="", which="second", said={})
+
+
 def read_tensors(tensors):
     path = Path("released.pth")
     return RELEASED.read(ReleasedFile(path=path, content=tensors, tensors=tensors, said={}))
