@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,21 +46,14 @@ CODEC = Codec[Effort, Line](
 )
 
 
-class AttackLog:
-    """The file, open for appending. Made by `open_attack_log`."""
+class AttackLog(Lines[Effort, Line]):
+    """The file, open for appending."""
 
-    def __init__(self, lines: Lines[Effort, Line]) -> None:
-        self._lines, self._attacks = lines, lines.items
-
-    def append(self, attacked: Attacked, *, subject: str, command: str) -> None:
-        """Write one line and wait until it is on the disk.
-
-        Raises:
-            RecordsError: it could not be written.
-        """
+    def add(self, attacked: Attacked, *, subject: str, command: str) -> None:
+        """Write one line and wait until it is on the disk; see `Lines.append`."""
         line = Line(**asdict(attacked), subject=subject, command=command)
-        self._lines.append(line)
-        self._attacks.append(line)
+        self.append(line)
+        self.items.append(line)
 
     def of(self, records: Sequence[Record], subject: str) -> Mapping[int, Line]:
         """Return image index -> the attack on its certificate, of one method and sigma, by ascending index.
@@ -71,20 +63,12 @@ class AttackLog:
         certified = {one.index: (subject, one.method, one.sigma, one.predict, one.radius) for one in records}
         found = {
             one.index: one
-            for one in self._attacks
+            for one in self.items
             if certified.get(one.index) == (one.subject, one.method, one.sigma, one.certified, one.radius)
         }
         return dict(sorted(found.items()))
 
 
-@contextmanager
-def open_attack_log(path: Path, effort: Effort) -> Iterator[AttackLog]:
-    """Yield the file, begun with `effort` or continued, locked against other writers; a cut last line is removed.
-
-    Raises:
-        ProtocolError: it was begun with another effort; the message names the first field.
-        RecordsError: another process writes to it, it cannot be written, or a line is not valid.
-    """
-    with Lines(path, CODEC, effort) as lines:
-        lines.require(vars(lines.header), vars(effort))
-        yield AttackLog(lines)
+def open_attack_log(path: Path, effort: Effort) -> AttackLog:
+    """Return the file, begun with `effort` or continued; see `Lines` for its lock and its errors."""
+    return AttackLog(path, CODEC, effort)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,33 +200,25 @@ _FIELDS: dict[type, str] = {
 }
 
 
-class CostFile:
-    """A records file open for appending; `run` is what it holds. Made by `open_cost_file`."""
+class CostFile(Lines[CostHeader, Item]):
+    """A records file open for appending; `run` is what it holds."""
 
-    def __init__(self, lines: Lines[CostHeader, Item]) -> None:
-        self._lines, self.run = lines, _run(lines.path, lines.header, lines.items)
+    run: CostRun
 
-    def append(self, item: Item) -> None:
-        """Write the item's line and wait until it is on the disk.
+    def _resume(self, header: CostHeader) -> None:
+        super()._resume(header)
+        self.run = _run(self.path, self.header, self.items)
 
-        Raises:
-            RecordsError: a number is NaN or infinite, or the line could not be written.
-        """
-        self._lines.append(item)
-        self.run = self.run.with_item(item)
+    def append(self, *items: Item) -> None:
+        """Write a line per item and wait until they are on the disk; see `Lines.append`."""
+        super().append(*items)
+        for item in items:
+            self.run = self.run.with_item(item)
 
 
-@contextlib.contextmanager
-def open_cost_file(folder: Path, header: CostHeader) -> Iterator[CostFile]:
-    """Yield the folder's file, begun with `header` or continued, locked against other writers.
-
-    Raises:
-        ProtocolError: it was begun under another header; the message names the first field.
-        RecordsError: another process writes to it, or a line is not valid.
-    """
-    with Lines(folder / FILE_NAME, CODEC, header) as lines:
-        lines.require(vars(lines.header), vars(header))
-        yield CostFile(lines)
+def open_cost_file(folder: Path, header: CostHeader) -> CostFile:
+    """Return the folder's file, begun with `header` or continued; see `Lines` for its lock and its errors."""
+    return CostFile(folder / FILE_NAME, CODEC, header)
 
 
 def read_cost_run(folder: Path) -> CostRun:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Collection, Sequence
@@ -15,30 +14,14 @@ from bench.records.lines import FILE_NAME, Lines, differing, read_lines, write_l
 from bench.types import CostRecord, Record, Run, RunHeader
 
 
-class RecordsFile:
-    """A records file open for appending, locked against other writers; use it in a `with` statement.
+class RecordsFile(Lines[RunHeader, Record | CostRecord]):
+    """A records file open for appending.
 
     Attributes:
         run: what the file held when it was opened; its header is the one to follow, batch sizes included.
-        repaired: one sentence on the cut last line that was removed, or None.
     """
 
     run: Run
-    repaired: str | None
-
-    def __init__(self, lines: Lines[RunHeader, Record | CostRecord], header: RunHeader) -> None:
-        """Continue an open file; call `create_or_resume` instead."""
-        self._lines, self.repaired = lines, lines.repaired
-        old = lines.header
-        before, now = _rested_on(old, header), _rested_on(header, old)
-        if set(old.indices) <= set(header.indices):  # more images may be added
-            now["indices"] = old.indices
-        lines.require(before, now)
-        found = _run(lines.path, old, lines.items)
-        if (extended := _extended(old, header)) != old:
-            lines.replace_header(extended)
-        self.run = dataclasses.replace(found, header=extended)
-        self._seen = {_identity(record) for record in self.run.records}
 
     @classmethod
     def create_or_resume(cls, folder: Path, header: RunHeader, name: str = FILE_NAME) -> RecordsFile:
@@ -55,11 +38,19 @@ class RecordsFile:
             ProtocolError: the folder holds a run under another protocol; the message names the first field.
             RecordsError: another process writes to the file, or it cannot be read or written.
         """
-        with contextlib.ExitStack() as on_failure:
-            lines = on_failure.enter_context(Lines(folder / name, RUN, header))
-            opened = cls(lines, header)
-            on_failure.pop_all()
-            return opened
+        return cls(folder / name, RUN, header)
+
+    def _resume(self, header: RunHeader) -> None:
+        old = self.header
+        run = _run(self.path, old, self.items)
+        before, now = _rested_on(old, header), _rested_on(header, old)
+        if set(old.indices) <= set(header.indices):  # more images may be added
+            now["indices"] = old.indices
+        self.require(before, now)
+        if (extended := _extended(old, header)) != old:
+            self.replace_header(extended)
+        self.run = dataclasses.replace(run, header=extended)
+        self._seen = set(map(_identity, run.records))
 
     def append(self, *items: Record | CostRecord) -> None:
         """Write one line per item and wait until they are on the disk.
@@ -71,21 +62,9 @@ class RecordsFile:
         new = [item for item in items if isinstance(item, Record)]
         for record in new:
             if _identity(record) in self._seen:
-                raise RecordsError(
-                    f"{self._lines.path} already holds {_describe(record)}: certify each image once"
-                )
-        self._lines.append(*items)
+                raise RecordsError(f"{self.path} already holds {_describe(record)}: certify each image once")
+        super().append(*items)
         self._seen.update(map(_identity, new))
-
-    def close(self) -> None:
-        """Release the lock."""
-        self._lines.close()
-
-    def __enter__(self) -> RecordsFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def read_run(path: Path) -> Run:

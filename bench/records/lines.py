@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Generic
+from typing import Any, BinaryIO, Generic, Self
 
 from bench.errors import ProtocolError, RecordsError
 from bench.records.codec import Codec, HeaderT, ItemT, is_json
@@ -48,6 +48,7 @@ class Lines(Generic[HeaderT, ItemT]):
         """Begin the file with `header`, or continue it; its folder is made if missing.
 
         Raises:
+            ProtocolError: it was begun under another header; the message names the first field.
             RecordsError: another process writes to the file, or it cannot be read or written.
         """
         self.path, self._codec = path, codec
@@ -56,6 +57,7 @@ class Lines(Generic[HeaderT, ItemT]):
             self._lock = _lock(path)
             on_failure.callback(self.close)
             self._open(header)
+            self._resume(header)
             on_failure.pop_all()
 
     def _open(self, header: HeaderT) -> None:
@@ -70,6 +72,10 @@ class Lines(Generic[HeaderT, ItemT]):
         else:  # nothing rests on a header alone
             write_lines(self.path, self._codec, header, ())
             self.header, self.items = header, []
+
+    def _resume(self, header: HeaderT) -> None:
+        """Continue the file under the header of this command, which must be the file's own."""
+        self.require(vars(self.header), vars(header))
 
     def require(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Return nothing where what the file's items rest on is now as it was before.
@@ -117,7 +123,7 @@ class Lines(Generic[HeaderT, ItemT]):
         """Release the lock."""
         os.close(self._lock)
 
-    def __enter__(self) -> Lines[HeaderT, ItemT]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
