@@ -175,12 +175,10 @@ def _run(path: Path, header: RunHeader, items: Sequence[Record | CostRecord]) ->
         if isinstance(item, CostRecord):
             costs[item.method, item.sigma] = item
             continue
-        try:
-            left[item.method, item.sigma].remove(item.index)
-        except KeyError as error:
-            raise RecordsError(_refusal(path, header, item, number)) from error
-        if item.n != header.n or item.n0 != header.n0:
+        curve = left.get((item.method, item.sigma), set())
+        if item.index not in curve or item.n != header.n or item.n0 != header.n0:
             raise RecordsError(_refusal(path, header, item, number))
+        curve.remove(item.index)
         records.append(item)
     return Run(folder=path.parent, header=header, records=tuple(records), costs=tuple(costs.values()))
 

@@ -160,16 +160,6 @@ def test_attacks_of_another_effort_are_not_mixed(tmp_path):
         attacks(known(tmp_path, by_brightness), settings=Attack(steps=20))
 
 
-def test_an_attack_beside_another_process_is_refused(tmp_path):
-    def again(*progress):
-        with pytest.raises(
-            RecordsError, match=r"another process \(pid \d+\) writes to .*attack.jsonl: wait for it"
-        ):
-            attacks(known(tmp_path, by_brightness))
-
-    attacks(known(tmp_path, by_brightness), again)
-
-
 def test_inflated_radii_are_flagged_with_their_images(tmp_path):
     report = attacks(known(tmp_path, by_brightness, inflate=8))
     assert "is flagged: more certificates are contradicted than chance allows" in report.flag

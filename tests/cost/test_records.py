@@ -48,15 +48,6 @@ def test_another_header_is_refused(folder):
         pass
 
 
-def test_a_second_writer_is_refused(folder):
-    with (
-        open_cost_file(folder, HEADER),
-        pytest.raises(RecordsError, match=r"another process .* writes to"),
-        open_cost_file(folder, HEADER),
-    ):
-        pass
-
-
 def test_a_missing_an_empty_and_another_versions_file_are_refused(folder, tmp_path):
     with pytest.raises(RecordsError, match=r"no records at .*: give the folder that holds them"):
         read_cost_run(tmp_path / "nowhere")

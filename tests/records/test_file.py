@@ -26,6 +26,21 @@ HEADER = make_header(
     batch_sizes={"rrcm": 64},
     libraries={"torch": "2.3"},
 )
+UNLIKE = {
+    "dataset": "cifar10",
+    "subset": "all",
+    "image_shape": (3, 8, 8),
+    "n0": 10,
+    "n": 10,
+    "alpha": 0.01,
+    "seed": 1,
+    "bound": "randomised",
+    "estimation": "skip-wrong",
+    "noise_block": 64,
+    "precision": "bfloat16",
+}
+"""Fields in which a run under another protocol may differ from HEADER."""
+
 COST = CostRecord(
     method="rrcm",
     sigma=0.5,
@@ -77,8 +92,11 @@ def test_what_is_read_equals_what_was_written(tmp_path):
 
 
 def test_lines_are_compact_json_of_a_named_kind(tmp_path):
-    content = write(tmp_path, record(), COST)
-    assert [json.loads(line)["kind"] for line in content.splitlines()] == ["header", "certificate", "cost"]
+    content = write(tmp_path, record(), COST, header=dataclasses.replace(HEADER, drawn_n=5000))
+    lines = [json.loads(line) for line in content.splitlines()]
+    assert [line["kind"] for line in lines] == ["header", "certificate", "cost"]
+    assert lines[0]["config"] == {**HEADER.config, "drawn_n": 5000}
+    assert not {"drawn_n", "logs"} & lines[0].keys()
     assert b'"radius":0.30000000000000004,"counts_selection":[[1,100]],' in content
     assert content.isascii()
 
@@ -253,23 +271,7 @@ def test_fields_with_defaults_may_be_missing_as_in_older_files(tmp_path):
     assert read_run(tmp_path) == Run(folder=tmp_path, header=HEADER, records=(record(),), costs=())
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("dataset", "cifar10"),
-        ("subset", "all"),
-        ("image_shape", (3, 8, 8)),
-        ("n0", 10),
-        ("n", 10),
-        ("alpha", 0.01),
-        ("seed", 1),
-        ("bound", "randomised"),
-        ("estimation", "skip-wrong"),
-        ("noise_block", 64),
-        ("precision", "bfloat16"),
-        ("device_type", "cuda"),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), [*UNLIKE.items(), ("device_type", "cuda")])
 def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
     content = write(tmp_path, record())
     with pytest.raises(ProtocolError) as caught:
