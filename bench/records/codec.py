@@ -51,17 +51,23 @@ class Codec(Generic[HeaderT, ItemT]):
         """Return the line of a header or an item.
 
         Raises:
-            RecordsError: a number is NaN or infinite.
+            RecordsError: the line could not be read again: a number is NaN, infinite or an integer beyond 64 bits, a
+                text holds half of a character, or a field is of another type.
         """
         kind = next(kind for kind, cls in (self.header, *self.items.items()) if cls is type(item))
         values: dict[str, Any] = {"kind": kind} | {name: getattr(item, name) for name in _names(type(item))}
-        if kind == self.header[0] and self.in_config:
+        if (is_header := kind == self.header[0]) and self.in_config:
             inner = {name: values.pop(name) for name in self.in_config}
             values["config"] = values["config"] | {name: value for name, value in inner.items() if value}
         try:
-            return (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
-        except ValueError as error:
-            raise RecordsError(f"a {kind} with NaN or infinity cannot be stored: {values}") from error
+            line = (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
+            if is_header:
+                self._typed_header(msgspec.json.decode(line))
+            else:
+                self._decoder.decode(line)
+        except (ValueError, *_REFUSALS) as error:
+            raise RecordsError(f"a {kind} cannot be stored ({error}): {values}") from error
+        return line
 
     def decode_header(self, line: bytes, path: Path) -> HeaderT:
         """Return the header of a file's first line.
@@ -75,9 +81,7 @@ class Codec(Generic[HeaderT, ItemT]):
             values = msgspec.json.decode(line)
             if isinstance(values, dict):
                 self._check_version(values, where)
-                if isinstance(config := values.get("config"), dict):
-                    values |= {name: config.pop(name) for name in self.in_config if name in config}
-            found = msgspec.convert(values, self._header)
+            found = self._typed_header(values)
         except _REFUSALS as error:
             raise _refusal(where, error) from error
         return msgspec.convert(found, self.header[1], from_attributes=True)
@@ -97,6 +101,11 @@ class Codec(Generic[HeaderT, ItemT]):
             value = getattr(found, name)
             setattr(found, name, seen.setdefault(value, value))
         return msgspec.convert(found, cls, from_attributes=True)
+
+    def _typed_header(self, values: Any) -> msgspec.Struct:
+        if isinstance(values, dict) and isinstance(config := values.get("config"), dict):
+            values |= {name: config.pop(name) for name in self.in_config if name in config}
+        return msgspec.convert(values, self._header)
 
     def _check_version(self, values: Mapping[str, Any], where: str) -> None:
         version = values.get("schema_version")

@@ -361,15 +361,26 @@ def test_an_image_is_appended_once(tmp_path):
     write(tmp_path, record(0, sigma=0.25), record(0, method="dds"))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_not_stored(tmp_path, value):
-    with pytest.raises(
-        RecordsError, match=r"a certificate with NaN or infinity cannot be stored: .*'index': 40"
-    ):
-        write(tmp_path, record(40, radius=value))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**63, "0.5"])
+def test_what_could_not_be_read_again_is_not_stored(tmp_path, value):
+    changes = {"label": value} if isinstance(value, int) else {"radius": value}
+    with pytest.raises(RecordsError, match=r"a certificate cannot be stored \(.*\): .*'index': 40"):
+        write(tmp_path, record(40, **changes))
     assert read_run(tmp_path).records == ()
-    with pytest.raises(RecordsError, match="a header with NaN or infinity cannot be stored"):
-        write(tmp_path / "deep", header=make_header(hardware={"memory": [{"bytes": value}]}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hardware": {"memory": [{"bytes": float("nan")}]}},
+        {"command": "bench run \udcff"},
+        {"indices": (2**63,)},
+    ],
+)
+def test_a_header_that_could_not_be_read_again_makes_no_file(tmp_path, changes):
+    with pytest.raises(RecordsError, match="a header cannot be stored"):
+        write(tmp_path, header=make_header(**changes))
+    assert not (tmp_path / FILE_NAME).exists()
 
 
 def test_a_system_without_file_locks_reads_and_does_not_write(tmp_path, monkeypatch):
