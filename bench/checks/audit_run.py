@@ -94,7 +94,7 @@ def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, a
             left = [record for record in records if record.index not in done]
             audited(method, sigma, len(done), len(records))
             for number, one in enumerate(attack_records(rebuilt, left, settings, seed), len(done) + 1):
-                log.append(one, subject=subject, command=scope.command)
+                log.add(one, subject=subject, command=scope.command)
                 audited(method, sigma, number, len(records))
         curves = itertools.product(header.sigmas, header.methods)
         every = [

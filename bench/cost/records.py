@@ -1,24 +1,15 @@
-"""Records of `bench cost`: `<folder>/records.jsonl`, a header line and then one line per measurement, as it is made.
-
-A line that a stop has cut is left out when read, and removed when the file is continued.
-"""
+"""Records of `bench cost`: `<folder>/records.jsonl`, a header line and then one line per measurement, as it is made."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ProtocolError, RecordsError
-from bench.records.codec import decode_item, encode_item
-from bench.records.lines import append, lock
-
-FILE_NAME = "records.jsonl"
+from bench.records.codec import Codec
+from bench.records.lines import FILE_NAME, Lines, read_lines
 
 COST_SCHEMA_VERSION = 2
 """Version of this format; raised whenever a field changes its meaning."""
@@ -174,7 +165,11 @@ KINDS: dict[str, type] = {
 }
 """Kind of a line after the first -> what it holds."""
 
-_HEADER = {"cost-header": CostHeader}
+CODEC = Codec[CostHeader, Item](
+    header=("cost-header", CostHeader),
+    items=KINDS,
+    versions=(FIRST_SCHEMA_VERSION, COST_SCHEMA_VERSION),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,48 +203,25 @@ _FIELDS: dict[type, str] = {
 }
 
 
-class CostFile:
-    """A records file open for appending; `run` is what it holds. Made by `open_cost_file`."""
+class CostFile(Lines[CostHeader, Item]):
+    """A records file open for appending; `run` is what it holds."""
 
-    def __init__(self, descriptor: int, path: Path, run: CostRun) -> None:
-        self._descriptor, self._path, self.run = descriptor, path, run
+    run: CostRun
 
-    def append(self, item: Item) -> None:
-        """Write the item's line and wait until it is on the disk.
+    def _resume(self, header: CostHeader) -> None:
+        super()._resume(header)
+        self.run = _run(self.path, self.header, self.items)
 
-        Raises:
-            RecordsError: a number is NaN or infinite, or the line could not be written.
-        """
-        append(self._descriptor, self._path, encode_item(item, KINDS))
-        self.run = self.run.with_item(item)
+    def append(self, *items: Item) -> None:
+        """Write a line per item and wait until they are on the disk; see `Lines.append`."""
+        super().append(*items)
+        for item in items:
+            self.run = self.run.with_item(item)
 
 
-@contextlib.contextmanager
-def open_cost_file(folder: Path, header: CostHeader) -> Iterator[CostFile]:
-    """Yield the folder's file, begun with `header` or continued, locked against other writers.
-
-    Raises:
-        ProtocolError: it was begun under another header; the message names the first field.
-        RecordsError: another process writes to it, or a line is not valid.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE_NAME
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        lock(descriptor, path, "give another --out")
-        if os.fstat(descriptor).st_size == 0:
-            append(descriptor, path, encode_item(header, _HEADER))
-        run, whole = _parse(path)
-        os.truncate(path, whole)
-        for name, now in vars(header).items():
-            if (before := getattr(run.header, name)) != now:
-                raise ProtocolError(
-                    f"{path} was made under another {name} (then and now: {before!r} and {now!r}): "
-                    "give another --out, or repeat the command that made it"
-                )
-        yield CostFile(descriptor, path, run)
-    finally:
-        os.close(descriptor)
+def open_cost_file(folder: Path, header: CostHeader) -> CostFile:
+    """Return the folder's file, begun with `header` or continued; see `Lines` for its lock and its errors."""
+    return CostFile(folder / FILE_NAME, CODEC, header)
 
 
 def read_cost_run(folder: Path) -> CostRun:
@@ -258,28 +230,13 @@ def read_cost_run(folder: Path) -> CostRun:
     Raises:
         RecordsError: there is none, or a line is not valid.
     """
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise RecordsError(f"no records at {path}: give the folder that `bench cost` wrote")
-    return _parse(path)[0]
+    held = read_lines(folder / FILE_NAME, CODEC)
+    return _run(folder / FILE_NAME, held.header, held.items)
 
 
-def _parse(path: Path) -> tuple[CostRun, int]:
-    """Return the run and how many bytes of the file are whole lines."""
-    lines = list(io.BytesIO(path.read_bytes()))
-    if lines and not lines[-1].endswith(b"\n"):
-        lines.pop()
-    if not lines:
-        raise RecordsError(f"{path} has no header line: delete it, or give another --out")
-    header: CostHeader = decode_item(lines[0], _HEADER, f"{path}, line 1")
-    if header.schema_version not in (FIRST_SCHEMA_VERSION, COST_SCHEMA_VERSION):
-        raise RecordsError(
-            f"{path}: schema version {header.schema_version}, but this version of bench reads "
-            f"{FIRST_SCHEMA_VERSION} and {COST_SCHEMA_VERSION}: install the version that wrote it"
-        )
-    items: dict[str, list[Any]] = {name: [] for name in _FIELDS.values()}
-    for number, line in enumerate(lines[1:], 2):
-        item = decode_item(line, KINDS, f"{path}, line {number}")
-        items[_FIELDS[type(item)]].append(item)
-    values = {name: tuple(found) for name, found in items.items()}
-    return CostRun(folder=path.parent, header=header, **values), sum(map(len, lines))
+def _run(path: Path, header: CostHeader, items: Sequence[Item]) -> CostRun:
+    found: dict[str, list[Any]] = {name: [] for name in _FIELDS.values()}
+    for item in items:
+        found[_FIELDS[type(item)]].append(item)
+    values = {name: tuple(some) for name, some in found.items()}
+    return CostRun(folder=path.parent, header=header, **values)

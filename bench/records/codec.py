@@ -1,14 +1,17 @@
-"""Lines of a records file: JSON with every number at full precision, strict about fields and their types."""
+"""Dataclasses <-> lines of JSON: every number at full precision, strict about fields and their types."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-import math
+import operator
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+
+import msgspec
 
 from bench.errors import RecordsError
 from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
@@ -16,170 +19,176 @@ from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
 PROGRAM = "rrcm-bench"
 """Name of this program as installed, and of its version among a header's libraries."""
 
-_KINDS: dict[str, type] = {"header": RunHeader, "certificate": Record, "cost": CostRecord}
+HeaderT = TypeVar("HeaderT")
+ItemT = TypeVar("ItemT")
 
-T = TypeVar("T")
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return get_type_hints(cls)
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
-@functools.cache
-def _optional(cls: Any) -> frozenset[str]:
-    fields = dataclasses.fields(cls)
-    missing = dataclasses.MISSING
-    return frozenset(one.name for one in fields if (one.default, one.default_factory) != (missing, missing))
+@dataclass(frozen=True, kw_only=True)
+class Codec(Generic[HeaderT, ItemT]):
+    """What the lines of one sort of file hold.
 
-
-_IN_CONFIG = ("drawn_n", "logs")
-"""Fields of a header that are kept inside its config in the file, where they are not empty."""
-
-_ADDED = ("estimation", *_IN_CONFIG)
-"""Fields that the headers of older files lack."""
-
-
-def encode(item: RunHeader | Record | CostRecord) -> bytes:
-    """Return the item's line; see `encode_item`."""
-    return encode_item(item, _KINDS)
-
-
-def encode_item(item: Any, kinds: Mapping[str, type]) -> bytes:
-    """Return the line of a dataclass, with the kind that its type has in `kinds`.
-
-    Raises:
-        RecordsError: a number is NaN or infinite.
+    Attributes:
+        header: kind and dataclass of the first line.
+        items: kind -> dataclass of the others, whose fields with a default may be missing.
+        versions: the header's `schema_version`s that are read, ascending.
+        added: fields that the headers of older files lack; no other may be missing.
+        in_config: fields of the header that are kept inside its `config` in the file, where they are not empty.
+        repeated: fields of items that most lines have in common: equal values are one object, in all files.
+        remedy: how a file that cannot be written or continued is left alone, for messages.
     """
-    kind = next(name for name, cls in kinds.items() if cls is type(item))
-    values = {"kind": kind} | _to_json(item)
-    if isinstance(item, RunHeader):
-        inner = {name: values.pop(name) for name in _IN_CONFIG}
-        values["config"] = values["config"] | {name: value for name, value in inner.items() if value}
-    try:
-        return (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
-    except ValueError as error:
-        raise RecordsError(f"a {kind} with NaN or infinity cannot be stored: {values}") from error
 
+    header: tuple[str, type[HeaderT]]
+    items: Mapping[str, type[ItemT]]
+    versions: tuple[int, ...]
+    added: tuple[str, ...] = ()
+    in_config: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+    remedy: str = "give another --out"
 
-def decode_item(line: bytes, kinds: Mapping[str, type], where: str) -> Any:
-    """Return the dataclass of a line, of the type that its kind has in `kinds`; `where` begins the messages.
+    def encode(self, item: HeaderT | ItemT) -> bytes:
+        """Return the line of a header or an item.
 
-    Raises:
-        RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
-    """
-    values = _decode_object(line, where)
-    inner = _without_kind(values, tuple(kinds), where)
-    return _from_json(kinds[values["kind"]], inner, where)
+        Raises:
+            RecordsError: the line could not be read again: a number is NaN, infinite or an integer beyond 64 bits, a
+                text holds half of a character, or a field is of another type.
+        """
+        kind = next(kind for kind, cls in (self.header, *self.items.items()) if cls is type(item))
+        values: dict[str, Any] = {"kind": kind} | {name: getattr(item, name) for name in _names(type(item))}
+        if (is_header := kind == self.header[0]) and self.in_config:
+            inner = {name: values.pop(name) for name in self.in_config}
+            values["config"] = values["config"] | {name: value for name, value in inner.items() if value}
+        try:
+            line = (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
+            if is_header:
+                self._typed_header(msgspec.json.decode(line))
+            else:
+                self._decoder.decode(line)
+        except (ValueError, *_REFUSALS) as error:
+            raise RecordsError(f"a {kind} cannot be stored ({error}): {values}") from error
+        return line
 
+    def decode_header(self, line: bytes, path: Path) -> HeaderT:
+        """Return the header of a file's first line.
 
-def decode_header(line: bytes, where: str) -> RunHeader:
-    """Return the header of a file's first line; `where` begins the messages.
+        Raises:
+            RecordsError: another version of bench wrote it, it is not valid JSON, or a field is missing, unknown or
+                of another type.
+        """
+        where = f"{path}, line 1"
+        try:
+            values = msgspec.json.decode(line)
+            if isinstance(values, dict):
+                self._check_version(values, where)
+            found = self._typed_header(values)
+        except _REFUSALS as error:
+            raise _refusal(where, error) from error
+        return msgspec.convert(found, self.header[1], from_attributes=True)
 
-    Raises:
-        RecordsError: another version of bench wrote it, or it is not a header.
-    """
-    values = _decode_object(line, where)
-    version = values.get("schema_version")
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        age = "a newer" if version > SCHEMA_VERSION else "an older"
+    def decode(self, line: bytes, path: Path, number: int) -> ItemT:
+        """Return the item of a line after the first, the line's number being told in messages.
+
+        Raises:
+            RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
+        """
+        try:
+            found = self._decoder.decode(line)
+        except _REFUSALS as error:
+            raise _refusal(f"{path}, line {number}", error) from error
+        cls, repeated = self._classes[type(found)]
+        for name, seen in repeated:
+            value = getattr(found, name)
+            setattr(found, name, seen.setdefault(value, value))
+        return msgspec.convert(found, cls, from_attributes=True)
+
+    def _typed_header(self, values: Any) -> msgspec.Struct:
+        if isinstance(values, dict) and isinstance(config := values.get("config"), dict):
+            values |= {name: config.pop(name) for name in self.in_config if name in config}
+        return msgspec.convert(values, self._header)
+
+    def _check_version(self, values: Mapping[str, Any], where: str) -> None:
+        version = values.get("schema_version")
+        if version in self.versions or not isinstance(version, int):
+            return
         libraries = values.get("libraries")
         writer = libraries.get(PROGRAM) if isinstance(libraries, dict) else None
-        remedy = f"{PROGRAM} {writer}" if isinstance(writer, str) else "that version"
         raise RecordsError(
-            f"{where}: schema version {version} was written by {age} version of bench, and this one reads "
-            f"{SCHEMA_VERSION}: install {remedy}"
+            f"{where}: schema version {version} was written by "
+            f"{'a newer' if version > self.versions[-1] else 'an older'} version of bench, and this one reads "
+            f"{' and '.join(map(str, self.versions))}: install "
+            f"{f'{PROGRAM} {writer}' if isinstance(writer, str) else 'that version'}"
         )
-    values = _without_kind(values, ("header",), where)
-    for field in dataclasses.fields(RunHeader):
-        if field.name not in (*values, *_ADDED):
-            raise RecordsError(f"{where}: missing field {field.name!r}")
-    if isinstance(config := values["config"], dict):
-        values |= {name: config.pop(name) for name in _IN_CONFIG if name in config}
-    return _from_json(RunHeader, values, where)
+
+    @functools.cached_property
+    def _header(self) -> type[msgspec.Struct]:
+        return _struct(*self.header, self.added)
+
+    @functools.cached_property
+    def _classes(self) -> dict[type[msgspec.Struct], tuple[type[ItemT], list[tuple[str, dict[Any, Any]]]]]:
+        """Struct of each kind -> its dataclass, and what was seen in those of its fields that repeat."""
+        seen: dict[str, dict[Any, Any]] = {name: {} for name in self.repeated}
+        return {
+            _struct(kind, cls): (cls, [one for one in seen.items() if one[0] in _names(cls)])
+            for kind, cls in self.items.items()
+        }
+
+    @functools.cached_property
+    def _decoder(self) -> msgspec.json.Decoder[msgspec.Struct]:
+        union: Any = functools.reduce(operator.or_, self._classes)
+        return msgspec.json.Decoder(union)
 
 
-def decode(line: bytes, where: str) -> Record | CostRecord:
-    """Return the record of a line after the first; `where` begins the messages.
-
-    Raises:
-        RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
-    """
-    return decode_item(line, {"certificate": Record, "cost": CostRecord}, where)
-
-
-def _decode_object(line: bytes, where: str) -> dict[str, Any]:
+def is_json(line: bytes) -> bool:
+    """Return whether a line is valid JSON, of whatever form; numbers may be too large to be read."""
     try:
-        values = loads(line)
-    except ValueError as error:
-        raise RecordsError(f"{where} is not valid JSON ({error}): restore the file, or start anew") from error
-    if not isinstance(values, dict):
-        raise RecordsError(f"{where} must be a JSON object, got {values!r}")
-    return values
+        msgspec.json.decode(line)
+    except _REFUSALS as error:
+        return isinstance(error, msgspec.ValidationError)
+    return True
 
 
-def _without_kind(values: dict[str, Any], kinds: tuple[str, ...], where: str) -> dict[str, Any]:
-    if values.get("kind") not in kinds:
-        raise RecordsError(f"{where}, field kind must be {' or '.join(kinds)}, got {values.get('kind')!r}")
-    return {name: value for name, value in values.items() if name != "kind"}
+_REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def loads(line: bytes) -> Any:
-    """Return the JSON value of a line.
+def _refusal(where: str, error: Exception) -> RecordsError:
+    return RecordsError(f"{where} cannot be read ({error}): restore the file, or delete it and start anew")
 
-    Raises:
-        ValueError: it is not JSON, holds NaN or infinity, or text that cannot be written.
+
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(one.name for one in dataclasses.fields(cls))
+
+
+def _struct(kind: str, cls: Any, may_be_missing: tuple[str, ...] | None = None) -> type[msgspec.Struct]:
+    """Return the dataclass as msgspec's own type, which knows its kind and refuses unknown fields.
+
+    Args:
+        may_be_missing: fields whose default is used where a line lacks them; None: all that have one.
     """
-    try:
-        value = _DECODER.decode(line.decode())
-        if b"\\u" in line:  # half of a surrogate pair would fail wherever it is printed
-            json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _to_json(item: Any) -> dict[str, Any]:
-    return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
-
-
-def _from_json(cls: type[T], values: dict[str, Any], where: str) -> T:
-    """Return the dataclass with these fields, each of its declared type; those with a default may be missing."""
-    hints, optional = _hints(cls), _optional(cls)  # type: ignore[arg-type]
-    for name in values.keys() - hints.keys():
-        raise RecordsError(f"{where}: unknown field {name!r}")
-    for name in hints.keys() - values.keys() - optional:
-        raise RecordsError(f"{where}: missing field {name!r}")
-    return cls(
-        **{name: _typed(hints[name], value, f"{where}, field {name}") for name, value in values.items()}
+    hints = get_type_hints(cls, localns={"int": _Int64}, include_extras=True)  # arrays hold no larger one
+    given = [
+        (one.name, hints[one.name], _default(one))
+        if may_be_missing is None or one.name in may_be_missing
+        else (one.name, hints[one.name])
+        for one in dataclasses.fields(cls)
+    ]
+    return msgspec.defstruct(
+        cls.__name__, given, kw_only=True, tag_field="kind", tag=kind, forbid_unknown_fields=True, gc=False
     )
 
 
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """Return a JSON value as the type of `hint`: a scalar, X | None, tuple, dict or Any."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if hint is Any or (value is None and NoneType in inner):
-        return value
-    if origin is UnionType:
-        return _typed(inner[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        if len(inner) == len(value):
-            return tuple(map(_typed, inner, value, [where] * len(value)))
-    if origin is Literal and value in inner:
-        return value
-    if origin is dict and isinstance(value, dict):
-        return {name: _typed(inner[1], item, where) for name, item in value.items()}
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if hint is not float and type(value) is hint:
-        return value
-    name = hint.__name__ if origin is None else hint
-    raise RecordsError(f"{where} must be {name}, got {value!r}")
+def _default(one: dataclasses.Field[Any]) -> Any:
+    if one.default_factory is not MISSING:
+        return msgspec.field(default_factory=one.default_factory)
+    return msgspec.field() if one.default is MISSING else one.default
+
+
+RUN = Codec[RunHeader, Record | CostRecord](
+    header=("header", RunHeader),
+    items={"certificate": Record, "cost": CostRecord},
+    versions=(SCHEMA_VERSION,),
+    added=("estimation", "drawn_n", "logs"),
+    in_config=("drawn_n", "logs"),
+    repeated=("method", "sigma", "n", "samples"),
+)
+"""Lines of a run's records."""

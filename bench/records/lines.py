@@ -1,51 +1,259 @@
-"""Files that grow line by line: a lock on the open file, and lines that are on the disk when a call returns."""
+"""Files that grow line by line: a header, then items, each on the disk when the call that adds it returns.
+
+A run that is stopped at any time continues after the last whole line of its file. One writer at a time holds the lock
+beside the file, since the file itself is replaced whenever its header is rewritten.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import gc
+import itertools
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Generic, Self
 
-from bench.errors import RecordsError
+from bench.errors import ProtocolError, RecordsError
+from bench.records.codec import Codec, HeaderT, ItemT, is_json
+
+FILE_NAME = "records.jsonl"
+"""Of the one file that most folders have; its lock is `.lock`, that of another file has the file's name in it."""
 
 
-def lock(descriptor: int, path: Path, remedy: str) -> None:
-    """Return holding the only lock on an open file; the system releases it when the file is closed, also by a crash.
+@dataclass(frozen=True, kw_only=True)
+class Contents(Generic[HeaderT, ItemT]):
+    """What a file holds: its header, the items of lines 2, 3, ..., and how many bytes are whole lines."""
 
-    Args:
-        descriptor, path: of the file.
-        remedy: what else than to wait may be done, for the message.
+    header: HeaderT
+    items: list[ItemT]
+    size: int
+
+
+class Lines(Generic[HeaderT, ItemT]):
+    """A file open for appending, locked against other writers; use it in a `with` statement.
+
+    Attributes:
+        header: the file's; the given one for a new file, and where nothing rests on the old one.
+        items: what the file held when it was opened.
+        repaired: one sentence on the cut last line that was removed, or None.
+    """
+
+    header: HeaderT
+    items: list[ItemT]
+    repaired: str | None = None
+
+    def __init__(self, path: Path, codec: Codec[HeaderT, ItemT], header: HeaderT) -> None:
+        """Begin the file with `header`, or continue it; its folder is made if missing.
+
+        Raises:
+            ProtocolError: it was begun under another header; the message names the first field.
+            RecordsError: another process writes to the file, or it cannot be read or written.
+        """
+        self.path, self._codec = path, codec
+        with _writing(path, codec), contextlib.ExitStack() as on_failure:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path)
+            on_failure.callback(self.close)
+            self._open(header)
+            self._resume(header)
+            on_failure.pop_all()
+
+    def _open(self, header: HeaderT) -> None:
+        held = read_lines(self.path, self._codec) if self.path.exists() else None
+        if held and (excess := self.path.stat().st_size - held.size):
+            os.truncate(self.path, held.size)
+            self.repaired = (
+                f"removed a cut last line of {excess} bytes from {self.path}; its work is done again"
+            )
+        if held and held.items:
+            self.header, self.items = held.header, held.items
+        else:  # nothing rests on a header alone
+            write_lines(self.path, self._codec, header, ())
+            self.header, self.items = header, []
+
+    def _resume(self, header: HeaderT) -> None:
+        """Continue the file under the header of this command, which must be the file's own."""
+        self.require(vars(self.header), vars(header))
+
+    def require(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Return nothing where what the file's items rest on is now as it was before.
+
+        Raises:
+            ProtocolError: it is not; the message has the first name under which the two hold unlike values.
+        """
+        for name, both in differing(before, now):
+            raise ProtocolError(
+                f"{self.path} was made under another {name} (then and now: {both}): "
+                f"{self._codec.remedy}, or repeat the command that made it"
+            )
+
+    def replace_header(self, header: HeaderT) -> None:
+        """Rewrite the first line at once, the rest being kept.
+
+        Raises:
+            RecordsError: the file cannot be written; it is as it was.
+        """
+        with _writing(self.path, self._codec):
+            lines = self.path.read_bytes().split(b"\n", 1)[1]
+            _write_atomically(self.path, self._codec.encode(header) + lines)
+        self.header = header
+
+    def append(self, *items: ItemT) -> None:
+        """Write one line per item and wait until they are on the disk.
+
+        Raises:
+            RecordsError: a number is NaN or infinite, or the lines could not be written; those before them are kept.
+        """
+        lines = b"".join(map(self._codec.encode, items))
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            try:
+                _append(descriptor, lines)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise RecordsError(
+                f"{self.path} cannot be continued ({error}): its whole lines are kept, "
+                "and repeating the command resumes after them"
+            ) from error
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, ItemT]:
+    """Return what a file holds; a last line that was cut, or is no JSON, is left out and the file stays as it is.
 
     Raises:
-        RecordsError: another process holds it.
+        RecordsError: there is no such file, a newer version wrote it, or a line is not valid.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RecordsError(f"another process writes to {path}: wait for it, or {remedy}") from error
+        with open(path, "rb") as file, _collector_paused():
+            lines = _whole_lines(file)
+            if not (first := next(lines, b"")):
+                raise RecordsError(f"{path} has no header line: delete it, or give another folder")
+            header, size = codec.decode_header(first, path), len(first)
+            items = []
+            for number, line in enumerate(lines, 2):
+                items.append(codec.decode(line, path, number))
+                size += len(line)
+    except OSError as error:
+        raise RecordsError(
+            f"no records at {path} ({error.strerror}): give the folder that holds them"
+        ) from error
+    return Contents(header=header, items=items, size=size)
 
 
-def append(descriptor: int, path: Path, lines: bytes) -> None:
-    """Write whole lines at the end of an open file, and wait until they are on the disk.
+def write_lines(path: Path, codec: Codec[HeaderT, ItemT], header: HeaderT, items: Iterable[ItemT]) -> None:
+    """Write a whole file at once.
 
     Raises:
-        RecordsError: they could not be written; the lines before them are kept.
+        RecordsError: it cannot be written.
     """
+    with _writing(path, codec):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(path, b"".join([codec.encode(header), *map(codec.encode, items)]))
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each name under which two mappings hold unlike values, and a text of both; see `difference`."""
+    for name, value in old.items():
+        if value != new[name]:
+            yield name, difference(value, new[name])
+
+
+def difference(old: Any, new: Any) -> str:
+    """Return both of two unlike values, or of long sequences the first place in which they differ."""
+    if isinstance(old, tuple) and len(old) == len(new) > 8:
+        place = next(i for i in range(len(old)) if old[i] != new[i])
+        return f"at position {place}: {old[place]!r} and {new[place]!r}"
+    if isinstance(old, tuple) and max(len(old), len(new)) > 8:
+        return f"{len(old)} values and {len(new)} values"
+    return f"{old!r} and {new!r}"
+
+
+@contextlib.contextmanager
+def _writing(path: Path, codec: Codec[HeaderT, ItemT]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecordsError(f"{path} cannot be written ({error}): mend that, or {codec.remedy}") from error
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking through a million records, which hold no cycles, again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    for line, following in itertools.pairwise(itertools.chain(file, [b""])):
+        if following or (line.endswith(b"\n") and is_json(line)):
+            yield line
+
+
+def _lock(path: Path) -> int:
+    """Return a descriptor that holds a file's lock until it is closed, also by a crash."""
+    try:
+        import fcntl
+    except ImportError as error:  # Windows, which can read records all the same
+        raise RecordsError(
+            f"{path} cannot be locked on this system: write records on Linux or macOS"
+        ) from error
+    name = ".lock" if path.name == FILE_NAME else f".lock-{path.stem}"
+    with contextlib.ExitStack() as on_failure:
+        descriptor = os.open(path.parent / name, os.O_RDWR | os.O_CREAT, 0o644)
+        on_failure.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 20).decode().strip()
+            raise RecordsError(
+                f"another process (pid {holder}) writes to {path}: wait for it, or stop it"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        on_failure.pop_all()
+        return descriptor
+
+
+def _append(descriptor: int, lines: bytes) -> None:
     start = os.fstat(descriptor).st_size
     try:
-        _write(descriptor, lines)
-    except OSError as error:
+        written = os.write(descriptor, lines)
+        if written != len(lines):
+            raise OSError(f"only {written} of {len(lines)} bytes were written")
+        os.fsync(descriptor)
+    except OSError:
         with contextlib.suppress(OSError):  # a cut line that stays is removed when the file is opened again
             os.ftruncate(descriptor, start)
-        raise RecordsError(
-            f"{path} cannot be continued ({error}): its whole lines are kept, "
-            "and repeating the command resumes after them"
-        ) from error
+        raise
 
 
-def _write(descriptor: int, lines: bytes) -> None:
-    written = os.write(descriptor, lines)
-    if written != len(lines):
-        raise OSError(f"only {written} of {len(lines)} bytes were written")
-    os.fsync(descriptor)
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

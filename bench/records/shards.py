@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import ProtocolError, RecordsError, UsageError
-from bench.records.file import FILE_NAME, differing, read_run, write_run
+from bench.records.file import FILE_NAME, read_run, write_run
+from bench.records.lines import differing
 from bench.types import CostRecord, Record, Run, RunHeader
 
 NAMED = 8

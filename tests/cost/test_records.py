@@ -36,16 +36,6 @@ def test_a_file_of_the_first_version_is_read_and_not_continued(folder):
         pass
 
 
-def test_a_cut_last_line_is_left_out_and_removed_when_the_file_goes_on(folder):
-    path = folder / FILE_NAME
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-10])
-    assert len(read_cost_run(folder).repetitions) == 1
-    with open_cost_file(folder, HEADER) as file:
-        file.append(repetitions("a", [0.1, 0.2])[1])
-    assert path.read_bytes() == whole
-
-
 def test_another_header_is_refused(folder):
     values = vars(HEADER) | {"device": "NVIDIA H100"}
     other = type(HEADER)(**values)
@@ -58,22 +48,13 @@ def test_another_header_is_refused(folder):
         pass
 
 
-def test_a_second_writer_is_refused(folder):
-    with (
-        open_cost_file(folder, HEADER),
-        pytest.raises(RecordsError, match="another process writes to"),
-        open_cost_file(folder, HEADER),
-    ):
-        pass
-
-
 def test_a_missing_an_empty_and_another_versions_file_are_refused(folder, tmp_path):
-    with pytest.raises(RecordsError, match=r"no records at .*give the folder that `bench cost` wrote"):
+    with pytest.raises(RecordsError, match=r"no records at .*: give the folder that holds them"):
         read_cost_run(tmp_path / "nowhere")
     path = folder / FILE_NAME
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(json.dumps(json.loads(lines[0]) | {"schema_version": 99}) + "\n")
-    with pytest.raises(RecordsError, match="schema version 99, but this version of bench reads 1 and 2"):
+    with pytest.raises(RecordsError, match=r"schema version 99 was written by a newer .* reads 1 and 2"):
         read_cost_run(folder)
     path.write_text("")
     with pytest.raises(RecordsError, match="has no header line"):
@@ -83,16 +64,8 @@ def test_a_missing_an_empty_and_another_versions_file_are_refused(folder, tmp_pa
 def test_an_unknown_kind_of_line_is_refused(folder):
     path = folder / FILE_NAME
     path.write_text(path.read_text() + '{"kind":"certificate"}\n')
-    with pytest.raises(RecordsError, match=r"line 6, field kind must be session or size"):
+    with pytest.raises(RecordsError, match=r"line 6 cannot be read .*'certificate' - at `\$.kind`"):
         read_cost_run(folder)
-
-
-def test_nan_is_refused(folder):
-    with (
-        open_cost_file(folder, HEADER) as file,
-        pytest.raises(RecordsError, match="repetition with NaN or infinity"),
-    ):
-        file.append(repetitions("a", [float("nan")])[0])
 
 
 def test_items_are_seen_at_once(folder):

@@ -4,14 +4,14 @@ import ast
 import contextlib
 import dataclasses
 import errno
-import json
 from pathlib import Path
 
 import pytest
 
 from bench.device import batching
 from bench.errors import ProtocolError, RecordsError
-from bench.records.file import FILE_NAME, RecordsFile, os, read_run
+from bench.records.file import FILE_NAME, RecordsFile, read_run
+from bench.records.lines import os
 from tests.records.test_file import COST, HEADER, record, write
 from tests.records.test_reading import edit
 from tests.support import synthetic_method
@@ -148,7 +148,7 @@ def test_a_read_only_folder_is_refused(tmp_path, monkeypatch, name):
         os, "open", failing
     )
     with pytest.raises(
-        RecordsError, match=r"cannot be written .*Read-only file system.*: give another --out"
+        RecordsError, match=r"cannot be written .*Read-only file system.*: mend that, or give another --out"
     ):
         RecordsFile.create_or_resume(tmp_path, HEADER)
 
@@ -202,8 +202,8 @@ def test_a_newer_schema_names_the_version_to_install(tmp_path):
 @pytest.mark.parametrize(
     ("tail", "message"),
     [
-        ('{"kind":"certificate","method":"\\ud800"}', "line 2 is not valid JSON .*surrogates not allowed"),
-        ("[" * 100_000, "line 2 is not valid JSON .*nested too deeply"),
+        ('{"kind":"certificate","method":"\\ud800"}', "line 2 cannot be read "),
+        ('{"kind":' + "[" * 100_000, "line 2 cannot be read .*recursion depth"),
     ],
 )
 def test_text_that_cannot_be_printed_and_endless_nesting_are_refused(tmp_path, tail, message):
@@ -212,15 +212,3 @@ def test_text_that_cannot_be_printed_and_endless_nesting_are_refused(tmp_path, t
     (tmp_path / FILE_NAME).write_bytes(b"\n".join([lines[0], tail.encode(), lines[1], b""]))
     with pytest.raises(RecordsError, match=message):
         read_run(tmp_path)
-
-
-def test_records_written_otherwise_read_the_same(tmp_path):
-    """Fields in another order, whole numbers and no `uniform` take the slow path to the same record."""
-    write(tmp_path, record(radius=1.0), record(20))
-    quick = read_run(tmp_path)
-    lines = (tmp_path / FILE_NAME).read_text().splitlines()
-    values = json.loads(lines[1])
-    del values["uniform"]
-    lines[1] = json.dumps(dict(reversed(values.items())) | {"radius": 1})
-    (tmp_path / FILE_NAME).write_text("\n".join(lines) + "\n")
-    assert read_run(tmp_path) == quick

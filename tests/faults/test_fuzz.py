@@ -25,7 +25,8 @@ from bench.config.overrides import override
 from bench.config.run import RunConfig, load_preset, run_name, to_json, validate
 from bench.errors import BenchError
 from bench.methods import importing
-from bench.records import codec, logs
+from bench.records import logs
+from bench.records.codec import RUN
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.log_check import Claim, check_log
 from bench.training import checkpoints
@@ -36,7 +37,7 @@ HANG_SECONDS = 30
 """Time of the processor after which an example counts as hanging; a slow machine's waiting does not count."""
 
 METHODS = ["rrcm", "dds"]
-RECORDS = b"".join(map(codec.encode, (HEADER, record(), record(20), COST)))
+RECORDS = b"".join(map(RUN.encode, (HEADER, record(), record(20), COST)))
 LOG = b"idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.5\t1\t0:00:01.5\n20\t8\t-1\t0.0\t0\t2.5\n"
 PRESET = b'dataset = "cifar10"\nsigmas = [0.25, 0.5]\nn = 1000\nalpha = 0.001\n[options.rrcm]\ndepth = 3\n'
 
@@ -90,7 +91,7 @@ def read_log(folder, content):
         check_log(logs.read_log(path, allows_repeats=True), Claim(sigma=0.5, n=1000, alpha=0.001))
     log = logs.read_log(path)
     one = validate(RunConfig(methods=("m",), sigmas=(0.5,), dataset="cifar10"), ["m"])
-    logs.log_header(log, one, command="", git_revision="", earlier={})
+    logs.log_header(log, one, command="", git_revision="")
     logs.log_records(log, one)
     logs.log_notes(log, one)
 

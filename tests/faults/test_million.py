@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.records.codec import encode
+from bench.records.codec import RUN
 from tests.records.test_file import record
 from tests.support.fake_runs import make_header
 
@@ -26,9 +26,9 @@ def write_run(folder, images):
     """Write a run of two methods at five sigmas, with counts of 100,000 samples that hardly come twice."""
     generator = random.Random(0)
     methods, sigmas = ("rrcm", "dds"), (0.12, 0.25, 0.5, 0.75, 1.0)
-    header = make_header(methods=methods, sigmas=sigmas, indices=range(images))
+    header = make_header(methods=methods, sigmas=sigmas, indices=tuple(range(images)))
     with open(folder / "records.jsonl", "wb") as file:
-        file.write(encode(header))
+        file.write(RUN.encode(header))
         for method in methods:
             for sigma in sigmas:
                 for index in range(images):
@@ -38,7 +38,7 @@ def write_run(folder, images):
                     changes = {"method": method, "sigma": sigma, "label": index % 10, "predict": predict}
                     radius, seconds = sigma * k / 25_000, generator.random()
                     made = record(index, **changes, radius=radius, seconds=seconds, counts_estimation=counts)
-                    file.write(encode(made))
+                    file.write(RUN.encode(made))
 
 
 @pytest.mark.slow

@@ -10,37 +10,37 @@ import sys
 import pytest
 
 from bench.errors import ProtocolError, RecordsError
-from bench.records import file as records
+from bench.records import lines
 from bench.records.file import FILE_NAME, RecordsFile, read_run
-from bench.types import SCHEMA_VERSION, CostRecord, Record, Run, RunHeader
+from bench.types import CostRecord, Record, Run
+from tests.support.fake_runs import make_header
 
-HEADER = RunHeader(
-    schema_version=SCHEMA_VERSION,
-    command="bench run",
-    created="2025-01-01T00:00:00",
-    git_revision="abc",
-    dataset="digits",
-    subset="every 20th",
+HEADER = make_header(
     indices=tuple(range(0, 200, 20)),
     class_names=("zéro", "one"),
-    image_shape=(1, 8, 8),
     methods=("rrcm", "dds"),
     sigmas=(0.25, 0.5),
-    n0=100,
-    n=1000,
-    alpha=0.001,
-    seed=0,
-    bound="clopper-pearson",
-    noise_block=128,
-    precision="float32",
-    device_type="cpu",
     radii=(0.0, 0.25),
     config={"run": {"limit": None, "names": ["a"]}},
     checkpoints={"rrcm/0.5": "aa", "dds/0.5": "bb"},
     batch_sizes={"rrcm": 64},
-    hardware={"cores": 2},
     libraries={"torch": "2.3"},
 )
+UNLIKE = {
+    "dataset": "cifar10",
+    "subset": "all",
+    "image_shape": (3, 8, 8),
+    "n0": 10,
+    "n": 10,
+    "alpha": 0.01,
+    "seed": 1,
+    "bound": "randomised",
+    "estimation": "skip-wrong",
+    "noise_block": 64,
+    "precision": "bfloat16",
+}
+"""Fields in which a run under another protocol may differ from HEADER."""
+
 COST = CostRecord(
     method="rrcm",
     sigma=0.5,
@@ -92,8 +92,11 @@ def test_what_is_read_equals_what_was_written(tmp_path):
 
 
 def test_lines_are_compact_json_of_a_named_kind(tmp_path):
-    content = write(tmp_path, record(), COST)
-    assert [json.loads(line)["kind"] for line in content.splitlines()] == ["header", "certificate", "cost"]
+    content = write(tmp_path, record(), COST, header=dataclasses.replace(HEADER, drawn_n=5000))
+    lines = [json.loads(line) for line in content.splitlines()]
+    assert [line["kind"] for line in lines] == ["header", "certificate", "cost"]
+    assert lines[0]["config"] == {**HEADER.config, "drawn_n": 5000}
+    assert not {"drawn_n", "logs"} & lines[0].keys()
     assert b'"radius":0.30000000000000004,"counts_selection":[[1,100]],' in content
     assert content.isascii()
 
@@ -162,9 +165,9 @@ def test_a_full_disk_keeps_the_whole_lines(tmp_path, monkeypatch, written, trunc
         raise OSError(errno.EIO, "Input/output error")
 
     with RecordsFile.create_or_resume(tmp_path, HEADER) as file, monkeypatch.context() as patch:
-        patch.setattr(records.os, "write", failing)
+        patch.setattr(lines.os, "write", failing)
         if not truncates:
-            patch.setattr(records.os, "ftruncate", failing_truncate)
+            patch.setattr(lines.os, "ftruncate", failing_truncate)
         reason = "No space left" if written is None else f"only {written} of "
         message = f"{reason}.*whole lines are kept, and repeating the command resumes"
         with pytest.raises(RecordsError, match=message):
@@ -179,7 +182,7 @@ def test_a_full_disk_keeps_the_whole_lines(tmp_path, monkeypatch, written, trunc
 def test_an_image_that_failed_to_be_written_can_be_appended_again(tmp_path, monkeypatch):
     with RecordsFile.create_or_resume(tmp_path, HEADER) as file:
         with monkeypatch.context() as patch:
-            patch.setattr(records.os, "write", lambda descriptor, line: 0)
+            patch.setattr(lines.os, "write", lambda descriptor, line: 0)
             with pytest.raises(RecordsError):
                 file.append(record())
         file.append(record())
@@ -192,8 +195,10 @@ def test_a_failure_at_the_header_leaves_no_file(tmp_path, monkeypatch, step):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(records.os, step, failing)
-        with pytest.raises(RecordsError, match=r"cannot be written .*No space left.*: give another --out"):
+        patch.setattr(lines.os, step, failing)
+        with pytest.raises(
+            RecordsError, match=r"cannot be written .*No space left.*: mend that, or give another"
+        ):
             RecordsFile.create_or_resume(tmp_path, HEADER)
     assert not (tmp_path / FILE_NAME).exists()
     assert write(tmp_path, record()) == write(tmp_path / "whole", record())
@@ -201,7 +206,7 @@ def test_a_failure_at_the_header_leaves_no_file(tmp_path, monkeypatch, step):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RecordsError, match=r"cannot be written .*: give another --out"):
+    with pytest.raises(RecordsError, match=r"cannot be written .*: mend that, or give another --out"):
         RecordsFile.create_or_resume(tmp_path / "file", HEADER)
 
 
@@ -266,23 +271,7 @@ def test_fields_with_defaults_may_be_missing_as_in_older_files(tmp_path):
     assert read_run(tmp_path) == Run(folder=tmp_path, header=HEADER, records=(record(),), costs=())
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("dataset", "cifar10"),
-        ("subset", "all"),
-        ("image_shape", (3, 8, 8)),
-        ("n0", 10),
-        ("n", 10),
-        ("alpha", 0.01),
-        ("seed", 1),
-        ("bound", "randomised"),
-        ("estimation", "skip-wrong"),
-        ("noise_block", 64),
-        ("precision", "bfloat16"),
-        ("device_type", "cuda"),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), [*UNLIKE.items(), ("device_type", "cuda")])
 def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
     content = write(tmp_path, record())
     with pytest.raises(ProtocolError) as caught:
@@ -372,10 +361,33 @@ def test_an_image_is_appended_once(tmp_path):
     write(tmp_path, record(0, sigma=0.25), record(0, method="dds"))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_not_stored(tmp_path, value):
-    with pytest.raises(
-        RecordsError, match=r"a certificate with NaN or infinity cannot be stored: .*'index': 40"
-    ):
-        write(tmp_path, record(40, radius=value))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**63, "0.5"])
+def test_what_could_not_be_read_again_is_not_stored(tmp_path, value):
+    changes = {"label": value} if isinstance(value, int) else {"radius": value}
+    with pytest.raises(RecordsError, match=r"a certificate cannot be stored \(.*\): .*'index': 40"):
+        write(tmp_path, record(40, **changes))
     assert read_run(tmp_path).records == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hardware": {"memory": [{"bytes": float("nan")}]}},
+        {"command": "bench run \udcff"},
+        {"indices": (2**63,)},
+    ],
+)
+def test_a_header_that_could_not_be_read_again_makes_no_file(tmp_path, changes):
+    with pytest.raises(RecordsError, match="a header cannot be stored"):
+        write(tmp_path, header=make_header(**changes))
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_a_system_without_file_locks_reads_and_does_not_write(tmp_path, monkeypatch):
+    write(tmp_path, record())
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert read_run(tmp_path).records == (record(),)
+    with pytest.raises(
+        RecordsError, match="cannot be locked on this system: write records on Linux or macOS"
+    ):
+        RecordsFile.create_or_resume(tmp_path, HEADER)

@@ -9,7 +9,7 @@ import pytest
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.file import FILE_NAME, RecordsFile, check_comparable, read_run
 from bench.types import Run
-from tests.records.test_file import COST, HEADER, record, write
+from tests.records.test_file import COST, HEADER, UNLIKE, record, write
 
 
 def edit(folder, line, **changes):
@@ -32,7 +32,7 @@ def test_an_image_held_twice_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(RecordsError, match=r"no records at .*: give the folder that a run was written to"):
+    with pytest.raises(RecordsError, match=r"no records at .*: give the folder that holds them"):
         read_run(tmp_path)
 
 
@@ -46,7 +46,7 @@ def test_a_file_without_header_is_refused(tmp_path, content):
 
 def test_a_first_line_of_rubbish_before_others_is_refused_as_such(tmp_path):
     (tmp_path / FILE_NAME).write_bytes(b"rubbish\n" + write(tmp_path, record()))
-    with pytest.raises(RecordsError, match="line 1 is not valid JSON"):
+    with pytest.raises(RecordsError, match="line 1 cannot be read"):
         read_run(tmp_path)
 
 
@@ -55,37 +55,40 @@ def test_an_invalid_line_before_the_last_is_refused_by_number(tmp_path, rubbish)
     lines = write(tmp_path, record(0), record(20)).splitlines()
     (tmp_path / FILE_NAME).write_bytes(b"\n".join([lines[0], rubbish, lines[2], b""]))
     for read in (read_run, lambda folder: RecordsFile.create_or_resume(folder, HEADER)):
-        with pytest.raises(RecordsError, match=r"line 2 is not valid JSON .*: restore the file"):
+        with pytest.raises(RecordsError, match=r"line 2 cannot be read .*: restore the file, or delete it"):
             read(tmp_path)
 
 
 def test_a_line_that_is_no_object_is_refused(tmp_path):
     content = write(tmp_path)
     (tmp_path / FILE_NAME).write_bytes(content + b"[1]\n")
-    with pytest.raises(RecordsError, match=r"line 2 must be a JSON object, got \[1\]"):
+    with pytest.raises(RecordsError, match=r"line 2 cannot be read .*Expected `object`, got `array`"):
         read_run(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("line", "changes", "message"),
     [
-        (0, {"schema_version": 99}, "line 1: schema version 99 was written by a newer version of bench"),
         (0, {"schema_version": 0}, "line 1: schema version 0 was written by an older version of bench"),
-        (0, {"kind": "cost"}, "line 1, field kind must be header, got 'cost'"),
-        (1, {"kind": "header"}, "line 2, field kind must be certificate or cost, got 'header'"),
-        (1, {"kind": ...}, "line 2, field kind must be certificate or cost, got None"),
-        (1, {"colour": 1}, "line 2: unknown field 'colour'"),
-        (1, {"radius": ...}, "line 2: missing field 'radius'"),
-        (1, {"radius": "0.5"}, "line 2, field radius must be float, got '0.5'"),
-        (1, {"radius": True}, "line 2, field radius must be float, got True"),
-        (1, {"index": 1.0}, r"line 2, field index must be int, got 1.0"),
-        (1, {"index": True}, "line 2, field index must be int, got True"),
-        (1, {"method": None}, "line 2, field method must be str, got None"),
-        (1, {"counts_selection": [[1]]}, r"field counts_selection must be tuple\[int, int\], got \[1\]"),
-        (1, {"counts_selection": {}}, r"field counts_selection must be tuple\[.*, got {}"),
-        (2, {"peak_memory_bytes": "1"}, "line 3, field peak_memory_bytes must be int, got '1'"),
-        (0, {"libraries": {"torch": 2}}, "line 1, field libraries must be str, got 2"),
-        (0, {"libraries": []}, r"line 1, field libraries must be dict\[str, str\], got \[\]"),
+        (0, {"kind": "cost"}, r"line 1 .*'cost' - at `\$.kind`"),
+        (0, {"n": ...}, "line 1 .*missing required field `n`"),
+        (0, {"estimation": "guessed"}, r"line 1 .*'guessed' - at `\$.estimation`"),
+        (0, {"libraries": {"torch": 2}}, r"line 1 .*Expected `str`, got `int` - at `\$.libraries\[...\]`"),
+        (0, {"libraries": []}, r"line 1 .*Expected `object`, got `array` - at `\$.libraries`"),
+        (0, {"config": {"drawn_n": "1"}}, r"line 1 .*got `str` - at `\$.drawn_n`"),
+        (1, {"kind": "header"}, r"line 2 .*'header' - at `\$.kind`"),
+        (1, {"kind": ...}, "line 2 .*missing required field `kind`"),
+        (1, {"colour": 1}, "line 2 .*unknown field `colour`"),
+        (1, {"radius": ...}, "line 2 .*missing required field `radius`"),
+        (1, {"radius": None}, r"line 2 .*Expected `float`, got `null` - at `\$.radius`"),
+        (1, {"radius": True}, r"line 2 .*Expected `float`, got `bool` - at `\$.radius`"),
+        (1, {"index": 1.0}, r"line 2 .*Expected `int`, got `float` - at `\$.index`"),
+        (1, {"index": True}, r"line 2 .*Expected `int`, got `bool` - at `\$.index`"),
+        (1, {"label": 2**63}, r"line 2 .*Expected `int` <= 9223372036854775807 - at `\$.label`"),
+        (1, {"label": 10**99}, r"line 2 .*Expected `int` <= 9223372036854775807 - at `\$.label`"),
+        (1, {"counts_selection": [[1, 2**63]]}, r"Expected `int` <= .* - at `\$.counts_selection\[.*\]`"),
+        (1, {"counts_selection": [[1]]}, r"`array` of length 2.* - at `\$.counts_selection\[.*\]`"),
+        (2, {"peak_memory_bytes": "1"}, r"line 3 .*got `str` - at `\$.peak_memory_bytes`"),
     ],
 )
 def test_a_wrong_field_is_refused_by_line_and_name(tmp_path, line, changes, message):
@@ -98,7 +101,7 @@ def test_a_wrong_field_is_refused_by_line_and_name(tmp_path, line, changes, mess
 def test_infinity_written_as_a_large_number_is_refused(tmp_path):
     content = write(tmp_path, record(radius=0.25))
     (tmp_path / FILE_NAME).write_bytes(content.replace(b'"radius":0.25', b'"radius":1e999'))
-    with pytest.raises(RecordsError, match="field radius must be float, got inf"):
+    with pytest.raises(RecordsError, match=r"out of range - at `\$.radius`"):
         read_run(tmp_path)
 
 
@@ -107,31 +110,17 @@ def test_whole_numbers_are_read_as_floats_where_floats_are_declared(tmp_path):
     assert type(read_run(tmp_path).records[0].sigma) is float
 
 
-@pytest.mark.parametrize("size", [1, 300, 700, 10_000])
-def test_lines_of_any_form_are_read_alike_in_blocks_of_any_size(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("bench.records.file.BLOCK", size)
+def test_lines_of_any_form_are_read_alike(tmp_path):
     none = {"counts_selection": (), "counts_estimation": (), "predict": -1, "radius": 0.0}
     many = {"counts_estimation": tuple((k, 10 + k) for k in range(10)), "uniform": 1 / 3, "seconds": 1e-7}
-    images = [
-        record(0),
-        record(20, **none),
-        record(40, **many),
-        record(60, method="dds"),
-        record(80, sigma=0.25),
-    ]
-    content = write(tmp_path, *images[:2], COST, *images[2:])
-    assert read_run(tmp_path).records == tuple(images)
-    lines = content.splitlines()
+    images = (record(0), record(20, **none), record(40, **many), record(60, method="dds"))
+    lines = write(tmp_path, *images[:2], COST, *images[2:]).splitlines()
     loose = [json.dumps(dict(reversed(json.loads(line).items()))).encode() for line in lines]
-    for forms in (loose, [lines[0], *loose[1:3], *lines[3:]], [line + b"\r" for line in lines]):
+    for forms in (lines, loose, [line + b" \r" for line in lines]):
         (tmp_path / FILE_NAME).write_bytes(b"\n".join([*forms, b""]))
         found = read_run(tmp_path)
-        assert (found.records, found.costs) == (tuple(images), (COST,))
-    for number in range(2, len(lines) + 1):
-        rubbish = [*lines[: number - 1], b"{,}", *lines[number:], lines[1], b""]
-        (tmp_path / FILE_NAME).write_bytes(b"\n".join(rubbish))
-        with pytest.raises(RecordsError, match=f"line {number} is not valid JSON"):
-            read_run(tmp_path)
+        assert (found.records, found.costs) == (images, (COST,))
+        assert found.records[0].method is found.records[1].method
 
 
 def test_runs_of_one_protocol_are_comparable():
@@ -139,22 +128,7 @@ def test_runs_of_one_protocol_are_comparable():
     check_comparable([run(), run("b", methods=("x",), sigmas=(1.0,), created="later", device_type="cuda")])
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("dataset", "cifar10"),
-        ("subset", "all"),
-        ("indices", (1, 2)),
-        ("image_shape", (3, 8, 8)),
-        ("n0", 10),
-        ("n", 10),
-        ("alpha", 0.01),
-        ("bound", "sequential"),
-        ("seed", 1),
-        ("noise_block", 64),
-        ("precision", "bfloat16"),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), [*UNLIKE.items(), ("indices", (1, 2))])
 def test_runs_that_differ_are_compared_only_when_told(field, value):
     other = run("b", **{field: value})
     for runs in ([run(), other], [run(), run(), other]):
@@ -164,5 +138,5 @@ def test_runs_that_differ_are_compared_only_when_told(field, value):
 
 
 def test_an_unknown_field_to_allow_is_refused():
-    with pytest.raises(UsageError, match=r"'sed' is no checked field; those are dataset, .*, seed,"):
+    with pytest.raises(UsageError, match=r"'sed' is no checked field; those are n0, .*, seed, dataset,"):
         check_comparable([], allow=["sed"])

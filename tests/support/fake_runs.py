@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -66,43 +67,37 @@ def make_run(
     costs = [_cost(generator, method, sigma) for method in methods for sigma in sigmas] if with_costs else []
     return Run(
         folder=folder,
-        header=make_header(methods=methods, sigmas=sigmas, indices=indices),
+        header=make_header(methods=tuple(methods), sigmas=tuple(sigmas), indices=indices),
         records=tuple(records),
         costs=tuple(costs),
     )
 
 
-def make_header(
-    *, methods: Sequence[str] = METHODS, sigmas: Sequence[float] = SIGMAS, indices: Sequence[int] = (0,)
-) -> RunHeader:
-    """Return a header of the default protocol."""
-    return RunHeader(
-        schema_version=SCHEMA_VERSION,
-        command="bench run",
-        created="2025-01-01T00:00:00+00:00",
-        git_revision="0" * 40,
-        dataset="mnist5k",
-        subset="balanced",
-        indices=tuple(indices),
-        class_names=tuple("0123456789"),
-        image_shape=(1, 28, 28),
-        methods=tuple(methods),
-        sigmas=tuple(sigmas),
-        n0=100,
-        n=1000,
-        alpha=0.001,
-        seed=0,
-        bound="clopper-pearson",
-        noise_block=128,
-        precision="float32",
-        device_type="cpu",
-        radii=RADII,
-        config={},
-        checkpoints={},
-        batch_sizes={},
-        hardware={"device": "cpu", "cores": 2},
-        libraries={},
-    )
+def make_header(**changes: Any) -> RunHeader:
+    """Return a header of the default protocol, of one image unless told otherwise."""
+    values: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "command": "bench run",
+        "created": "2025-01-01T00:00:00+00:00",
+        "git_revision": "0" * 40,
+        "dataset": "mnist5k",
+        "subset": "balanced",
+        "indices": (0,),
+        "class_names": tuple("0123456789"),
+        "image_shape": (1, 28, 28),
+        "methods": METHODS,
+        "sigmas": SIGMAS,
+        "noise_block": 128,
+        "precision": "float32",
+        "device_type": "cpu",
+        "radii": RADII,
+        "config": {},
+        "checkpoints": {},
+        "batch_sizes": {},
+        "hardware": {"device": "cpu", "cores": 2},
+        "libraries": {},
+    }
+    return RunHeader(**(values | changes))
 
 
 def _certificate(

@@ -6,11 +6,10 @@ import signal
 import time
 import traceback
 import warnings
-from dataclasses import replace
 
 from bench.config.run import RunConfig
-from bench.records import file as records
-from bench.records.file import RecordsFile
+from bench.records import lines
+from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.runs.engines.base import LocalEngine
 from bench.runs.progress import Observer, pending_jobs, write_results
 from bench.types import Record
@@ -24,8 +23,7 @@ def header(indices):
     """Return the header of a run on these images."""
     from tests.support.fake_runs import make_header  # and scipy, which workers can do without
 
-    made = make_header(methods=CONFIG.methods, sigmas=CONFIG.sigmas, indices=indices)
-    return replace(made, n0=10, n=100)
+    return make_header(methods=CONFIG.methods, sigmas=CONFIG.sigmas, indices=indices, n0=10, n=100)
 
 
 def certify(method, sigma, index, seconds=0.0):
@@ -50,8 +48,8 @@ def certify(method, sigma, index, seconds=0.0):
 
 def run(folder, *, images=2, seconds=0.0):
     """Begin or continue the run; first on half of the images, so that its header is rewritten once."""
-    path = folder / records.FILE_NAME
-    begun = len(records.read_run(folder).header.indices) if path.exists() else 0
+    path = folder / FILE_NAME
+    begun = len(read_run(folder).header.indices) if path.exists() else 0
     for count in range(max(begun, images // 2), images + 1, images // 2):
         indices = tuple(range(count))
         with RecordsFile.create_or_resume(folder, header(indices)) as file:
@@ -75,7 +73,7 @@ def die_at(step, is_cut, names=WRITING):
         return call
 
     for name in names:
-        setattr(records.os, name, deadly(getattr(os, name), name))
+        setattr(lines.os, name, deadly(getattr(os, name), name))
 
 
 def in_child(work, *, seconds=None):

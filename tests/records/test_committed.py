@@ -1,0 +1,32 @@
+"""Every file of records that was ever committed is read, and written again with the same values."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.checks import audit_log
+from bench.cost import records as cost
+from bench.records.codec import RUN
+
+RESULTS = Path(__file__).parents[2] / "results"
+CODECS = {"header": RUN, "cost-header": cost.CODEC, "effort": audit_log.CODEC}
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
+def test_committed_files_are_read_and_written_with_the_same_values():
+    files = sorted(RESULTS.rglob("*.jsonl"))
+    assert len(files) >= 20
+    for path in files:
+        first, *others = path.read_bytes().splitlines(keepends=True)
+        values = json.loads(first)
+        codec = CODECS[values["kind"]]
+        again = json.loads(codec.encode(codec.decode_header(first, path)))
+        assert again == {name: again[name] for name in codec.added if name in again} | values
+        for number, line in enumerate(others, 2):
+            again, values = (
+                json.loads(codec.encode(codec.decode(line, path, number))),
+                json.loads(line),
+            )
+            assert {name: again[name] for name in values} == values
+            assert again.keys() - values.keys() <= {"session", "watts", "temperature", "clock_mhz"}
