@@ -87,6 +87,18 @@ def test_importing_without_torch(module):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "command", ["--help", "list methods", "list datasets", "list presets", "status results/mnist5k"]
+)
+def test_a_command_that_reads_little_imports_little(command):
+    code = (
+        f"import sys; from bench.cli import cli; cli({command.split()}, standalone_mode=False); "
+        "sys.exit(bool({'torch', 'matplotlib', 'pandas'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0
+
+
 def test_folders_and_files_can_be_taken_in_at_a_glance():
     folders = {path.parent for path in PATHS}
     crowded = [

@@ -123,7 +123,8 @@ def _refuse_options_of_other_modes(context: click.Context) -> None:
 def _measure(request: Request) -> None:
     import time
 
-    from bench.commands.printing import TaskDisplay, duration
+    from bench.commands.printing import duration
+    from bench.commands.progress import Bars
     from bench.cost import request as cost_request
 
     started = time.perf_counter()
@@ -137,9 +138,11 @@ def _measure(request: Request) -> None:
         )
         if measurement.instruments.type == "cpu":
             click.echo("These are CPU numbers: they say nothing of a GPU.", err=True)
-        with TaskDisplay(len(left)) as display:
-            for task in measurement.steps(started):
-                display.done(f"{task.method} {task.setting} {task.batch_size} {task.kind}")
+        with Bars() as bars:
+            bars.show("measured", done=0, total=len(left))
+            for done, task in enumerate(measurement.steps(started), 1):
+                last = f"{task.method} {task.setting} {task.batch_size} {task.kind}"
+                bars.show("measured", done=done, total=len(left), detail=last)
         missing = len(measurement.left())
     _report(plan.folder)
     if missing:
@@ -180,7 +183,8 @@ def _certifier(
     preset: str, options: dict[str, Any], repetitions: int, reference: Precision | None, folder: Path | None
 ) -> None:
     config = resolve(preset, options)
-    from bench.commands.printing import print_table, track
+    from bench.commands.printing import print_table
+    from bench.commands.progress import track
     from bench.cost import certifier as certifier_cost
     from bench.device.hardware import device_name
     from bench.runs.workbench import prepare

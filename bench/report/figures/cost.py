@@ -28,7 +28,7 @@ from bench.report.figures.style import (
     use_plain_numbers,
 )
 from bench.report.markup import format_significant
-from bench.report.metrics import BestSigma, best_sigma
+from bench.report.metrics import Share
 
 TARGET_RADIUS = 0.5
 """Radius of the accuracy that is drawn against cost; the table's nearest one is taken."""
@@ -45,7 +45,7 @@ class Point:
 
     label: str
     parameters: int
-    best: BestSigma
+    share: Share
     seconds: Quartiles
 
 
@@ -152,18 +152,17 @@ def _finish_bars(axes: Axes, labels: Sequence[str], compared: Sequence[MeasuredC
 
 
 def _point(comparison: Comparison, label: str, radius: float) -> Point | None:
-    by_sigma = {entry.sigma: entry.curve for entry in comparison.best_of(label)}
-    costs = {one.sigma: one.cost for one in comparison.costs if one.label == label}
-    if not by_sigma or not costs:
+    best = comparison.best_at(label, radius)
+    cost = None if best is None else comparison.cost_near(label, best.sigma)
+    if best is None or cost is None:
         return None
-    best = best_sigma(by_sigma, radius)
-    cost = costs[min(costs, key=lambda sigma: abs(sigma - best.sigma))]
-    return Point(label=label, parameters=cost.parameters, best=best, seconds=seconds_per_certificate(cost))
+    share, seconds = best.curve.at(radius), seconds_per_certificate(cost)
+    return Point(label=label, parameters=cost.parameters, share=share, seconds=seconds)
 
 
 def _draw_point(axes: Axes, point: Point, style: Style, largest: int) -> None:
-    x, y = point.seconds.median, 100 * point.best.share.value
-    low, high = (100 * bound for bound in point.best.share.interval())
+    x, y = point.seconds.median, 100 * point.share.value
+    low, high = (100 * bound for bound in point.share.interval())
     axes.errorbar(
         x,
         y,
@@ -193,7 +192,7 @@ def _area(parameters: int, largest: int) -> float:
 
 def _lowest(points: Sequence[Point]) -> float:
     """Return the lower end of the percent axis, a multiple of 10 below all intervals."""
-    low = min(100 * point.best.share.interval()[0] for point in points)
+    low = min(100 * point.share.interval()[0] for point in points)
     return max(0.0, 10 * float(np.floor((low - 8) / 10)))
 
 
@@ -288,7 +287,7 @@ def _annotate(
     leader = {"arrowstyle": "-", "color": shade, "linewidth": 0.5, "shrinkA": 0, "shrinkB": marker}
     text = axes.annotate(
         literal(point.label),
-        (point.seconds.median, 100 * point.best.share.value),
+        (point.seconds.median, 100 * point.share.value),
         xytext=offset,
         textcoords="offset points",
         ha="left" if dx > 0 else "right" if dx < 0 else "center",
@@ -308,9 +307,9 @@ def _marker_radius(point: Point, largest: int) -> float:
 def _obstacles(figure: Figure, axes: Axes, point: Point, largest: int) -> list[Bbox]:
     """Return the boxes, in pixels, of a point's marker and of its two error bars."""
     half = _marker_radius(point, largest) * figure.dpi / 72
-    low, high = point.best.share.interval()
+    low, high = point.share.interval()
     transform = axes.transData.transform
-    x, y = transform((point.seconds.median, 100 * point.best.share.value))
+    x, y = transform((point.seconds.median, 100 * point.share.value))
     left, right = transform((point.seconds.first, 0))[0], transform((point.seconds.third, 0))[0]
     bottom, top = (
         transform((point.seconds.median, 100 * low))[1],
