@@ -9,10 +9,7 @@ import sys
 
 import click
 
-from bench.commands import checks, doctor, images, logs, report
-from bench.commands.cost import cost
-from bench.commands.run import merge, plan
-from bench.commands.train import curves, import_checkpoint, list_names, train
+from bench.commands import checks, cost, doctor, images, logs, names, report, run, train
 from bench.errors import BenchError, TerminatedError, UsageError
 
 ALIASES = {"import": "import-log", "export": "export-log"}
@@ -91,14 +88,14 @@ def _fail(message: str, code: int) -> None:
 
 
 for command in (
-    report.run,
-    train,
-    curves,
+    run.run,
+    train.train,
+    train.curves,
     report.report,
     report.compare,
-    report.status,
-    merge,
-    plan,
+    run.status,
+    run.merge,
+    run.plan,
     report.readme,
     logs.import_log,
     logs.export_log,
@@ -109,10 +106,10 @@ for command in (
     checks.replay,
     checks.audit,
     checks.selftest,
-    cost,
-    import_checkpoint,
+    cost.cost,
+    train.import_checkpoint,
     doctor.doctor,
-    list_names,
+    names.list_names,
 ):
     cli.add_command(command)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.commands.documents import fill_tables
+from bench.commands.report import fill_tables
 from bench.errors import UsageError
 from tests.support.tiny import bench
 

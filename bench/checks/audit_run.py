@@ -1,34 +1,41 @@
-"""One audit of a run: which methods, sigmas and images, what is done to each, and the files that say so."""
+"""One audit of a run: which methods, sigmas and images, what is done to each, and its tables and files."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 
 from bench.checks.attack import Attack
 from bench.checks.audit import (
+    FALSE_ALARM,
+    Attacked,
     Change,
     Variant,
     attack_records,
     batch_size_variants,
+    chance_of_violations,
     changes,
     precision_variants,
 )
 from bench.checks.audit_log import FILE_NAME, Effort, open_attack_log
-from bench.checks.audit_tables import Finding, changes_frame, changes_table, finding, findings_table
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
-from bench.report.markup import Table, to_markdown
+from bench.report.markup import Block, Table, format_percent, format_significant
+from bench.report.write import write
 from bench.runs.rebuild import Rebuilt
 from bench.types import ABSTAIN, Record, Run
 
 FOLDER = "audit"
 """Folder of an audit's files, in the run's."""
+
+NO_GRADIENTS = "Random directions: the classifier has no gradients, so only random points were tried."
 
 Audited = Callable[[str, float, int, int], object]
 """Takes the progress: method, sigma, images done, images in all."""
@@ -42,6 +49,26 @@ class Scope:
     sigmas: tuple[float, ...]
     images: int
     command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The attacks on one method at one sigma, counted."""
+
+    method: str
+    sigma: float
+    images: int
+    same: int
+    abstained: int
+    violations: int
+    chance: float
+    has_gradients: bool
+    violated: tuple[int, ...]
+
+    @property
+    def is_flagged(self) -> bool:
+        """True where so many violations have a probability below FALSE_ALARM if all certificates are sound."""
+        return self.chance < FALSE_ALARM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +131,7 @@ def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, a
     findings = [finding(attacked, header.alpha) for attacked in every if attacked]
     commands = tuple(dict.fromkeys(one.command for attacked in every for one in attacked))
     table = findings_table(findings, commands)
-    files = _write(rebuilt, {"attack.csv": _csv(findings), "attack.md": to_markdown(table)})
+    files = write(rebuilt.run.folder / FOLDER, "attack", _findings_frame(findings), table)
     return Report(table=table, files=(path, *files), flag=_flag(rebuilt, findings))
 
 
@@ -119,13 +146,10 @@ def _flag(rebuilt: Rebuilt, findings: Sequence[Finding]) -> str | None:
 
 
 def audit_precision(
-    rebuilt: Rebuilt, scope: Scope, audited: Audited, compiler: Callable[..., object] = torch.compile
+    rebuilt: Rebuilt, scope: Scope, audited: Audited, compiler: Callable[..., Any] = torch.compile
 ) -> Report:
     """Compare float32, TF32, bfloat16 and compiled on the images in scope; write precision.csv and .md."""
-
-    def variants(method: str, sigma: float) -> list[Variant]:
-        return precision_variants(rebuilt, method, sigma, compiler)  # type: ignore[arg-type]
-
+    variants = partial(precision_variants, rebuilt, compile_classifier=compiler)
     return _audit_changes(rebuilt, scope, variants, "precision", audited)
 
 
@@ -138,10 +162,7 @@ def audit_batch_sizes(rebuilt: Rebuilt, scope: Scope, batch_sizes: str, audited:
     sizes = [int(size) if size.isdecimal() else 0 for size in batch_sizes.split(",")]
     if len(sizes) < 2 or min(sizes) < 1:
         raise UsageError(f"batch sizes are {batch_sizes!r}, expected two or more such as 128,256")
-
-    def variants(method: str, sigma: float) -> list[Variant]:
-        return batch_size_variants(rebuilt, method, sigma, sizes)
-
+    variants = partial(batch_size_variants, rebuilt, batch_sizes=sizes)
     return _audit_changes(rebuilt, scope, variants, "batch size", audited)
 
 
@@ -164,10 +185,9 @@ def _audit_changes(
         }
         audited(method, sigma, len(records), len(records))
     table = changes_table(found, what, tuple(notes))
-    name = what.replace(" ", "_")
-    frame = changes_frame(found).to_csv(index=False, lineterminator="\n")
-    files = _write(rebuilt, {f"{name}.csv": frame, f"{name}.md": to_markdown(table)})
-    return Report(table=table, files=files)
+    frame = pd.DataFrame([asdict(change) for change in found])
+    files = write(rebuilt.run.folder / FOLDER, what.replace(" ", "_"), frame, table)
+    return Report(table=table, files=tuple(files))
 
 
 def _is_certified(record: Record) -> bool:
@@ -191,17 +211,92 @@ def _in_scope(
     return parts
 
 
-def _csv(findings: Sequence[Finding]) -> str:
-    rows = [
+def _findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
+    return pd.DataFrame(
         asdict(one) | {"is_flagged": one.is_flagged, "violated": " ".join(map(str, one.violated))}
         for one in findings
-    ]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    )
 
 
-def _write(rebuilt: Rebuilt, texts: dict[str, str]) -> tuple[Path, ...]:
-    folder = rebuilt.run.folder / FOLDER
-    folder.mkdir(exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    return tuple(folder / name for name in texts)
+def finding(attacked: Sequence[Attacked], alpha: float) -> Finding:
+    """Return the counts of one method at one sigma, with the images that were violated."""
+    violated = tuple(one.index for one in attacked if one.is_violation)
+    abstained = sum(one.predict == ABSTAIN for one in attacked)
+    return Finding(
+        method=attacked[0].method,
+        sigma=attacked[0].sigma,
+        images=len(attacked),
+        same=len(attacked) - abstained - len(violated),
+        abstained=abstained,
+        violations=len(violated),
+        chance=chance_of_violations(attacked, alpha),
+        has_gradients=all(one.has_gradients for one in attacked),
+        violated=violated,
+    )
+
+
+def findings_table(findings: Sequence[Finding], commands: Sequence[str]) -> Table:
+    """Return one row per method and sigma; `commands` made them."""
+    rows = tuple(
+        (
+            one.method if one.has_gradients else f"{one.method} (random directions)",
+            f"{one.sigma:g}",
+            *map(str, (one.images, one.same, one.abstained, one.violations)),
+            f"{one.chance:.2g}",
+            "FLAGGED" if one.is_flagged else "sound",
+        )
+        for one in findings
+    )
+    return Table(
+        caption="Attacks inside the certified radius",
+        headers=("method", "σ", "images", "same class", "abstains", "violations", "chance", "verdict"),
+        blocks=(Block(rows=rows),),
+        notes=(
+            *(f"Made by: {command}" for command in commands),
+            "Violations: another class returned by PREDICT at the attacked point, on fresh noise. Chance: of that "
+            "many or more under Binomial(images, 2α), which holds if every certificate is sound; a run is flagged "
+            f"below {FALSE_ALARM:g}.",
+            *([] if all(one.has_gradients for one in findings) else [NO_GRADIENTS]),
+        ),
+    )
+
+
+def changes_table(found: Sequence[Change], what: str, notes: Sequence[str]) -> Table:
+    """Return one row per method, sigma and variant; `what` names the variants' column."""
+    rows = tuple(
+        (
+            change.method,
+            f"{change.sigma:g}",
+            change.variant,
+            f"{change.differing:,} of {change.predictions:,}",
+            format_percent(change.differing / change.predictions),
+            f"{change.images_changed} of {change.images}",
+            _number(change.largest),
+            _number(change.mean),
+            str(change.verdicts),
+        )
+        for change in found
+    )
+    return Table(
+        caption=f"What {what} changes, on the same noise",
+        headers=(
+            "method",
+            "σ",
+            what,
+            "predictions that differ",
+            "%",
+            "counts changed",
+            "largest change of radius",
+            "mean",
+            "images with another verdict",
+        ),
+        blocks=(Block(rows=rows),),
+        notes=(
+            "Against the first row of each method and σ. Verdict: correct and certified at the radii of the table.",
+            *notes,
+        ),
+    )
+
+
+def _number(value: float) -> str:
+    return format_significant(value) if value else "0"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, shared_options
-from bench.commands.report import report_runs
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.checks.selftest import Check, Size
+    from bench.report.markup import Table
 
 REBUILD_OPTIONS = shared_options(
     click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data, if it has moved."),
@@ -35,6 +40,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
 
     Choose alpha before looking at the radii: a level that is picked by its result guarantees nothing.
     """
+    from bench.commands.printing import report_runs
     from bench.records.file import read_run, write_run
     from bench.records.recertify import recertify
 
@@ -43,7 +49,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     protocol = dataclasses.replace(old.header.protocol, **changes)
     write_run(out, recertify(old, protocol, command_line()))
-    report_runs([out], out, ())
+    report_runs([out], out)
 
 
 @click.command()
@@ -116,7 +122,8 @@ def audit(
     """
     from bench.checks import audit_run
     from bench.checks.attack import Attack
-    from bench.commands.printing import AuditDisplay, print_table
+    from bench.commands.printing import print_table
+    from bench.commands.progress import Bars
     from bench.records.file import read_run
     from bench.runs.rebuild import rebuild
 
@@ -131,13 +138,13 @@ def audit(
         images=images or (100 if is_attack else 10),
         command=command_line(),
     )
-    with AuditDisplay() as display:
+    with Bars() as bars:
         if batch_sizes:
-            result = audit_run.audit_batch_sizes(rebuilt, scope, batch_sizes, display.audited)
+            result = audit_run.audit_batch_sizes(rebuilt, scope, batch_sizes, bars.audited)
         elif precision:
-            result = audit_run.audit_precision(rebuilt, scope, display.audited)
+            result = audit_run.audit_precision(rebuilt, scope, bars.audited)
         else:
-            result = audit_run.audit_attacks(rebuilt, scope, Attack(**attack), seed, display.audited)
+            result = audit_run.audit_attacks(rebuilt, scope, Attack(**attack), seed, bars.audited)
     print_table(result.table)
     click.echo(f"Written: {', '.join(map(str, result.files))}")
     if result.flag:
@@ -159,7 +166,7 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
 
     Exit code 1 if a check fails; a sound certifier fails with probability 1e-6 at most.
     """
-    from bench.commands.printing import check_table, track
+    from bench.commands.progress import track
 
     if method is None:
         without_part = [name for name, value in {"sigma": sigma, **given}.items() if value]
@@ -167,10 +174,11 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
             name = "set" if without_part[0] == "changes" else without_part[0].replace("_", "-")
             raise UsageError(f"--{name} plays no part without --method: leave it out, or name the method")
         from bench.checks.selftest import Size, check_count, run_selftest
+        from bench.commands.printing import print_table
 
         size = Size() if trials is None else Size(trials=trials)
         checks = list(track(run_selftest(size), "self-test", check_count()))
-        check_table(checks, size)
+        print_table(checks_table(checks, size))
         return 0 if all(check.passes for check in checks) else 1
     config = resolve_one(method, sigma or "0.5", given)
     from bench.checks.selftest_method import PROPERTIES, check_method
@@ -179,3 +187,29 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
     for one in found:
         click.echo(f"{'passes' if one.holds else 'FAILS '}  {one.name} ({one.seen})")
     return 0 if all(one.holds for one in found) else 1
+
+
+def checks_table(checks: Sequence[Check], size: Size) -> Table:
+    """Return the checks of a self-test, and what they mean."""
+    from bench.report.markup import Block, Table
+
+    protocol = size.protocol
+    rows = tuple(
+        (
+            check.name,
+            check.mode,
+            *map(str, (check.trials, check.violations, check.allowed)),
+            "–" if math.isnan(check.reach) else f"{check.reach:.2f}",
+            "passes" if check.passes else "FAILS",
+        )
+        for check in checks
+    )
+    return Table(
+        headers=("truth", "mode", "trials", "violations", "allowed", "reach", "verdict"),
+        blocks=(Block(rows=rows),),
+        notes=(
+            f"alpha {protocol.alpha:g}, n0 {protocol.n0}, n {protocol.n}. Violations: another class than the smoothed "
+            "one, or a radius beyond the true one. A sound certifier exceeds what is allowed anywhere with probability "
+            "1e-6 at most. Reach: mean certified radius over the true one; for PREDICT the share of right answers.",
+        ),
+    )

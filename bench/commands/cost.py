@@ -147,7 +147,8 @@ def _request(given: Mapping[str, Any]) -> Request:
 def _measure(request: Request, max_seconds: float | None) -> None:
     import time
 
-    from bench.commands.printing import TaskDisplay, duration
+    from bench.commands.printing import duration
+    from bench.commands.progress import Bars
     from bench.cost.request import opened
 
     started = time.perf_counter()
@@ -160,9 +161,11 @@ def _measure(request: Request, max_seconds: float | None) -> None:
         )
         if measurement.meters.type == "cpu":
             click.echo("These are CPU numbers: they say nothing of a GPU.", err=True)
-        with TaskDisplay(len(left)) as display:
-            for task in measurement.steps(started, max_seconds):
-                display.done(f"{task.method} {task.setting} {task.batch_size} {task.kind}")
+        with Bars() as bars:
+            bars.show("measured", done=0, total=len(left))
+            for done, task in enumerate(measurement.steps(started, max_seconds), 1):
+                last = f"{task.method} {task.setting} {task.batch_size} {task.kind}"
+                bars.show("measured", done=done, total=len(left), detail=last)
         missing = len(measurement.left())
     _report(measurement.folder)
     if missing:
@@ -200,7 +203,8 @@ def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
 
 
 def _certifier(config: RunConfig, repetitions: int, reference: Precision | None, folder: Path | None) -> None:
-    from bench.commands.printing import print_table, track
+    from bench.commands.printing import print_table
+    from bench.commands.progress import track
     from bench.cost import certifier
     from bench.device.hardware import device_name
     from bench.runs.workbench import prepare

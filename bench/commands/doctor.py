@@ -10,7 +10,7 @@ from bench.commands.options import DATA_OPTIONS, NoiseLevel, preset_of, resolve
 
 if TYPE_CHECKING:
     from bench.checks.doctor.trials import Answer, Trial
-    from bench.report.markup import Cell, Table
+    from bench.report.markup import Row, Table
 
 MORE = 4
 """Readings at most that "cannot tell" lists."""
@@ -95,7 +95,7 @@ def answer_table(answer: Answer) -> Table:
     )
 
 
-def _row(trial: Trial, declared: str | None) -> tuple[Cell, ...]:
+def _row(trial: Trial, declared: str | None) -> Row:
     from bench.report.markup import Cell
 
     def shown(value: float) -> str:
@@ -103,7 +103,7 @@ def _row(trial: Trial, declared: str | None) -> tuple[Cell, ...]:
 
     interval = f"[{shown(trial.low)}, {shown(trial.high)}]"
     name = Cell(text=trial.reading, is_best=trial.reading == declared)
-    return (name, Cell(text=shown(trial.score)), Cell(text=interval), Cell(text=str(trial.images)))
+    return (name, shown(trial.score), interval, str(trial.images))
 
 
 def sentence(answer: Answer) -> str:

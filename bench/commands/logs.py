@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from bench.errors import RecordsError, UsageError
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
-    from bench.records.log_check import Rounding
+    from bench.records.log_check import LogCheck, Rounding
+    from bench.records.logs import Log, LogRow
+    from bench.report.markup import Table
 
 
 @click.command(name="import-log")
@@ -108,7 +111,6 @@ def check_log(
 
     The exit code is 1 where it does not.
     """
-    from bench.commands.log_tables import findings_rows, recertified_table
     from bench.commands.printing import name_table, print_table
     from bench.records.log_check import Claim, check_log, level
     from bench.records.logs import read_log
@@ -120,10 +122,45 @@ def check_log(
     claim = Claim(rounding=rounding, **claimed)
     check = check_log(log, claim, dataset)
     click.echo(f"{file.name}: {len(log.rows)} rows, sigma {claim.sigma:g}, claimed {level(claim)}")
-    name_table(("check", "holds", "seen"), findings_rows(check))
+    verdicts = {True: "yes", False: "NO", None: "unknown"}
+    rows = [(finding.check, verdicts[finding.holds], finding.seen) for finding in check.findings]
+    name_table(("check", "holds", "seen"), rows)
     if recertify is not None:
         print_table(recertified_table(log, check, recertify, columns))
     return 0 if check.is_sound else 1
+
+
+def recertified_table(log: Log, check: LogCheck, alpha: float, radii: Sequence[float]) -> Table:
+    """Return certified accuracies as the log has them, and at another alpha.
+
+    Raises:
+        UsageError, RecordsError: as `bench.records.log_check.recertified`.
+    """
+    from bench.records.log_check import level, recertified
+    from bench.report.markup import Block, Table, format_percent
+
+    def accuracies(rows: Sequence[LogRow]) -> list[str]:
+        certified = [row.radius for row in rows if row.predict == row.label]
+        return [
+            format_percent(sum(largest >= radius for largest in certified) / len(rows)) for radius in radii
+        ]
+
+    again, source = recertified(log, check, alpha)
+    notes = [
+        f"Counts inverted at {level(source.claim)}: of all counts that would be written so, the lowest. Images that "
+        "the log abstains on stay so: at a larger alpha the accuracies are lower bounds."
+    ]
+    if check.named is None and not check.claimed.is_fit:
+        notes.append("That level fits the radii but is not the only one that might have made them.")
+    if len(set(log.indices)) < len(log.rows):
+        notes.append("Images that stand in the log twice count twice.")
+    rows = (("as written", *accuracies(log.rows)), (f"at alpha = {alpha:g}", *accuracies(again.rows)))
+    return Table(
+        caption=f"{log.name}: certified accuracy (%) at another alpha, {len(log.rows)} rows",
+        headers=("radii", *(f"{radius:.2f}" for radius in radii)),
+        blocks=(Block(rows=rows),),
+        notes=tuple(notes),
+    )
 
 
 def parse_radii(text: str) -> tuple[float, ...]:

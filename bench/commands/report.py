@@ -1,81 +1,15 @@
-"""Comparing methods: `bench run`, `report`, `compare`, `status`, `readme`."""
+"""Comparing runs: `bench report`, `compare`; and, for those who keep the pages of results, `readme`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import (
-    DATA_OPTIONS,
-    ENGINE_NAMES,
-    ENGINE_OPTIONS,
-    PROTOCOL_OPTIONS,
-    command_line,
-    make_engine,
-    resolve,
-)
 from bench.errors import UsageError
 
-if TYPE_CHECKING:
-    from bench.config.run import RunConfig
-    from bench.types import Run
-
-
-@click.command()
-@click.option(
-    "--preset", default="mnist5k", show_default=True, metavar="NAME|FILE.toml", help="Start from this."
-)
-@DATA_OPTIONS
-@click.option("--methods", metavar="A,B,...", help="Methods to compare, or 'all'.")
-@click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Noise levels in pixel units.")
-@PROTOCOL_OPTIONS
-@click.option("--subset", metavar="SUBSET", help="standard, balanced or file:PATH.")
-@click.option("--limit", "--max", "limit", metavar="INT", help="Number of images of the subset.")
-@click.option("--skip", metavar="INT", help="Images of the subset to leave out at its start.")
-@click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
-@click.option(
-    "--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out."
-)
-@click.option("--out", metavar="DIR", help="The run's folder.")
-@ENGINE_OPTIONS
-@click.option("--shard", metavar="i/k", help="Certify every k-th image only; then `bench merge` joins.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
-def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
-    """Certify images with every method at every sigma, measure the cost, write tables and figures.
-
-    Repeating an interrupted command continues it; SIGTERM ends it after the image in hand (a group of
-    images on a GPU), with exit code 143.
-    """
-    from bench.records.shards import parse_shard
-
-    engine_options = {name: given.pop(name) for name in ENGINE_NAMES}
-    config = resolve(preset, given)
-    part = None if shard is None else parse_shard(shard)
-    if dry_run:
-        _print_config(config)
-        return
-    from bench.commands.printing import RunDisplay
-    from bench.runs import runner
-    from bench.runs.termination import Termination
-
-    engine = make_engine(config, **engine_options)
-    with Termination() as termination, RunDisplay(config) as display:
-        _, folder = runner.run(
-            config,
-            command=command_line(),
-            observer=display,
-            engine=engine,
-            shard=part,
-            held=termination.held,
-        )
-    if part is None:
-        report_runs([folder], folder, ())
-    else:
-        click.echo(f"{folder / part.file_name}\nWhen all {part.count} shards are done: bench merge {folder}")
+_TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
 @click.command()
@@ -95,12 +29,14 @@ def report(
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
-    report_runs(runs, out or runs[0], tuple(filter(None, allow.split(","))), published)
+    from bench.commands.printing import report_runs
+
+    folder = out or runs[0]
+    comparison = report_runs(runs, folder, tuple(filter(None, allow.split(","))), has_published=published)
     if html:
-        from bench.records.file import read_run
         from bench.report.page.write import write_page
 
-        click.echo(f"Page: {write_page([read_run(run) for run in runs], out or runs[0], data_dir)}")
+        click.echo(f"Page: {write_page(comparison, folder, data_dir)}")
 
 
 @click.command()
@@ -147,65 +83,36 @@ def compare(
         click.echo(f"Written: {', '.join(map(str, written))}")
 
 
-@click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-def status(run: Path) -> None:
-    """Say what of RUN, whole or in shards, is done, what is left and how long that will take."""
-    from bench.commands.printing import status_table
-    from bench.records.shards import read_status, what_to_do
-
-    done, lacks = read_status(run)
-    status_table(done, what_to_do(run, lacks))
-
-
-@click.command()
+@click.command(hidden=True)
 @click.argument("page", default="README.md", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 def readme(page: Path) -> None:
     """Put the tables of results into PAGE again (README.md), between its marks.
 
     A table stands between the lines <!-- table: PATH --> and <!-- end of table -->; PATH is relative to PAGE.
     """
-    from bench.commands.documents import fill_tables
-
     old = page.read_text(encoding="utf-8")
     new = fill_tables(old, page.parent)
     page.write_text(new, encoding="utf-8", newline="\n")
     click.echo(f"{page}: {'as it was' if new == old else 'changed'}")
 
 
-def _print_config(config: RunConfig) -> None:
-    from bench.config.run import to_json
-    from bench.runs.runner import run_folder
+def fill_tables(text: str, folder: Path) -> str:
+    """Return a page with each table as its file has it now.
 
-    for key, value in to_json(replace(config, out=run_folder(config))).items():
-        shown = ",".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{key} = {shown}")
+    Args:
+        text: Markdown; a table stands between `<!-- table: PATH -->` and `<!-- end of table -->`, each on a line.
+        folder: what the paths are relative to, and may not leave.
 
-
-def report_runs(folders: Sequence[Path], out: Path, allow: Sequence[str], published: bool = False) -> None:
-    """Write tables and figures of the runs to `out`, print the main table and the speedups."""
-    from bench.commands.printing import print_results
-    from bench.records.file import check_comparable, read_run
-    from bench.report.figures.accuracy import write_figures
-    from bench.report.published import claims, published_numbers
-    from bench.report.tables import accuracy as tables
-    from bench.report.tables.published import write_published
-
-    runs: list[Run] = [read_run(folder) for folder in folders]
-    check_comparable(runs, allow)
-    numbers = published_numbers(_one_dataset(runs)) if published else ()
-    written = [*tables.write_tables(runs, out), *write_figures(runs, out, numbers)]
-    sentence = None
-    if published:
-        paths, sentence = write_published(runs, numbers, claims(_one_dataset(runs)), out)
-        written += paths
-    print_results(runs, out, written)
-    if sentence is not None:
-        click.echo(sentence)
+    Raises:
+        UsageError: a file is not there, or lies outside the folder.
+    """
+    return _TABLE.sub(lambda mark: f"{mark[1]}{_content(mark[2], folder)}\n{mark[3]}", text)
 
 
-def _one_dataset(runs: Sequence[Run]) -> str:
-    names = list(dict.fromkeys(run.header.dataset for run in runs))
-    if len(names) > 1:
-        raise UsageError(f"--published is for runs of one data set, got {', '.join(names)}; name runs of one")
-    return names[0]
+def _content(name: str, folder: Path) -> str:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise UsageError(
+            f"a table mark names {name}, which is no file below {folder}; make it, or mend the mark"
+        )
+    return path.read_text(encoding="utf-8").strip()

@@ -1,9 +1,9 @@
-"""Methods: `bench train`, `bench curves`, `bench list`."""
+"""Training methods: `bench train`, `bench curves`; and checkpoints of others: `bench import-checkpoint`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from bench.commands.options import (
     resolve,
     started_processes,
 )
-from bench.config.names import DATASETS
 from bench.errors import UnfinishedError, UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def train(method: str, sigma: str, **given: Any) -> None:
 
 def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown: bool) -> None:
     """Train, and show what comes of it; a training that its time ends leaves its curves as well."""
-    from bench.commands.printing import TrainingDisplay
+    from bench.commands.progress import Bars
     from bench.runs.train import train_method, workspace
 
     stages: dict[str, None] = {}  # an ordered set
@@ -96,7 +95,7 @@ def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown
         display.training(method, config.sigmas[0], progress)
 
     try:
-        with TrainingDisplay(is_shown=is_shown) as display:
+        with Bars(is_shown=is_shown) as display:
             path = train_method(
                 method, config.sigmas[0], config, command=command_line(), options=options, report=report
             )
@@ -168,68 +167,3 @@ def import_checkpoint(path: Path, out: Path, which: str | None, method: str | No
     for sentence in convert(path, out, command=command_line(), which=which, method=method, said=said):
         click.echo(sentence)
     click.echo(f"{out}")
-
-
-@click.command(name="list")
-@click.argument("what", type=click.Choice(["methods", "datasets", "presets", "models", "recipes"]))
-def list_names(what: str) -> None:
-    """List the methods, data sets, presets, networks with their sizes, or training recipes."""
-    from bench.commands.printing import name_table
-
-    for headers, rows in _LISTS[what]():
-        name_table(headers, rows)
-
-
-Tables = list[tuple[Sequence[str], Sequence[Sequence[str]]]]
-
-
-def _methods() -> Tables:
-    from bench.methods.registry import methods
-
-    rows = [(entry.name, entry.summary) for entry in methods().values()]
-    return [(("method", "what it is"), rows)]
-
-
-def _datasets() -> Tables:
-    return [(("data set", "what it is"), list(DATASETS.items()))]
-
-
-def _presets() -> Tables:
-    from bench.config.run import list_presets
-
-    rows = [(preset.name, preset.description, preset.cost, preset.expected) for preset in list_presets()]
-    return [(("preset", "what it is", "cost", "expected result"), rows)]
-
-
-def _models() -> Tables:
-    from bench.methods.registry import networks
-    from bench.methods.sizes import measure
-
-    headers = ("network", "image", "encoder parameters", "projector", "head", "FLOPs per image")
-    rows = [
-        (
-            size.name,
-            "x".join(map(str, size.image)),
-            f"{size.body:,}",
-            f"{size.projector:,}",
-            f"{size.head:,}",
-            f"{size.flops:,}",
-        )
-        for size in map(measure, networks())
-    ]
-    return [(headers, rows)]
-
-
-def _recipes() -> Tables:
-    from bench.methods.registry import recipe_tables
-
-    return [*recipe_tables()]
-
-
-_LISTS: Mapping[str, Callable[[], Tables]] = {
-    "methods": _methods,
-    "datasets": _datasets,
-    "presets": _presets,
-    "models": _models,
-    "recipes": _recipes,
-}

@@ -19,9 +19,10 @@ from bench.cost.work import certificate
 from bench.device import hardware
 from bench.device.timing import Work, instruments, measure
 from bench.errors import UsageError
-from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
+from bench.report.markup import Block, Row, Table, format_percent, format_significant
 from bench.report.rates import Quartiles, quartiles
 from bench.report.tables.cost import quartile_cell, quartile_columns
+from bench.report.write import write
 from bench.runs.stream import Stream
 from bench.runs.workbench import Setup, choose_batch_sizes, entrant, first_image_stream
 from bench.types import Precision
@@ -196,13 +197,13 @@ def _row(one: CertifierCost) -> dict[str, Any]:
 def cost_table(costs: Sequence[CertifierCost], command: str, device: str) -> Table:
     """Return one row per method."""
     first = costs[0]
-    rows = tuple(
+    rows: tuple[Row, ...] = tuple(
         (
-            Cell(text=one.method),
+            one.method,
             *(quartile_cell(rate) for rate in one.rates.values()),
             *(quartile_cell(one.over(name)) for name in (FORWARD, REFERENCE)),
-            Cell(text=format_significant(one.flops_per_second / 1e12)),
-            Cell(text="–" if one.peak is None else format_percent(one.flops_per_second / one.peak)),
+            format_significant(one.flops_per_second / 1e12),
+            "–" if one.peak is None else format_percent(one.flops_per_second / one.peak),
         )
         for one in costs
     )
@@ -227,14 +228,7 @@ def cost_table(costs: Sequence[CertifierCost], command: str, device: str) -> Tab
 
 def write_costs(costs: Sequence[CertifierCost], table: Table, folder: Path) -> list[Path]:
     """Write certifier.csv and certifier.md, and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "certifier.csv": cost_frame(costs).to_csv(index=False, lineterminator="\n"),
-        "certifier.md": to_markdown(table),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    return [folder / name for name in texts]
+    return write(folder, "certifier", cost_frame(costs), table)
 
 
 def folder_name(device: str) -> str:

@@ -12,10 +12,12 @@ import pandas as pd
 from bench.config.methods import kinds
 from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
 from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
-from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_latex, to_markdown
+from bench.report import markup
+from bench.report.markup import Block, Cell, Table, format_percent, format_significant
 from bench.report.published import claims
 from bench.report.rates import REFERENCE
 from bench.report.tables.cost import quartile_cell, quartile_columns
+from bench.report.write import write
 
 NONE = "–"
 """Stands in a table for what was not measured."""
@@ -110,7 +112,7 @@ def short_table(run: CostRun) -> Table:
 
 
 def _table(run: CostRun, found: Sequence[Row], headers: Sequence[str]) -> Table:
-    blocks: dict[str, list[tuple[Cell, ...]]] = {}
+    blocks: dict[str, list[markup.Row]] = {}
     for row in found:
         cells = _cells(run, row)
         blocks.setdefault(row.comparison, []).append(tuple(cells[name] for name in headers))
@@ -122,15 +124,15 @@ def _table(run: CostRun, found: Sequence[Row], headers: Sequence[str]) -> Table:
     )
 
 
-def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
+def _cells(run: CostRun, row: Row) -> dict[str, Cell | str]:
     """Return header -> cell, NONE where something was not measured."""
     session = run.sessions[-1]
     joules, memory, share = row.joules_per_sample, row.pair.peak_memory_bytes, row.share_of_peak
     cells = {
-        "method": Cell(text=row.size.method),
-        "parameters": Cell(text=f"{row.size.parameters:,}"),
-        "GFLOPs per sample": Cell(text=format_significant(row.size.flops / 1e9)),
-        "setting, batch": Cell(text=f"{row.pair.setting}, {row.pair.batch_size}"),
+        "method": row.size.method,
+        "parameters": f"{row.size.parameters:,}",
+        "GFLOPs per sample": format_significant(row.size.flops / 1e9),
+        "setting, batch": f"{row.pair.setting}, {row.pair.batch_size}",
         "samples/s": quartile_cell(row.pair.throughput),
         "latency (ms)": quartile_cell(row.latency and row.latency.times(1000)),
     }
@@ -141,13 +143,13 @@ def _cells(run: CostRun, row: Row) -> dict[str, Cell]:
         "peak memory (MiB)": _cell(memory, _mebibytes),
         "% of peak": _cell(share, format_percent),
         SPEEDUP: _speedup_cell(row.speedup),
-        "repetitions": Cell(text=str(len(row.pair.repetitions))),
-        "verdict": Cell(text=row.verdict),
+        "repetitions": str(len(row.pair.repetitions)),
+        "verdict": row.verdict,
     }
 
 
-def _cell(value: float | None, shown: Callable[[float], str]) -> Cell:
-    return Cell(text=NONE if value is None else shown(value))
+def _cell(value: float | None, shown: Callable[[float], str]) -> str:
+    return NONE if value is None else shown(value)
 
 
 def _mebibytes(memory_bytes: float) -> str:
@@ -271,10 +273,10 @@ def sweep_table(run: CostRun) -> Table:
         lines = [_sweep_cells(pair, "; ".join(reasons(run, timed, pair, None))) for pair in own]
         lines += [
             (
-                Cell(text=one.setting),
-                Cell(text=str(one.batch_size)),
-                *[Cell(text=NONE)] * 3,
-                Cell(text=one.reason),
+                one.setting,
+                str(one.batch_size),
+                *[NONE] * 3,
+                one.reason,
             )
             for one in failed
         ]
@@ -288,14 +290,14 @@ def sweep_table(run: CostRun) -> Table:
     )
 
 
-def _sweep_cells(pair: Pair, why: str) -> tuple[Cell, ...]:
+def _sweep_cells(pair: Pair, why: str) -> markup.Row:
     return (
-        Cell(text=pair.setting),
-        Cell(text=str(pair.batch_size)),
+        pair.setting,
+        str(pair.batch_size),
         quartile_cell(pair.throughput),
         _cell(pair.peak_memory_bytes, _mebibytes),
-        Cell(text=str(len(pair.repetitions))),
-        Cell(text=why),
+        str(len(pair.repetitions)),
+        why,
     )
 
 
@@ -305,12 +307,9 @@ def stage_table(run: CostRun) -> Table:
     lines = []
     for one in run.splits:
         total = sum(one.stages.values())
-        cells = [
-            Cell(text=format_percent(one.stages[name] / total) if name in one.stages else NONE)
-            for name in names
-        ]
+        cells = [(format_percent(one.stages[name] / total) if name in one.stages else NONE) for name in names]
         what, milliseconds = f"{one.method}, {one.setting}, {one.batch_size}", 1000 * total / one.batch_size
-        lines.append((Cell(text=what), Cell(text=format_significant(milliseconds)), *cells))
+        lines.append((what, format_significant(milliseconds), *cells))
     return Table(
         caption="Time of a sample by stage (%)",
         headers=("method, setting, batch", "ms per sample", *names),
@@ -328,21 +327,8 @@ def write_tables(run: CostRun, folder: Path) -> list[Path]:
     Raises:
         RecordsError: nothing was timed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    made = {
-        "cost": (comparison_frame(run), comparison_table(run)),
-        "sweep": (sweep_frame(run), sweep_table(run)),
-    }
+    files = write(folder, "cost", comparison_frame(run), comparison_table(run), has_latex=True)
+    files += write(folder, "sweep", sweep_frame(run), sweep_table(run), has_latex=True)
     if run.splits:
-        made["stages"] = (stage_frame(run), stage_table(run))
-    written = []
-    for name, (frame, table) in made.items():
-        texts = {
-            "csv": frame.to_csv(index=False, lineterminator="\n"),
-            "md": to_markdown(table),
-            "tex": to_latex(table),
-        }
-        for suffix, text in texts.items():
-            written.append(folder / f"{name}.{suffix}")
-            written[-1].write_text(text, encoding="utf-8", newline="\n")
-    return written
+        files += write(folder, "stages", stage_frame(run), stage_table(run), has_latex=True)
+    return files

@@ -13,7 +13,7 @@ from bench.errors import UsageError
 from bench.report.comparison import compare
 from bench.report.figures.variants import write_variants
 from bench.report.markup import Table
-from bench.report.tables.accuracy import acr_table, main_table
+from bench.report.tables.accuracy import acr_frame, acr_table, main_table
 from bench.report.tables.paired import (
     assured_frame,
     assured_table,
@@ -22,9 +22,9 @@ from bench.report.tables.paired import (
     paired_frame,
     paired_table,
     pairs_of,
-    write_comparison,
 )
 from bench.report.tables.variants import variants_frame, variants_table
+from bench.report.write import write
 from bench.types import Run
 
 
@@ -54,25 +54,27 @@ def compare_runs(
         RecordsError, ProtocolError: as `bench.report.comparison.compare` and
             `bench.report.tables.variants.variants_frame`.
     """
-    runs = _restricted(runs, methods, sigmas)
-    comparison = compare(runs)
+    comparison = compare(_restricted(runs, methods, sigmas))
     assured = assured_frame(comparison)
     frames: dict[str, tuple[pd.DataFrame, Table]] = {"assured": (assured, assured_table(assured))}
     if against is not None:
-        variants = variants_frame(runs, comparison, against)
+        variants = variants_frame(comparison, against)
         frames["variants"] = (variants, variants_table(variants, against))
     elif pairs := pairs_of(comparison, has_all=has_all):
-        paired = paired_frame(runs, comparison, pairs)
+        paired = paired_frame(comparison, pairs)
         if len(paired):
             frames["paired"] = (paired, paired_table(paired))
-    gaps = gap_frame(runs, comparison)
+    gaps = gap_frame(comparison)
     if len(gaps) and against is None:
         frames["trainings"] = (gaps, gap_table(gaps))
-    figures: list[Path] = []
-    if against is not None and out is not None:
-        figures = write_variants(runs, comparison, against, out)
-    tables = [main_table(runs), acr_table(runs), *(table for _, table in frames.values())]
-    return tables, [] if out is None else [*write_comparison(frames, out), *figures]
+    files: list[Path] = []
+    if out is not None:
+        for name, (frame, table) in frames.items():
+            files += write(out, name, frame, table, has_latex=True)
+        if against is not None:
+            files += write_variants(comparison, against, out)
+    main, radii = main_table(comparison), acr_table(acr_frame(comparison), comparison)
+    return [main, radii, *(table for _, table in frames.values())], files
 
 
 def _restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> list[Run]:

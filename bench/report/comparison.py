@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from bench.errors import ProtocolError, RecordsError
 from bench.report.metrics import Curve, curve, group
 from bench.report.rates import Quartiles, speedups
-from bench.types import CostRecord, Record, Run
+from bench.types import CostRecord, Record, Run, RunHeader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,10 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(Named):
-    """Its certificates, by ascending image index, their level, and how their samples were spent."""
+    """Its certificates, by ascending image index, and the header of their run."""
 
     records: tuple[Record, ...]
-    alpha: float
-    estimation: str
+    header: RunHeader
 
     @cached_property
     def indices(self) -> frozenset[int]:
@@ -48,6 +48,11 @@ class Entry(Named):
     def curve(self) -> Curve:
         """Certified accuracy at every radius."""
         return curve(self.records)
+
+    @property
+    def checkpoint(self) -> str | None:
+        """SHA-256 of its method's checkpoint; None where the header names none."""
+        return self.header.checkpoints.get(f"{self.method}/{self.sigma:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +65,10 @@ class MeasuredCost(Named):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What tables and figures draw from.
+    """What tables, figures and the page draw from; `compare` makes it, once per command.
 
     Attributes:
+        runs: what is compared, in the order given.
         entries: per sigma, ascending, then in the order of the runs and their headers; within one sigma all
             entries hold the same images.
         best: entries to choose the best sigma from: every label at the same sigmas, over the same images;
@@ -73,6 +79,7 @@ class Comparison:
         notes: one sentence for each thing left out.
     """
 
+    runs: tuple[Run, ...]
     entries: tuple[Entry, ...]
     best: tuple[Entry, ...]
     everything: tuple[Entry, ...]
@@ -93,7 +100,7 @@ class Comparison:
     @property
     def compares_acr(self) -> bool:
         """False where the ACR of an entry is a lower bound only, as sequential estimation leaves it."""
-        return all(entry.estimation != "sequential" for entry in self.entries)
+        return all(entry.header.estimation != "sequential" for entry in self.entries)
 
     def at_sigma(self, sigma: float) -> tuple[Entry, ...]:
         """Return the entries of one sigma."""
@@ -102,6 +109,21 @@ class Comparison:
     def best_of(self, label: str) -> tuple[Entry, ...]:
         """Return the entries of one label among which its best sigma is chosen."""
         return tuple(entry for entry in self.best if entry.label == label)
+
+    def best_at(self, label: str, radius: float) -> Entry | None:
+        """Return a label's entry of highest certified accuracy at a radius, on a tie that of the smallest sigma.
+
+        It is optimistic: sigma is chosen on the very images that are then counted, as papers do. None where the labels
+        share no sigma.
+        """
+        return min(
+            self.best_of(label), key=lambda entry: (-entry.curve.at(radius).count, entry.sigma), default=None
+        )
+
+    def cost_near(self, label: str, sigma: float) -> CostRecord | None:
+        """Return a label's cost at the measured sigma nearest to this one; None where none was measured."""
+        costs = (one.cost for one in self.costs if one.label == label)
+        return min(costs, key=lambda cost: abs(cost.sigma - sigma), default=None)
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
@@ -124,6 +146,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
             [entry for entry in entries if entry.sigma == sigma], f"sigma {sigma:g}", notes
         )
     return Comparison(
+        runs=tuple(runs),
         entries=tuple(kept),
         best=tuple(_best_candidates(entries, notes)),
         everything=tuple(entries),
@@ -156,17 +179,8 @@ def label_of(method: str, number: int, names: Sequence[str]) -> str:
 def _entries(run: Run, number: int, names: Sequence[str]) -> list[Entry]:
     groups = group(run.records)
     return [
-        Entry(
-            label=label_of(method, number, names),
-            method=method,
-            run=names[number],
-            run_number=number,
-            sigma=sigma,
-            records=groups[method, sigma],
-            alpha=run.header.alpha,
-            estimation=run.header.estimation,
-        )
-        for method, sigma in _in_header_order(groups, run)
+        Entry(**_name(key, number, names), records=groups[key], header=run.header)
+        for key in _in_header_order(groups, run)
     ]
 
 
@@ -174,17 +188,15 @@ def _costs(run: Run, number: int, names: Sequence[str]) -> list[MeasuredCost]:
     costs = {(cost.method, cost.sigma): cost for cost in run.costs}
     ratios = speedups(run.costs)
     return [
-        MeasuredCost(
-            label=label_of(method, number, names),
-            method=method,
-            run=names[number],
-            run_number=number,
-            sigma=sigma,
-            cost=costs[method, sigma],
-            speedup=ratios.get((method, sigma)),
-        )
-        for method, sigma in _in_header_order(costs, run)
+        MeasuredCost(**_name(key, number, names), cost=costs[key], speedup=ratios.get(key))
+        for key in _in_header_order(costs, run)
     ]
+
+
+def _name(key: tuple[str, float], number: int, names: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of `Named` for a method and sigma of run `number`."""
+    named = {"method": key[0], "sigma": key[1], "run": names[number], "run_number": number}
+    return named | {"label": label_of(key[0], number, names)}
 
 
 def _in_header_order(keys: Iterable[tuple[str, float]], run: Run) -> list[tuple[str, float]]:

@@ -15,9 +15,10 @@ import pandas as pd
 from scipy import special, stats
 
 from bench.errors import ProtocolError, RecordsError, UsageError
-from bench.report.markup import Block, Cell, Table, format_percent, format_significant, to_markdown
+from bench.report.markup import Block, Table, format_percent, format_significant
 from bench.report.metrics import group
 from bench.report.rates import REFERENCE, samples_per_second
+from bench.report.write import write
 from bench.smoothing.stats import upper_tail
 from bench.types import Record, Run, RunHeader
 
@@ -216,15 +217,15 @@ def equal_accuracy_table(run: Run, compared: Sequence[EqualAccuracy], radius: fl
     """Return one row per method."""
     lines = tuple(
         (
-            Cell(text=one.method),
-            Cell(text=f"{one.sigma:g}"),
-            Cell(text=format_percent(one.own_accuracy)),
-            Cell(text=format_percent(one.accuracy)),
-            Cell(text=f"{one.samples:,}"),
-            Cell(text=f"{one.reference_samples:,}"),
-            Cell(text=format_significant(one.seconds)),
-            Cell(text=format_significant(one.reference_seconds)),
-            Cell(text=format_significant(one.speedup)),
+            one.method,
+            f"{one.sigma:g}",
+            format_percent(one.own_accuracy),
+            format_percent(one.accuracy),
+            f"{one.samples:,}",
+            f"{one.reference_samples:,}",
+            format_significant(one.seconds),
+            format_significant(one.reference_seconds),
+            format_significant(one.speedup),
         )
         for one in compared
     )
@@ -255,12 +256,5 @@ def equal_accuracy_table(run: Run, compared: Sequence[EqualAccuracy], radius: fl
 
 def write_equal_accuracy(table: Table, compared: Sequence[EqualAccuracy], folder: Path) -> list[Path]:
     """Write equal_accuracy.csv, unrounded, and equal_accuracy.md, and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame([vars(one) | {"speedup": one.speedup} for one in compared])
-    texts = {
-        "equal_accuracy.csv": frame.to_csv(index=False, lineterminator="\n"),
-        "equal_accuracy.md": to_markdown(table),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    return [folder / name for name in texts]
+    return write(folder, "equal_accuracy", frame, table)

@@ -5,9 +5,13 @@ The command line renders the same structure with rich.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -28,6 +32,8 @@ _MARKDOWN = {character: "\\" + character for character in r"\`*_{}[]<>#|~&$"}
 class Cell:
     """One cell: unescaped text, for numbers perhaps with an interval around them.
 
+    Where there is text alone, it may stand in a row as it is.
+
     Attributes:
         text: what stands in the cell.
         interval: (low, high) as written; None where there is none.
@@ -44,22 +50,56 @@ class Cell:
         return "" if self.interval is None else f"[{self.interval[0]}, {self.interval[1]}]"
 
 
+Row = tuple[Cell | str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """Rows under one title (empty for none); the first cell of a row names it."""
 
-    title: str
-    rows: tuple[tuple[Cell, ...], ...]
+    title: str = ""
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A caption, column headers, blocks of rows as wide as the headers, and footnotes; all text unescaped."""
+    """A caption (empty for none), column headers, blocks of rows as wide as the headers, and footnotes.
 
-    caption: str
+    All text is unescaped.
+
+    Attributes:
+        holds_words: columns hold words, which a terminal may fold, and not numbers.
+    """
+
+    caption: str = ""
     headers: tuple[str, ...]
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
+    holds_words: bool = False
+
+
+def blocks_of(
+    frame: pd.DataFrame,
+    make_rows: Callable[[pd.DataFrame], Iterable[Row]],
+    by: Sequence[str] = ("sigma",),
+    title: str = "σ = {:g}",
+) -> tuple[Block, ...]:
+    """Return a block per value of some columns, in their order, titled with the values and the number of images.
+
+    Args:
+        frame: with a column `images` that is constant in each block.
+        make_rows: rows of the frame -> rows of the block.
+        by: the columns; title: with a place for the value of each.
+    """
+    return tuple(
+        Block(title=f"{title.format(*values)} ({part['images'].iloc[0]} images)", rows=tuple(make_rows(part)))
+        for values, part in frame.groupby(list(by), sort=False)
+    )
+
+
+def as_cell(entry: Cell | str) -> Cell:
+    """Return what stands in a row as a cell."""
+    return Cell(text=entry) if isinstance(entry, str) else entry
 
 
 def escape_markdown(text: str) -> str:
@@ -115,7 +155,7 @@ def to_latex(table: Table) -> str:
         lines.append(r"\midrule")
         if block.title:
             lines.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{escape_latex(block.title)}}}}} \\")
-        lines += [" & ".join(map(_latex_cell, row)) + r" \\" for row in block.rows]
+        lines += [" & ".join(_latex_cell(as_cell(cell)) for cell in row) + r" \\" for row in block.rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     if table.notes:
         notes = " ".join(map(escape_latex, table.notes))
@@ -127,10 +167,10 @@ def _escape(text: str, replacements: dict[str, str]) -> str:
     return "".join(replacements.get(character, character) for character in " ".join(text.split()))
 
 
-def _pipe_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+def _pipe_table(headers: Sequence[str], rows: Sequence[Row]) -> str:
     rule = ["---", *["---:"] * (len(headers) - 1)]
     lines = [[escape_markdown(header) for header in headers], rule]
-    lines += [[_markdown_cell(cell) for cell in row] for row in rows]
+    lines += [[_markdown_cell(as_cell(cell)) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,17 +91,6 @@ class Curve:
     def area(self) -> float:
         """Return the area under the curve, in radius units; it equals the ACR."""
         return float(np.dot(np.diff(self.radii), self.counts[1:])) / self.images
-
-
-@dataclass(frozen=True, kw_only=True)
-class BestSigma:
-    """The sigma with the highest certified accuracy at one radius; the smallest of them on a tie.
-
-    `share` is optimistic: sigma is chosen on the very images that are then counted, as papers do.
-    """
-
-    sigma: float
-    share: Share
 
 
 def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
@@ -263,18 +252,6 @@ def envelope(curves: Sequence[Curve]) -> Curve:
     radii = np.unique(np.concatenate([one.radii for one in curves]))
     counts = tuple(max(one.at(radius).count for one in curves) for radius in radii)
     return Curve(radii=tuple(map(float, radii)), counts=counts, images=images.pop())
-
-
-def best_sigma(by_sigma: Mapping[float, Curve], radius: float) -> BestSigma:
-    """Return the best sigma of one method at `radius`, and its (optimistic) certified accuracy.
-
-    Args:
-        by_sigma: sigma -> the method's curve at that sigma, all of the same images.
-        radius: L2, pixel units.
-    """
-    shares = {sigma: steps.at(radius) for sigma, steps in by_sigma.items()}
-    sigma = min(shares, key=lambda sigma: (-shares[sigma].value, sigma))
-    return BestSigma(sigma=sigma, share=shares[sigma])
 
 
 def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ...]]:

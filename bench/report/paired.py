@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.errors import ProtocolError
-from bench.report.metrics import Share, acr, certified_accuracy, is_certified
+from bench.report.metrics import Share, certified_accuracy, is_certified
 from bench.smoothing.stats import binomial_two_sided_p, holm, paired_interval
 from bench.types import Record
 
@@ -42,24 +42,6 @@ class PairedDifference:
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the paired score interval of the difference; see `bench.smoothing.stats.paired_interval`."""
         return paired_interval(self.only_first, self.only_second, self.first.images, confidence)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """One method trained several times: how far its certified accuracies lie apart.
-
-    Attributes:
-        radius: L2, pixel units; None for the ACR.
-        values: the certified accuracy (a share), or the ACR, of each training.
-    """
-
-    radius: float | None
-    values: tuple[float, ...]
-
-    @property
-    def width(self) -> float:
-        """The largest value minus the smallest."""
-        return max(self.values) - min(self.values)
 
 
 def paired_differences(
@@ -101,22 +83,6 @@ def paired_differences(
             radii, only, p_values, holm(p_values), strict=True
         )
     )
-
-
-def training_gaps(trainings: Sequence[Sequence[Record]], radii: Sequence[float]) -> tuple[Gap, ...]:
-    """Return how far trainings of one method at one sigma lie apart: at each radius, then in ACR.
-
-    Args:
-        trainings: records of each training, of the same images.
-
-    Raises:
-        RecordsError: a training has no records.
-    """
-    at_radii = [
-        Gap(radius=radius, values=tuple(certified_accuracy(records, radius).value for records in trainings))
-        for radius in radii
-    ]
-    return (*at_radii, Gap(radius=None, values=tuple(acr(records).value for records in trainings)))
 
 
 def _pairs(first: Sequence[Record], second: Sequence[Record]) -> list[tuple[Record, Record]]:

@@ -14,7 +14,7 @@ from typing import Any
 from scipy import special
 
 from bench.device.timing import instruments
-from bench.report.markup import Block, Cell, Table, format_percent, format_radius, format_significant
+from bench.report.markup import Block, Table, format_percent, format_radius, format_significant
 from bench.runs.entrant import Entrant
 from bench.runs.workbench import Setup, certify_images, group_size, smoothed
 from bench.smoothing.noise import NOISE_BLOCK
@@ -180,7 +180,7 @@ def time_table(timings: Sequence[Timing], *, images: int, sigmas: int, samples: 
             f"hours of {workers} worker{'s' * (workers > 1)}",
             "memory of a worker (GiB)",
         ),
-        blocks=(Block(title="", rows=tuple(tuple(Cell(text=text) for text in row) for row in rows)),),
+        blocks=(Block(rows=tuple(rows)),),
         notes=(
             "Workers: each on a processor like this one, alone on it; memory counts once for each of them.",
             "Not counted: training, and the measurement of costs.",

@@ -34,7 +34,7 @@ def broken(monkeypatch, fault, at):
 def run(tmp_path, monkeypatch, capsys):
     """Return a function: options -> exit code, the one line on stderr and the records."""
     synthetic_method.register(monkeypatch)
-    monkeypatch.setattr("bench.commands.report.report_runs", lambda *_: None)
+    monkeypatch.setattr("bench.commands.printing.report_runs", lambda *_: None)
 
     def run(*options):
         code = bench(

@@ -17,7 +17,8 @@ from bench.errors import BenchError, CheckpointError
 from bench.methods import importing
 from bench.records import logs
 from bench.records.file import RecordsFile, read_run
-from bench.report.tables.accuracy import write_tables
+from bench.report.comparison import compare
+from bench.report.write import write_tables
 from bench.runs import runner
 from bench.training import checkpoints
 from bench.training.loop import Recipe, fit
@@ -143,7 +144,7 @@ def test_names_in_a_log_or_a_preset_stay_names(tmp_path, name):
     costs = tuple(replace(one, method=name, device=name) for one in run.costs)
     with RecordsFile.create_or_resume(tmp_path / "inside", header) as file:
         file.append(*records, *costs)
-    write_tables([read_run(tmp_path / "inside")], tmp_path / "inside")
+    write_tables(compare([read_run(tmp_path / "inside")]), tmp_path / "inside")
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
     ours = {"records.jsonl", ".lock", "cost.csv", "cost.md", "acr.csv", "acr.md"}
     ours |= {f"certified_accuracy.{kind}" for kind in ("csv", "md", "tex")}

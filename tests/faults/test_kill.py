@@ -64,7 +64,7 @@ def test_thirty_kills_of_the_command_lose_nothing(tmp_path, monkeypatch):
     from bench.runs import runner  # noqa: F401
 
     synthetic_method.register(monkeypatch)
-    monkeypatch.setattr("bench.commands.report.report_runs", lambda *_: None)
+    monkeypatch.setattr("bench.commands.printing.report_runs", lambda *_: None)
     arguments = synthetic_method.arguments(tmp_path, "--n", 500)
 
     def run(name, *options, dies=lambda: None):

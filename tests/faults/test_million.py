@@ -14,10 +14,11 @@ PROGRAM = """
 import pathlib, resource, sys, time
 start = time.process_time()
 from bench.records.file import read_run
-from bench.report.tables.accuracy import write_tables
+from bench.report.comparison import compare
+from bench.report.write import write_tables
 folder = pathlib.Path(sys.argv[1])
 run = read_run(folder)
-write_tables([run], folder)
+write_tables(compare([run]), folder)
 print(len(run.records), round(time.process_time() - start, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

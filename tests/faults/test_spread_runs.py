@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 def method(tmp_path, monkeypatch):
     """The synthetic method as an installed package, and runs without reports; return the options of a run."""
     install(tmp_path, monkeypatch, name="brightness", source=synthetic_method.SOURCE)
-    monkeypatch.setattr("bench.commands.report.report_runs", lambda *_: None)
+    monkeypatch.setattr("bench.commands.printing.report_runs", lambda *_: None)
     return synthetic_method.arguments(tmp_path, "--cost-repetitions", 0, "--n", 5000)
 
 
@@ -133,7 +133,7 @@ def test_a_node_lost_amid_its_image_costs_nothing_and_records_come_before_that(t
 
 
 DRIVER = (
-    "from bench.commands import report; report.report_runs = lambda *_: None; "
+    "from bench.commands import printing; printing.report_runs = lambda *_: None; "
     "from bench.cli import main; main()"
 )
 """A program for `python -c` that is `bench` without reports."""

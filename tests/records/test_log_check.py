@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.errors import RecordsError, UsageError
+from bench.errors import RecordsError
 from bench.records.log_check import Claim, certified_radii, check_log, inverted_counts, recertified
 from bench.records.logs import COLUMNS, read_log
 from tests.records.test_logs import SIGMAS, needs_real_logs, real, written
@@ -169,25 +169,9 @@ def test_recertified_radii_never_exceed_those_of_the_true_counts(tmp_path):
     assert np.all(np.array([row.radius for row in again.rows]) <= np.array(true) * (1 + 1e-9))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"sigma": 0.0}, "sigma is 0, expected sigma > 0"),
-        ({"n": 1}, "n is 1, expected n >= 2"),
-        ({"alpha": 1.0}, "alpha is 1, expected 0 < alpha < 1"),
-        ({"n": 9}, "n is 9, and so few draws certify no radius at alpha 0.001: give the n of the log"),
-    ],
-)
-def test_claims_outside_their_range_are_refused(tmp_path, changes, message):
-    with pytest.raises(UsageError, match=message):
-        check_log(made(tmp_path), replace(CLAIM, **changes))
-
-
-def test_recertifying_needs_an_alpha_and_radii_that_fit_something(tmp_path):
+def test_recertifying_needs_radii_that_fit_something(tmp_path):
     log = made(tmp_path)
     check = check_log(log, CLAIM)
-    with pytest.raises(UsageError, match="alpha is 0, expected 0 < alpha < 1"):
-        recertified(log, check, 0.0)
     with pytest.raises(RecordsError, match="fits no n and alpha that were tried"):
         recertified(log, replace(check, fits=()), 0.001)
 
@@ -200,17 +184,3 @@ def test_the_command_prints_findings_and_the_table_and_exits_with_one(monkeypatc
     assert "impossible: 9 of 417 radii are larger, the largest possible is 1.906" in shown
     assert "only n = 100000, alpha = 0.01 fits" in shown
     assert "at alpha = 0.001   65.0   54.6   41.4   32.0   23.2" in shown
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--dataset", "cifr10"], "unknown data set 'cifr10'; did you mean 'cifar10'?"),
-        (["--radii", "0,x"], "--radii is '0,x', expected numbers such as"),
-        (["--radii", "-1"], "--radii is '-1', expected numbers >= 0"),
-    ],
-)
-def test_wrong_options_of_the_command_are_refused(tmp_path, monkeypatch, capsys, options, message):
-    command = ["check-log", tmp_path / "none", "--sigma", "0.5", "--n", "100", "--alpha", "0.001", *options]
-    assert bench(monkeypatch, *command) == 2
-    assert message in capsys.readouterr().err

@@ -180,10 +180,7 @@ def test_whole_runs_and_shards_are_not_mixed_in_a_folder(tmp_path):
 def test_shards_run_and_merged_equal_a_run_in_one_piece(tmp_path, monkeypatch, capsys):
     synthetic_method.register(monkeypatch)
     reported = []
-    for command in ("report", "run"):
-        monkeypatch.setattr(
-            f"bench.commands.{command}.report_runs", lambda runs, out, allow: reported.append(out)
-        )
+    monkeypatch.setattr("bench.commands.printing.report_runs", lambda runs, out: reported.append(out))
     run = synthetic_method.arguments(tmp_path)
     assert bench(monkeypatch, "run", *run, "--out", tmp_path / "whole") == 0
     for number in (2, 1, 3):

@@ -7,6 +7,7 @@ import pytest
 
 from bench.errors import ProtocolError, RecordsError
 from bench.report.comparison import compare
+from bench.report.metrics import certified_accuracy
 from tests.support.fake_runs import METHODS, SIGMAS, make_run
 
 
@@ -50,10 +51,22 @@ def test_the_best_sigma_is_chosen_among_sigmas_that_all_rows_have():
     assert "The best over sigma is chosen among 0.25, 0.5, the sigmas that all rows have." in comparison.notes
 
 
+def test_the_best_sigma_has_the_highest_certified_accuracy_and_is_the_smallest_on_a_tie():
+    comparison = compare([make_run(methods=["rrcm"])])
+    for radius in (0.0, 0.25, 0.5, 1.0, 5.0):
+        counts = {
+            entry.sigma: certified_accuracy(entry.records, radius).count for entry in comparison.entries
+        }
+        best = comparison.best_at("rrcm", radius)
+        assert counts[best.sigma] == max(counts.values())
+        assert best.sigma == min(sigma for sigma in counts if counts[sigma] == counts[best.sigma])
+
+
 def test_rows_without_a_common_sigma_have_no_best():
     run = without(make_run(), lambda record: (record.sigma == 0.25) == (record.method == "dds"))
     comparison = compare([run])
     assert comparison.best == ()
+    assert comparison.best_at("dds", 0.0) is None
     assert "No best over sigma: the rows have no sigma in common." in comparison.notes
 
 

@@ -1,7 +1,8 @@
 """Figures: files, labels, one line per method, fixed styles, and no text on other text."""
 
-import importlib
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def step_lines(axes):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures") / "made"
-    return folder, write_figures([make_run(sigmas=[0.5])], folder)
+    return folder, write_figures(compare([make_run(sigmas=[0.5])]), folder)
 
 
 def test_every_figure_is_written_as_png_and_pdf(written):
@@ -86,7 +87,7 @@ def test_every_figure_is_written_as_png_and_pdf(written):
 
 def test_the_same_runs_give_the_same_bytes_whatever_the_users_settings(written, tmp_path):
     with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
-        again = write_figures([make_run(sigmas=[0.5])], tmp_path)
+        again = write_figures(compare([make_run(sigmas=[0.5])]), tmp_path)
     assert [path.read_bytes() for path in written[1]] == [path.read_bytes() for path in again]
 
 
@@ -96,12 +97,16 @@ def test_pdf_embeds_its_fonts_as_truetype(written):
     assert b"/Type3" not in content
 
 
-def test_importing_and_writing_leave_matplotlibs_settings_alone(tmp_path):
+def test_importing_leaves_matplotlibs_settings_alone():
+    code = "import matplotlib; before = dict(matplotlib.rcParams); import bench.report.figures.accuracy; "
+    code += "assert dict(matplotlib.rcParams) == before"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_writing_leaves_matplotlibs_settings_alone(tmp_path):
     with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
         before = dict(matplotlib.rcParams)
-        importlib.reload(plot_style)
-        importlib.reload(accuracy)
-        write_figures([make_run(methods=["rrcm"], sigmas=[0.5])], tmp_path)
+        write_figures(compare([make_run(methods=["rrcm"], sigmas=[0.5])]), tmp_path)
         assert dict(matplotlib.rcParams) == before
 
 
@@ -111,8 +116,8 @@ def test_accuracy_has_a_panel_per_sigma_with_a_line_and_a_band_per_method(compar
     for panel in panels:
         assert [line.get_color() for line in step_lines(panel)] == [BLUE, ORANGE, GREEN, PINK]
         assert len(panel.collections) == len(METHODS)
-        assert panel.get_xlabel() == accuracy.RADIUS_LABEL
-    assert panels[0].get_ylabel() == accuracy.ACCURACY_LABEL
+        assert panel.get_xlabel() == plot_style.RADIUS_LABEL
+    assert panels[0].get_ylabel() == plot_style.ACCURACY_LABEL
     assert len({panel.get_xlim() + panel.get_ylim() for panel in panels}) == 1
 
 
@@ -139,7 +144,7 @@ def test_envelope_has_one_line_per_method_and_says_that_sigma_was_chosen(compari
     (axes,) = envelope_figure(comparison).axes
     assert len(step_lines(axes)) == len(METHODS)
     assert axes.get_title(loc="right") == r"$\sigma$ chosen on the certified images"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == (accuracy.RADIUS_LABEL, accuracy.ACCURACY_LABEL)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (plot_style.RADIUS_LABEL, plot_style.ACCURACY_LABEL)
 
 
 def test_methods_whose_parameters_nobody_knows_are_named_alone(comparison):
@@ -248,7 +253,7 @@ def test_envelope_and_cost_are_left_out_where_no_sigma_is_shared():
 def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
     (tmp_path / "speedup.pdf").write_bytes(b"old")
     (tmp_path / "mine.pdf").write_bytes(b"kept")
-    write_figures([make_run(sigmas=[0.5], with_costs=False)], tmp_path)
+    write_figures(compare([make_run(sigmas=[0.5], with_costs=False)]), tmp_path)
     assert {path.name for path in tmp_path.glob("*.pdf")} == {
         "certified_accuracy.pdf",
         "envelope.pdf",

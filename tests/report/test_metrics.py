@@ -13,7 +13,6 @@ from bench.report.metrics import (
     Curve,
     abstention,
     acr,
-    best_sigma,
     certified_accuracy,
     clean_accuracy,
     curve,
@@ -115,15 +114,6 @@ def test_curve_of_nothing_certified_is_zero_everywhere():
     steps = curve([make_record(predict=ABSTAIN)])
     assert (steps.radii, steps.counts, steps.area()) == ((0.0,), (0,), 0.0)
     assert steps.at(1.0).count == 0
-
-
-def test_best_sigma_has_the_highest_certified_accuracy_and_is_the_smallest_on_a_tie():
-    groups = {sigma: records for (_, sigma), records in group(make_run(methods=["rrcm"]).records).items()}
-    for radius in (0.0, 0.25, 0.5, 1.0, 5.0):
-        counts = {sigma: certified_accuracy(records, radius).count for sigma, records in groups.items()}
-        best = best_sigma({sigma: curve(records) for sigma, records in groups.items()}, radius)
-        assert best.share.count == max(counts.values())
-        assert best.sigma == min(sigma for sigma in counts if counts[sigma] == best.share.count)
 
 
 def test_envelope_is_the_maximum_over_sigma_at_every_radius():

@@ -8,33 +8,22 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from bench.errors import DataError, UsageError
-from bench.records.file import write_run
 from bench.report.comparison import compare
 from bench.report.page import pictures as page_pictures
 from bench.report.page.pictures import data_uri, draw_pictures
-from bench.report.page.values import cost_points, leaderboard, paired_rows
+from bench.report.page.values import cost_points, paired_rows
 from bench.report.page.write import FILE_NAME, script_json, write_page
-from bench.report.tables.accuracy import accuracy_frame, acr_frame, write_tables
+from bench.report.tables.accuracy import accuracy_frame
 from bench.report.tables.cost import cost_frame
 from bench.report.tables.paired import paired_frame, pairs_of
 from bench.smoothing.noise import noise_block
 from tests.support.fake_runs import make_run
 from tests.support.page_runs import CLASSES, HOSTILE, IMAGES, hostile_run, picture_split
-from tests.support.tiny import bench
-
-
-def frames_of(run):
-    comparison = compare([run])
-    return {
-        "accuracy": accuracy_frame(comparison),
-        "acr": acr_frame(comparison),
-        "cost": cost_frame(comparison),
-    }
 
 
 def pixels_of(uri):
@@ -49,51 +38,26 @@ def split(monkeypatch):
     return made
 
 
-def test_numbers_of_the_leaderboard_are_those_of_the_csv_files(tmp_path):
-    run = make_run(images=15)
-    write_tables([run], tmp_path)
-    rows = {(row["label"], row["sigma"]): row for row in leaderboard(frames_of(run))}
-    found = {
-        (label, sigma, radius, "best" if sigma == "best" else "fixed"): cell["value"]
-        for (label, sigma), row in rows.items()
-        for radius, cell in zip(run.header.radii, row["radii"], strict=True)
-    }
-    accuracy = pd.read_csv(tmp_path / "certified_accuracy.csv")
-    for line in accuracy.itertuples():
-        sigma = "best" if line.selection == "best" else f"{line.sigma:g}"
-        assert found.pop((line.method, sigma, line.radius, line.selection)) == line.accuracy
-    assert found == {}
-    for name, column, key in (
-        ("acr", "acr", "acr"),
-        ("acr", "clean_accuracy", "clean"),
-        ("acr", "abstention", "abstention"),
-        ("cost", "seconds_per_certificate_median", "seconds"),
-        ("cost", "speedup_relative_to_dds_median", "speedup"),
-    ):
-        for _, line in pd.read_csv(tmp_path / f"{name}.csv").iterrows():
-            assert rows[line["method"], f"{line['sigma']:g}"][key]["value"] == line[column]
-
-
 def test_points_of_accuracy_against_cost_are_the_best_rows_at_their_sigmas_cost():
     run = make_run(images=15)
     run = replace(run, costs=tuple(one for one in run.costs if one.sigma != 0.25))
-    frames = frames_of(run)
-    costs = frames["cost"].set_index(["label", "sigma"])
+    comparison = compare([run])
+    accuracy, costs = accuracy_frame(comparison), cost_frame(comparison).set_index(["label", "sigma"])
     for radius in (0.0, 1.25):  # at 1.25 only sigma 1 certifies anything
-        best = frames["accuracy"].query(f"selection == 'best' and radius == {radius}").set_index("label")
-        points = cost_points(frames, radius)
+        best = accuracy.query(f"selection == 'best' and radius == {radius}").set_index("label")
+        points = cost_points(comparison, radius)
         assert len(points) == 4
         for point in points:
             assert point["accuracy"] == 100 * best.loc[point["label"], "accuracy"]
             measured = 0.5 if point["sigma"] == "0.25" else float(point["sigma"])  # the nearest measured one
             assert point["seconds"] == costs.loc[(point["label"], measured), "seconds_per_certificate_median"]
-    assert cost_points(frames_of(make_run(images=5, with_costs=False)), 0.0) == []
+    assert cost_points(compare([make_run(images=5, with_costs=False)]), 0.0) == []
 
 
 def test_paired_rows_hold_the_frame():
     run = make_run(images=15, methods=["rrcm", "dds"])
     comparison = compare([run])
-    frame = paired_frame([run], comparison, pairs_of(comparison))
+    frame = paired_frame(comparison, pairs_of(comparison))
     rows = paired_rows(frame)
     assert [row["difference"]["value"] for row in rows] == list(frame["difference"])
     assert [row["p_holm"]["value"] for row in rows] == list(frame["p_holm"])
@@ -107,7 +71,7 @@ def test_a_script_element_is_ended_by_no_text_in_its_json():
 
 
 def test_names_from_data_stand_in_the_page_as_json_text_alone(tmp_path, split):
-    text = write_page([hostile_run(tmp_path)], tmp_path).read_text()
+    text = write_page(compare([hostile_run(tmp_path)]), tmp_path).read_text()
     assert HOSTILE not in text
     assert CLASSES[0] not in text
     data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
@@ -116,7 +80,7 @@ def test_names_from_data_stand_in_the_page_as_json_text_alone(tmp_path, split):
 
 
 def test_the_page_names_nothing_to_fetch_and_forbids_fetching(tmp_path, split):
-    text = write_page([hostile_run(tmp_path)], tmp_path).read_text()
+    text = write_page(compare([hostile_run(tmp_path)]), tmp_path).read_text()
     markup = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)
     targets = re.findall(r'(?:src|href)="([^"]*)"', markup)
     assert targets
@@ -128,13 +92,13 @@ def test_the_page_names_nothing_to_fetch_and_forbids_fetching(tmp_path, split):
 def test_a_title_from_data_is_escaped(tmp_path, split):
     run = hostile_run(tmp_path)
     run = replace(run, header=replace(run.header, dataset=HOSTILE))
-    assert HOSTILE not in write_page([run], tmp_path).read_text()
+    assert HOSTILE not in write_page(compare([run]), tmp_path).read_text()
 
 
 def test_without_the_plotting_library_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bokeh.resources", None)
     with pytest.raises(UsageError, match=r"Bokeh, which is not installed: pip install 'rrcm-bench\[html\]'"):
-        write_page([make_run(images=2)], tmp_path)
+        write_page(compare([make_run(images=2)]), tmp_path)
     assert not (tmp_path / FILE_NAME).exists()
 
 
@@ -163,7 +127,7 @@ def test_pictures_end_with_the_budget_and_the_note_says_how_many_there_are(split
 
 
 def test_noise_of_another_device_is_said_to_be_another(split, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     header = replace(make_run(images=2).header, device_type="cuda")
     assert "drawn on this machine, not the certifier's own" in draw_pictures(header, [0.25]).note
 
@@ -182,13 +146,3 @@ def test_missing_or_other_data_leave_the_page_without_pictures_and_say_why(split
 
     monkeypatch.setattr(page_pictures, "load", missing)
     assert draw_pictures(header, [0.25]).note == "No pictures: no data here."
-
-
-def test_report_writes_the_page_where_it_is_asked_to(tmp_path, split, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "bench.commands.report.report_runs", lambda *args: None
-    )  # tables and figures: test_cli
-    write_run(tmp_path / "run", hostile_run(tmp_path))
-    assert bench(monkeypatch, "report", tmp_path / "run", "--html", "--out", tmp_path / "out") == 0
-    assert str(tmp_path / "out" / FILE_NAME) in capsys.readouterr().out.replace("\n", "")
-    assert (tmp_path / "out" / FILE_NAME).exists()

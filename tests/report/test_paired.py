@@ -2,19 +2,20 @@
 
 import itertools
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import optimize, stats
 
 from bench.errors import ProtocolError
+from bench.report.comparison import compare
 from bench.report.metrics import Share, acr, assured_accuracy, certified_accuracy
-from bench.report.paired import paired_differences, training_gaps
+from bench.report.paired import paired_differences
+from bench.report.tables.paired import gap_frame
 from bench.smoothing.stats import holm, most_failures, paired_interval
 from bench.types import ABSTAIN
-from tests.support.fake_runs import make_record, make_run
+from tests.report.test_compared import trained
+from tests.support.fake_runs import RADII, make_record, make_run
 from tests.support.oracles import binomial_at_least, two_sided_p
 
 COUNTS = [(0, 0, 5), (1, 0, 40), (0, 7, 40), (3, 9, 40), (20, 20, 40), (40, 0, 40), (39, 1, 40), (12, 5, 500)]
@@ -181,18 +182,15 @@ def test_assured_accuracy_is_never_negative():
 
 
 def test_gap_is_the_largest_value_minus_the_smallest_at_each_radius_and_in_acr():
-    runs = [make_run(Path(str(seed)), methods=["rrcm"], sigmas=[0.5], seed=seed) for seed in range(3)]
-    gaps = training_gaps([run.records for run in runs], (0.0, 0.5))
-    for gap, radius in zip(gaps, (0.0, 0.5, None), strict=True):
+    runs = [trained(str(seed), seed, methods=["rrcm"], sigmas=[0.5]) for seed in range(3)]
+    frame = gap_frame(compare(runs))
+    assert list(frame["radius"].dropna()) == list(RADII)
+    for _, row in frame.iterrows():
         values = [
-            acr(run.records).value if radius is None else certified_accuracy(run.records, radius).value
+            acr(run.records).value
+            if row["quantity"] == "ACR"
+            else certified_accuracy(run.records, row["radius"]).value
             for run in runs
         ]
-        assert (gap.radius, gap.values) == (radius, tuple(values))
-        assert gap.width == pytest.approx(np.ptp(values))
-
-
-def test_gap_of_equal_trainings_is_zero():
-    records = make_run(methods=["rrcm"], sigmas=[0.5]).records
-    again = [replace(record, method="again") for record in records]
-    assert {gap.width for gap in training_gaps([records, again], (0.0, 0.5))} == {0.0}
+        assert (row["lowest"], row["highest"]) == (min(values), max(values))
+        assert row["gap"] == pytest.approx(np.ptp(values))

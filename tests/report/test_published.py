@@ -17,7 +17,8 @@ from bench.report.figures import style
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure
 from bench.report.metrics import certified_accuracy, group
 from bench.report.published import CLAIMS, Claim, claims, default_folder, published_numbers
-from bench.report.tables.published import FILES, published_frame, write_published
+from bench.report.tables.published import published_frame
+from bench.report.write import write_published
 from bench.smoothing.stats import largest_radius
 from tests.support.fake_runs import make_run
 
@@ -41,7 +42,7 @@ def number(**changes):
 
 def frame(numbers, run=None):
     runs = [run or make_run()]
-    return published_frame(runs, compare(runs), numbers)
+    return published_frame(compare(runs), numbers)
 
 
 def test_every_number_has_a_source_and_says_how_it_was_obtained():
@@ -201,8 +202,8 @@ def test_the_tables_hold_every_row_and_rank_nothing(tmp_path):
         kind="read",
         source="S",
     )
-    paths, sentence = write_published([make_run()], numbers, [claim], tmp_path / "made")
-    assert [path.name for path in paths] == list(FILES)
+    paths, sentence = write_published(compare([make_run()]), numbers, [claim], tmp_path / "made")
+    assert [path.name for path in paths] == ["published.csv", "published.md", "published.tex"]
     texts = [path.read_text("utf-8") for path in paths]
     assert len(pd.read_csv(paths[0])) == 3
     assert [text.count("Cohen et al. 2019") for text in texts] == [3, 4, 4]  # with the note on the source
@@ -214,13 +215,13 @@ def test_the_tables_hold_every_row_and_rank_nothing(tmp_path):
 
 
 def test_without_published_numbers_one_line_says_so_and_no_file_stays(tmp_path):
-    write_published([make_run()], [number()], [], tmp_path)
-    assert write_published([make_run()], [], [], tmp_path) == (
+    write_published(compare([make_run()]), [number()], [], tmp_path)
+    assert write_published(compare([make_run()]), [], [], tmp_path) == (
         [],
         "Published: no number is known for mnist5k.",
     )
     assert list(tmp_path.iterdir()) == []
-    _, sentence = write_published([make_run()], [number(method="macer")], [], tmp_path)
+    _, sentence = write_published(compare([make_run()]), [number(method="macer")], [], tmp_path)
     assert (
         "none of the 1 numbers for mnist5k (macer) has a method, sigma and radius of these runs" in sentence
     )

@@ -15,6 +15,7 @@ from bench.report.markup import (
     Block,
     Cell,
     Table,
+    as_cell,
     escape_latex,
     escape_markdown,
     format_percent,
@@ -23,7 +24,8 @@ from bench.report.markup import (
     to_latex,
     to_markdown,
 )
-from bench.report.tables.accuracy import accuracy_frame, main_table, write_tables
+from bench.report.tables.accuracy import accuracy_frame, main_table
+from bench.report.write import write_tables
 from bench.types import ABSTAIN
 from tests.support.fake_runs import METHODS, RADII, SIGMAS, make_run
 
@@ -48,7 +50,7 @@ def expected_numbers(frame):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables") / "made"
-    return folder, write_tables([make_run()], folder)
+    return folder, write_tables(compare([make_run()]), folder)[1]
 
 
 def test_every_table_is_written_and_its_path_returned(written):
@@ -106,8 +108,10 @@ def test_latex_holds_the_numbers_of_the_csv(written):
 def test_markdown_and_latex_print_the_same_cells_in_bold(written):
     markdown = (written[0] / "certified_accuracy.md").read_text("utf-8")
     latex = (written[0] / "certified_accuracy.tex").read_text("utf-8")
-    expected = [cell for block in main_table([make_run()]).blocks for row in block.rows for cell in row]
-    expected = [cell.text for cell in expected if cell.is_best]
+    expected = [
+        cell for block in main_table(compare([make_run()])).blocks for row in block.rows for cell in row
+    ]
+    expected = [cell.text for cell in expected if as_cell(cell).is_best]
     assert re.findall(rf"\*\*{NUMBER}\*\*", markdown) == expected
     assert re.findall(rf"\\mathbf{{{NUMBER}}}", latex) == expected
 
@@ -115,7 +119,7 @@ def test_markdown_and_latex_print_the_same_cells_in_bold(written):
 def test_bold_marks_exactly_the_maxima_of_each_column_and_nothing_where_all_are_zero():
     frame = accuracy_frame(compare([make_run()]))
     for (block, part), rows in zip(
-        frame.groupby("block", sort=False), main_table([make_run()]).blocks, strict=True
+        frame.groupby("block", sort=False), main_table(compare([make_run()])).blocks, strict=True
     ):
         assert rows.title == f"{block} (40 images)"
         counts = part.pivot_table(index="label", columns="radius", values="certified", sort=False).to_numpy()
@@ -127,7 +131,7 @@ def test_ties_are_all_bold():
     run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
     twins = tuple(replace(record, method="dds") for record in run.records if record.method == "rrcm")
     run = replace(run, records=(*(record for record in run.records if record.method == "rrcm"), *twins))
-    first, second = main_table([run]).blocks[0].rows
+    first, second = main_table(compare([run])).blocks[0].rows
     assert [cell.is_best for cell in first[1:]] == [cell.is_best for cell in second[1:]]
     assert first[1].is_best
 
@@ -135,14 +139,14 @@ def test_ties_are_all_bold():
 def test_no_certified_image_gives_zeros_without_bold(tmp_path):
     run = make_run()
     run = replace(run, records=tuple(replace(one, predict=ABSTAIN, radius=0.0) for one in run.records))
-    write_tables([run], tmp_path)
-    cells = [cell for block in main_table([run]).blocks for row in block.rows for cell in row[1:]]
+    write_tables(compare([run]), tmp_path)
+    cells = [cell for block in main_table(compare([run])).blocks for row in block.rows for cell in row[1:]]
     assert {(cell.text, cell.is_best) for cell in cells} == {("0.0", False)}
     assert "| 0.0 [0.0, 8.8] | 100.0 [91.2, 100.0]" in (tmp_path / "acr.md").read_text("utf-8")
 
 
 def test_footnotes_state_the_protocol_the_intervals_and_their_optimism():
-    notes = " ".join(main_table([make_run()]).notes)
+    notes = " ".join(main_table(compare([make_run()])).notes)
     for fact in ("subset balanced of 40 images", "n0 = 100", "n = 1000", "α = 0.001", "seed 0", "float32"):
         assert fact in notes
     assert "exact two-sided Clopper-Pearson 95%" in notes
@@ -153,13 +157,15 @@ def test_footnotes_state_the_protocol_the_intervals_and_their_optimism():
 
 def test_footnotes_state_the_largest_radius_rounded_down():
     # sigma Phi^-1(0.001^(1/1000)) is 0.61560 at sigma 0.25.
-    assert "n = 1000 draws can certify: 0.615 at σ = 0.25, " in " ".join(main_table([make_run()]).notes)
+    assert "n = 1000 draws can certify: 0.615 at σ = 0.25, " in " ".join(
+        main_table(compare([make_run()])).notes
+    )
 
 
 def test_unfinished_runs_say_so_in_every_accuracy_table(tmp_path):
     run = make_run()
     run = replace(run, records=tuple(one for one in run.records if one.method != "dds" or one.index < 100))
-    write_tables([run], tmp_path)
+    write_tables(compare([run]), tmp_path)
     for name in ("certified_accuracy.md", "certified_accuracy.tex", "acr.md"):
         text = (tmp_path / name).read_text("utf-8")
         assert "Unfinished: dds at sigma 0.25 (5 of 40 images)" in text
@@ -177,7 +183,7 @@ def test_acr_table_rounds_radii_down_and_keeps_full_precision_in_csv(written):
 
 
 def test_one_image_has_no_standard_error(tmp_path):
-    write_tables([make_run(images=1)], tmp_path)
+    write_tables(compare([make_run(images=1)]), tmp_path)
     assert {row[2] for row in markdown_rows((tmp_path / "acr.md").read_text("utf-8"))} == {"–"}
 
 
@@ -199,7 +205,7 @@ def test_cost_tables_give_speedups_relative_to_dds_and_latency_percentiles(writt
 
 
 def test_without_dds_there_is_no_speedup_column_and_a_line_says_why(tmp_path):
-    write_tables([make_run(methods=["rrcm", "gaussian"])], tmp_path)
+    write_tables(compare([make_run(methods=["rrcm", "gaussian"])]), tmp_path)
     text = (tmp_path / "cost.md").read_text("utf-8")
     assert "speedup relative" not in text
     assert "No speedup column: it is relative to dds, which was not measured in these runs." in text
@@ -207,7 +213,7 @@ def test_without_dds_there_is_no_speedup_column_and_a_line_says_why(tmp_path):
 
 
 def test_without_costs_only_the_certificates_timings_are_given(tmp_path):
-    write_tables([make_run(with_costs=False)], tmp_path)
+    write_tables(compare([make_run(with_costs=False)]), tmp_path)
     text = (tmp_path / "cost.md").read_text("utf-8")
     assert "No inference cost was measured in these runs" in text
     assert "parameters" not in pd.read_csv(tmp_path / "cost.csv")
@@ -217,7 +223,7 @@ def test_without_costs_only_the_certificates_timings_are_given(tmp_path):
 def test_a_method_without_cost_or_memory_leaves_gaps_in_the_cost_table(tmp_path):
     run = make_run()
     costs = [replace(cost, peak_memory_bytes=None) for cost in run.costs if cost.method != "gaussian"]
-    write_tables([replace(run, costs=tuple(costs))], tmp_path)
+    write_tables(compare([replace(run, costs=tuple(costs))]), tmp_path)
     frame = pd.read_csv(tmp_path / "cost.csv")
     assert frame["parameters"].isna().equals(frame["method"] == "gaussian")
     assert "| – | 9 | cpu |" in (tmp_path / "cost.md").read_text("utf-8")
@@ -225,7 +231,7 @@ def test_a_method_without_cost_or_memory_leaves_gaps_in_the_cost_table(tmp_path)
 
 def test_several_runs_stand_in_rows_named_by_their_folders(tmp_path):
     runs = [make_run(Path("short")), make_run(Path("long"), seed=1)]
-    write_tables(runs, tmp_path)
+    write_tables(compare(runs), tmp_path)
     rows = markdown_rows((tmp_path / "certified_accuracy.md").read_text("utf-8"))
     assert [row[0] for row in rows[:8]] == [
         f"{method} ({run})" for run in ("short", "long") for method in METHODS
@@ -238,11 +244,11 @@ def test_several_runs_stand_in_rows_named_by_their_folders(tmp_path):
     "arguments", [{"methods": ["rrcm"]}, {"sigmas": [0.5]}, {"methods": ["dds"], "sigmas": [1]}]
 )
 def test_one_method_or_one_sigma_is_enough(tmp_path, arguments):
-    assert [path.name for path in write_tables([make_run(**arguments)], tmp_path)] == NAMES
+    assert [path.name for path in write_tables(compare([make_run(**arguments)]), tmp_path)[1]] == NAMES
 
 
 def test_hostile_method_names_stay_in_their_cells(tmp_path):
-    write_tables([make_run(methods=[HOSTILE, "dds"])], tmp_path)
+    write_tables(compare([make_run(methods=[HOSTILE, "dds"])]), tmp_path)
     for name in ("certified_accuracy.md", "acr.md", "cost.md"):
         rows = markdown_rows((tmp_path / name).read_text("utf-8"))
         assert {re.sub(r"\\(.)", r"\1", row[0]) for row in rows} == {HOSTILE, "dds"}
@@ -286,7 +292,7 @@ def test_radii_round_down(radius, printed):
 def test_column_headers_show_every_radius_exactly():
     run = make_run()
     run = replace(run, header=replace(run.header, radii=(0.0, 0.125, 0.5)))
-    assert main_table([run]).headers == ("method", "0.000", "0.125", "0.500")
+    assert main_table(compare([run])).headers == ("method", "0.000", "0.125", "0.500")
 
 
 def test_percentages_round_to_nearest():
@@ -314,7 +320,7 @@ def test_what_estimation_leaves_unknown_is_said_and_not_compared(tmp_path, estim
     run = make_run(sigmas=(0.5,), methods=("rrcm", "dds"))
     skipped = replace(run.records[0], predict=9, radius=0.0, counts_estimation=(), samples=100)
     header = replace(run.header, estimation=estimation)
-    write_tables([replace(run, header=header, records=(skipped, *run.records[1:]))], tmp_path)
+    write_tables(compare([replace(run, header=header, records=(skipped, *run.records[1:]))]), tmp_path)
     rows = markdown_rows((tmp_path / "acr.md").read_text())
     assert next(row[-2] for row in rows if row[0] == "rrcm") == "unknown"
     bold = [row[1] for row in rows if row[1].startswith("**")]
@@ -328,7 +334,7 @@ def test_a_lower_bound_of_the_acr_takes_no_bold_from_what_is_compared(tmp_path):
     fixed = make_run(tmp_path / "fixed", sigmas=(0.25,), methods=("rrcm",))
     higher = make_run(tmp_path / "higher", sigmas=(0.25,), methods=("consistency",))
     higher = replace(higher, header=replace(higher.header, estimation="sequential"))
-    write_tables([fixed, higher], tmp_path)
+    write_tables(compare([fixed, higher]), tmp_path)
     rows = markdown_rows((tmp_path / "acr.md").read_text())
     values = {row[0].split()[0]: row[1] for row in rows}
     assert values["rrcm"].startswith("**")

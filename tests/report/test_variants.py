@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.errors import RecordsError, UsageError
+from bench.errors import RecordsError
 from bench.records.file import write_run
-from bench.report.compared import compare_runs
 from bench.report.comparison import compare
 from bench.report.tables.paired import gap_frame, gap_table
 from bench.report.tables.variants import variants_frame, variants_table
@@ -73,7 +72,7 @@ def test_a_variant_is_the_folders_name_without_the_number_of_the_training(run, v
 def test_a_frame_holds_each_variants_mean_and_its_difference_to_the_reference():
     runs = made_runs()
     comparison = compare(runs)
-    frame = variants_frame(runs, comparison, "plain").set_index(["variant", "quantity", "radius"])
+    frame = variants_frame(comparison, "plain").set_index(["variant", "quantity", "radius"])
     accuracy = [entry.curve.at(0.5).value for entry in comparison.entries]
     changed = frame.loc[("changed", "certified accuracy", 0.5)]
     assert changed["mean"] == pytest.approx((accuracy[2] + accuracy[3]) / 2)
@@ -86,36 +85,32 @@ def test_a_frame_holds_each_variants_mean_and_its_difference_to_the_reference():
 
 def test_a_variant_trained_once_says_that_its_interval_is_over_images_alone():
     runs = made_runs(NAMES[:3])
-    frame = variants_frame(runs, compare(runs), "plain").groupby("variant")["covers_trainings"].all()
+    frame = variants_frame(compare(runs), "plain").groupby("variant")["covers_trainings"].all()
     assert dict(frame) == {"plain": True, "changed": False}
 
 
 def test_the_lower_bounds_that_sequential_estimation_leaves_of_the_acr_are_not_compared():
     runs = [replace(run, header=replace(run.header, estimation="sequential")) for run in made_runs()]
-    for frame in (variants_frame(runs, compare(runs), "plain"), gap_frame(runs, compare(runs))):
+    for frame in (variants_frame(compare(runs), "plain"), gap_frame(compare(runs))):
         assert set(frame["quantity"]) == {"certified accuracy"}
-    for table in (variants_table(variants_frame(runs, compare(runs), "plain"), "plain"), gap_table(frame)):
+    for table in (variants_table(variants_frame(compare(runs), "plain"), "plain"), gap_table(frame)):
         assert "ACR" not in (table.caption, *table.headers)
         assert {len(row) for block in table.blocks for row in block.rows} == {len(table.headers)}
 
 
-def test_what_is_no_training_of_its_own_or_has_no_reference_is_refused():
+def test_what_is_no_training_of_its_own_or_lacks_the_reference_is_refused():
     runs = made_runs()
-    with pytest.raises(
-        UsageError, match=r"no run here is called 'plane' or plane-0, .*; did you mean 'plain'"
-    ):
-        compare_runs(runs, methods=None, sigmas=None, against="plane", out=None)
     same = replace(runs[1], header=replace(runs[1].header, checkpoints=runs[0].header.checkpoints))
     with pytest.raises(
         RecordsError, match=r"plain-0 and plain-1 hold the same checkpoint of rrcm at sigma 0.5"
     ):
-        variants_frame([runs[0], same], compare([runs[0], same]), "plain")
+        variants_frame(compare([runs[0], same]), "plain")
     other = make_run(runs[2].folder, methods=["dds"], sigmas=[0.5])
     with pytest.raises(RecordsError, match=r"no run of 'plain' holds dds at sigma 0.5: give --methods"):
-        variants_frame([runs[0], other], compare([runs[0], other]), "plain")
+        variants_frame(compare([runs[0], other]), "plain")
 
 
-def test_the_command_prints_and_writes_variants_and_takes_one_way_to_compare(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_and_writes_variants(tmp_path, monkeypatch, capsys):
     folders = [tmp_path / name for name in NAMES]
     for folder, run in zip(folders, made_runs(), strict=True):
         write_run(folder, run)
@@ -127,5 +122,3 @@ def test_the_command_prints_and_writes_variants_and_takes_one_way_to_compare(tmp
     assert {path.name for path in out.glob("variants.*")} == {
         f"variants.{kind}" for kind in ("csv", "md", "tex", "png", "pdf")
     }
-    assert bench(monkeypatch, "compare", *folders, "--against", "plain", "--all-pairs") == 2
-    assert "two ways to compare: give one of them" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_table_sums_methods_and_takes_the_largest_memory():
         for name, seconds, memory in (("a", 0.01, 2**30), ("b", 0.02, 2**31))
     ]
     table = forecast.time_table(timings, images=36, sigmas=1, samples=1000, workers=4)
-    rows = [[cell.text for cell in row] for row in table.blocks[0].rows]
+    rows = [list(row) for row in table.blocks[0].rows]
     assert rows[-1] == ["all", "72,000", "", "", "0.300", "0.0750", "2.00"]
 
 

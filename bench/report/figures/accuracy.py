@@ -1,4 +1,4 @@
-"""Runs -> figures for a paper, as PNG and PDF; no global matplotlib state is read or changed."""
+"""Comparison -> figures for a paper, as PNG and PDF; no global matplotlib state is read or changed."""
 
 from __future__ import annotations
 
@@ -10,52 +10,47 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.report.comparison import Comparison, compare
+from bench.report.comparison import Comparison
 from bench.report.figures.cost import accuracy_against_cost_figure, speedup_figure
 from bench.report.figures.published import PublishedCurve, draw_published, legend_of, published_curves
 from bench.report.figures.style import (
+    ACCURACY_LABEL,
     COLUMN_WIDTH,
-    PAGE_WIDTH,
+    RADIUS_LABEL,
     SETTINGS,
     Style,
     add_legend,
     grid_shape,
     legend_height,
+    panel_grid,
     save_figure,
     styles,
 )
 from bench.report.metrics import Curve, envelope
 from bench.report.published import PublishedNumber
 from bench.smoothing.stats import proportion_interval
-from bench.types import Run
-
-RADIUS_LABEL = r"$L_2$ radius (pixels in [0,1])"
-ACCURACY_LABEL = "certified accuracy (%)"
 
 FIGURES = frozenset({"certified_accuracy", "envelope", "accuracy_against_cost", "speedup"})
 """Names, without suffix, of all files that `write_figures` may write."""
 
 
-def write_figures(runs: Sequence[Run], folder: Path, published: Sequence[PublishedNumber] = ()) -> list[Path]:
+def write_figures(
+    comparison: Comparison, folder: Path, published: Sequence[PublishedNumber] = ()
+) -> list[Path]:
     """Write certified_accuracy, envelope, accuracy_against_cost and speedup, each as PNG (200 dpi) and PDF.
 
     Figures without data are left out: the envelope where the methods share no sigma, the two on cost where no
-    cost was measured, speedup also where `dds` is not among the methods. The same runs give the same bytes.
+    cost was measured, speedup also where `dds` is not among the methods. The same comparison gives the same bytes.
 
     Args:
-        runs: runs that may be compared (see `bench.records.file`); lines name their run if there are several.
         folder: made where missing; files of these names in it are replaced, those of others removed.
         published: numbers of the runs' data set, to be drawn beside the curves of the same methods.
 
     Returns:
         The paths written.
-
-    Raises:
-        RecordsError: the runs hold no record.
-        ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
     """
     with matplotlib.style.context(["default", SETTINGS]):
-        figures = make_figures(compare(runs), published)
+        figures = make_figures(comparison, published)
         folder.mkdir(parents=True, exist_ok=True)
         for name in FIGURES - figures.keys():
             for suffix in (".png", ".pdf"):
@@ -80,25 +75,17 @@ def certified_accuracy_figure(comparison: Comparison, published: Sequence[Publis
     Published numbers of a measured method at a measured sigma are drawn as `bench.report.figures.published` says.
     """
     sigmas = comparison.sigmas
-    rows, columns = grid_shape(len(sigmas))
-    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
     by_label = {label: styles(comparison)[label] for label in comparison.labels}
     others = published_curves(comparison, published, sigmas)
-    height = 2.2 * rows + legend_height(by_label | legend_of(others), width)
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for panel, sigma in zip(axes, sigmas, strict=False):
+    figure, axes = panel_grid(len(sigmas), by_label | legend_of(others))
+    for panel, sigma in zip(axes, sigmas, strict=True):
         for entry in comparison.at_sigma(sigma):
             _draw_curve(panel, entry.curve, by_label[entry.label], comparison.radii, has_band=True)
         draw_published(panel, [one for one in others if one.sigma == sigma])
         panel.set_title(rf"$\sigma$ = {sigma:g}")
         panel.tick_params(labelbottom=True)
-    for panel in axes[len(sigmas) - columns : len(sigmas)]:
+    for panel in axes[-grid_shape(len(sigmas))[1] :]:
         panel.set_xlabel(RADIUS_LABEL)
-    for panel in axes[::columns]:
-        panel.set_ylabel(ACCURACY_LABEL)
-    for unused in axes[len(sigmas) :]:
-        unused.remove()
     _set_limits(axes[0], comparison, [entry.curve for entry in comparison.entries], others)
     add_legend(figure, by_label | legend_of(others))
     return figure

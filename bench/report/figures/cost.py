@@ -23,7 +23,6 @@ from bench.report.figures.style import (
     use_plain_numbers,
 )
 from bench.report.markup import format_significant
-from bench.report.metrics import best_sigma
 from bench.report.rates import REFERENCE, Quartiles, seconds_per_certificate
 
 TARGET_RADIUS = 0.5
@@ -73,18 +72,17 @@ def accuracy_against_cost_figure(comparison: Comparison) -> Figure | None:
 
 
 def _point(comparison: Comparison, label: str, radius: float) -> Point | None:
-    by_sigma = {entry.sigma: entry.curve for entry in comparison.best_of(label)}
-    costs = {one.sigma: one.cost for one in comparison.costs if one.label == label}
-    if not by_sigma or not costs:
+    best = comparison.best_at(label, radius)
+    cost = None if best is None else comparison.cost_near(label, best.sigma)
+    if best is None or cost is None:
         return None
-    best = best_sigma(by_sigma, radius)
-    cost = costs[min(costs, key=lambda sigma: abs(sigma - best.sigma))]
+    share = best.curve.at(radius)
     return Point(
         label=label,
         parameters=cost.parameters,
         seconds=seconds_per_certificate(cost),
-        accuracy=best.share.value,
-        interval=best.share.interval(),
+        accuracy=share.value,
+        interval=share.interval(),
     )
 
 

@@ -22,21 +22,13 @@ class PublishedCurve:
     Attributes:
         label: the same for one paper's curves of a method at all sigmas, unless it has several at one sigma.
         sigma: None where each radius has its best sigma.
-        radii: L2, pixel units, ascending.
-        accuracies: certified accuracies there, in [0,1].
+        points: radius and certified accuracy in [0,1] where this is above zero, by ascending radius.
     """
 
     label: str
     style: Style
     sigma: float | None
-    radii: tuple[float, ...]
-    accuracies: tuple[float, ...]
-
-    @property
-    def points(self) -> tuple[tuple[float, float], ...]:
-        """Radius and accuracy where this is above zero."""
-        both = zip(self.radii, self.accuracies, strict=True)
-        return tuple((radius, accuracy) for radius, accuracy in both if accuracy > 0)
+    points: tuple[tuple[float, float], ...]
 
 
 def published_curves(
@@ -93,11 +85,6 @@ def _labels(series: Collection[Series]) -> dict[Series, str]:
 
 
 def _curve(label: str, style: Style, numbers: Sequence[PublishedNumber]) -> PublishedCurve:
-    ordered = sorted(numbers, key=lambda number: number.radius)
-    return PublishedCurve(
-        label=label,
-        style=style,
-        sigma=ordered[0].sigma,
-        radii=tuple(number.radius for number in ordered),
-        accuracies=tuple(number.certified_accuracy for number in ordered),
-    )
+    points = sorted((number.radius, number.certified_accuracy) for number in numbers)
+    points = [(radius, accuracy) for radius, accuracy in points if accuracy > 0]
+    return PublishedCurve(label=label, style=style, sigma=numbers[0].sigma, points=tuple(points))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,6 +20,9 @@ from bench.report.comparison import Comparison, Named
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 6.9
 """Widths in inches of one column and of a whole page of a two-column paper."""
+
+RADIUS_LABEL = r"$L_2$ radius (pixels in [0,1])"
+ACCURACY_LABEL = "certified accuracy (%)"
 
 SETTINGS: dict[str, Any] = {
     **seaborn.axes_style("ticks"),
@@ -144,6 +148,19 @@ def grid_shape(panels: int) -> tuple[int, int]:
     """Return (rows, columns) for that many panels: up to three in a row, four as two by two."""
     columns = 2 if panels == 4 else min(panels, 3)
     return -(-panels // columns), columns
+
+
+def panel_grid(count: int, by_label: Mapping[str, Style]) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels with common axes and room for a legend of these labels, and its panels."""
+    rows, columns = grid_shape(count)
+    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
+    figure = Figure(figsize=(width, 2.2 * rows + legend_height(by_label, width)), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for unused in panels[count:]:
+        unused.remove()
+    for panel in panels[:count:columns]:
+        panel.set_ylabel(ACCURACY_LABEL)
+    return figure, panels[:count].tolist()
 
 
 def use_plain_numbers(axis: Axis) -> None:

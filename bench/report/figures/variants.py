@@ -1,4 +1,4 @@
-"""Runs of several trainings -> a figure of what each variant of a method certifies, with bands over trainings."""
+"""Comparison of several trainings -> a figure of what each variant of a method certifies, with bands over trainings."""
 
 from __future__ import annotations
 
@@ -9,32 +9,28 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from bench.report.comparison import Comparison, Entry
 from bench.report.figures.style import (
     COLORS,
-    COLUMN_WIDTH,
     LINES,
     MARKERS,
-    PAGE_WIDTH,
+    RADIUS_LABEL,
     SETTINGS,
     Style,
     add_legend,
-    grid_shape,
-    legend_height,
     literal,
+    panel_grid,
     save_figure,
 )
 from bench.report.tables.variants import variants_of
 from bench.report.variants import at_radius, estimate, scores
-from bench.types import Run
 
 POINTS = 121
 """Radii at which a curve is drawn."""
 
 
-def write_variants(runs: Sequence[Run], comparison: Comparison, reference: str, folder: Path) -> list[Path]:
+def write_variants(comparison: Comparison, reference: str, folder: Path) -> list[Path]:
     """Write variants.png and variants.pdf: mean certified accuracy against radius, with 95% bands; return the paths.
 
     A panel per sigma and method, a line per variant. The bands are the intervals of `bench.report.variants.estimate`.
@@ -42,25 +38,18 @@ def write_variants(runs: Sequence[Run], comparison: Comparison, reference: str, 
     Raises:
         UsageError, RecordsError: as `bench.report.tables.variants.variants_of`.
     """
-    groups = variants_of(runs, comparison, reference)
+    groups = variants_of(comparison, reference)
     names = list(dict.fromkeys(name for variants in groups.values() for name in variants))
     with matplotlib.style.context(["default", SETTINGS]):
         by_name = dict(zip(names, _styles(), strict=False))
-        rows, columns = grid_shape(len(groups))
-        width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
-        figure = Figure(figsize=(width, 2.2 * rows + legend_height(by_name, width)), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for panel, ((sigma, method), variants) in zip(panels, groups.items(), strict=False):
+        figure, panels = panel_grid(len(groups), by_name)
+        for panel, ((sigma, method), variants) in zip(panels, groups.items(), strict=True):
             for name, entries in variants.items():
                 _draw(panel, entries, by_name[name], comparison.radii)
             panel.set_title(rf"{literal(method)}, $\sigma$ = {sigma:g}")
-            panel.set_xlabel(r"$L_2$ radius (pixels in [0,1])")
-        for unused in panels[len(groups) :]:
-            unused.remove()
+            panel.set_xlabel(RADIUS_LABEL)
         panels[0].set_xlim(left=0)
         panels[0].set_ylim(0, 102)
-        for panel in panels[::columns]:
-            panel.set_ylabel("certified accuracy (%)")
         add_legend(figure, by_name)
         folder.mkdir(parents=True, exist_ok=True)
         return save_figure(figure, folder / "variants")

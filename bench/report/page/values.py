@@ -1,4 +1,4 @@
-"""Runs -> the numbers of the page, as JSON values: those of the CSV files, with the texts of the tables; pure."""
+"""Comparison -> the numbers of the page, as JSON values: those of the CSV files, written as in the tables; pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pandas as pd
 
 from bench.report.comparison import Comparison, Entry
 from bench.report.figures.style import styles
-from bench.report.markup import format_percent, format_radius, format_significant
-from bench.report.rates import REFERENCE
+from bench.report.markup import Cell, as_cell, format_radius, format_significant
+from bench.report.rates import REFERENCE, seconds_per_certificate
+from bench.report.tables.accuracy import acr_text, share_cell
 from bench.report.tables.cost import SPEEDUP
-from bench.report.tables.paired import SIGNIFICANT, format_p
+from bench.report.tables.paired import difference_cell, format_p, is_significant
 from bench.types import Run
 
 Values = dict[str, Any]
@@ -22,28 +23,24 @@ USUAL_RADIUS = 0.5
 """The radius nearest to it is shown against cost until another is chosen."""
 
 
-def cell(value: float, text: str, low: str = "", high: str = "") -> Values:
-    """Return one number of the page: its value as in the CSV, its text as in the tables; None and "–" for NaN."""
-    if value is None or math.isnan(value):
+def cell(value: float, written: Cell | str = "") -> Values:
+    """Return one number of the page: its value as in the CSV, written as in the tables; None and "–" for NaN."""
+    if math.isnan(value):
         return {"value": None, "text": "–", "low": "", "high": ""}
-    return {"value": value, "text": text, "low": low, "high": high}
+    made = as_cell(written)
+    low, high = made.interval or ("", "")
+    return {"value": value, "text": made.text, "low": low, "high": high}
 
 
-def page_values(
-    runs: Sequence[Run],
-    comparison: Comparison,
-    frames: dict[str, pd.DataFrame],
-    notes: Sequence[str],
-) -> Values:
+def page_values(comparison: Comparison, frames: dict[str, pd.DataFrame], notes: Sequence[str]) -> Values:
     """Return everything that the page shows as text, but for the pictures.
 
     Args:
-        runs: what `comparison` was made of.
         frames: "accuracy", "acr" and "cost" of `bench.report.tables.accuracy`, and "paired" of
             `bench.report.tables.paired`.
         notes: sentences below the leaderboard.
     """
-    header = runs[0].header
+    header = comparison.runs[0].header
     return {
         "title": f"Certified robustness on {header.dataset}",
         "labels": [
@@ -60,9 +57,9 @@ def page_values(
         "classes": list(header.class_names),
         "images": _images(comparison),
         "entries": [_entry(entry) for entry in comparison.entries],
-        "runs": [_provenance(run) for run in runs],
+        "runs": [_provenance(run) for run in comparison.runs],
         "notes": list(notes),
-        "summary": _summary(runs, comparison),
+        "summary": _summary(comparison),
     }
 
 
@@ -73,57 +70,43 @@ def usual_radius(radii: Sequence[float]) -> int:
 
 def leaderboard(frames: dict[str, pd.DataFrame]) -> list[Values]:
     """Return the rows of the leaderboard: one per label and sigma, and per label for the best over sigma."""
-    acr = {(row["label"], row["sigma"]): row for _, row in frames["acr"].iterrows()}
-    costs = {(row["label"], row["sigma"]): row for _, row in frames["cost"].iterrows()}
+    acr, costs = (
+        {(row["label"], row["sigma"]): row for _, row in frames[name].iterrows()} for name in ("acr", "cost")
+    )
     rows = []
     for (selection, block, label), part in frames["accuracy"].groupby(
         ["selection", "block", "label"], sort=False
     ):
-        first = part.iloc[0]
-        key = (label, first["sigma"])
-        is_fixed = selection == "fixed"
+        sigma = part["sigma"].iloc[0] if selection == "fixed" else None
         rows.append(
-            {
-                "label": label,
-                "block": block,
-                "sigma": f"{first['sigma']:g}" if is_fixed else "best",
-                "images": int(first["images"]),
-                "radii": [_accuracy_cell(row) for _, row in part.iterrows()],
-            }
-            | (
-                _summary_cells(acr[key])
-                if is_fixed
-                else dict.fromkeys(("acr", "clean", "abstention"), NOTHING)
-            )
-            | (_cost_cells(costs.get(key)) if is_fixed else dict.fromkeys(("seconds", "speedup"), NOTHING))
+            {"label": label, "block": block, "sigma": "best" if sigma is None else f"{sigma:g}"}
+            | {"images": int(part["images"].iloc[0])}
+            | {"radii": [_accuracy_cell(row) for _, row in part.iterrows()]}
+            | _summary_cells(acr.get((label, sigma)))
+            | _cost_cells(costs.get((label, sigma)))
         )
     return rows
 
 
-NOTHING = cell(math.nan, "")
-
-
-def cost_points(frames: dict[str, pd.DataFrame], radius: float) -> list[Values]:
+def cost_points(comparison: Comparison, radius: float) -> list[Values]:
     """Return accuracy at `radius` and the best sigma against cost, one point per label with a measured cost.
 
     The cost is that at the chosen sigma or, where this was not measured, at the measured sigma nearest to it.
     """
-    accuracy, cost = frames["accuracy"], frames["cost"]
-    chosen = accuracy[(accuracy["selection"] == "best") & (accuracy["radius"] == radius)]
     points = []
-    for _, best in chosen.iterrows() if "device" in cost else ():
-        measured = cost[(cost["label"] == best["label"]) & cost["device"].notna()]
-        if len(measured):
-            nearest = measured.loc[(measured["sigma"] - best["sigma"]).abs().idxmin()]
-            points.append(
-                {"label": best["label"], "sigma": f"{best['sigma']:g}"}
-                | {"accuracy": 100 * best["accuracy"], "low": 100 * best["low"], "high": 100 * best["high"]}
-                | {
-                    name: nearest[f"seconds_per_certificate_{part}"]
-                    for name, part in zip(("first", "seconds", "third"), QUARTILES, strict=True)
-                }
-                | {"parameters": int(nearest["parameters"])}
-            )
+    for label in comparison.labels:
+        best = comparison.best_at(label, radius)
+        cost = None if best is None else comparison.cost_near(label, best.sigma)
+        if best is None or cost is None:
+            continue
+        share, seconds = best.curve.at(radius), seconds_per_certificate(cost)
+        low, high = share.interval()
+        points.append(
+            {"label": label, "sigma": f"{best.sigma:g}"}
+            | {"accuracy": 100 * share.value, "low": 100 * low, "high": 100 * high}
+            | {"first": seconds.first, "seconds": seconds.median, "third": seconds.third}
+            | {"parameters": cost.parameters}
+        )
     return [point | {"offset": _offset(point, points)} for point in points]
 
 
@@ -135,54 +118,36 @@ def _offset(point: Values, points: Sequence[Values]) -> int:
 
 def paired_rows(frame: pd.DataFrame) -> list[Values]:
     """Return the rows of a `bench.report.tables.paired.paired_frame` for the page."""
-    rows = []
-    for _, row in frame.iterrows():
-        points = [f"{100 * row[name]:+.1f}" for name in ("difference", "low", "high")]
-        rows.append(
-            {
-                "first": row["first"],
-                "second": row["second"],
-                "sigma": f"{row['sigma']:g}",
-                "radius": row["radius"],
-            }
-            | {"radius_text": f"{row['radius']:.2f}", "is_significant": bool(row["p_holm"] < SIGNIFICANT)}
-            | {"difference": cell(row["difference"], *points)}
-            | {
-                "p": cell(row["p"], format_p(row["p"])),
-                "p_holm": cell(row["p_holm"], format_p(row["p_holm"])),
-            }
-            | {"only_first": int(row["only_first"]), "only_second": int(row["only_second"])}
-        )
-    return rows
-
-
-QUARTILES = ("first_quartile", "median", "third_quartile")
+    return [
+        {"first": row["first"], "second": row["second"], "sigma": f"{row['sigma']:g}"}
+        | {"radius": row["radius"], "radius_text": f"{row['radius']:.2f}"}
+        | {"is_significant": is_significant(row), "difference": cell(row["difference"], difference_cell(row))}
+        | {name: cell(row[name], format_p(row[name])) for name in ("p", "p_holm")}
+        | {name: int(row[name]) for name in ("only_first", "only_second")}
+        for _, row in frame.iterrows()
+    ]
 
 
 def _accuracy_cell(row: Any) -> Values:
-    shares = (format_percent(row[name]) for name in ("accuracy", "low", "high"))
-    return cell(row["accuracy"], *shares) | {"sigma": f"{row['sigma']:g}"}
+    return cell(row["accuracy"], share_cell(row, "accuracy")) | {"sigma": f"{row['sigma']:g}"}
 
 
 def _summary_cells(row: Any) -> Values:
-    acr_text = ("≥ " if row["acr_is_lower_bound"] else "") + format_radius(row["acr"], 3)
-    bounds = ["" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("acr_low", "acr_high")]
-    return {"acr": cell(row["acr"], acr_text, *bounds)} | {
-        short: cell(row[name], *(_percent(row[f"{name}{end}"]) for end in ("", "_low", "_high")))
+    if row is None:
+        return dict.fromkeys(("acr", "clean", "abstention"), cell(math.nan))
+    low, high = ("" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in ("acr_low", "acr_high"))
+    return {"acr": cell(row["acr"], Cell(text=acr_text(row), interval=(low, high)))} | {
+        short: cell(row[name], share_cell(row, name))
         for short, name in (("clean", "clean_accuracy"), ("abstention", "abstention"))
     }
 
 
-def _percent(share: float) -> str:
-    return "" if math.isnan(share) else format_percent(share)
-
-
 def _cost_cells(row: Any) -> Values:
-    cells = {}
+    cells, parts = {}, ("first_quartile", "median", "third_quartile")
     for short, name in (("seconds", "seconds_per_certificate"), ("speedup", SPEEDUP)):
-        values = [math.nan if row is None else row.get(f"{name}_{part}", math.nan) for part in QUARTILES]
+        values = [math.nan if row is None else row.get(f"{name}_{part}", math.nan) for part in parts]
         first, median, third = ("" if math.isnan(value) else format_significant(value) for value in values)
-        cells[short] = cell(values[1], median, first, third)
+        cells[short] = cell(values[1], Cell(text=median, interval=(first, third)))
     return cells
 
 
@@ -210,8 +175,8 @@ def _entry(entry: Entry) -> Values:
     }
 
 
-def _summary(runs: Sequence[Run], comparison: Comparison) -> str:
-    header = runs[0].header
+def _summary(comparison: Comparison) -> str:
+    header = comparison.runs[0].header
     images = max(len(entry.records) for entry in comparison.entries)
     return (
         f"{len(comparison.labels)} methods, {len(comparison.sigmas)} noise levels, {images} images. Every method "

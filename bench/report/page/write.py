@@ -1,47 +1,42 @@
-"""Runs -> one self-contained HTML page: leaderboard, curves, costs, images and origin; needs the extra `html`."""
+"""Comparison -> one self-contained HTML page: leaderboard, curves, costs, images and origin; needs the extra `html`."""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from bench.errors import UsageError
-from bench.report.comparison import Comparison, compare
+from bench.report.comparison import Comparison
 from bench.report.figures.style import styles
 from bench.report.page.pictures import Pictures, draw_pictures
 from bench.report.page.values import cost_points, page_values, usual_radius
-from bench.report.tables.accuracy import accuracy_frame, acr_frame, main_table
+from bench.report.tables.accuracy import accuracy_frame, accuracy_table, acr_frame
 from bench.report.tables.cost import cost_frame
 from bench.report.tables.paired import paired_frame, pairs_of
-from bench.types import Run
 
 FILE_NAME = "report.html"
 
 
-def write_page(runs: Sequence[Run], folder: Path, data_dir: Path | None = None) -> Path:
-    """Write the page of the runs as `FILE_NAME`, which needs no other file and no network; return its path.
+def write_page(comparison: Comparison, folder: Path, data_dir: Path | None = None) -> Path:
+    """Write the page of compared runs as `FILE_NAME`, which needs no other file and no network; return its path.
 
-    Its numbers are those of the CSV files that `bench.report.tables.accuracy.write_tables` writes.
+    Its numbers are those of the CSV files that `bench.report.write.write_tables` writes.
 
     Args:
-        runs: runs that may be compared (see `bench.records.file`).
         folder: made where missing.
         data_dir: where the images of the first run lie now; None: where it found them. Without them the page has
             no pictures and says so.
 
     Raises:
         UsageError: the extra `html` is not installed.
-        RecordsError, ProtocolError: as `bench.report.comparison.compare`.
     """
     library = _library()
-    comparison = compare(runs)
-    pictures = draw_pictures(runs[0].header, comparison.sigmas, data_dir)
-    values = _values(runs, comparison, pictures)
+    pictures = draw_pictures(comparison.runs[0].header, comparison.sigmas, data_dir)
+    values = _values(comparison, pictures)
     text = Template(_part("page.html")).substitute(
         title=html.escape(values["title"]),
         style=_part("page.css"),
@@ -61,18 +56,19 @@ def script_json(values: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _values(runs: Sequence[Run], comparison: Comparison, pictures: Pictures) -> dict[str, Any]:
+def _values(comparison: Comparison, pictures: Pictures) -> dict[str, Any]:
     from bench.report.page.plots import curve_plots
 
     frames = {
         "accuracy": accuracy_frame(comparison),
         "acr": acr_frame(comparison),
         "cost": cost_frame(comparison),
-        "paired": paired_frame(runs, comparison, pairs_of(comparison)),
+        "paired": paired_frame(comparison, pairs_of(comparison)),
     }
-    return page_values(runs, comparison, frames, main_table(runs).notes) | {
+    notes = accuracy_table(frames["accuracy"], comparison).notes
+    return page_values(comparison, frames, notes) | {
         "plots": curve_plots(comparison),
-        "cost": _cost(comparison, [cost_points(frames, radius) for radius in comparison.radii]),
+        "cost": _cost(comparison, [cost_points(comparison, radius) for radius in comparison.radii]),
         "pictures": {
             "clean": {str(index): uri for index, uri in pictures.clean.items()},
             "noisy": {f"{index}/{sigma:g}": uri for (index, sigma), uri in pictures.noisy.items()},

@@ -1,90 +1,40 @@
-"""Runs -> DataFrames -> CSV at full precision, and Markdown and LaTeX tables rounded for reading."""
+"""Comparison -> DataFrames of accuracies, ACR and samples drawn, and their tables rounded for reading."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.report.comparison import Comparison, Entry, compare
-from bench.report.markup import Block, Cell, Table, format_percent, format_radius, to_latex, to_markdown
+from bench.report.comparison import Comparison, Entry
+from bench.report.markup import (
+    Cell,
+    Row,
+    Table,
+    blocks_of,
+    format_percent,
+    format_radius,
+    format_significant,
+)
 from bench.report.metrics import (
     Mean,
+    SamplesUsed,
     Share,
     abstention,
     acr,
-    best_sigma,
     clean_accuracy,
     noisy_accuracy,
+    samples_used,
 )
-from bench.report.tables.cost import cost_frame, cost_tables
-from bench.report.tables.samples import samples_frame, samples_table
 from bench.smoothing.estimation import largest_radius
 from bench.types import Run
 
 BEST = "best over σ"
 """Title of the block that picks each method's sigma at each radius."""
-
-
-def write_tables(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write certified_accuracy.csv/.md/.tex, acr.csv/.md, cost.csv/.md; return their paths in that order.
-
-    samples.csv/.md follow where a run's estimation is not fixed.
-
-    Args:
-        runs: runs that may be compared (see `bench.records.file`); rows name their run if there are several.
-        folder: made where missing; files of these names in it are replaced.
-
-    Raises:
-        RecordsError: the runs hold no record.
-        ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
-    """
-    comparison = compare(runs)
-    accuracy, radii = accuracy_frame(comparison), acr_frame(comparison)
-    costs = cost_frame(comparison)
-    main = _accuracy_table(accuracy, runs, comparison)
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "certified_accuracy.csv": _csv(accuracy),
-        "certified_accuracy.md": to_markdown(main),
-        "certified_accuracy.tex": to_latex(main),
-        "acr.csv": _csv(radii),
-        "acr.md": to_markdown(_acr_table(radii, runs, comparison)),
-        "cost.csv": _csv(costs),
-        "cost.md": "\n".join(map(to_markdown, cost_tables(costs))),
-    }
-    samples = samples_frame(comparison)
-    if len(samples):
-        texts |= {"samples.csv": _csv(samples), "samples.md": to_markdown(samples_table(samples))}
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    return [folder / name for name in texts]
-
-
-def main_table(runs: Sequence[Run]) -> Table:
-    """Return the certified accuracies as one table: a row per method, a column per radius.
-
-    It has one block per sigma and one for the best sigma at each radius.
-
-    Raises:
-        RecordsError, ProtocolError: as `write_tables`.
-    """
-    comparison = compare(runs)
-    return _accuracy_table(accuracy_frame(comparison), runs, comparison)
-
-
-def acr_table(runs: Sequence[Run]) -> Table:
-    """Return ACR, accuracies and abstention as one table, a row per method, a block per sigma.
-
-    Raises:
-        RecordsError, ProtocolError: as `write_tables`.
-    """
-    comparison = compare(runs)
-    return _acr_table(acr_frame(comparison), runs, comparison)
 
 
 def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
@@ -95,55 +45,80 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
     [0,1]; exact 95% interval), interval_is_optimistic (sigma was chosen among several on these very images).
     """
     rows = [
-        _accuracy_row(entry, f"σ = {sigma:g}", sigma, radius, entry.curve.at(radius))
-        for sigma in comparison.sigmas
-        for entry in comparison.at_sigma(sigma)
+        _accuracy_row(entry, f"σ = {entry.sigma:g}", radius)
+        for entry in comparison.entries
         for radius in comparison.radii
     ]
-    for label in comparison.labels:
-        candidates = comparison.best_of(label)
-        by_sigma = {entry.sigma: entry.curve for entry in candidates}
-        for radius in comparison.radii if by_sigma else ():
-            best = best_sigma(by_sigma, radius)
-            row = _accuracy_row(candidates[0], BEST, best.sigma, radius, best.share)
-            rows.append(row | {"selection": "best", "interval_is_optimistic": len(by_sigma) > 1})
+    for label, radius in itertools.product(comparison.labels, comparison.radii):
+        if (best := comparison.best_at(label, radius)) is not None:
+            has_choice = len(comparison.best_of(label)) > 1
+            chosen = {"selection": "best", "interval_is_optimistic": has_choice}
+            rows.append(_accuracy_row(best, BEST, radius) | chosen)
     return pd.DataFrame(rows)
 
 
 def acr_frame(comparison: Comparison) -> pd.DataFrame:
     """Return ACR, accuracy under noise, clean accuracy and abstention, one row per (sigma, label), unrounded.
 
-    Columns: block, label, run, method, sigma, images, acr, acr_is_lower_bound (of sequential estimation),
+    Columns: label, run, method, sigma, images, acr, acr_is_lower_bound (of sequential estimation),
     standard_error, acr_low, acr_high (radius units; normal 95% interval), noisy_accuracy with its normal 95%
     interval, then for clean_accuracy and abstention the share with its exact 95% interval (abstention is NaN
     where images were skipped).
     """
     rows = []
-    for sigma in comparison.sigmas:
-        for entry in comparison.at_sigma(sigma):
-            mean = acr(entry.records)
-            low, high = mean.interval()
-            rows.append(
-                _names(entry, f"σ = {sigma:g}")
-                | {"sigma": sigma, "images": mean.images, "acr": mean.value}
-                | {"acr_is_lower_bound": entry.estimation == "sequential"}
-                | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
-                | _mean_columns("noisy_accuracy", noisy_accuracy(entry.records))
-                | _share_columns("clean_accuracy", clean_accuracy(entry.records))
-                | _share_columns("abstention", abstention(entry.records))
-            )
+    for entry in comparison.entries:
+        mean = acr(entry.records)
+        low, high = mean.interval()
+        rows.append(
+            _names(entry)
+            | {"sigma": entry.sigma, "images": mean.images, "acr": mean.value}
+            | {"acr_is_lower_bound": entry.header.estimation == "sequential"}
+            | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
+            | _mean_columns("noisy_accuracy", noisy_accuracy(entry.records))
+            | _share_columns("clean_accuracy", clean_accuracy(entry.records))
+            | _share_columns("abstention", abstention(entry.records))
+        )
     return pd.DataFrame(rows)
 
 
-def _accuracy_table(frame: pd.DataFrame, runs: Sequence[Run], comparison: Comparison) -> Table:
+def samples_frame(comparison: Comparison) -> pd.DataFrame:
+    """Return samples used, one row per (sigma, label), unrounded; no row where all estimation is fixed.
+
+    Columns: label, run, method, sigma, estimation, images, samples_asked (n0 + n for each image), samples_used,
+    saved (share in [0,1]), median_ratio_to_least (see `bench.report.metrics.SamplesUsed`).
+    """
+    if all(entry.header.estimation == "fixed" for entry in comparison.entries):
+        return pd.DataFrame()
+    rows = []
+    for entry in comparison.entries:
+        used = samples_used(entry.records, entry.header.alpha, comparison.radii)
+        rows.append(
+            _names(entry)
+            | {"sigma": entry.sigma, "estimation": entry.header.estimation, "images": used.images}
+            | {"samples_asked": used.asked, "samples_used": used.used, "saved": used.saved}
+            | {"median_ratio_to_least": used.median_ratio}
+        )
+    return pd.DataFrame(rows)
+
+
+def main_table(comparison: Comparison) -> Table:
+    """Return the certified accuracies as one table, as `accuracy_table` does of their frame."""
+    return accuracy_table(accuracy_frame(comparison), comparison)
+
+
+def accuracy_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
+    """Return the printed table of an `accuracy_frame`: a row per label, a column per radius.
+
+    It has one block per sigma and one for the best sigma at each radius.
+    """
     columns = list(comparison.radii)
     decimals = max([2, *(-int(Decimal(repr(radius)).normalize().as_tuple().exponent) for radius in columns)])
     return Table(
         caption="Certified accuracy (%) at L2 radius, pixels in [0,1]",
         headers=("method", *(format_radius(radius, decimals) for radius in columns)),
-        blocks=_blocks(frame, lambda part: _accuracy_rows(part, columns)),
+        blocks=blocks_of(frame, _accuracy_rows, ["block"], "{}"),
         notes=(
-            *_protocol_notes(runs),
+            *_protocol_notes(comparison.runs),
             "Brackets: exact two-sided Clopper-Pearson 95% intervals over images.",
             f"{BEST.capitalize()}: σ is picked at each radius on the certified images themselves, so these "
             "intervals are optimistic.",
@@ -153,17 +128,15 @@ def _accuracy_table(frame: pd.DataFrame, runs: Sequence[Run], comparison: Compar
     )
 
 
-def _accuracy_rows(part: pd.DataFrame, radii: Sequence[float]) -> Iterable[tuple[Cell, ...]]:
+def _accuracy_rows(part: pd.DataFrame) -> Iterable[Row]:
     best = part.groupby("radius")["accuracy"].max()
-    for label, row in part.groupby("label", sort=False):
-        by_radius = row.set_index("radius")
-        yield (
-            Cell(text=str(label)),
-            *(_share_cell(by_radius.loc[radius], "accuracy", best[radius]) for radius in radii),
-        )
+    for label, rows in part.groupby("label", sort=False):
+        cells = (share_cell(row, "accuracy", best[row["radius"]]) for _, row in rows.iterrows())
+        yield (str(label), *cells)
 
 
-def _acr_table(frame: pd.DataFrame, runs: Sequence[Run], comparison: Comparison) -> Table:
+def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
+    """Return the printed table of an `acr_frame`: a row per label, a block per sigma."""
     return Table(
         caption="Average certified radius (ACR, L2, pixels in [0,1]), accuracies and abstention (%)",
         headers=(
@@ -175,9 +148,9 @@ def _acr_table(frame: pd.DataFrame, runs: Sequence[Run], comparison: Comparison)
             "abstention",
             "images",
         ),
-        blocks=_blocks(frame, _acr_rows),
+        blocks=blocks_of(frame, _acr_rows),
         notes=(
-            *_protocol_notes(runs),
+            *_protocol_notes(comparison.runs),
             "ACR: mean over all images of the certified radius where correct, else 0; rounded down. Standard "
             "error: over images. Accuracy under noise: the share of estimation samples given the label. Clean "
             "accuracy: correct predictions of the smoothed classifier at radius 0.",
@@ -188,39 +161,73 @@ def _acr_table(frame: pd.DataFrame, runs: Sequence[Run], comparison: Comparison)
     )
 
 
-def _acr_rows(part: pd.DataFrame) -> Iterable[tuple[Cell, ...]]:
+def _acr_rows(part: pd.DataFrame) -> Iterable[Row]:
     for _, row in part.iterrows():
         has_error = row["images"] > 1
         yield (
-            Cell(text=row["label"]),
+            row["label"],
             _acr_cell(row, part),
-            Cell(text=f"{row['standard_error']:.3f}" if has_error else "–"),
-            _share_cell(row, "noisy_accuracy", part["noisy_accuracy"].max(), has_interval=has_error),
-            _share_cell(row, "clean_accuracy", part["clean_accuracy"].max()),
-            Cell(text="unknown") if pd.isna(row["abstention"]) else _share_cell(row, "abstention"),
-            Cell(text=str(row["images"])),
+            f"{row['standard_error']:.3f}" if has_error else "–",
+            share_cell(row, "noisy_accuracy", part["noisy_accuracy"].max(), has_interval=has_error),
+            share_cell(row, "clean_accuracy", part["clean_accuracy"].max()),
+            "unknown" if pd.isna(row["abstention"]) else share_cell(row, "abstention"),
+            str(row["images"]),
         )
 
 
 def _acr_cell(row: Any, part: pd.DataFrame) -> Cell:
-    """Return the ACR; a lower bound is marked and not compared."""
-    text = format_radius(row["acr"], 3)
-    if row["acr_is_lower_bound"]:
-        return Cell(text=f"≥ {text}")
+    """Return the ACR; a lower bound is not compared."""
     best = part.loc[~part["acr_is_lower_bound"], "acr"].max()
-    return Cell(text=text, is_best=bool(row["acr"] == best > 0))
+    is_best = not row["acr_is_lower_bound"] and bool(row["acr"] == best > 0)
+    return Cell(text=acr_text(row), is_best=is_best)
 
 
-def _blocks(
-    frame: pd.DataFrame, make_rows: Callable[[pd.DataFrame], Iterable[tuple[Cell, ...]]]
-) -> tuple[Block, ...]:
-    return tuple(
-        Block(title=f"{title} ({part['images'].iloc[0]} images)", rows=tuple(make_rows(part)))
-        for title, part in frame.groupby("block", sort=False)
+def acr_text(row: Any) -> str:
+    """Return the ACR of a row of an `acr_frame` as it is written, a lower bound marked as one."""
+    return ("≥ " if row["acr_is_lower_bound"] else "") + format_radius(row["acr"], 3)
+
+
+def samples_table(frame: pd.DataFrame) -> Table:
+    """Return the printed table of a `samples_frame` that has rows."""
+    return Table(
+        caption="Noisy samples that the certificates took",
+        headers=("method", "estimation", "samples", "saved (%)", "ratio to the least"),
+        blocks=blocks_of(frame, _samples_rows),
+        notes=(
+            "Saved: share of the n0 + n samples per image that fixed estimation draws.",
+            "Ratio to the least: median over the images that drew estimation samples of those samples over "
+            "ln(1/α) / KL(p, nearest threshold), which any test of level α needs to settle the image; p is the "
+            "image's own share of its class, the thresholds are those of the table's radii. Below 1: the n samples "
+            "ended before the image was settled.",
+        ),
     )
 
 
-def _share_cell(row: Any, name: str, best: float | None = None, *, has_interval: bool = True) -> Cell:
+def _samples_rows(part: pd.DataFrame) -> Iterable[Row]:
+    for _, row in part.iterrows():
+        yield (
+            row["label"],
+            row["estimation"],
+            f"{row['samples_used']:,}",
+            format_percent(row["saved"]),
+            _ratio(row["median_ratio_to_least"]),
+        )
+
+
+def saved_sentence(used: Sequence[SamplesUsed], estimation: str) -> str:
+    """Return one sentence on what a run's samples were beside fixed estimation."""
+    drawn, asked = sum(one.used for one in used), sum(one.asked for one in used)
+    return (
+        f"Samples: {estimation} estimation drew {drawn:,} of the {asked:,} that fixed estimation draws "
+        f"({format_percent(1 - drawn / asked)}% saved)."
+    )
+
+
+def _ratio(value: float) -> str:
+    return "–" if math.isnan(value) else format_significant(value)
+
+
+def share_cell(row: Any, name: str, best: float | None = None, *, has_interval: bool = True) -> Cell:
     """Return a percentage with its interval, in bold where the share equals `best` > 0 exactly; "–" for NaN."""
     if pd.isna(row[name]):
         return Cell(text="–")
@@ -232,11 +239,13 @@ def _share_cell(row: Any, name: str, best: float | None = None, *, has_interval:
     )
 
 
-def _accuracy_row(entry: Entry, block: str, sigma: float, radius: float, share: Share) -> dict[str, Any]:
+def _accuracy_row(entry: Entry, block: str, radius: float) -> dict[str, Any]:
+    share = entry.curve.at(radius)
     low, high = share.interval()
     return (
-        _names(entry, block)
-        | {"selection": "fixed", "sigma": sigma, "radius": radius}
+        {"block": block}
+        | _names(entry)
+        | {"selection": "fixed", "sigma": entry.sigma, "radius": radius}
         | {"images": share.images, "certified": share.count, "accuracy": share.value}
         | {"low": low, "high": high, "interval_is_optimistic": False}
     )
@@ -254,8 +263,8 @@ def _share_columns(name: str, share: Share | None) -> dict[str, Any]:
     return {name: share.value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _names(entry: Entry, block: str) -> dict[str, Any]:
-    return {"block": block, "label": entry.label, "run": entry.run, "method": entry.method}
+def _names(entry: Entry) -> dict[str, Any]:
+    return {"label": entry.label, "run": entry.run, "method": entry.method}
 
 
 def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -275,7 +284,3 @@ def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
         )
         sentences.append(f"Largest radius that n = {header.n} draws can certify: {', '.join(limits)}.")
     return tuple(dict.fromkeys(sentences))
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.drop(columns=["block", "label"], errors="ignore").to_csv(index=False, lineterminator="\n")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.report.comparison import Comparison, MeasuredCost, Named
-from bench.report.markup import Block, Cell, Table, format_significant
+from bench.report.markup import Block, Cell, Row, Table, format_significant
 from bench.report.rates import REFERENCE, Quartiles, samples_per_second, seconds_per_certificate
 from bench.types import Record
 
@@ -90,32 +90,29 @@ def _throughput_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def _throughput_rows(part: pd.DataFrame, has_speedup: bool) -> Iterable[tuple[Cell, ...]]:
+def _throughput_rows(part: pd.DataFrame, has_speedup: bool) -> Iterable[Row]:
     for _, row in part.iterrows():
         memory = row["peak_memory_bytes"]
         yield (
-            Cell(text=row["label"]),
-            Cell(text=f"{row['parameters']:,}"),
+            row["label"],
+            f"{row['parameters']:,}",
             _cell_of(row, "samples_per_second"),
-            Cell(text=f"{row['samples_per_certificate']:,}"),
+            f"{row['samples_per_certificate']:,}",
             _cell_of(row, "seconds_per_certificate"),
             *([_cell_of(row, SPEEDUP)] if has_speedup else []),
-            Cell(text="–" if pd.isna(memory) else f"{memory / 2**20:,.0f}"),
-            Cell(text=str(row["repetitions"])),
-            Cell(text=row["device"]),
+            "–" if pd.isna(memory) else f"{memory / 2**20:,.0f}",
+            str(row["repetitions"]),
+            row["device"],
         )
 
 
-def _latency_rows(part: pd.DataFrame) -> Iterable[tuple[Cell, ...]]:
+def _latency_rows(part: pd.DataFrame) -> Iterable[Row]:
     for _, row in part.iterrows():
         seconds = ["seconds_mean", *(f"seconds_p{percentile}" for percentile in _PERCENTILES)]
         yield (
-            Cell(text=row["label"]),
-            Cell(text=str(row["certificates"])),
-            *(
-                Cell(text="–" if pd.isna(row[column]) else format_significant(row[column]))
-                for column in seconds
-            ),
+            row["label"],
+            str(row["certificates"]),
+            *("–" if pd.isna(row[column]) else format_significant(row[column]) for column in seconds),
         )
 
 
@@ -140,9 +137,7 @@ def _cell_of(row: Any, name: str) -> Cell:
     return quartile_cell(None if pd.isna(median) else Quartiles(first=first, median=median, third=third))
 
 
-def _blocks(
-    frame: pd.DataFrame, make_rows: Callable[[pd.DataFrame], Iterable[tuple[Cell, ...]]]
-) -> tuple[Block, ...]:
+def _blocks(frame: pd.DataFrame, make_rows: Callable[[pd.DataFrame], Iterable[Row]]) -> tuple[Block, ...]:
     parts = frame.groupby("sigma", sort=False)
     return tuple(Block(title=f"σ = {sigma:g}", rows=tuple(make_rows(part))) for sigma, part in parts)
 

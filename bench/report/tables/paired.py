@@ -1,20 +1,18 @@
-"""Runs -> what papers leave out: assured accuracies, paired comparisons of methods, gaps between trainings."""
+"""Comparison -> what papers leave out: assured accuracies, paired comparisons of methods, gaps between trainings."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.report.comparison import Comparison, Entry
-from bench.report.markup import Block, Cell, Table, format_percent, format_radius, to_latex, to_markdown
-from bench.report.metrics import assured_accuracy, certified_accuracy
-from bench.report.paired import PairedDifference, paired_differences, training_gaps
+from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius
+from bench.report.metrics import acr, assured_accuracy
+from bench.report.paired import PairedDifference, paired_differences
 from bench.smoothing.estimation import largest_radius
-from bench.types import Run
 
 CONFIDENCE = 0.99
 """Of the high-probability accuracies, over the noise."""
@@ -43,7 +41,7 @@ def pairs_of(comparison: Comparison, *, has_all: bool = False) -> tuple[Pair, ..
     return tuple(chosen)
 
 
-def paired_frame(runs: Sequence[Run], comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
+def paired_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     """Return the paired comparisons, one row per (pair, radius within reach), unrounded.
 
     Columns: sigma, first, second (labels), images, radius (L2, pixel units), first_accuracy, second_accuracy,
@@ -52,7 +50,7 @@ def paired_frame(runs: Sequence[Run], comparison: Comparison, pairs: Sequence[Pa
     """
     rows: list[dict[str, Any]] = []
     for first, second in pairs:
-        radii = _within_reach(runs, (first, second), comparison.radii)
+        radii = _within_reach((first, second), comparison.radii)
         for paired in paired_differences(first.records, second.records, radii):
             rows.append(_names(first, second) | _paired_columns(paired) | {"radii_tested": len(radii)})
     return pd.DataFrame(rows)
@@ -66,8 +64,8 @@ def assured_frame(comparison: Comparison) -> pd.DataFrame:
     """
     rows = []
     for entry, radius in itertools.product(comparison.entries, comparison.radii):
-        share = certified_accuracy(entry.records, radius)
-        assured = assured_accuracy(share, entry.alpha, CONFIDENCE)
+        share = entry.curve.at(radius)
+        assured = assured_accuracy(share, entry.header.alpha, CONFIDENCE)
         rows.append(
             {"sigma": entry.sigma, "label": entry.label, "run": entry.run, "method": entry.method}
             | {"radius": radius, "images": share.images, "certified": share.count, "assured": assured.count}
@@ -76,7 +74,7 @@ def assured_frame(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gap_frame(runs: Sequence[Run], comparison: Comparison) -> pd.DataFrame:
+def gap_frame(comparison: Comparison) -> pd.DataFrame:
     """Return the gaps between trainings, one row per (sigma, method, radius or ACR), unrounded; perhaps empty.
 
     The ACR is left out where `Comparison.compares_acr` is False.
@@ -86,33 +84,26 @@ def gap_frame(runs: Sequence[Run], comparison: Comparison) -> pd.DataFrame:
     highest, gap.
     """
     rows: list[dict[str, Any]] = []
-    for (sigma, method), entries in _trainings(runs, comparison).items():
-        for gap in training_gaps([entry.records for entry in entries], comparison.radii):
-            if gap.radius is None and not comparison.compares_acr:
-                continue
-            quantity = "ACR" if gap.radius is None else "certified accuracy"
+    for (sigma, method), entries in _trainings(comparison).items():
+        for radius in (*comparison.radii, None) if comparison.compares_acr else comparison.radii:
+            values = [
+                acr(one.records).value if radius is None else one.curve.at(radius).value for one in entries
+            ]
             rows.append(
                 {"sigma": sigma, "method": method, "trainings": len(entries)}
-                | {"images": len(entries[0].records), "quantity": quantity, "radius": gap.radius}
-                | {"lowest": min(gap.values), "highest": max(gap.values), "gap": gap.width}
+                | {"images": len(entries[0].records)}
+                | {"quantity": "ACR" if radius is None else "certified accuracy", "radius": radius}
+                | {"lowest": min(values), "highest": max(values), "gap": max(values) - min(values)}
             )
     return pd.DataFrame(rows)
 
 
 def paired_table(frame: pd.DataFrame) -> Table:
     """Return the printed table of a `paired_frame`: a block per pair and sigma, a row per radius."""
-    groups = frame.groupby(["sigma", "first", "second"], sort=False)
     return Table(
         caption="Paired comparison: certified accuracy (%) of two methods on the same images",
         headers=("radius", "first", "second", "only first", "only second", "difference", "p", "p (Holm)"),
-        blocks=tuple(
-            Block(
-                title=f"σ = {part['sigma'].iloc[0]:g}: {part['first'].iloc[0]} against {part['second'].iloc[0]} "
-                f"({part['images'].iloc[0]} images)",
-                rows=tuple(_paired_row(row) for _, row in part.iterrows()),
-            )
-            for _, part in groups
-        ),
+        blocks=blocks_of(frame, _paired_rows, ["sigma", "first", "second"], title="σ = {:g}: {} against {}"),
         notes=(
             "Only first, only second: images that one certifies at the radius and the other does not. Difference: "
             "first minus second in points, with the paired 95% score interval (Tango 1998), which is not "
@@ -131,13 +122,7 @@ def assured_table(frame: pd.DataFrame) -> Table:
     return Table(
         caption=f"High-probability certified accuracy (%): the share that holds with probability {CONFIDENCE:g}",
         headers=("method", *(f"{radius:.2f}" for radius in radii)),
-        blocks=tuple(
-            Block(
-                title=f"σ = {sigma:g} ({part['images'].iloc[0]} images)",
-                rows=tuple(_assured_rows(part, radii)),
-            )
-            for sigma, part in frame.groupby("sigma", sort=False)
-        ),
+        blocks=blocks_of(frame, _assured_rows),
         notes=(
             "Each certificate is wrong with probability alpha at most; the number that may be wrong together is "
             "taken off (arXiv 1902.02918, appendix, with the exact binomial quantile).",
@@ -152,50 +137,24 @@ def gap_table(frame: pd.DataFrame) -> Table:
         caption="Between trainings of one method: lowest and highest certified accuracy (%)"
         + (", and ACR" if acr else ""),
         headers=("method", "trainings", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
-        blocks=tuple(
-            Block(
-                title=f"σ = {sigma:g} ({part['images'].iloc[0]} images)", rows=tuple(_gap_rows(part, radii))
-            )
-            for sigma, part in frame.groupby("sigma", sort=False)
-        ),
+        blocks=blocks_of(frame, _gap_rows),
         notes=("Trainings: checkpoints of the method that differ between the runs.",),
     )
 
 
-def write_comparison(frames: dict[str, tuple[pd.DataFrame, Table]], folder: Path) -> list[Path]:
-    """Write each frame as CSV at full precision, and its table as Markdown and LaTeX; return the paths.
-
-    Args:
-        frames: file name without suffix -> frame and table.
-        folder: made where missing; files of these names in it are replaced.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, (frame, table) in frames.items():
-        texts = {".csv": frame.to_csv(index=False, lineterminator="\n")}
-        texts |= {".md": to_markdown(table), ".tex": to_latex(table)}
-        for suffix, text in texts.items():
-            written.append(folder / (name + suffix))
-            written[-1].write_text(text, encoding="utf-8", newline="\n")
-    return written
-
-
-def _within_reach(runs: Sequence[Run], pair: Pair, radii: Sequence[float]) -> tuple[float, ...]:
+def _within_reach(pair: Pair, radii: Sequence[float]) -> tuple[float, ...]:
     """Return the radii that the protocol can certify, or that a log says to be certified."""
-    headers = [runs[entry.run_number].header for entry in pair]
-    reach = max(largest_radius(header, pair[0].sigma) for header in headers)
+    reach = max(largest_radius(entry.header, entry.sigma) for entry in pair)
     reach = max(reach, *(record.radius for entry in pair for record in entry.records))
     return tuple(radius for radius in radii if radius <= reach)
 
 
-def _trainings(runs: Sequence[Run], comparison: Comparison) -> dict[tuple[float, str], list[Entry]]:
+def _trainings(comparison: Comparison) -> dict[tuple[float, str], list[Entry]]:
     """Return (sigma, method) -> entries with checkpoints that differ, where there are two or more."""
     found: dict[tuple[float, str], dict[str, Entry]] = {}
     for entry in comparison.entries:
-        checkpoints = runs[entry.run_number].header.checkpoints
-        checkpoint = checkpoints.get(f"{entry.method}/{entry.sigma:g}")
-        if checkpoint is not None:
-            found.setdefault((entry.sigma, entry.method), {}).setdefault(checkpoint, entry)
+        if entry.checkpoint is not None:
+            found.setdefault((entry.sigma, entry.method), {}).setdefault(entry.checkpoint, entry)
     return {key: list(entries.values()) for key, entries in found.items() if len(entries) > 1}
 
 
@@ -214,22 +173,29 @@ def _paired_columns(paired: PairedDifference) -> dict[str, Any]:
     )
 
 
-def _paired_row(row: Any) -> tuple[Cell, ...]:
-    is_significant = bool(row["p_holm"] < SIGNIFICANT)
-    return (
-        Cell(text=f"{row['radius']:.2f}"),
-        Cell(text=format_percent(row["first_accuracy"])),
-        Cell(text=format_percent(row["second_accuracy"])),
-        Cell(text=str(row["only_first"])),
-        Cell(text=str(row["only_second"])),
-        Cell(
-            text=_points(row["difference"]),
-            interval=(_points(row["low"]), _points(row["high"])),
-            is_best=is_significant,
-        ),
-        Cell(text=format_p(row["p"])),
-        Cell(text=format_p(row["p_holm"]), is_best=is_significant),
-    )
+def _paired_rows(part: pd.DataFrame) -> Iterable[Row]:
+    for _, row in part.iterrows():
+        yield (
+            f"{row['radius']:.2f}",
+            format_percent(row["first_accuracy"]),
+            format_percent(row["second_accuracy"]),
+            str(row["only_first"]),
+            str(row["only_second"]),
+            difference_cell(row),
+            format_p(row["p"]),
+            Cell(text=format_p(row["p_holm"]), is_best=is_significant(row)),
+        )
+
+
+def is_significant(row: Any) -> bool:
+    """Return whether a row of a `paired_frame` tells its two methods apart."""
+    return bool(row["p_holm"] < SIGNIFICANT)
+
+
+def difference_cell(row: Any) -> Cell:
+    """Return the difference of a row of a `paired_frame` in points, bold where it is significant."""
+    difference, *ends = (f"{100 * row[name]:+.1f}" for name in ("difference", "low", "high"))
+    return Cell(text=difference, interval=(ends[0], ends[1]), is_best=is_significant(row))
 
 
 def format_p(p: float) -> str:
@@ -237,27 +203,18 @@ def format_p(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}"
+def _assured_rows(part: pd.DataFrame) -> Iterable[Row]:
+    for label, rows in part.groupby("label", sort=False):
+        yield str(label), *map(format_percent, rows["assured_accuracy"])
 
 
-def _assured_rows(part: pd.DataFrame, radii: Sequence[float]) -> Iterable[tuple[Cell, ...]]:
-    for label, row in part.groupby("label", sort=False):
-        shares = row.set_index("radius")["assured_accuracy"]
-        yield Cell(text=str(label)), *(Cell(text=format_percent(shares[radius])) for radius in radii)
-
-
-def _gap_rows(part: pd.DataFrame, radii: Sequence[float]) -> Iterable[tuple[Cell, ...]]:
+def _gap_rows(part: pd.DataFrame) -> Iterable[Row]:
     for method, rows in part.groupby("method", sort=False):
-        by_radius = rows.set_index("radius")
-        acr = (row for _, row in rows[rows["quantity"] == "ACR"].iterrows())
-        yield (
-            Cell(text=str(method)),
-            Cell(text=str(rows["trainings"].iloc[0])),
-            *(Cell(text=_range(by_radius.loc[radius], format_percent)) for radius in radii),
-            *(Cell(text=_range(row, lambda value: format_radius(value, 3))) for row in acr),
-        )
+        ranges = (_range(row) for _, row in rows.iterrows())
+        yield str(method), str(rows["trainings"].iloc[0]), *ranges
 
 
-def _range(row: Any, written: Any) -> str:
-    return f"{written(row['lowest'])} to {written(row['highest'])}"
+def _range(row: Any) -> str:
+    is_acr = row["quantity"] == "ACR"
+    ends = (row["lowest"], row["highest"])
+    return " to ".join(format_radius(end, 3) if is_acr else format_percent(end) for end in ends)

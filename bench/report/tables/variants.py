@@ -1,4 +1,4 @@
-"""Runs of several trainings -> the table of what each variant of a method certifies, beside a reference variant."""
+"""Comparison of several trainings -> the table of what each variant of a method certifies, beside a reference."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pandas as pd
 from bench.config.names import nearest_hint
 from bench.errors import RecordsError, UsageError
 from bench.report.comparison import Comparison, Entry
-from bench.report.markup import Block, Cell, Table, format_percent, format_radius
+from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius
 from bench.report.variants import Estimate, at_radius, certified_radius, estimate, scores, variant_of
-from bench.types import Run
 
 NO_ACR = "No ACR: sequential estimation leaves it a lower bound, which is not compared."
 
@@ -20,7 +19,7 @@ Variants = dict[str, list[Entry]]
 """Variant -> its trainings."""
 
 
-def variants_frame(runs: Sequence[Run], comparison: Comparison, reference: str) -> pd.DataFrame:
+def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
     """Return means over trainings, and differences to the reference, one row per (sigma, method, variant, radius).
 
     Radii that no certificate reaches are left out, and so is the ACR where `Comparison.compares_acr` is False.
@@ -38,7 +37,7 @@ def variants_frame(runs: Sequence[Run], comparison: Comparison, reference: str) 
     rows: list[dict[str, Any]] = []
     reach = max(record.radius for entry in comparison.entries for record in entry.records)
     radii = [radius for radius in comparison.radii if radius <= reach]
-    for (sigma, method), variants in variants_of(runs, comparison, reference).items():
+    for (sigma, method), variants in variants_of(comparison, reference).items():
         for radius in (*radii, None) if comparison.compares_acr else radii:
             score = certified_radius if radius is None else at_radius(radius)
             values = {
@@ -59,17 +58,12 @@ def variants_frame(runs: Sequence[Run], comparison: Comparison, reference: str) 
 def variants_table(frame: pd.DataFrame, reference: str) -> Table:
     """Return the printed table of a `variants_frame`: a block per sigma and method, two rows per variant."""
     radii, acr = sorted(set(frame["radius"].dropna())), has_acr(frame)
-    blocks = tuple(
-        Block(
-            title=f"σ = {sigma:g}: {method} ({part['images'].iloc[0]} images)",
-            rows=tuple(_rows(part, radii, reference)),
-        )
-        for (sigma, method), part in frame.groupby(["sigma", "method"], sort=False)
-    )
     return Table(
         caption=f"Variants over their trainings: mean certified accuracy (%){', and ACR' if acr else ''}",
         headers=("variant", "trainings", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
-        blocks=blocks,
+        blocks=blocks_of(
+            frame, lambda part: _rows(part, reference), ["sigma", "method"], title="σ = {:g}: {}"
+        ),
         notes=(
             "Mean over the trainings; 95% intervals hold both what other images and what other trainings would "
             "change (crossed random effects, Student's t), or only images where a variant was trained once. They "
@@ -86,9 +80,7 @@ def has_acr(frame: pd.DataFrame) -> bool:
     return bool((frame["quantity"] == "ACR").any())
 
 
-def variants_of(
-    runs: Sequence[Run], comparison: Comparison, reference: str
-) -> dict[tuple[float, str], Variants]:
+def variants_of(comparison: Comparison, reference: str) -> dict[tuple[float, str], Variants]:
     """Return (sigma, method) -> the variants and their trainings, in the order of the runs.
 
     Raises:
@@ -110,17 +102,16 @@ def variants_of(
                 f"no run of {reference!r} holds {method} at sigma {sigma:g}: give --methods and --sigmas that it has"
             )
         for entries in variants.values():
-            _check_distinct(entries, runs)
+            _check_distinct(entries)
     return groups
 
 
-def _check_distinct(entries: Sequence[Entry], runs: Sequence[Run]) -> None:
+def _check_distinct(entries: Sequence[Entry]) -> None:
     seen: dict[str, Entry] = {}
     for entry in entries:
-        checkpoint = runs[entry.run_number].header.checkpoints.get(f"{entry.method}/{entry.sigma:g}")
-        if checkpoint is None:
+        if entry.checkpoint is None:
             continue
-        if (other := seen.setdefault(checkpoint, entry)) is not entry:
+        if (other := seen.setdefault(entry.checkpoint, entry)) is not entry:
             raise RecordsError(
                 f"runs {other.run} and {entry.run} hold the same checkpoint of {entry.method} at sigma "
                 f"{entry.sigma:g}, which is one training: leave one of them out"
@@ -137,40 +128,26 @@ def _columns(mean: Estimate, against: Estimate | None) -> dict[str, Any]:
     return columns | {"covers_trainings": against.has_trainings}
 
 
-def _rows(part: pd.DataFrame, radii: Sequence[float], reference: str) -> Iterator[tuple[Cell, ...]]:
+def _rows(part: pd.DataFrame, reference: str) -> Iterator[Row]:
     for variant, rows in part.groupby("variant", sort=False):
-        by_radius = rows.set_index("radius")
-        accuracies = [by_radius.loc[radius] for radius in radii]
-        acr = [row for _, row in rows[rows["quantity"] == "ACR"].iterrows()]
-        yield (
-            Cell(text=str(variant)),
-            Cell(text=str(rows["trainings"].iloc[0])),
-            *(_mean(row) for row in accuracies),
-            *(_mean_radius(row) for row in acr),
-        )
+        cells = [row for _, row in rows.iterrows()]
+        yield str(variant), str(rows["trainings"].iloc[0]), *map(_mean, cells)
         if variant != reference:
-            differences = (
-                *(_difference(row, 100, ".1f") for row in accuracies),
-                *(_difference(row, 1, ".3f") for row in acr),
-            )
-            yield Cell(text=f"- {reference}"), Cell(text=""), *differences
-
-
-def _mean_radius(row: Any) -> Cell:
-    return Cell(
-        text=format_radius(row["mean"], 3),
-        interval=(format_radius(row["low"], 3), format_radius(row["high"], 3)),
-    )
+            yield f"- {reference}", "", *map(_difference, cells)
 
 
 def _mean(row: Any) -> Cell:
-    low, high = max(0.0, row["low"]), min(1.0, row["high"])
-    return Cell(text=format_percent(row["mean"]), interval=(format_percent(low), format_percent(high)))
+    values = (row["mean"], row["low"], row["high"])
+    if row["quantity"] == "ACR":
+        value, low, high = (format_radius(one, 3) for one in values)
+    else:
+        value, low, high = (format_percent(min(max(one, 0.0), 1.0)) for one in values)
+    return Cell(text=value, interval=(low, high))
 
 
-def _difference(row: Any, scale: float, digits: str) -> Cell:
-    value, low, high = (
-        f"{scale * row[name]:+{digits}}" for name in ("difference", "difference_low", "difference_high")
-    )
+def _difference(row: Any) -> Cell:
+    names = ("difference", "difference_low", "difference_high")
+    is_acr = row["quantity"] == "ACR"
+    value, low, high = (f"{row[name]:+.3f}" if is_acr else f"{100 * row[name]:+.1f}" for name in names)
     has_effect = bool(row["difference_low"] > 0 or row["difference_high"] < 0)
     return Cell(text=value, interval=(low, high), is_best=has_effect)

@@ -1,0 +1,152 @@
+"""Tables and figures -> files, and all those of one comparison; prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import UsageError
+from bench.report.comparison import Comparison
+from bench.report.markup import Table, format_significant, to_latex, to_markdown
+from bench.report.metrics import samples_used
+from bench.report.published import Claim, PublishedNumber, claims, published_numbers
+from bench.report.rates import REFERENCE
+from bench.report.tables.accuracy import (
+    accuracy_frame,
+    accuracy_table,
+    acr_frame,
+    acr_table,
+    samples_frame,
+    samples_table,
+    saved_sentence,
+)
+from bench.report.tables.cost import cost_frame, cost_tables
+from bench.report.tables.published import published_frame, published_sentence, published_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What there is to print of a report that was written.
+
+    Attributes:
+        table: the certified accuracies.
+        sentences: on speedups and on samples saved.
+        files: tables and figures.
+        published: on the published numbers beside ours; None where they were not asked for.
+    """
+
+    table: Table
+    sentences: tuple[str, ...]
+    files: tuple[Path, ...]
+    published: str | None
+
+
+def write_report(comparison: Comparison, folder: Path, *, has_published: bool = False) -> Report:
+    """Write all tables and figures of compared runs, with published numbers beside ours where asked to.
+
+    Args:
+        folder: made where missing; files of the same names in it are replaced, figures without data removed.
+
+    Raises:
+        UsageError: published numbers are asked for, and the runs are of several data sets.
+    """
+    from bench.report.figures.accuracy import write_figures  # here, so that tables alone need no matplotlib
+
+    dataset = _one_dataset(comparison) if has_published else ""
+    numbers = published_numbers(dataset) if has_published else ()
+    table, files = write_tables(comparison, folder)
+    files += write_figures(comparison, folder, numbers)
+    sentence = None
+    if has_published:
+        published, sentence = write_published(comparison, numbers, claims(dataset), folder)
+        files += published
+    return Report(
+        table=table, sentences=tuple(_sentences(comparison)), files=tuple(files), published=sentence
+    )
+
+
+def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path]]:
+    """Write certified_accuracy.csv/.md/.tex, acr.csv/.md, cost.csv/.md; return the first table and the paths.
+
+    samples.csv/.md follow where a run's estimation is not fixed. In the CSV files run and method stand for the label.
+    """
+    accuracy, acr, costs = accuracy_frame(comparison), acr_frame(comparison), cost_frame(comparison)
+    main = accuracy_table(accuracy, comparison)
+    unlabelled = accuracy.drop(columns=["block", "label"])
+    files = write(folder, "certified_accuracy", unlabelled, main, has_latex=True)
+    files += write(folder, "acr", acr.drop(columns="label"), acr_table(acr, comparison))
+    files += write(folder, "cost", costs.drop(columns="label"), *cost_tables(costs))
+    samples = samples_frame(comparison)
+    if len(samples):
+        files += write(folder, "samples", samples.drop(columns="label"), samples_table(samples))
+    return main, files
+
+
+def write_published(
+    comparison: Comparison, numbers: Sequence[PublishedNumber], stated: Sequence[Claim], folder: Path
+) -> tuple[list[Path], str]:
+    """Write published.csv/.md/.tex; return their paths, and how the reported numbers lie against the measured.
+
+    Where no published number has a method, sigma and radius of the runs, files of these names are removed.
+
+    Args:
+        comparison: of runs of one data set.
+        numbers, stated: numbers and claims published for that data set.
+        folder: made where missing.
+    """
+    frame = published_frame(comparison, numbers)
+    sentence = published_sentence(frame, comparison.runs[0].header.dataset, numbers)
+    if frame.empty:
+        for suffix in ("csv", "md", "tex"):
+            (folder / f"published.{suffix}").unlink(missing_ok=True)
+        return [], sentence
+    table = published_table(frame, comparison, stated)
+    return write(folder, "published", frame.drop(columns="label"), table, has_latex=True), sentence
+
+
+def write(
+    folder: Path, name: str, frame: pd.DataFrame, *tables: Table, has_latex: bool = False
+) -> list[Path]:
+    """Write a frame as CSV at full precision and its tables as Markdown, and as LaTeX where asked to; return the paths.
+
+    Args:
+        folder: made where missing; files of these names in it are replaced.
+        name: of the files, without their suffix.
+    """
+    texts = {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": "\n".join(map(to_markdown, tables))}
+    if has_latex:
+        texts["tex"] = "\n".join(map(to_latex, tables))
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return paths
+
+
+def _one_dataset(comparison: Comparison) -> str:
+    names = list(dict.fromkeys(run.header.dataset for run in comparison.runs))
+    if len(names) > 1:
+        raise UsageError(f"--published is for runs of one data set, got {', '.join(names)}; name runs of one")
+    return names[0]
+
+
+def _sentences(comparison: Comparison) -> Iterator[str]:
+    """Yield, run by run, how many times the throughput of the reference each method has, and the samples saved."""
+    for number, run in enumerate(comparison.runs):
+        for one in comparison.costs:
+            if one.run_number == number and one.speedup is not None and one.method != REFERENCE:
+                median, first, third = map(
+                    format_significant, (one.speedup.median, one.speedup.first, one.speedup.third)
+                )
+                yield (
+                    f"{one.method} is {median} times as fast as {REFERENCE} "
+                    f"(quartiles {first} to {third}, {one.cost.device})."
+                )
+        if run.header.estimation != "fixed" and run.records:
+            entries = [one for one in comparison.everything if one.run_number == number]
+            alpha, radii = run.header.alpha, run.header.radii
+            used = [samples_used(one.records, alpha, radii) for one in entries]
+            yield saved_sentence(used, run.header.estimation)
