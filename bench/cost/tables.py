@@ -100,7 +100,9 @@ def comparison_table(run: CostRun) -> Table:
     """Return both comparisons as blocks of one table; columns of what was measured of no method are left out."""
     found = rows(run)
     by_row = [_cells(run, row) for row in found]
-    headers = [name for name in by_row[0] if any(cells[name].text != NONE for cells in by_row)]
+    headers = [
+        name for name in by_row[0] if any(markup.as_cell(cells[name]).text != NONE for cells in by_row)
+    ]
     return _table(run, found, headers)
 
 
@@ -128,7 +130,7 @@ def _cells(run: CostRun, row: Row) -> dict[str, Cell | str]:
     """Return header -> cell, NONE where something was not measured."""
     session = run.sessions[-1]
     joules, memory, share = row.joules_per_sample, row.pair.peak_memory_bytes, row.share_of_peak
-    cells = {
+    cells: dict[str, Cell | str] = {
         "method": row.size.method,
         "parameters": f"{row.size.parameters:,}",
         "GFLOPs per sample": format_significant(row.size.flops / 1e9),
