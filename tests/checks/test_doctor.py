@@ -24,6 +24,7 @@ from bench.data.sets import PixelTensor
 from bench.data.subsets import held_out, training_parts
 from bench.errors import CheckpointError, DataError, NumericalError
 from bench.methods import registry
+from bench.report.markup import as_cell
 from bench.smoothing.certifier import from_module
 from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 from bench.types import Split, Task
@@ -334,7 +335,7 @@ def test_table_shows_every_trial_and_the_sentence_its_verdict():
     tried = declared(NearestShade(SCALINGS["[0,1]"]), "[-1,1]")
     answer = next(iter(examine(tried, IMAGES, torch.device("cpu"))))
     table = answer_table(answer)
-    rows = [[cell.text for cell in row] for block in table.blocks for row in block.rows]
+    rows = [[as_cell(cell).text for cell in row] for block in table.blocks for row in block.rows]
     assert [block.title for block in table.blocks] == ["accuracy, clean", "accuracy, noise 0.12"]
     assert ["[0,1]", "100.0%", "[94.4%, 100.0%]", "64"] in rows
     assert sentence(answer) == "looks like [0,1], not as declared ([-1,1]) (by accuracy)"
