@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from baselines.networks.consistency_map import ConsistencyModel, training_loss
 from baselines.networks.unet import small_unet
-from baselines.parts import openai_unet
+from baselines.parts import openai_unet, options
 from baselines.parts.external import load_consistency_model
-from baselines.purifiers import method
 from baselines.purifiers.denoised import DenoisedClassifier, denoised_accuracy
+from baselines.purifiers.method import Purifier
 from baselines.sizes import FAMILIES
 from bench.errors import UsageError
 from bench.smoothing.sigma import karras_grid, sigma_to_model, to_model_units
@@ -24,8 +24,8 @@ from bench.training.loop import Batch, Supervised, TrainingJob
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(method.Config):
-    """Options of consistency-model purification; see also `method.Config`.
+class Config(options.Config):
+    """Options of consistency-model purification; see also `options.Config`.
 
     Attributes:
         sigma_max: the latest time that is trained, in model units. Deviation: the paper's is 80, for drawing images
@@ -95,7 +95,7 @@ class ConsistencyTraining(Supervised[ConsistencyModel]):
         return denoised_accuracy(average, self.classifier, self.images, self.labels)
 
 
-class ConsistencyPurifier(method.Purifier[Config]):
+class ConsistencyPurifier(Purifier[Config]):
     """The method."""
 
     name, stage, objective = "consistency-model", "consistency-model", ConsistencyTraining

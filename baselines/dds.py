@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from baselines.networks.diffusion import Chain, DiffusionDenoiser
 from baselines.networks.unet import Denoiser
-from baselines.parts import external, openai_import
-from baselines.purifiers import method
-from baselines.purifiers.denoised import DenoisedClassifier, check_pairs, denoised_accuracy
+from baselines.parts import external, openai_import, options
+from baselines.parts.options import check_pairs
+from baselines.purifiers.denoised import DenoisedClassifier, denoised_accuracy
+from baselines.purifiers.method import Purifier
 from baselines.sizes import FAMILIES, MNIST
 from bench.smoothing.sigma import to_model_units
 from bench.training.architectures import Architecture, Chains, Network
@@ -28,8 +29,8 @@ from bench.types import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(method.Config):
-    """Options of a diffusion model as the denoiser; see also `method.Config`.
+class Config(options.Config):
+    """Options of a diffusion model as the denoiser; see also `options.Config`.
 
     Attributes:
         diffusion_steps: length T of the cosine schedule.
@@ -89,7 +90,7 @@ class DenoiserObjective(Supervised[Denoiser]):
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
-class DiffusionPurifier(method.Purifier[AnyConfig]):
+class DiffusionPurifier(Purifier[AnyConfig]):
     """A method whose denoiser is a diffusion model; the checkpoint of `dds` serves all of them."""
 
     name, stage, objective = "dds", "dds_denoiser", DenoiserObjective

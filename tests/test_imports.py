@@ -72,6 +72,18 @@ def test_methods_know_the_kit_alone(path):
     }
 
 
+BASELINES = ("networks", "parts noisy", "purifiers", "sizes readings")
+"""What is below the methods in baselines/, from the bottom up; the methods are above all of it."""
+
+
+def test_baselines_import_from_below_only():
+    level = {name: number for number, line in enumerate(BASELINES) for name in line.split()}
+    for path in (ROOT / "baselines").rglob("*.py"):
+        mine = level.get(part(path), len(BASELINES))
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("baselines.")} - {part(path)}
+        assert not {name for name in used if level.get(name, len(BASELINES)) >= mine < len(BASELINES)}, path
+
+
 def test_every_module_of_bench_has_a_level():
     top = {
         path.stem if path.suffix else path.name

@@ -24,7 +24,7 @@ from bench.training.released import Fed, Part
 from bench.types import Checkpoint, Task
 
 if TYPE_CHECKING:
-    from baselines.purifiers.method import Config
+    from baselines.parts.options import Config
 
 Model = TypeVar("Model", bound=nn.Module)
 

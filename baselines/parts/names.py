@@ -10,7 +10,7 @@ from bench.config.names import is_plug_in
 from bench.training.checkpoints import load_with_arch
 
 if TYPE_CHECKING:
-    from baselines.purifiers.method import Config
+    from baselines.parts.options import Config
 
 HUB = "hub:"
 """Begins a name that diffusers fetches from its hub."""

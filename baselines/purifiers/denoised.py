@@ -13,7 +13,6 @@ from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import RESNET
 from baselines.readings import Reading
-from bench.errors import UsageError
 from bench.training.augmentation import augment
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
 from bench.types import Backbone
@@ -108,17 +107,3 @@ def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor
 def stage_name(part: str, backbone: Backbone) -> str:
     """Return "<part>[-<backbone>]", the name of what rests on that classifier of clean images, the default left out."""
     return part if backbone.name == RESNET.name else f"{part}-{backbone.name}"
-
-
-def check_pairs(config: Recipe, *pairs: tuple[str, str]) -> None:
-    """Return nothing where each option that is given comes with the other that it needs.
-
-    Args:
-        pairs: (option, the option it needs), both "" where not given.
-
-    Raises:
-        UsageError: an option without the other.
-    """
-    for option, needed in pairs:
-        if getattr(config, option) and not getattr(config, needed):
-            raise UsageError(f"{option} is given without {needed}; name that too, or leave both out")

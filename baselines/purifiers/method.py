@@ -3,66 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 from torch import nn
 
-from baselines.networks.resnet import RESNET
 from baselines.parts import names
 from baselines.parts.external import classifier_of
+from baselines.parts.options import Config
 from baselines.purifiers.denoised import (
     DenoisedClassifier,
-    check_pairs,
     stage_name,
     train_classifier,
 )
 from bench.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bench.training.loop import Objective, Recipe, TrainingJob, fit, provenance, seeded_initialisation
-from bench.training.recipes import IN_USE
-from bench.types import Backbone, Checkpoint, Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config(Recipe):
-    """Options of both parts; the recipe is the denoiser's.
-
-    Attributes:
-        backbone: the classifier of clean images.
-        channels: channels of the U-Net at each resolution.
-        patch: side of the squares of pixels folded into channels before the U-Net.
-        classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
-        denoiser: "" is our own small one; else another's, see the method.
-        classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size,
-            "transformers:" and a folder or hub name, a safetensors file of ours, whose network takes the place of
-            `backbone`, or "module:function" of the user's own.
-        classifier_checkpoint: that classifier's weights; "" takes those that timm publishes.
-    """
-
-    task: Task
-    sigma: float = field(metadata=IN_USE)
-    backbone: Backbone = RESNET
-    channels: tuple[int, ...] = (32, 64)
-    patch: int = 2
-    ema_decay: float = 0.999
-    evaluate_every: int = 250
-    classifier_max_steps: int = 10_000
-    denoiser: str = field(default="", metadata=IN_USE)
-    classifier: str = field(default="", metadata=IN_USE)
-    classifier_checkpoint: str = field(default="", metadata=IN_USE)
-
-    def __post_init__(self) -> None:
-        check_pairs(self, ("classifier_checkpoint", "classifier"))
-
-    def of_own_parts(self) -> Self:
-        """Return the same with both parts our own."""
-        return replace(self, denoiser="", classifier="", classifier_checkpoint="")
-
-    def own_denoiser(self) -> nn.Module:
-        """Return our small denoiser of these sizes with random weights."""
-        raise NotImplementedError
-
+from bench.training.loop import Objective, TrainingJob, fit, provenance, seeded_initialisation
+from bench.types import Checkpoint
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
