@@ -16,7 +16,7 @@ from baselines.networks.resnet import Normalize
 from baselines.parts import openai_unet, own
 from baselines.parts.names import HUB, TRANSFORMERS, is_function
 from baselines.parts.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
-from baselines.readings import Reading
+from baselines.parts.readings import Reading
 from bench.errors import CheckpointError, UsageError
 from bench.smoothing.classifiers import open_module
 from bench.training.checkpoints import first_line, load_metadata, load_state, load_weights

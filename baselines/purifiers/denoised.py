@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import RESNET
-from baselines.readings import Reading
+from baselines.parts.readings import Reading
 from bench.training.augmentation import augment
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
 from bench.types import Backbone

@@ -14,7 +14,7 @@ from torch import nn
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import Normalize
-from baselines.readings import Reading
+from baselines.parts.readings import Reading
 from bench.checks.doctor.examine import examine
 from bench.checks.doctor.images import choose_images
 from bench.checks.doctor.passport import Subject, declared_scaling
