@@ -1,8 +1,10 @@
 """The smallest trained world, built once for all tests that need one."""
 
 import shutil
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from tests.support.tiny import arguments, bench, image_tree
 
@@ -24,3 +26,9 @@ def root(trained, tmp_path, monkeypatch):
     shutil.copytree(trained, tmp_path / "root")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "root"
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Have figures written empty, for tests of commands that look at none: drawing is most of a report's time."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).write_bytes(b""))

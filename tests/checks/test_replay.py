@@ -10,6 +10,8 @@ from bench.methods import zoo
 from bench.records.file import read_run
 from tests.support.tiny import bench
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def run(trained, tmp_path):

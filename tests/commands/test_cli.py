@@ -11,6 +11,8 @@ from bench.runs import train as runs_train
 from bench.smoothing.noise import image_uniform
 from tests.support.tiny import arguments, bench
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OUTPUTS = {
     *(f"{name}.{kind}" for name in ("certified_accuracy", "acr", "cost") for kind in ("csv", "md")),
     "certified_accuracy.tex",

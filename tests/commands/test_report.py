@@ -9,6 +9,8 @@ from bench.report.page.write import FILE_NAME
 from tests.support.page_runs import hostile_run, picture_split
 from tests.support.tiny import bench
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def compared(monkeypatch):

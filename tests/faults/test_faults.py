@@ -31,10 +31,9 @@ def broken(monkeypatch, fault, at):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, capsys, undrawn):
     """Return a function: options -> exit code, the one line on stderr and the records."""
     synthetic_method.register(monkeypatch)
-    monkeypatch.setattr("bench.commands.printing.report_runs", lambda *_: None)
 
     def run(*options):
         code = bench(

@@ -53,7 +53,7 @@ def identities(folder):
 
 
 @pytest.mark.slow
-def test_thirty_kills_of_the_command_lose_nothing(tmp_path, monkeypatch):
+def test_thirty_kills_of_the_command_lose_nothing(tmp_path, monkeypatch, undrawn):
     """Ten at a random moment, ten at a random call that writes, ten between the writing of a file and its renaming.
 
     Each run is a fork of this process, so that the kills fall into the run and not into its imports. Other radii
@@ -61,10 +61,10 @@ def test_thirty_kills_of_the_command_lose_nothing(tmp_path, monkeypatch):
     """
     import torchvision  # noqa: F401  # this and the next: what the command imports when it is called
 
+    from bench.report.figures import accuracy  # noqa: F401
     from bench.runs import runner  # noqa: F401
 
     synthetic_method.register(monkeypatch)
-    monkeypatch.setattr("bench.commands.printing.report_runs", lambda *_: None)
     arguments = synthetic_method.arguments(tmp_path, "--n", 500)
 
     def run(name, *options, dies=lambda: None):

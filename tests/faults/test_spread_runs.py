@@ -23,10 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def method(tmp_path, monkeypatch):
-    """The synthetic method as an installed package, and runs without reports; return the options of a run."""
+def method(tmp_path, monkeypatch, undrawn):
+    """The synthetic method as an installed package; return the options of a run."""
     install(tmp_path, monkeypatch, name="brightness", source=synthetic_method.SOURCE)
-    monkeypatch.setattr("bench.commands.printing.report_runs", lambda *_: None)
     return synthetic_method.arguments(tmp_path, "--cost-repetitions", 0, "--n", 5000)
 
 
@@ -132,11 +131,8 @@ def test_a_node_lost_amid_its_image_costs_nothing_and_records_come_before_that(t
     assert len(begun()) == 4 + 1
 
 
-DRIVER = (
-    "from bench.commands import printing; printing.report_runs = lambda *_: None; "
-    "from bench.cli import main; main()"
-)
-"""A program for `python -c` that is `bench` without reports."""
+DRIVER = "from bench.cli import main; main()"
+"""A program for `python -c` that is `bench`."""
 
 
 def test_a_killed_driver_resumes_to_the_records_of_a_local_run(tmp_path, monkeypatch, cluster, method):

@@ -22,6 +22,8 @@ from tests.baselines.test_openai_unet import SMALL, released
 from tests.support.tiny import TASK, bench, image_tree
 from tests.training.test_checkpoints import Planted
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
 COLOUR = replace(TASK, channels=3)
 NOTHING_SAID = {"sigma": None, "num_heads": None, "layernorm": None}

@@ -23,6 +23,8 @@ from bench.types import ABSTAIN, Run
 from tests.support.fake_runs import RADII, make_record, make_run
 from tests.support.tiny import bench
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 REAL = Path(os.environ.get("PUBLISHED_LOGS_DIR", Path(__file__).parents[3] / "shared" / "published_logs"))
 needs_real_logs = pytest.mark.skipif(not REAL.is_dir(), reason=f"no published logs at {REAL}")
 SIGMAS = {"0.12": 0.12, "0.25": 0.25, "0.50": 0.5, "1.00": 1.0}

@@ -15,6 +15,8 @@ from bench.smoothing.stats import most_failures
 from tests.support.fake_runs import METHODS, SIGMAS, make_run
 from tests.support.tiny import bench
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def trained(name, seed, **changes):
     """Return a run whose checkpoints are those of one training."""

@@ -11,6 +11,8 @@ from bench.records.file import read_run
 from bench.smoothing.classifiers import open_plug_in, plug_in
 from tests.support.tiny import bench, image_tree
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HERE = "tests.smoothing.test_classifiers"
 NAME, TOLD = f"{HERE}:brightness", f"{HERE}:told"
 
