@@ -138,7 +138,7 @@ class MethodModule(typing.Protocol):
     def build(self, config: Any, checkpoint: Path | Checkpoint | None) -> Classifier:
         """Return the classifier with the checkpoint's weights (random ones for None), on CPU, in eval mode.
 
-        The checkpoint is a file, but what RELEASED read where a method has that hook and its file is doctored.
+        The checkpoint is a file; for `bench doctor` of a released one, the `Checkpoint` that RELEASED read.
         """
         ...
 
@@ -226,7 +226,7 @@ class CostRecord:
 Role = Literal["identity", "protocol", "machine", "contents", "provenance"]
 """What a header's field is for, which says where two headers must agree:
 
-identity (which images) and protocol (how they are certified) wherever records stand side by side; machine, besides,
+identity (which images) and protocol (how they are certified) wherever records are compared; machine, besides,
 within one run; contents grow as a run is extended, and agree between its shards; provenance may always differ.
 """
 

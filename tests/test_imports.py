@@ -40,7 +40,8 @@ def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by a relative name"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return {name for name in found if name.split(".")[0] in ("bench", "baselines", "rrcm")}
 
@@ -56,7 +57,7 @@ def test_bench_imports_from_below_only(path):
     found = imports(path)
     assert not {name for name in found if not name.startswith("bench.")}
     names = {name.split(".")[1] for name in found} - {part(path)}
-    assert not {name for name in names if LEVEL[name] >= LEVEL[part(path)] > 0}
+    assert not {name for name in names if LEVEL[name] >= max(LEVEL[part(path)], 1)}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,9 @@ def test_bench_knows_no_method(path):
 def test_folders_and_files_can_be_taken_in_at_a_glance():
     folders = {path.parent for path in PATHS}
     crowded = [
-        folder for folder in folders if len([p for p in folder.glob("*.py") if p.name != "__init__.py"]) > 15
+        folder
+        for folder in folders
+        if len([*folder.glob("[!_]*.py")]) > (13 if folder.name == "rrcm" else 12)  # rrcm mirrors its paper
     ]
     long = [
         path for path in (*PATHS, *(ROOT / "tests").rglob("*.py")) if len(path.read_text().splitlines()) > 400

@@ -44,8 +44,9 @@ def said(installed, *arguments):
     ).stdout
 
 
-def test_the_wheel_lists_its_presets(installed):
-    assert "imagenet" in said(installed, "-m", "bench.cli", "list", "presets")
+def test_the_wheel_lists_its_presets_by_the_command_that_it_installs(installed):
+    [script] = installed.glob("lib/*/site-packages/bin/bench")
+    assert "imagenet" in said(installed, script, "list", "presets")
 
 
 def test_the_wheel_finds_its_checkpoints_its_page_and_published_numbers(installed):

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.networks.resnet import RESNET
-from bench.training import loop as train_parts
+from bench.smoothing.classifiers import PixelsAlone
+from bench.training import recipes
 from bench.training.augmentation import augment
 from bench.training.loop import Batch, Supervised, TrainingJob, noisy_accuracy, seeded, with_noise
 from bench.training.recipes import IN_USE
@@ -21,16 +22,8 @@ Loss = Callable[[list[Tensor], Tensor], Tensor]
 """Loss of the logits of each noisy copy, a list of (B,K), and the labels (B,)."""
 
 
-class NoisyClassifier(nn.Module):
-    """A network of noisy pixels as a Classifier: sigma plays no part, the network was trained at it."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        """Return logits (B,K) for x_noisy (B,C,H,W) in pixel units."""
-        return self.network(x_noisy)
+class NoisyClassifier(PixelsAlone):
+    """A network of noisy pixels as a Classifier: it was trained at sigma, and is not told it."""
 
 
 class NoisyObjective(Supervised[nn.Module]):
@@ -97,7 +90,7 @@ RecipeName = Literal["small", "mnist", "cifar10", "imagenet"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe(train_parts.Recipe):
+class Recipe(recipes.Recipe):
     """Recipe of a classifier trained on noisy images.
 
     Attributes:

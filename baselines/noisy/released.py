@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from baselines.networks import backbones
+from bench.config.names import nearest_hint
 from bench.errors import CheckpointError
 from bench.training.checkpoints import arch_and_state, check_weights, shapes_of
 from bench.training.released import Released, ReleasedFile
@@ -36,9 +37,8 @@ def _read(file: ReleasedFile, method: str) -> Checkpoint:
     side = 28 if arch == "lenet" else 32 if arch.startswith("cifar_") else 224
     task = Task(dataset="", channels=channels, image_size=side, num_classes=num_classes)
     if (backbone := backbones.backbone(arch)) is None:
-        raise CheckpointError(
-            f"{file.path} holds {arch!r}, which is no network known here; name another file."
-        )
+        hint = nearest_hint(arch, backbones.backbone_names())
+        raise CheckpointError(f"{file.path} holds {arch!r}, which is no network known here; {hint}")
     with torch.device("meta"):
         expected = backbone.make(task, 0.5).state_dict()
     check_weights(shapes_of(expected), plain, file.path)

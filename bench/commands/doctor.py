@@ -54,7 +54,7 @@ def doctor(
     1 if it looks like an alternative.
     """
     config = resolve(preset_of(given["dataset"]), {**given, **({"methods": method} if method else {})})
-    from bench.checks.doctor import examine as trial
+    from bench.checks.doctor.examine import examine
     from bench.checks.doctor.images import choose_images
     from bench.checks.doctor.passport import Request, open_checkpoint
     from bench.commands.printing import name_table, print_table
@@ -70,7 +70,7 @@ def doctor(
     name_table(("passport", "what the file and its configuration tell"), subject.passport)
     images = choose_images(split, seed=config.seed)
     answers = []
-    for answer in trial.examine(subject, images, resolve_device(config.device)):
+    for answer in examine(subject, images, resolve_device(config.device)):
         print_table(answer_table(answer))
         answers.append(answer)
     for answer in answers:

@@ -12,10 +12,10 @@ Tables = Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]
 
 
 def _methods() -> Tables:
-    from bench.methods.registry import methods
+    from bench.config.methods import methods
 
-    rows = [(entry.name, entry.summary) for entry in methods().values()]
-    return [(("method", "what it is"), rows)]
+    rows = [(one.name, one.display_name or one.name, one.summary) for one in methods().values()]
+    return [(("method", "in papers", "what it is"), rows)]
 
 
 def _datasets() -> Tables:

@@ -195,10 +195,10 @@ def resolve_one(method: str, sigma: str, given: dict[str, Any]) -> RunConfig:
 
 def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given."""
+    from bench.config.methods import methods
     from bench.config.overrides import override
     from bench.config.run import RunConfig, load_preset, validate
     from bench.methods import registry
-    from bench.methods.registry import methods
 
     config = RunConfig() if preset is None else load_preset(preset)
     changes = {

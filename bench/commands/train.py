@@ -72,9 +72,9 @@ def train(method: str, sigma: str, **given: Any) -> None:
     if "," in sigma:
         raise UsageError(f"--sigma is {sigma}, expected one noise level: repeat the command for each")
     if precision is not None:
-        options = {"pretrain": ("pretrain_precision",), None: ("precision", "pretrain_precision")}
-        known = {field.name for field in dataclasses.fields(registry.load(method).Config)}
-        chosen = known.intersection(options.get(stage, ("precision",)))
+        names = {field.name for field in dataclasses.fields(registry.load(method).Config)}
+        of_stage = {f"{stage}_precision"} & names or {"precision"}
+        chosen = {name for name in names if name.endswith("precision")} if stage is None else of_stage & names
         given["changes"] = (*(f"{method}.{name}={precision}" for name in sorted(chosen)), *given["changes"])
     if stage is not None:
         given["changes"] = (*given["changes"], f"{method}.stage={stage}")

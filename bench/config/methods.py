@@ -6,10 +6,11 @@ The one file of bench that names baselines and rrcm.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.errors import UsageError
 
@@ -18,46 +19,6 @@ ENTRY_POINT_GROUP = "bench.methods"
 
 Kind = Literal["studied", "noisy", "purifier"]
 """The method under study, a classifier trained on noisy images, or one that denoises and then classifies."""
-
-
-_MODULES = {
-    "rrcm": (
-        "rrcm.model",
-        "rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass",
-    ),
-    "gaussian": (
-        "baselines.gaussian",
-        "Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images",
-    ),
-    "consistency": (
-        "baselines.consistency",
-        "consistency regularisation (arXiv 2006.04062): noisy copies must agree",
-    ),
-    "dds": ("baselines.dds", "diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify"),
-    "densepure": (
-        "baselines.densepure",
-        "DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
-    ),
-    "consistency-model": (
-        "baselines.consistency_model",
-        "consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
-    ),
-    "smoothadv": (
-        "baselines.smoothadv",
-        "SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
-    ),
-    "macer": ("baselines.macer", "MACER (arXiv 2001.02378): training for a large certified radius"),
-}
-_LOOKS: dict[str, tuple[str, str, Kind]] = {
-    "rrcm": ("rRCM", "#0173b2", "studied"),
-    "gaussian": ("Gaussian", "#de8f05", "noisy"),
-    "consistency": ("Consistency", "#029e73", "noisy"),
-    "dds": ("DDS", "#cc78bc", "purifier"),
-    "densepure": ("DensePure", "", "purifier"),
-    "consistency-model": ("Consistency model", "", "purifier"),
-    "smoothadv": ("SmoothAdv", "", "noisy"),
-    "macer": ("MACER", "", "noisy"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +40,74 @@ class MethodEntry:
     kind: Kind | None = None
 
 
-BUILT_IN = {
-    name: MethodEntry(name=name, module=module, summary=summary, display_name=shown, color=color, kind=kind)
-    for name, (module, summary) in _MODULES.items()
-    for shown, color, kind in [_LOOKS[name]]
-}
+_BUILT_IN = (
+    MethodEntry(
+        name="rrcm",
+        module="rrcm.model",
+        summary="rRCM (arXiv 2501.13094): a pre-trained encoder told the noise level, one forward pass",
+        display_name="rRCM",
+        color="#0173b2",
+        kind="studied",
+    ),
+    MethodEntry(
+        name="gaussian",
+        module="baselines.gaussian",
+        summary="Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images",
+        display_name="Gaussian",
+        color="#de8f05",
+        kind="noisy",
+    ),
+    MethodEntry(
+        name="consistency",
+        module="baselines.consistency",
+        summary="consistency regularisation (arXiv 2006.04062): noisy copies must agree",
+        display_name="Consistency",
+        color="#029e73",
+        kind="noisy",
+    ),
+    MethodEntry(
+        name="dds",
+        module="baselines.dds",
+        summary="diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify",
+        display_name="DDS",
+        color="#cc78bc",
+        kind="purifier",
+    ),
+    MethodEntry(
+        name="densepure",
+        module="baselines.densepure",
+        summary="DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
+        display_name="DensePure",
+        color="",
+        kind="purifier",
+    ),
+    MethodEntry(
+        name="consistency-model",
+        module="baselines.consistency_model",
+        summary="consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
+        display_name="Consistency model",
+        color="",
+        kind="purifier",
+    ),
+    MethodEntry(
+        name="smoothadv",
+        module="baselines.smoothadv",
+        summary="SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
+        display_name="SmoothAdv",
+        color="",
+        kind="noisy",
+    ),
+    MethodEntry(
+        name="macer",
+        module="baselines.macer",
+        summary="MACER (arXiv 2001.02378): training for a large certified radius",
+        display_name="MACER",
+        color="",
+        kind="noisy",
+    ),
+)
+
+BUILT_IN = {entry.name: entry for entry in _BUILT_IN}
 """Name -> built-in method."""
 
 
@@ -109,6 +133,9 @@ def described(names: Iterable[str]) -> dict[str, MethodEntry]:
 
     What an installed package adds tells by DISPLAY_NAME, COLOR and KIND in its module. A method that is not installed,
     or whose module cannot be imported, has its name alone.
+
+    Raises:
+        UsageError: a module's COLOR or KIND is none.
     """
     known = methods()
     return {name: _described(known.get(name, MethodEntry(name=name))) for name in names}
@@ -119,10 +146,17 @@ def _described(entry: MethodEntry) -> MethodEntry:
         return entry
     try:
         module = importlib.import_module(entry.module)
-    except ImportError:
+    except Exception:  # a report of an old run needs no method; whoever asks for the method is told why
         return entry
     told = ("display_name", "color", "kind")
-    return replace(entry, **{name: getattr(module, name.upper(), getattr(entry, name)) for name in told})
+    found = replace(entry, **{name: getattr(module, name.upper(), getattr(entry, name)) for name in told})
+    if not re.fullmatch(r"(#[0-9a-fA-F]{6})?", str(found.color)):
+        raise UsageError(f"{entry.module}: COLOR is {found.color!r}, expected '#rrggbb', such as '#0173b2'")
+    if found.kind not in (None, *get_args(Kind)):
+        raise UsageError(
+            f"{entry.module}: KIND is {found.kind!r}, expected one of {', '.join(get_args(Kind))}"
+        )
+    return found
 
 
 def kinds(names: Iterable[str]) -> dict[str, Kind | None]:

@@ -37,6 +37,7 @@ from bench.device.batching import is_out_of_memory
 from bench.device.power import joules, while_reading
 from bench.device.precision import many_programs
 from bench.device.timing import Instruments, Work, seconds_of, timed, warmed
+from bench.errors import BenchError
 from bench.methods.sizes import workloads
 from bench.runs.stream import Stream
 from bench.training.loop import seeded_initialisation
@@ -200,7 +201,7 @@ def _reason(task: Task, error: Exception) -> str | None:
     """Return why a batch size cannot be measured, None for an error that is not of this kind."""
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         return "out of memory"
-    if task.setting.endswith(COMPILED):  # whatever the compiler of this machine raises
+    if task.setting.endswith(COMPILED) and not isinstance(error, BenchError):  # whatever the compiler raises
         return f"torch.compile failed ({type(error).__name__})"
     return None
 

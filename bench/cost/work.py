@@ -39,8 +39,7 @@ def random_stream(
 
 
 def certificate(stream: Stream, protocol: Protocol, batch_size: int) -> Work:
-    """Return what certifies the first image from the start to the bound, as one batch of all its samples."""
-
+    """Return the work whose one batch is a whole certificate of the first image."""
     smoothed = replace(stream.smoothed, batch_size=batch_size)
     certify = partial(smoothed.certify, stream.images[0], 0, protocol)
     return Work(batch=certify, size=protocol.n0 + protocol.n)

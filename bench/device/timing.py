@@ -83,13 +83,13 @@ def _peak_allocated(device: torch.device, work: Callable[[], object]) -> int:
 
 
 def _peak_resident(work: Callable[[], object]) -> int | None:
+    is_reset = True
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak; see proc_pid_clear_refs(5)
     except OSError:
-        work()
-        return None
+        is_reset = False
     work()
-    return _status_bytes("VmHWM:")
+    return _status_bytes("VmHWM:") if is_reset else None
 
 
 def _status_bytes(name: str) -> int | None:

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from bench.config.methods import methods
+from bench.config.methods import BUILT_IN, methods
 from bench.config.names import is_plug_in, nearest_hint
 from bench.config.overrides import override
 from bench.errors import UnpublishedError, UsageError
@@ -36,7 +36,7 @@ def load(name: str) -> MethodModule:
         raise UsageError(f"unknown method {name!r}; {nearest_hint(name, known)}")
     try:
         module: Any = importlib.import_module(known[name].module)
-    except ImportError as error:
+    except Exception as error:  # whatever the module does when it is imported
         raise UsageError(f"method {name!r} cannot be imported from {known[name].module}: {error}") from error
     method = getattr(module, "METHOD", module)
     for part in ("Config", "build"):
@@ -48,14 +48,19 @@ def load(name: str) -> MethodModule:
 def offers(hook: str) -> Iterator[tuple[str, Any]]:
     """Yield (method, its hook of that name) of each method that has one; a module is imported when its turn comes.
 
+    A method of a package that cannot be imported offers nothing; `load` says why to whoever asks for it by name.
+
     Args:
         hook: one that `bench.types.MethodModule` lists.
-
-    Raises:
-        UsageError: as in `load`.
     """
     for name in methods():
-        if (found := getattr(load(name), hook, None)) is not None:
+        try:
+            method = load(name)
+        except UsageError:
+            if name in BUILT_IN:
+                raise
+            continue
+        if (found := getattr(method, hook, None)) is not None:
             yield name, found
 
 

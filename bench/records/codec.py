@@ -66,7 +66,11 @@ class Codec(Generic[HeaderT, ItemT]):
             else:
                 self._decoder.decode(line)
         except (ValueError, *_REFUSALS) as error:
-            raise RecordsError(f"a {kind} cannot be stored ({error}): {values}") from error
+            shown = {name: values[name] for name in ("method", "sigma", "index") if name in values}
+            raise RecordsError(
+                f"a {kind} cannot be stored ({error}){f': {shown}' if shown else ''}; repeat the command, and report "
+                "it if it fails again"
+            ) from error
         return line
 
     def decode_header(self, line: bytes, path: Path) -> HeaderT:

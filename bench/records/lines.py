@@ -54,7 +54,7 @@ class Lines(Generic[HeaderT, ItemT]):
         self.path, self._codec = path, codec
         with _writing(path, codec), contextlib.ExitStack() as on_failure:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path)
+            self._lock = _lock(path, codec.remedy)
             on_failure.callback(self.close)
             self._open(header)
             self._resume(header)
@@ -207,7 +207,7 @@ def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
             yield line
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, remedy: str) -> int:
     """Return a descriptor that holds a file's lock until it is closed, also by a crash."""
     try:
         import fcntl
@@ -224,7 +224,7 @@ def _lock(path: Path) -> int:
         except BlockingIOError as error:
             holder = os.read(descriptor, 20).decode().strip()
             raise RecordsError(
-                f"another process (pid {holder}) writes to {path}: wait for it, or stop it"
+                f"another process (pid {holder}) writes to {path}: wait for it, or {remedy}"
             ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())

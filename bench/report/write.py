@@ -29,7 +29,7 @@ from bench.report.tables.published import published_frame, published_sentence, p
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What there is to print of a report that was written.
+    """What a report prints, and the files that it wrote.
 
     Attributes:
         table: the certified accuracies.
@@ -88,7 +88,7 @@ def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path
 def write_published(
     comparison: Comparison, numbers: Sequence[PublishedNumber], stated: Sequence[Claim], folder: Path
 ) -> tuple[list[Path], str]:
-    """Write published.csv/.md/.tex; return their paths, and how the reported numbers lie against the measured.
+    """Write published.csv/.md/.tex; return their paths, and how the reported numbers compare with the measured.
 
     Where no published number has a method, sigma and radius of the runs, files of these names are removed.
 

@@ -33,9 +33,8 @@ class Entrant:
     config: Any
     checkpoint: Path | None
 
-    def __reduce__(
-        self,
-    ) -> tuple[Any, ...]:  # a network's maker in the config need not cross to another process
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name and options: a network's maker in the config need not cross to another process.
         return configured, (self.config.task, self.method, self.sigma, self.options, self.checkpoint)
 
     @property
@@ -98,7 +97,7 @@ class Entrant:
 
 
 def enter(config: RunConfig, task: Task, method: str, sigma: float, note: Callable[[str], None]) -> Entrant:
-    """Return a method of a run at one of its sigmas; its checkpoint lies in the zoo, or where its options say.
+    """Return a method of a run at one of its sigmas; its checkpoint is in the zoo, or the file that its options name.
 
     Args:
         config: of the run.

@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.config.methods import methods
 from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
 from bench.errors import CheckpointError
-from bench.methods.registry import methods
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
 from bench.types import Precision, Record, Run

@@ -29,7 +29,7 @@ from bench.runs.workbench import (
     first_image_stream,
     prepare,
 )
-from bench.types import CostRecord, Run, RunHeader
+from bench.types import CostRecord, RunHeader
 
 RUNS = Path("results") / "runs"
 """Where runs lie, below the current folder, when no --out is given."""
@@ -87,16 +87,17 @@ def run(
         indices = shard.part(setup.indices) if shard else setup.indices
         jobs = pending_jobs(records.run, config, indices, observer, work.together)
         write_results((engine or LocalEngine()).results(work, jobs), records, observer, held)
-        measures_costs = config.cost_repetitions > 0 and (shard is None or shard.number == 1)
-        if measures_costs and not _costs_known(records.run):
-            observer.measuring(records.run.header.methods)
-            for measured in measure_costs(setup, entrants, records.run.header):
-                records.append(measured)
+        if config.cost_repetitions > 0 and (shard is None or shard.number == 1):
+            _measure_once(setup, entrants, records, observer)
         return records.run.header, folder
 
 
-def _costs_known(run: Run) -> bool:
-    return {measured.method for measured in run.costs} >= set(run.header.methods)
+def _measure_once(setup: Setup, entrants: Entrants, records: RecordsFile, observer: Observer) -> None:
+    """Measure the costs of the run's methods, unless its file holds them all."""
+    header = records.run.header
+    if not {measured.method for measured in records.run.costs} >= set(header.methods):
+        observer.measuring(header.methods)
+        records.append(*measure_costs(setup, entrants, header))
 
 
 def measure_costs(setup: Setup, entrants: Entrants, header: RunHeader) -> list[CostRecord]:

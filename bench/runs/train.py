@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.methods import registry, zoo
 from bench.runs.entrant import Entrant
 from bench.runs.progress import Observer
-from bench.runs.workbench import Entrants, Setup
+from bench.runs.workbench import Entrants, Setup, entrant
 from bench.training.checkpoints import load_metadata
 from bench.training.loop import Progress, TrainingJob
 from bench.training.recipes import trained_options
@@ -95,15 +95,16 @@ def train_missing(setup: Setup, entrants: Entrants, command: str, observer: Obse
 
     Raises:
         UsageError: one of those has no recipe at its sigma; nothing has been trained then.
+        CheckpointError: two methods share a checkpoint, and would train it by other options.
     """
     missing = {key: one for key, one in entrants.items() if one.is_missing}
     for one in missing.values():
         registry.configure(one.method, setup.split.task, one.sigma, one.options)
-    files: dict[str | None, Path] = {}  # a checkpoint may serve a method at several sigmas
-    for one in missing.values():
-        if one.file_name not in files:
-            files[one.file_name] = _trained(setup, one, command, observer)
-    return entrants | {key: replace(one, checkpoint=files[one.file_name]) for key, one in missing.items()}
+    for key, one in missing.items():  # one file may serve several sigmas, and methods whose options agree
+        missing[key] = found = entrant(setup, *key)
+        if found.is_missing:
+            missing[key] = replace(found, checkpoint=_trained(setup, one, command, observer))
+    return entrants | missing
 
 
 def _trained(setup: Setup, one: Entrant, command: str, observer: Observer) -> Path:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import ModelError
-from bench.smoothing.certifier import Smoothed, check_image, from_module
+from bench.smoothing.certifier import Smoothed, check_image
+from bench.smoothing.classifiers import from_module
 from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.errors import DataError, UsageError
 from bench.smoothing.counting import Draws, Stop, count_classes, count_group
@@ -238,18 +238,3 @@ def check_image(x: Tensor) -> None:
             f"an image must lie in [0,1], got values from {low:g} to {high:g}: undo its normalisation, "
             "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
         )
-
-
-def from_module(module: nn.Module) -> Classifier:
-    """Return a classifier that calls a torch module on the noisy pixels alone.
-
-    Args:
-        module: from (B, C, H, W) pixels to (B, K) logits; its first layer does any normalisation. It is put
-            in evaluation mode, because dropout and batch statistics would make a class depend on its batch.
-    """
-    module.eval()
-
-    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        return module(x_noisy)
-
-    return classify

@@ -47,6 +47,16 @@ class PixelsAlone(nn.Module):
         return self.network(x_noisy)
 
 
+def from_module(module: nn.Module) -> PixelsAlone:
+    """Return a classifier that calls a torch module on the noisy pixels alone.
+
+    Args:
+        module: from (B, C, H, W) pixels to (B, K) logits; its first layer does any normalisation. It is put
+            in evaluation mode, because dropout and batch statistics would make a class depend on its batch.
+    """
+    return PixelsAlone(module).eval()
+
+
 def plug_in(source: str) -> PlugIn:
     """Return the plug-in as a method, its function found but not yet called.
 
@@ -71,7 +81,7 @@ def open_plug_in(source: str) -> Classifier:
     takes_pixels_alone = _takes_pixels_alone(made)
     if not isinstance(made, nn.Module):
         return (lambda x_noisy, sigma, keys=None: made(x_noisy)) if takes_pixels_alone else made
-    return (PixelsAlone(made) if takes_pixels_alone else made).eval()
+    return from_module(made) if takes_pixels_alone else made.eval()
 
 
 def open_module(source: str) -> nn.Module:

@@ -25,7 +25,7 @@ from bench.data.subsets import held_out, training_parts
 from bench.errors import CheckpointError, DataError, NumericalError
 from bench.methods import registry
 from bench.report.markup import as_cell
-from bench.smoothing.certifier import from_module
+from bench.smoothing.classifiers import from_module
 from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 from bench.types import Split, Task
 

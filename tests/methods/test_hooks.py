@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.config.methods import described, kinds
+from bench.errors import UsageError
 from bench.methods import registry
 from bench.report.comparison import compare
 from bench.report.figures.style import COLORS, styles
@@ -138,9 +139,29 @@ def test_figures_give_the_method_its_colour_while_it_is_installed(released, monk
     assert styles(comparison)["linear"].color == COLORS[4]
 
 
-def test_method_whose_module_cannot_be_imported_has_its_name_alone(tmp_path, monkeypatch):
-    install(tmp_path, monkeypatch, name="broken", module="broken_looks", source="import no_such_module")
+@pytest.mark.parametrize("source", ["import no_such_module", "1 / 0", "def"])
+def test_method_whose_module_cannot_be_imported_has_its_name_alone_and_offers_nothing(
+    tmp_path, monkeypatch, source
+):
+    module = f"broken_{abs(hash(source))}"
+    install(tmp_path, monkeypatch, name="broken", module=module, source=source)
     assert described(["broken"])["broken"].color == ""
+    assert "broken" not in dict(registry.offers("build"))
+    with pytest.raises(UsageError, match=f"method 'broken' cannot be imported from {module}"):
+        registry.load("broken")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("COLOR = 'orangish'", "COLOR is 'orangish', expected '#rrggbb'"),
+        ("KIND = 'fast'", "KIND is 'fast', expected one of studied, noisy, purifier"),
+    ],
+)
+def test_looks_that_are_none_are_refused(tmp_path, monkeypatch, source, message):
+    install(tmp_path, monkeypatch, name="odd", module=f"odd_{source[:4].lower()}", source=source)
+    with pytest.raises(UsageError, match=message):
+        described(["odd"])
 
 
 def test_display_name_kind_and_stages_are_the_methods_own(released):

@@ -13,7 +13,9 @@ RESULTS = Path(__file__).parents[2] / "results"
 CODECS = {"header": RUN, "cost-header": cost.CODEC, "effort": audit_log.CODEC}
 
 
-@pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
+pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
+
+
 def test_committed_files_are_read_and_written_with_the_same_values():
     files = sorted(RESULTS.rglob("*.jsonl"))
     assert len(files) >= 20

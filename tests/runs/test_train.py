@@ -4,7 +4,7 @@ import pytest
 from safetensors.torch import load_file
 
 from bench.training.checkpoints import load_metadata
-from tests.support.tiny import OPTIONS, bench, image_tree
+from tests.support.tiny import OPTIONS, arguments, bench, image_tree
 
 
 @pytest.fixture
@@ -71,3 +71,10 @@ def test_one_noise_level_is_trained_at_a_time(train):
     code, message = train("--sigma", "0.25,0.5")
     assert code == 2
     assert "--sigma is 0.25,0.5, expected one noise level" in message
+
+
+def test_two_methods_that_share_a_checkpoint_must_agree_on_how_it_is_trained(tmp_path, monkeypatch, capsys):
+    image_tree(tmp_path / "data")
+    options = ["--methods", "dds,densepure", "--sigmas", "0.5", "--set", "densepure.max_steps=3"]
+    assert bench(monkeypatch, "run", *arguments(tmp_path, *options, "--out", tmp_path / "run")) == 1
+    assert "dds.safetensors was trained with max_steps 2, not 3" in " ".join(capsys.readouterr().err.split())

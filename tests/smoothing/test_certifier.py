@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.errors import DataError, NumericalError, UsageError
 from bench.smoothing import certifier, stats
-from bench.smoothing.certifier import from_module
+from bench.smoothing.classifiers import from_module
 from bench.smoothing.counting import Draws, count_classes
 from bench.smoothing.noise import NOISE_BLOCK, image_uniform
 from bench.types import ABSTAIN, Protocol

@@ -14,8 +14,7 @@ from bench.checks.doctor.scalings import Scaling, from_mean_and_deviation, named
 from bench.config.names import is_plug_in
 from bench.errors import UsageError
 from bench.methods import importing, registry
-from bench.smoothing.certifier import from_module
-from bench.smoothing.classifiers import PixelsAlone, open_plug_in
+from bench.smoothing.classifiers import PixelsAlone, from_module, open_plug_in
 from bench.training.checkpoints import load_checkpoint
 from bench.training.released import DenoiserReading, Fed
 from bench.types import Checkpoint, Classifier, Task

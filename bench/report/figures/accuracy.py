@@ -40,7 +40,7 @@ def write_figures(
     """Write certified_accuracy, envelope, accuracy_against_cost and speedup, each as PNG (200 dpi) and PDF.
 
     Figures without data are left out: the envelope where the methods share no sigma, the two on cost where no
-    cost was measured, speedup also where `dds` is not among the methods. The same comparison gives the same bytes.
+    cost was measured, speedup also where REFERENCE is not among the methods. The same comparison gives the same bytes.
 
     Args:
         folder: made where missing; files of these names in it are replaced, those of others removed.
@@ -75,7 +75,8 @@ def certified_accuracy_figure(comparison: Comparison, published: Sequence[Publis
     Published numbers of a measured method at a measured sigma are drawn as `bench.report.figures.published` says.
     """
     sigmas = comparison.sigmas
-    by_label = {label: styles(comparison)[label] for label in comparison.labels}
+    every = styles(comparison)
+    by_label = {label: every[label] for label in comparison.labels}
     others = published_curves(comparison, published, sigmas)
     figure, axes = panel_grid(len(sigmas), by_label | legend_of(others))
     for panel, sigma in zip(axes, sigmas, strict=True):
@@ -99,7 +100,8 @@ def envelope_figure(comparison: Comparison, published: Sequence[PublishedNumber]
     if not comparison.best:
         return None
     others = published_curves(comparison, published, (None,))
-    legend = {label: styles(comparison)[label] for label in comparison.labels} | legend_of(others)
+    every = styles(comparison)
+    legend = {label: every[label] for label in comparison.labels} | legend_of(others)
     height = 2.3 + legend_height(legend, COLUMN_WIDTH)
     figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
     axes = figure.subplots()

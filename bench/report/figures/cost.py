@@ -153,9 +153,9 @@ def _named(point: Point) -> str:
 
 
 def speedup_figure(comparison: Comparison) -> Figure | None:
-    """Return speedups relative to `dds` as horizontal bars on a log axis, a panel per sigma.
+    """Return speedups relative to REFERENCE as horizontal bars on a log axis, a panel per sigma.
 
-    Whiskers are the quartiles over repetitions. None where no speedup, or only that of `dds` itself, was
+    Whiskers are the quartiles over repetitions. None where no speedup, or only that of REFERENCE itself, was
     measured.
     """
     compared = [one for one in comparison.costs if one.speedup is not None]

@@ -40,7 +40,8 @@ def published_curves(
         numbers: published for the data set of the comparison.
         sigmas: (None,) for the numbers that state none.
     """
-    colors = {one.method: styles(comparison)[one.label].color for one in comparison.everything}
+    measured = styles(comparison)
+    colors = {one.method: measured[one.label].color for one in comparison.everything}
     series: dict[Series, list[PublishedNumber]] = {}
     for number in numbers:
         if number.method in colors and number.sigma in sigmas:

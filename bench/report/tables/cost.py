@@ -30,7 +30,7 @@ def cost_frame(comparison: Comparison) -> pd.DataFrame:
 
     Columns: label, run, method, sigma; device, batch_size, repetitions, parameters, samples_per_certificate
     (n0 + n), peak_memory_bytes, and as `_first_quartile`, `_median`, `_third_quartile` over the repetitions
-    samples_per_second, seconds_per_certificate and, where `dds` was measured, speedup_relative_to_dds; then
+    samples_per_second, seconds_per_certificate and, where REFERENCE was measured, SPEEDUP; then
     of the real seconds of the certificates their count (certificates), seconds_mean, seconds_p50 to
     seconds_p99, which are missing for logs without times. What was not measured is missing.
     """

@@ -1,0 +1,31 @@
+"""Committed runs give the committed tables again, and their certificates replay."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.records.file import read_run
+from bench.report.comparison import compare
+from bench.report.write import write_tables
+from tests.support.tiny import bench
+
+RESULTS = Path(__file__).parents[2] / "results"
+RUNS = ("mnist5k", "mnist5k-all", "mnist5k-accuracy", "fashion-mnist")
+
+pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_tables_are_made_again_byte_for_byte(run, tmp_path):
+    _, files = write_tables(compare([read_run(RESULTS / run)]), tmp_path)
+    committed = [path for path in files if (RESULTS / run / path.name).exists()]
+    assert len(committed) >= 5
+    for path in committed:
+        assert path.read_bytes() == (RESULTS / run / path.name).read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_certificates_of_a_committed_run_replay_equal(monkeypatch, capsys):
+    first = read_run(RESULTS / "mnist5k").header.indices[0]
+    assert bench(monkeypatch, "replay", RESULTS / "mnist5k", "--index", first) == 0
+    assert capsys.readouterr().out.count(": equal") == 12
