@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
@@ -90,21 +91,27 @@ class Codec(Generic[HeaderT, ItemT]):
             raise _refusal(where, error) from error
         return msgspec.convert(found, self.header[1], from_attributes=True)
 
-    def decode(self, line: bytes, path: Path, number: int) -> ItemT:
-        """Return the item of a line after the first, the line's number being told in messages.
+    def decode(self, lines: Sequence[bytes], path: Path, first: int) -> list[ItemT]:
+        """Return the items of lines after the header, the first of which has the number `first` in messages.
 
         Raises:
-            RecordsError: the line is not valid JSON, or a field is missing, unknown or of another type.
+            RecordsError: a line is not valid JSON, or a field is missing, unknown or of another type.
         """
+        found: list[msgspec.Struct] = []
         try:
-            found = self._decoder.decode(line)
+            found.extend(map(self._decoder.decode, lines))
         except _REFUSALS as error:
-            raise _refusal(f"{path}, line {number}", error) from error
-        cls, repeated = self._classes[type(found)]
-        for name, seen in repeated:
-            value = getattr(found, name)
-            setattr(found, name, seen.setdefault(value, value))
-        return msgspec.convert(found, cls, from_attributes=True)
+            raise _refusal(f"{path}, line {first + len(found)}", error) from error
+        items: list[ItemT] = []
+        for struct, alike in itertools.groupby(found, type):
+            cls, repeated = self._classes[struct]
+            some = list(alike)
+            for name, seen in repeated:
+                for one in some:
+                    value = getattr(one, name)
+                    setattr(one, name, seen.setdefault(value, value))
+            items += msgspec.convert(some, list[cls], from_attributes=True)  # type: ignore[valid-type]
+        return items
 
     def _typed_header(self, values: Any) -> msgspec.Struct:
         if isinstance(values, dict) and isinstance(config := values.get("config"), dict):
@@ -193,6 +200,6 @@ RUN = Codec[RunHeader, Record | CostRecord](
     versions=(SCHEMA_VERSION,),
     added=("estimation", "drawn_n", "logs"),
     in_config=("drawn_n", "logs"),
-    repeated=("method", "sigma", "n", "samples"),
+    repeated=("method", "sigma"),
 )
 """Lines of a run's records."""

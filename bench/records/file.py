@@ -171,12 +171,13 @@ def _run(path: Path, header: RunHeader, items: Sequence[Record | CostRecord]) ->
     # A stop between the costs of two methods has them all measured again, in the same rounds.
     costs: dict[tuple[str, float], CostRecord] = {}
     left = {curve: set(header.indices) for curve in itertools.product(header.methods, header.sigmas)}
+    n0, n, none = header.n0, header.n, set[int]()
     for number, item in enumerate(items, 2):
         if isinstance(item, CostRecord):
             costs[item.method, item.sigma] = item
             continue
-        curve = left.get((item.method, item.sigma), set())
-        if item.index not in curve or item.n != header.n or item.n0 != header.n0:
+        curve = left.get((item.method, item.sigma), none)
+        if item.index not in curve or item.n != n or item.n0 != n0:
             raise RecordsError(_refusal(path, header, item, number))
         curve.remove(item.index)
         records.append(item)

@@ -18,6 +18,9 @@ from typing import Any, BinaryIO, Generic, Self
 from bench.errors import ProtocolError, RecordsError
 from bench.records.codec import Codec, HeaderT, ItemT, is_json
 
+BLOCK = 4096
+"""Lines that are decoded at once."""
+
 FILE_NAME = "records.jsonl"
 """Of the one file that most folders have; its lock is `.lock`, that of another file has the file's name in it."""
 
@@ -142,10 +145,10 @@ def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, It
             if not (first := next(lines, b"")):
                 raise RecordsError(f"{path} has no header line: delete it, or give another folder")
             header, size = codec.decode_header(first, path), len(first)
-            items = []
-            for number, line in enumerate(lines, 2):
-                items.append(codec.decode(line, path, number))
-                size += len(line)
+            items: list[ItemT] = []
+            while some := list(itertools.islice(lines, BLOCK)):
+                items += codec.decode(some, path, len(items) + 2)
+                size += sum(map(len, some))
     except OSError as error:
         raise RecordsError(
             f"no records at {path} ({error.strerror}): give the folder that holds them"

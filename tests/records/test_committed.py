@@ -25,10 +25,7 @@ def test_committed_files_are_read_and_written_with_the_same_values():
         codec = CODECS[values["kind"]]
         again = json.loads(codec.encode(codec.decode_header(first, path)))
         assert again == {name: again[name] for name in codec.added if name in again} | values
-        for number, line in enumerate(others, 2):
-            again, values = (
-                json.loads(codec.encode(codec.decode(line, path, number))),
-                json.loads(line),
-            )
+        for line, item in zip(others, codec.decode(others, path, 2), strict=True):
+            again, values = json.loads(codec.encode(item)), json.loads(line)
             assert {name: again[name] for name in values} == values
             assert again.keys() - values.keys() <= {"session", "watts", "temperature", "clock_mhz"}
