@@ -13,14 +13,14 @@ from baselines.networks.consistency_map import ConsistencyModel, training_loss
 from baselines.networks.unet import small_unet
 from baselines.parts import openai_unet, options
 from baselines.parts.external import load_consistency_model
-from baselines.purifiers.denoised import DenoisedClassifier, denoised_accuracy
+from baselines.purifiers.denoised import DenoisedClassifier, DenoiserObjective
 from baselines.purifiers.method import Purifier
 from baselines.sizes import FAMILIES
 from bench.errors import UsageError
 from bench.smoothing.sigma import karras_grid, sigma_to_model, to_model_units
 from bench.training.architectures import Architecture, Chains, Make
 from bench.training.augmentation import augment
-from bench.training.loop import Batch, Supervised, TrainingJob
+from bench.training.loop import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +68,8 @@ def scales_at(step: int, config: Config) -> int:
     return min(config.first_scales * 2**doublings, config.last_scales)
 
 
-class ConsistencyTraining(Supervised[ConsistencyModel]):
-    """Consistency training (arXiv 2303.01469, Algorithm 3) at neighbouring times, drawn uniformly from the grid.
-
-    The score is what the model is for: held-out accuracy of model + classifier, the mean over several sigmas.
-    """
-
-    def __init__(
-        self, config: Config, model: ConsistencyModel, classifier: nn.Module, job: TrainingJob
-    ) -> None:
-        super().__init__(model)
-        self.config, self.classifier = config, classifier
-        self.images, self.labels = job.held_out()
+class ConsistencyTraining(DenoiserObjective[ConsistencyModel, Config]):
+    """Consistency training (arXiv 2303.01469, Algorithm 3) at neighbouring times, drawn uniformly from the grid."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
@@ -89,10 +79,6 @@ class ConsistencyTraining(Supervised[ConsistencyModel]):
         grid = karras_grid(scales_at(batch.step, self.config) + 1, self.config.sigma_max).to(x)
         later = torch.randint(len(grid) - 1, (len(x),), generator=generator, device=x.device)
         return training_loss(self.network, x, z, (grid[later], grid[later + 1]))
-
-    def score(self, average: nn.Module) -> float:
-        """Return the held-out accuracy of the averaged model with the classifier."""
-        return denoised_accuracy(average, self.classifier, self.images, self.labels)
 
 
 class ConsistencyPurifier(Purifier[Config]):

@@ -11,19 +11,19 @@ from typing import Self, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.networks.diffusion import Chain, DiffusionDenoiser
 from baselines.networks.unet import Denoiser
 from baselines.parts import external, openai_import, options
 from baselines.parts.options import check_pairs
-from baselines.purifiers.denoised import DenoisedClassifier, denoised_accuracy
+from baselines.purifiers.denoised import DenoisedClassifier, DenoiserObjective
 from baselines.purifiers.method import Purifier
 from baselines.sizes import FAMILIES, MNIST
 from bench.smoothing.sigma import to_model_units
 from bench.training.architectures import Architecture, Chains, Network
 from bench.training.augmentation import augment
-from bench.training.loop import Batch, Supervised, TrainingJob
+from bench.training.loop import Batch
 from bench.training.recipes import IN_USE
 from bench.types import Checkpoint
 
@@ -60,31 +60,19 @@ class Config(options.Config):
         return Denoiser(self.task, self.channels, patch=self.patch, steps=self.diffusion_steps)
 
 
-class DenoiserObjective(Supervised[Denoiser]):
-    """Mean squared error of the predicted noise at uniform time steps (arXiv 2006.11239, Eq. 14).
-
-    The score is what the denoiser is for: held-out accuracy of denoiser + classifier, the mean over SCORED_SIGMAS.
-    """
-
-    def __init__(self, config: Config, denoiser: Denoiser, classifier: nn.Module, job: TrainingJob) -> None:
-        super().__init__(denoiser)
-        self.classifier, self.task = classifier, config.task
-        self.images, self.labels = job.held_out()
+class NoisePrediction(DenoiserObjective[Denoiser, Config]):
+    """Mean squared error of the predicted noise at uniform time steps (arXiv 2006.11239, Eq. 14)."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
         denoiser, generator = self.network, batch.generator
-        x = to_model_units(augment(batch.x, self.task, generator))
+        x = to_model_units(augment(batch.x, self.config.task, generator))
         abar_of = denoiser.alphas_cumprod.to(x)
         timesteps = torch.randint(len(abar_of), (len(x),), generator=generator, device=x.device)
         eps = torch.randn(x.shape, generator=generator, device=x.device)
         abar = abar_of[timesteps].view(-1, 1, 1, 1)
         x_t = abar.sqrt() * x + (1 - abar).sqrt() * eps
         return F.mse_loss(denoiser.predict(x_t, timesteps).float(), eps)
-
-    def score(self, average: nn.Module) -> float:
-        """Return the held-out accuracy of the averaged denoiser with the classifier."""
-        return denoised_accuracy(average, self.classifier, self.images, self.labels)
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -93,7 +81,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 class DiffusionPurifier(Purifier[AnyConfig]):
     """A method whose denoiser is a diffusion model; the checkpoint of `dds` serves all of them."""
 
-    name, stage, objective = "dds", "dds_denoiser", DenoiserObjective
+    name, stage, objective = "dds", "dds_denoiser", NoisePrediction
     STORED_AS = MappingProxyType({"channels": "channels", "patch": "patch", "steps": "diffusion_steps"})
 
     def load_denoiser(self, config: AnyConfig) -> DiffusionDenoiser:

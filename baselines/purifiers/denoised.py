@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from baselines.parts.readings import Reading
 from bench.training.augmentation import augment
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
 from bench.types import Backbone
+
+DenoiserT = TypeVar("DenoiserT", bound=nn.Module)
+ConfigT = TypeVar("ConfigT", bound=Recipe)
 
 SCORED_SIGMAS = (0.25, 0.5, 1.0)
 """Noise levels at which a denoiser is judged on held-out images while it trains; one denoiser serves all."""
@@ -102,6 +105,19 @@ def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor
         for sigma in SCORED_SIGMAS
     ]
     return sum(accuracies) / len(accuracies)
+
+
+class DenoiserObjective(Supervised[DenoiserT], Generic[DenoiserT, ConfigT]):
+    """Base of a denoiser's objective: the score is what it is for, `denoised_accuracy` on held-out images."""
+
+    def __init__(self, config: ConfigT, denoiser: DenoiserT, classifier: nn.Module, job: TrainingJob) -> None:
+        super().__init__(denoiser)
+        self.config, self.classifier = config, classifier
+        self.images, self.labels = job.held_out()
+
+    def score(self, average: nn.Module) -> float:
+        """Return the held-out accuracy of the averaged denoiser with the classifier."""
+        return denoised_accuracy(average, self.classifier, self.images, self.labels)
 
 
 def stage_name(part: str, backbone: Backbone) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,16 +78,37 @@ def cost(**given: Any) -> None:
         _measure(_request(given), given["max_seconds"])
 
 
-_PUBLISHED = "methods device n n0 precision"
-_NETWORKS = "dataset data_dir image_size backbone changes"
-_OF_RUNS = f"{_PUBLISHED} {_NETWORKS} download seed zoo alpha estimation bound batch_size compile"
+_PUBLISHED = ("methods", "device", "n", "n0", "precision")
+_NETWORKS = ("dataset", "data_dir", "image_size", "backbone", "changes")
+_OF_RUNS = (
+    *_PUBLISHED,
+    *_NETWORKS,
+    "download",
+    "seed",
+    "zoo",
+    "alpha",
+    "estimation",
+    "bound",
+    "batch_size",
+    "compile",
+)
 """Options that `bench run` has too: with a meaning for presets of published sizes, for its own presets, and all."""
 
-_TAKES = {
-    "certifier": f"certifier preset sigma repetitions folder reference {_OF_RUNS}",
-    "run_folder": "run_folder radius folder",
-    "report": "report folder",
-    "": f"preset sigma repetitions folder batch_sizes steps votes max_seconds {_OF_RUNS}",
+_TAKES: Mapping[str, tuple[str, ...]] = {
+    "certifier": ("certifier", "preset", "sigma", "repetitions", "folder", "reference", *_OF_RUNS),
+    "run_folder": ("run_folder", "radius", "folder"),
+    "report": ("report", "folder"),
+    "": (
+        "preset",
+        "sigma",
+        "repetitions",
+        "folder",
+        "batch_sizes",
+        "steps",
+        "votes",
+        "max_seconds",
+        *_OF_RUNS,
+    ),
 }
 """The option that chooses a mode -> the options that the mode takes; without any, networks are measured."""
 
@@ -103,16 +124,16 @@ def _mode(context: click.Context) -> str:
         name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     mode = next((name for name in _TAKES if name in given), "")
-    wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode].split()]
+    wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode]]
     if wrong:
         chosen = flags.get(mode, "bench cost without --run or --certifier")
         raise UsageError(
             f"{chosen} does not take {', '.join(wrong)}: leave {'it' if len(wrong) == 1 else 'them'} out"
         )
     preset = context.params["preset"]
-    meant = _PUBLISHED if preset in COST_PRESETS else f"{_PUBLISHED} {_NETWORKS}"
+    meant = _PUBLISHED if preset in COST_PRESETS else (*_PUBLISHED, *_NETWORKS)
     for name in given:
-        if not mode and name in {*_OF_RUNS.split()} - {*meant.split()}:
+        if not mode and name in {*_OF_RUNS} - {*meant}:
             raise UsageError(
                 f"{flags[name]} has no meaning for the cost of {preset}; leave it out "
                 "(--batch-sizes and --precision choose what is timed)"
@@ -120,11 +141,9 @@ def _mode(context: click.Context) -> str:
     return mode
 
 
-def _run_config(given: Mapping[str, Any], names: str) -> RunConfig:
+def _run_config(given: Mapping[str, Any], names: Iterable[str]) -> RunConfig:
     """Return the configuration that `bench run` would have with those of the options."""
-    return resolve(
-        given["preset"], {name: given[name] for name in names.split()} | {"sigmas": given["sigma"]}
-    )
+    return resolve(given["preset"], {name: given[name] for name in names} | {"sigmas": given["sigma"]})
 
 
 def _request(given: Mapping[str, Any]) -> Request:
@@ -138,9 +157,9 @@ def _request(given: Mapping[str, Any]) -> Request:
         raise UsageError(
             f"unknown preset {preset!r}; {nearest_hint(preset, known)} (a path must end in .toml)"
         )
-    config = None if preset in COST_PRESETS else _run_config(given, f"{_NETWORKS} methods device")
-    same = f"preset batch_sizes repetitions steps votes folder {_PUBLISHED}"
-    options = {name: given[name] for name in same.split()}
+    config = None if preset in COST_PRESETS else _run_config(given, (*_NETWORKS, "methods", "device"))
+    same = ("preset", "batch_sizes", "repetitions", "steps", "votes", "folder", *_PUBLISHED)
+    options = {name: given[name] for name in same}
     return Request(config=config, command=command_line(), sigma=sigma, **options)
 
 
