@@ -182,8 +182,8 @@ def _measure(request: Request, max_seconds: float | None) -> None:
             click.echo("These are CPU numbers: they say nothing of a GPU.", err=True)
         with Bars() as bars:
             bars.show("measured", done=0, total=len(left))
-            for done, task in enumerate(measurement.steps(started, max_seconds), 1):
-                last = f"{task.method} {task.setting} {task.batch_size} {task.kind}"
+            for done, step in enumerate(measurement.steps(started, max_seconds), 1):
+                last = f"{step.method} {step.setting} {step.batch_size} {step.kind}"
                 bars.show("measured", done=done, total=len(left), detail=last)
         missing = len(measurement.left())
     _report(measurement.folder)

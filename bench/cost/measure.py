@@ -1,4 +1,4 @@
-"""Measures what methods cost: does the tasks of a plan one by one, each a line on the disk before the next begins."""
+"""Measures what methods cost: does the steps of a plan one by one, each a line on the disk before the next begins."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bench.cost.plan import (
     SETTLING_SECONDS,
     TARGET_SECONDS,
     Plan,
-    Task,
+    Step,
     checked_samples,
     expected_seconds,
     samples_of,
-    tasks,
+    steps,
 )
 from bench.cost.records import (
     CostFile,
@@ -70,7 +70,7 @@ class Workshop:
 
 
 class Measurer:
-    """Does tasks: keeps the networks, and for the current setting the streams and the works that are warm."""
+    """Does steps: keeps the networks, and for the current setting the streams and the works that are warm."""
 
     def __init__(
         self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
@@ -83,71 +83,71 @@ class Measurer:
         self._works: dict[tuple[str, int], Work] = {}
         self.warm: set[tuple[str, str, int]] = set()
 
-    def perform(self, task: Task) -> Item:
-        """Return the line of a task; a batch size that does not fit, or does not compile, gives a Failure."""
-        kinds: dict[str, Callable[[Task, Work], Item]] = {
+    def perform(self, step: Step) -> Item:
+        """Return the line of a step; a batch size that does not fit, or does not compile, gives a Failure."""
+        kinds: dict[str, Callable[[Step, Work], Item]] = {
             "repetition": self._repetition,
             "stages": self._stages,
             "energy": self._energy,
             "image": self._image,
         }
         try:
-            self._take_up(task)
-            return kinds[task.kind](task, self._warm_work(task))
+            self._take_up(step)
+            return kinds[step.kind](step, self._warm_work(step))
         except Exception as error:
-            reason = _reason(task, error)
+            reason = _reason(step, error)
             if reason is None:
                 raise
-        self._works.pop((task.method, task.batch_size), None)
+        self._works.pop((step.method, step.batch_size), None)
         if self._workshop.device.type == "cuda":
             torch.cuda.empty_cache()
-        return Failure(**_pair(task), reason=reason)
+        return Failure(**_pair(step), reason=reason)
 
-    def _take_up(self, task: Task) -> None:
-        """Make the method of a task ready in its setting, dropping what belongs to another setting."""
-        if task.setting != self._setting:
-            self._setting = task.setting
+    def _take_up(self, step: Step) -> None:
+        """Make the method of a step ready in its setting, dropping what belongs to another setting."""
+        if step.setting != self._setting:
+            self._setting = step.setting
             for known in (self._modules, self._streams, self._works):
                 known.clear()
-        if task.method in self._streams:
+        if step.method in self._streams:
             return
-        one = self._plan.architectures[task.method]
-        is_compiled = task.setting.endswith(COMPILED)
+        one = self._plan.architectures[step.method]
+        is_compiled = step.setting.endswith(COMPILED)
         module = one.build(self._workshop.compiled if is_compiled else self._workshop.plain)
-        self._modules[task.method] = module.to(self._workshop.device).eval()
-        self._streams[task.method] = random_stream(
-            self._modules[task.method],
-            task.setting.removesuffix(COMPILED),  # type: ignore[arg-type]
+        self._modules[step.method] = module.to(self._workshop.device).eval()
+        self._streams[step.method] = random_stream(
+            self._modules[step.method],
+            step.setting.removesuffix(COMPILED),  # type: ignore[arg-type]
             (one.task.channels, one.task.image_size, one.task.image_size),
             one.task.num_classes,
             self._sigma,
         )
 
-    def _warm_work(self, task: Task) -> Work:
-        key = task.method, task.batch_size
+    def _warm_work(self, step: Step) -> Work:
+        key = step.method, step.batch_size
         if key not in self._works:
-            known = samples_of(task, self._file.run)
+            known = samples_of(step, self._file.run)
             self._works[key] = warmed(
-                self._streams[task.method].work(task.batch_size),
+                self._streams[step.method].work(step.batch_size),
                 self._meters,
                 TARGET_SECONDS,
-                is_first_slow=task.setting.endswith(COMPILED),
-                batches=known and known // task.batch_size,
+                is_first_slow=step.setting.endswith(COMPILED),
+                batches=known and known // step.batch_size,
             )
-            self.warm.add(task.pair)
+            self.warm.add(step.pair)
         return self._works[key]
 
-    def _repetition(self, task: Task, work: Work) -> Repetition:
+    def _repetition(self, step: Step, work: Work) -> Repetition:
         one = timed(work, self._meters)
         load = None if self._meters.read_load is None else self._meters.read_load()
         memory = None
         if one.peak_memory is not None and one.memory_before is not None:
-            weights = self._modules[task.method].state_dict().values()
+            weights = self._modules[step.method].state_dict().values()
             memory = max(0, one.peak_memory - one.memory_before)
             memory += sum(value.numel() * value.element_size() for value in weights)
         return Repetition(
-            **_pair(task),
-            round=task.round,
+            **_pair(step),
+            round=step.round,
             samples=one.samples,
             seconds=one.seconds,
             peak_memory_bytes=memory,
@@ -155,11 +155,11 @@ class Measurer:
             **({} if load is None else vars(load)),
         )
 
-    def _stages(self, task: Task, work: Work) -> StageSplit:
-        stream, module = self._streams[task.method], self._modules[task.method]
-        return StageSplit(**_pair(task), stages=stage_seconds(stream, module, work.size, self._meters))
+    def _stages(self, step: Step, work: Work) -> StageSplit:
+        stream, module = self._streams[step.method], self._modules[step.method]
+        return StageSplit(**_pair(step), stages=stage_seconds(stream, module, work.size, self._meters))
 
-    def _energy(self, task: Task, work: Work) -> EnergyUse:
+    def _energy(self, step: Step, work: Work) -> EnergyUse:
         meters = self._meters
         assert meters.read_load is not None
         self._run_for(work, SETTLING_SECONDS)
@@ -168,7 +168,7 @@ class Measurer:
             lambda: batches.append(self._run_for(work, ENERGY_SECONDS)), meters.read_load, meters.clock
         )
         return EnergyUse(
-            **_pair(task),
+            **_pair(step),
             samples=batches[-1] * work.size,
             seconds=readings[-1][0] - readings[0][0],
             joules=joules(readings),
@@ -184,24 +184,24 @@ class Measurer:
             batches += 1
         return batches
 
-    def _image(self, task: Task, work: Work) -> WholeImage:
-        samples = checked_samples(self._plan, task.method, task.setting, self._file.run)
+    def _image(self, step: Step, work: Work) -> WholeImage:
+        samples = checked_samples(self._plan, step.method, step.setting, self._file.run)
         assert samples is not None
         n0 = self._plan.n0
         protocol = Protocol(n0=n0, n=samples - n0, alpha=ALPHA, seed=0)
-        whole = certificate(self._streams[task.method], protocol, work.size)
-        return WholeImage(**_pair(task), samples=samples, seconds=seconds_of(whole, 1, self._meters))
+        whole = certificate(self._streams[step.method], protocol, work.size)
+        return WholeImage(**_pair(step), samples=samples, seconds=seconds_of(whole, 1, self._meters))
 
 
-def _pair(task: Task) -> dict[str, Any]:
-    return {"method": task.method, "setting": task.setting, "batch_size": task.batch_size}
+def _pair(step: Step) -> dict[str, Any]:
+    return {"method": step.method, "setting": step.setting, "batch_size": step.batch_size}
 
 
-def _reason(task: Task, error: Exception) -> str | None:
+def _reason(step: Step, error: Exception) -> str | None:
     """Return why a batch size cannot be measured, None for an error that is not of this kind."""
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         return "out of memory"
-    if task.setting.endswith(COMPILED) and not isinstance(error, BenchError):  # whatever the compiler raises
+    if step.setting.endswith(COMPILED) and not isinstance(error, BenchError):  # whatever the compiler raises
         return f"torch.compile failed ({type(error).__name__})"
     return None
 
@@ -219,39 +219,39 @@ class Measurement:
             file.append(size)
         self._flops_per_second = trial_flops(device, meters)
 
-    def left(self) -> list[Task]:
-        """Return the tasks that are left, as far as they can be told before any is done."""
-        return list(tasks(self._plan, lambda: self._file.run, is_forecast=True))
+    def left(self) -> list[Step]:
+        """Return the steps that are left, as far as they can be told before any is done."""
+        return list(steps(self._plan, lambda: self._file.run, is_forecast=True))
 
     def expected_seconds(self) -> float:
         """Return about how long everything that is left takes; each pair is warmed up once."""
         warm, total = set(self._measurer.warm), 0.0
-        for task in self.left():
-            total += self._expected(task, warm)
-            warm.add(task.pair)
+        for step in self.left():
+            total += self._expected(step, warm)
+            warm.add(step.pair)
         return total
 
-    def _expected(self, task: Task, warm: Collection[tuple[str, str, int]]) -> float:
-        rate, is_warm = self._flops_per_second, task.pair in warm
-        return expected_seconds(self._plan, task, self._file.run, flops_per_second=rate, is_warm=is_warm)
+    def _expected(self, step: Step, warm: Collection[tuple[str, str, int]]) -> float:
+        rate, is_warm = self._flops_per_second, step.pair in warm
+        return expected_seconds(self._plan, step, self._file.run, flops_per_second=rate, is_warm=is_warm)
 
-    def steps(self, started: float, max_seconds: float | None = None) -> Iterator[Task]:
-        """Do what is left, yielding each task when its line is written.
+    def steps(self, started: float, max_seconds: float | None = None) -> Iterator[Step]:
+        """Do what is left, yielding each step when its line is written.
 
         Args:
             started: the clock at the start.
-            max_seconds: a task that would not end within so many seconds of the start is left to a later call; the
+            max_seconds: a step that would not end within so many seconds of the start is left to a later call; the
                 first one is always done. None: no limit.
         """
         is_first = True
-        for task in tasks(self._plan, lambda: self._file.run):
-            end = self.meters.clock() - started + self._expected(task, self._measurer.warm)
+        for step in steps(self._plan, lambda: self._file.run):
+            end = self.meters.clock() - started + self._expected(step, self._measurer.warm)
             if max_seconds is not None and end > max_seconds and not is_first:
                 return
-            with many_programs() if task.setting.endswith(COMPILED) else nullcontext():
-                self._file.append(self._measurer.perform(task))
+            with many_programs() if step.setting.endswith(COMPILED) else nullcontext():
+                self._file.append(self._measurer.perform(step))
             is_first = False
-            yield task
+            yield step
 
 
 def _missing_sizes(plan: Plan, file: CostFile, sigma: float) -> Iterator[MethodSize]:

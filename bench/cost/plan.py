@@ -1,4 +1,4 @@
-"""What `bench cost` has to do: tasks, in the order in which they are done, which are left, and how long they take."""
+"""What `bench cost` has to do: steps, in the order in which they are done, which are left, and how long they take."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Kind = Literal["repetition", "stages", "energy", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(OfPair):
+class Step(OfPair):
     """One step of a measurement, which writes one line; `round` counts the repetitions of one pair from 0."""
 
     kind: Kind
@@ -109,8 +109,8 @@ def check_settings(settings: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(settings))
 
 
-def tasks(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) -> Iterator[Task]:
-    """Yield what is left to do, each task when its turn comes; `run` returns what is recorded by then.
+def steps(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) -> Iterator[Step]:
+    """Yield what is left to do, each step when its turn comes; `run` returns what is recorded by then.
 
     A forecast lists them before any is done, as if the largest batch size were the fastest; whole images are missing.
 
@@ -120,9 +120,9 @@ def tasks(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
     for setting in plan.settings:
         pairs = plan.pairs(setting, run())
         for number, (method, size) in interleaved(pairs, plan.repetitions):
-            task = Task(kind="repetition", method=method, setting=setting, batch_size=size, round=number)
-            if number < plan.rounds(method) and not is_done(task, run()):
-                yield task
+            step = Step(kind="repetition", method=method, setting=setting, batch_size=size, round=number)
+            if number < plan.rounds(method) and not is_done(step, run()):
+                yield step
         for method in plan.architectures:
             fastest = fastest_batch_size(run(), method, setting)
             if fastest is None and is_forecast:
@@ -132,7 +132,7 @@ def tasks(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
 
 def _closing_tasks(
     plan: Plan, pair: tuple[str, str, int | None], run: Callable[[], CostRun]
-) -> Iterator[Task]:
+) -> Iterator[Step]:
     method, setting, size = pair
     if size is None:
         return
@@ -140,27 +140,27 @@ def _closing_tasks(
     kinds += ["energy"] if plan.energy else []
     kinds += ["image"] if checked_samples(plan, method, setting, run()) is not None else []
     for kind in kinds:
-        task = Task(kind=kind, method=method, setting=setting, batch_size=size)
-        if not is_done(task, run()):
-            yield task
+        step = Step(kind=kind, method=method, setting=setting, batch_size=size)
+        if not is_done(step, run()):
+            yield step
 
 
-def is_done(task: Task, run: CostRun) -> bool:
-    """Return whether a task's line is there, or its batch size, or a smaller one, cannot be measured.
+def is_done(step: Step, run: CostRun) -> bool:
+    """Return whether a step's line is there, or its batch size, or a smaller one, cannot be measured.
 
     Stages, energy and a whole image are measured once for each method and setting.
     """
     for failure in run.failures:
-        if failure.pair[:2] == task.pair[:2] and failure.batch_size <= task.batch_size:
+        if failure.pair[:2] == step.pair[:2] and failure.batch_size <= step.batch_size:
             return True
-    if task.kind == "repetition":
-        return any((one.pair, one.round) == (task.pair, task.round) for one in run.repetitions)
+    if step.kind == "repetition":
+        return any((one.pair, one.round) == (step.pair, step.round) for one in run.repetitions)
     lines: Mapping[str, Sequence[OfPair]] = {
         "stages": run.splits,
         "energy": run.energies,
         "image": run.images,
     }
-    return any(one.pair[:2] == task.pair[:2] for one in lines[task.kind])
+    return any(one.pair[:2] == step.pair[:2] for one in lines[step.kind])
 
 
 def rates(run: CostRun, method: str, setting: str) -> dict[int, float]:
@@ -188,36 +188,36 @@ def checked_samples(plan: Plan, method: str, setting: str, run: CostRun) -> int 
     return max(fitting, default=None)
 
 
-def samples_of(task: Task, run: CostRun) -> int | None:
-    """Return the samples of the last repetition of a task's pair, None where it was never timed."""
-    same = [one for one in run.repetitions if one.pair == task.pair]
+def samples_of(step: Step, run: CostRun) -> int | None:
+    """Return the samples of the last repetition of a step's pair, None where it was never timed."""
+    same = [one for one in run.repetitions if one.pair == step.pair]
     return same[-1].samples if same else None
 
 
 def expected_seconds(
-    plan: Plan, task: Task, run: CostRun, *, flops_per_second: float, is_warm: bool
+    plan: Plan, step: Step, run: CostRun, *, flops_per_second: float, is_warm: bool
 ) -> float:
-    """Return about how long a task takes, by what was timed before, else by its operations.
+    """Return about how long a step takes, by what was timed before, else by its operations.
 
     Args:
         flops_per_second: what the device does in float32, by a trial.
         is_warm: its pair has been run in this process; another one is run once more before it is timed.
     """
-    batch = _batch_seconds(task, run, flops_per_second)
+    batch = _batch_seconds(step, run, flops_per_second)
     warming = 0.0 if is_warm else batch + min(batch, TARGET_SECONDS)
-    if task.kind == "stages":
+    if step.kind == "stages":
         return warming + batch
-    if task.kind == "energy":
+    if step.kind == "energy":
         return warming + max(ENERGY_SECONDS, batch) + max(SETTLING_SECONDS, batch)
-    if task.kind == "image":
-        samples = checked_samples(plan, task.method, task.setting, run) or 0
-        return warming + samples * batch / task.batch_size
+    if step.kind == "image":
+        samples = checked_samples(plan, step.method, step.setting, run) or 0
+        return warming + samples * batch / step.batch_size
     return warming + max(TARGET_SECONDS, batch)
 
 
-def _batch_seconds(task: Task, run: CostRun, flops_per_second: float) -> float:
-    known = rates(run, task.method, task.setting)
+def _batch_seconds(step: Step, run: CostRun, flops_per_second: float) -> float:
+    known = rates(run, step.method, step.setting)
     if known:
-        return task.batch_size / known.get(task.batch_size, max(known.values()))
-    flops = next(size.flops for size in run.sizes if size.method == task.method)
-    return task.batch_size * flops / flops_per_second
+        return step.batch_size / known.get(step.batch_size, max(known.values()))
+    flops = next(size.flops for size in run.sizes if size.method == step.method)
+    return step.batch_size * flops / flops_per_second

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.cost.measure import Measurement, Workshop
-from bench.cost.plan import TARGET_SECONDS, Task, check_settings, tasks
+from bench.cost.plan import TARGET_SECONDS, Step, check_settings, steps
 from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost.summary import rows
 from bench.device.power import Load
@@ -39,12 +39,12 @@ class Machine:
         return architecture(name, self.modules[name], **changes)
 
     def measure(self, asked, *, max_seconds=None, stop_after=None, created=SESSION.created, **instruments):
-        """Do what is left, or `stop_after` tasks of it, and return the tasks done."""
+        """Do what is left, or `stop_after` steps of it, and return the steps done."""
         meters, done = self.device.instruments(**instruments), []
         with open_cost_file(self.folder, HEADER) as file:
             file.append(replace(SESSION, created=created))
-            for task in Measurement(asked, file, meters, CPU, 0.5).steps(self.device.now, max_seconds):
-                done.append(task)
+            for step in Measurement(asked, file, meters, CPU, 0.5).steps(self.device.now, max_seconds):
+                done.append(step)
                 if len(done) == stop_after:
                     break
         return done
@@ -82,7 +82,7 @@ def test_the_noise_of_every_timed_sample_is_drawn_in_the_timed_part(machine, mon
 def test_each_round_times_every_pair_and_begins_with_another(machine):
     asked = plan(machine.method("a", 1.0), machine.method("b", 1.0), batch_sizes=(8,))
     done = machine.measure(asked)
-    rounds = [(task.method, task.round) for task in done if task.kind == "repetition"]
+    rounds = [(step.method, step.round) for step in done if step.kind == "repetition"]
     assert rounds == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
 
 
@@ -247,9 +247,9 @@ def test_published_settings_take_the_programs_batch_size_and_others_the_sweep(tm
 def test_a_forecast_lists_every_task_but_whole_images(machine):
     asked = plan(machine.method("a", 1.0, overhead=20.0), repetitions=2)
     with open_cost_file(machine.folder, HEADER) as file:
-        forecast = list(tasks(asked, lambda: file.run, is_forecast=True))
+        forecast = list(steps(asked, lambda: file.run, is_forecast=True))
     assert forecast == machine.measure(asked)
-    assert forecast[-1] == Task(kind="stages", method="a", setting="float32", batch_size=8)
+    assert forecast[-1] == Step(kind="stages", method="a", setting="float32", batch_size=8)
 
 
 def test_networks_are_made_once_and_shared():
