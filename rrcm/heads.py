@@ -9,6 +9,9 @@ from bench.training.released import Fed
 from rrcm.encoder import Encoder
 from rrcm.schedule import FINE_TUNING_SCALES
 
+FORGOTTEN_SCALES = 21
+"""Points of the time grid that the released program takes where its user forgets --step."""
+
 
 def make_linear_head(dim: int, num_classes: int) -> nn.Linear:
     """Return the linear head, with zero bias and weights from a truncated normal of deviation 2e-5."""
@@ -43,5 +46,11 @@ class Classifier(nn.Module):
         """Return what the encoder sees and is told: [-1,1], and a time of the grid."""
         half = (0.5,) * self.base_model.config.in_channels
         return Fed(
-            normalisation=(half, half), time=f"the grid time nearest to 2 sigma, of {FINE_TUNING_SCALES}"
+            normalisation=(half, half),
+            time=f"the grid time nearest to 2 sigma, of {FINE_TUNING_SCALES}",
+            other_times={
+                f"told the nearest time of a {FORGOTTEN_SCALES}-point grid": lambda sigma: (
+                    nearest_time(sigma, FORGOTTEN_SCALES) / 2
+                )
+            },
         )

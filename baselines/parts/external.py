@@ -148,7 +148,7 @@ def open_part(source: Path | Checkpoint, task: Task, said: Mapping[str, Any]) ->
     if isinstance(source, Path):
         if not ((source / "model_index.json").is_file() or (source / "unet").is_dir()):
             return None
-        return Part(denoiser=Reading(denoiser=open_pipeline(source, task)))
+        return Part(denoiser=Reading(denoiser=open_pipeline(source, task)), made_by="a diffusers pipeline")
     if "num_res_blocks" not in source.config:
         return None
     denoiser = from_released(source, str(said.get("flags") or ""))

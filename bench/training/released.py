@@ -53,11 +53,13 @@ class Fed:
         normalisation: (mean, deviation) per channel in pixel units, subtracted and divided by.
         size: (height, width) that images are resized to.
         time: in words, the time that stands for sigma.
+        other_times: reading in words -> sigma -> the sigma that a wrong reading of the time amounts to.
     """
 
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     size: tuple[int, int] | None = None
     time: str | None = None
+    other_times: Mapping[str, Callable[[float], float]] | None = None
 
 
 class DenoiserReading(Protocol):
@@ -92,7 +94,9 @@ class Part:
     Attributes:
         told: (what, what the file tells) in reading order, of a part that cannot be tried.
         denoiser: the part that can.
+        made_by: the program whose form it has, in words; "": as the file itself tells.
     """
 
     told: tuple[tuple[str, str], ...] = ()
     denoiser: DenoiserReading | None = None
+    made_by: str = ""

@@ -27,6 +27,7 @@ from bench.methods import registry
 from bench.report.markup import as_cell
 from bench.smoothing.classifiers import from_module
 from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
+from bench.training.released import Fed
 from bench.types import Split, Task
 
 TASK = Task(dataset="shades", channels=1, image_size=8, num_classes=4)
@@ -339,3 +340,13 @@ def test_table_shows_every_trial_and_the_sentence_its_verdict():
     assert [block.title for block in table.blocks] == ["accuracy, clean", "accuracy, noise 0.12"]
     assert ["[0,1]", "100.0%", "[94.4%, 100.0%]", "64"] in rows
     assert sentence(answer) == "looks like [0,1], not as declared ([-1,1]) (by accuracy)"
+
+
+def test_times_that_the_method_itself_knows_are_tried_too():
+    class Told(ToldShade):
+        def fed(self):
+            return Fed(other_times={"told 3 sigma": lambda sigma: 3 * sigma})
+
+    network = Told(3)
+    tried = subject(network, classifier=network, is_told_sigma=True)
+    assert verdicts(tried)["time"] == ("looks like", ("told 3 sigma",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.checks.doctor import moments
 from bench.checks.doctor.denoisers import ask_denoiser
 from bench.checks.doctor.images import Images
-from bench.checks.doctor.passport import Subject
+from bench.checks.doctor.passport import Subject, fed
 from bench.checks.doctor.scalings import Scaling, known_scalings
 from bench.checks.doctor.trials import (
     CANNOT_TELL,
@@ -28,7 +28,6 @@ from bench.checks.doctor.trials import (
     not_collapsed,
 )
 from bench.errors import CheckpointError, NumericalError
-from bench.smoothing.sigma import nearest_time
 from bench.types import Classifier
 
 LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
@@ -36,9 +35,6 @@ LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 
 PIXELS_PER_CALL = 2**18
 """Pixels per call of a network: 64 images of 64x64, 4 of 256x256, so that large U-Nets fit in memory."""
-
-COARSE_GRID = 21
-"""Points of the time grid that rRCM's released program takes where its user forgets --step, instead of 81."""
 
 OWN_ORDER = "the data set's order"
 
@@ -181,7 +177,7 @@ def _ask_classifier(subject: Subject, use: Use, images: Images) -> Iterator[Answ
     sigma = _ask_sigma(use, images)
     yield sigma
     if use.sigma and subject.is_told_sigma:
-        time = _ask_time(use, use.sigma, images)
+        time = _ask_time(use, use.sigma, images, fed(subject.network).other_times or {})
         in_doubt = sigma.verdict.kind == "looks like"
         yield replace(time, verdict=CANNOT_TELL, by="accuracy: sigma is in doubt") if in_doubt else time
 
@@ -321,13 +317,19 @@ def sigma_name(level: float) -> str:
     return "clean images" if level == 0 else f"sigma {level:g}"
 
 
-def _ask_time(use: Use, sigma: float, images: Images) -> Answer:
-    """Return whether the network looks told another time than the declared one, the noise being that of sigma."""
+def _ask_time(
+    use: Use, sigma: float, images: Images, others: Mapping[str, Callable[[float], float]]
+) -> Answer:
+    """Return whether the network looks told another time than the declared one, the noise being that of sigma.
+
+    Args:
+        others: readings of the time that the network's own method knows; see `Fed`.
+    """
     told = {
         "told sigma": sigma,
         "told sigma / 2": sigma / 2,
         "told 2 sigma": 2 * sigma,
-        "told the nearest time of a 21-point grid": nearest_time(sigma, COARSE_GRID) / 2,
+        **{name: rule(sigma) for name, rule in others.items()},
     }
     trials = tuple(use.trial(name, images, sigma, told=value) for name, value in told.items())
     verdict = judge(trials, "told sigma")

@@ -78,7 +78,7 @@ def open_checkpoint(source: str, request: Request) -> Subject:
     path = Path(source)
     if is_plug_in(source) and not path.exists():
         return _plug_in(source, request)
-    if path.is_dir() and (subject := _part(path, request, "a diffusers pipeline")) is not None:
+    if path.is_dir() and (subject := _part(path, request, NOT_TOLD)) is not None:
         return subject
     file = _read(path, request)
     program = file.description[0] if file.description else str(file.training.get("command") or NOT_TOLD)
@@ -111,7 +111,7 @@ def _part(source: Path | Checkpoint, request: Request, program: str) -> Subject 
             ("input", f"{scaling.name}, noise of 2 sigma"),
             ("time", denoiser.time_rule()),
         )
-    return Subject(passport=(("made by", program), *rows), scaling=scaling, denoiser=denoiser)
+    return Subject(passport=(("made by", part.made_by or program), *rows), scaling=scaling, denoiser=denoiser)
 
 
 def _method(file: Checkpoint, request: Request, program: str) -> Subject:
