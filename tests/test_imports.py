@@ -50,27 +50,26 @@ def part(path):
     return path.relative_to(ROOT).with_suffix("").parts[1]
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in PATHS if part(p) in LEVEL], ids=lambda p: str(p.relative_to(ROOT))
-)
-def test_bench_imports_from_below_only(path):
-    found = imports(path)
-    assert not {name for name in found if not name.startswith("bench.")}
-    names = {name.split(".")[1] for name in found} - {part(path)}
-    assert not {name for name in names if LEVEL[name] >= max(LEVEL[part(path)], 1)}
+def test_bench_imports_from_below_only():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in PATHS
+        if part(path) in LEVEL
+        for name in imports(path)
+        if not name.startswith("bench.")
+        or (name.split(".")[1] != part(path) and LEVEL[name.split(".")[1]] >= max(LEVEL[part(path)], 1))
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in PATHS if p.parts[-2] != "bench"], ids=lambda p: str(p.relative_to(ROOT))
-)
-def test_methods_know_the_kit_alone(path):
-    package = path.relative_to(ROOT).parts[0]
-    if package == "bench":
-        return
-    allowed = KIT | {package} | ({"baselines.consistency"} if package == "rrcm" else set())
-    assert not {
-        name for name in imports(path) if not any(f"{name}.".startswith(f"{one}.") for one in allowed)
-    }
+def test_methods_know_the_kit_alone():
+    wrong = []
+    for package, more in (("baselines", set()), ("rrcm", {"baselines.consistency"})):
+        allowed = tuple(f"{one}." for one in KIT | more | {package})
+        for path in (ROOT / package).rglob("*.py"):
+            found = [name for name in imports(path) if not f"{name}.".startswith(allowed)]
+            wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in found]
+    assert not wrong
 
 
 BASELINES = ("networks", "parts noisy", "purifiers", "sizes")
@@ -123,11 +122,16 @@ NAMES_METHODS = {"config/methods.py", "cost/presets.py", "report/rates.py"}
 """The table of built-in methods, the presets of costs, and the reference of speedups."""
 
 
-@pytest.mark.parametrize("path", [p for p in PATHS if p.relative_to(ROOT).parts[0] == "bench"], ids=str)
-def test_bench_knows_no_method(path):
-    texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
-    named = texts & {*BUILT_IN} | {one for one in texts if str(one).startswith(("baselines.", "rrcm."))}
-    assert not named or str(path.relative_to(ROOT / "bench")) in NAMES_METHODS
+def test_bench_knows_no_method():
+    known = []
+    for path in (ROOT / "bench").rglob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        texts = {
+            node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        named = {text for text in texts if text in BUILT_IN or text.startswith(("baselines.", "rrcm."))}
+        known += [(str(path.relative_to(ROOT / "bench")), name) for name in named]
+    assert {path for path, _ in known} == NAMES_METHODS, known
 
 
 def test_folders_and_files_can_be_taken_in_at_a_glance():
