@@ -12,6 +12,7 @@ from diffusers import (
     DDIMScheduler,
     DDPMPipeline,
     DDPMScheduler,
+    DiffusionPipeline,
     EDMEulerScheduler,
     UNet2DModel,
 )
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 
 from baselines.dds import METHOD, Config
 from baselines.networks.diffusion import DiffusionDenoiser
+from baselines.parts import external
 from baselines.parts.external import (
     ResizedClassifier,
     from_pipeline,
@@ -238,7 +240,7 @@ def test_published_imagenet_denoiser_takes_both_sides_that_tables_know(monkeypat
     flags = Flags(**PRESETS["256x256_diffusion_uncond"])
     with torch.device("meta"):
         whole = DiffusionDenoiser(network(flags), torch.ones(1))
-    monkeypatch.setattr("baselines.parts.external.from_released", lambda path, flags: whole)
+    monkeypatch.setattr(external, "from_released", lambda path, flags: whole)
     for side in (224, 256):
         assert load_denoiser("file.pt", "", replace(COLOUR, image_size=side)) is whole
 
@@ -357,7 +359,8 @@ def test_hub_names_go_to_diffusers_only_with_their_prefix(tmp_path, monkeypatch)
         load_denoiser("owner/name", "", TASK)
     folder = pipeline(tmp_path)
     monkeypatch.setattr(
-        "diffusers.DiffusionPipeline.download",
+        DiffusionPipeline,
+        "download",
         classmethod(lambda cls, name, **rest: asked.append((name, rest)) or folder),
     )
     load_denoiser("hub:owner/name", "", TASK)
@@ -368,7 +371,7 @@ def test_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     def fail(name, **_):
         raise OSError("no network\nat all")
 
-    monkeypatch.setattr("diffusers.DiffusionPipeline.download", fail)
+    monkeypatch.setattr(DiffusionPipeline, "download", fail)
     with pytest.raises(CheckpointError, match=r"hub:owner/name cannot be fetched: no network$"):
         load_denoiser("hub:owner/name", "", TASK)
 

@@ -5,6 +5,7 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from bench.errors import UsageError
+from rrcm import moco_views as module
 from rrcm.moco_views import blur, distort, grey, jitter, shift_hue
 from rrcm.views import moco_views
 
@@ -49,7 +50,7 @@ def test_jitter_of_a_grey_image_is_brightness_and_contrast_within_their_ranges()
 
 @pytest.fixture
 def without_jitter(monkeypatch):
-    monkeypatch.setattr("rrcm.moco_views.jitter", lambda x, generator: x)
+    monkeypatch.setattr(module, "jitter", lambda x, generator: x)
 
 
 def both_views(x):
