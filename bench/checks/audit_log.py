@@ -43,6 +43,7 @@ CODEC = Codec[Effort, Line](
     items={"attack": Line},
     versions=(AUDIT_SCHEMA_VERSION,),
     remedy="delete the file to attack all anew",
+    instead="stop it",
 )
 
 

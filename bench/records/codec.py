@@ -38,6 +38,7 @@ class Codec(Generic[HeaderT, ItemT]):
         in_config: fields of the header that are kept inside its `config` in the file, where they are not empty.
         repeated: fields of items that most lines have in common: equal values are one object, in all files.
         remedy: how a file that cannot be written or continued is left alone, for messages.
+        instead: what else than to wait may be done while another process writes to the file, for messages.
     """
 
     header: tuple[str, type[HeaderT]]
@@ -47,6 +48,7 @@ class Codec(Generic[HeaderT, ItemT]):
     in_config: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     remedy: str = "give another --out"
+    instead: str = "give another --out"
 
     def encode(self, item: HeaderT | ItemT) -> bytes:
         """Return the line of a header or an item.

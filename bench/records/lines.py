@@ -57,7 +57,7 @@ class Lines(Generic[HeaderT, ItemT]):
         self.path, self._codec = path, codec
         with _writing(path, codec), contextlib.ExitStack() as on_failure:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(path, codec.remedy)
+            self._lock = _lock(path, codec.instead)
             on_failure.callback(self.close)
             self._open(header)
             self._resume(header)
@@ -210,7 +210,7 @@ def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
             yield line
 
 
-def _lock(path: Path, remedy: str) -> int:
+def _lock(path: Path, instead: str) -> int:
     """Return a descriptor that holds a file's lock until it is closed, also by a crash."""
     try:
         import fcntl
@@ -227,7 +227,7 @@ def _lock(path: Path, remedy: str) -> int:
         except BlockingIOError as error:
             holder = os.read(descriptor, 20).decode().strip()
             raise RecordsError(
-                f"another process (pid {holder}) writes to {path}: wait for it, or {remedy}"
+                f"another process (pid {holder}) writes to {path}: wait for it, or {instead}"
             ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())

@@ -10,6 +10,7 @@ import torch
 from bench.checks import audit_run
 from bench.checks.attack import Attack
 from bench.checks.audit import Attacked, chance_of_violations
+from bench.checks.audit_log import Effort, open_attack_log
 from bench.config.run import RunConfig
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.runs.rebuild import Rebuilt
@@ -242,4 +243,12 @@ def test_wrong_batch_sizes_are_refused(tmp_path, sizes):
 def test_nothing_certified_is_refused(tmp_path):
     rebuilt = known(tmp_path, by_brightness, inflate=0)
     with pytest.raises(UsageError, match="holds no suitable certificate"):
+        attacks(rebuilt)
+
+
+def test_a_log_that_another_audit_writes_is_waited_for_and_not_deleted(tmp_path):
+    rebuilt = known(tmp_path, by_brightness)
+    attacks(rebuilt)
+    held = open_attack_log(tmp_path / "audit" / "attack.jsonl", Effort(**dataclasses.asdict(ATTACK), seed=0))
+    with held, pytest.raises(RecordsError, match=r"another process .*: wait for it, or stop it$"):
         attacks(rebuilt)
