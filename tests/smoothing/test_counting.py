@@ -75,9 +75,9 @@ def test_every_method_sees_the_same_noise_within_certify():
 def test_each_block_is_drawn_once(monkeypatch):
     drawn = []
 
-    def recording(seed, index, stage, block, shape, device):
+    def recording(seed, index, stage, block, shape, device, samples):
         drawn.append((stage, block))
-        return noise_block(seed, index, stage, block, shape, device)
+        return noise_block(seed, index, stage, block, shape, device, samples)
 
     monkeypatch.setattr(counting, "noise_block", recording)
     certify(constant(0.0, 1.0, 0.0), X, **ARGUMENTS | {"batch_size": 7})
