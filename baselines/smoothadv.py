@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from baselines.noisy import classifier
 from baselines.noisy.method import NoisyMethod
 from bench.errors import UsageError
-from bench.training.augmentation import augment
 from bench.training.loop import Batch
 
 
@@ -67,7 +66,7 @@ class AdversarialObjective(classifier.RadiusObjective):
 
         The attack sees the network in eval mode, so that it leaves no trace in batch-norm statistics.
         """
-        x = augment(batch.x, self.task, batch.generator)
+        x = self.augmented(batch)
         noise = torch.randn((self.copies, *x.shape), generator=batch.generator, device=x.device) * self.sigma
         self.network.eval()
         epsilon = self.config.epsilon_at(batch.step)

@@ -109,8 +109,8 @@ class Objective(loop.Supervised[Classifier]):
             entropy_weight=recipe.entropy_weight,
         )
 
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged classifier's accuracy on noisy held-out images."""
+    def score(self, average: nn.Module) -> float | None:
+        """Return the averaged classifier's accuracy on noisy held-out images; None where none are held out."""
         return noisy_accuracy(lambda x: average(x, self.sigma), self.images, self.labels, self.sigma)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from baselines.networks.resnet import RESNET
 from bench.smoothing.classifiers import PixelsAlone
 from bench.training import recipes
-from bench.training.augmentation import augment
+from bench.training.augmentation import Augmentation, augment
 from bench.training.loop import Batch, Supervised, TrainingJob, noisy_accuracy, seeded, with_noise
 from bench.training.recipes import IN_USE
 from bench.types import Backbone, Task
@@ -37,9 +37,13 @@ class NoisyObjective(Supervised[nn.Module]):
         self.task, self.sigma = config.task, config.sigma
         self.images, self.labels = job.held_out()
 
+    def augmented(self, batch: Batch) -> Tensor:
+        """Return the batch's images under the recipe's augmentation, (B,C,H,W) in [0,1]."""
+        return augment(batch.x, self.task, batch.generator, self.config.augmentation)
+
     def noisy_copies(self, batch: Batch) -> Tensor:
         """Return the copies that are classified, (copies B,C,H,W), all images' first copies first."""
-        x = augment(batch.x, self.task, batch.generator).repeat(self.copies, 1, 1, 1)
+        x = self.augmented(batch).repeat(self.copies, 1, 1, 1)
         return with_noise(x, self.sigma, batch.generator)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -47,8 +51,8 @@ class NoisyObjective(Supervised[nn.Module]):
         logits = self.network(self.noisy_copies(batch)).float()
         return self.copies_loss(list(logits.chunk(self.copies)), batch.labels)
 
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged network's accuracy on noisy held-out images."""
+    def score(self, average: nn.Module) -> float | None:
+        """Return the averaged network's accuracy on noisy held-out images; None where none are held out."""
         return noisy_accuracy(average, self.images, self.labels, self.sigma)
 
 
@@ -59,16 +63,18 @@ class RadiusObjective(NoisyObjective):
     has its full weight.
     """
 
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged network's share of the radius; see `radius_share`."""
+    def score(self, average: nn.Module) -> float | None:
+        """Return the averaged network's share of the radius, see `radius_share`; None where no images are held out."""
         return radius_share(average, self.images, self.labels, self.sigma)
 
 
 @torch.no_grad()
 def radius_share(
     classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 32
-) -> float:
+) -> float | None:
     """Return the mean radius of images under fixed noise, as a share of the largest that `draws` copies can show.
+
+    Without images it is None.
 
     An image's radius, in units of sigma, is Phi^-1((k + 1/2) / (draws + 1)) for k of its noisy copies classified
     right, and 0 where that is negative: an estimate without a guarantee, for choosing among weights only.
@@ -76,6 +82,8 @@ def radius_share(
     Args:
         classify: pixels -> logits.
     """
+    if len(images) == 0:
+        return None
     generator = seeded(images.device, "held-out", len(images))
     right = torch.zeros(len(images), device=images.device)
     for _ in range(draws):
@@ -96,10 +104,12 @@ class Recipe(recipes.Recipe):
     Attributes:
         epochs: passes over the training images, looked at after each; 0 = max_steps counts instead.
         drop_epochs: as drop_every, where epochs count.
+        augmentation: of the training images; see `bench.training.augmentation.augment`.
     """
 
     epochs: int = 0
     drop_epochs: int = 0
+    augmentation: Augmentation = "light"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,8 +72,8 @@ class CleanObjective(Supervised[nn.Module]):
             self.network(augment(batch.x, self.task, batch.generator)).float(), batch.labels
         )
 
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged network's accuracy on clean held-out images."""
+    def score(self, average: nn.Module) -> float | None:
+        """Return the averaged network's accuracy on clean held-out images; None where none are held out."""
         return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
 
 
@@ -97,14 +97,20 @@ def train_classifier(
 
 
 @torch.no_grad()
-def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the accuracy of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS."""
+def denoised_accuracy(
+    denoiser: nn.Module, classifier: nn.Module, images: Tensor, labels: Tensor
+) -> float | None:
+    """Return the accuracy of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS.
+
+    Without images it is None.
+    """
     both = DenoisedClassifier(denoiser, classifier)
     accuracies = [
         noisy_accuracy(lambda x, s=sigma: both(x, s), images, labels, sigma, draws=1)  # type: ignore[misc]
         for sigma in SCORED_SIGMAS
     ]
-    return sum(accuracies) / len(accuracies)
+    found = [accuracy for accuracy in accuracies if accuracy is not None]
+    return sum(found) / len(found) if found else None
 
 
 class DenoiserObjective(Supervised[DenoiserT], Generic[DenoiserT, ConfigT]):
@@ -115,8 +121,8 @@ class DenoiserObjective(Supervised[DenoiserT], Generic[DenoiserT, ConfigT]):
         self.config, self.classifier = config, classifier
         self.images, self.labels = job.held_out()
 
-    def score(self, average: nn.Module) -> float:
-        """Return the held-out accuracy of the averaged denoiser with the classifier."""
+    def score(self, average: nn.Module) -> float | None:
+        """Return the held-out accuracy of the averaged denoiser with the classifier; None where none are held out."""
         return denoised_accuracy(average, self.classifier, self.images, self.labels)
 
 

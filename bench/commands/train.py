@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Threads that read image files ahead (of each process).",
 )
+@click.option(
+    "--held-out",
+    type=click.IntRange(min=0),
+    metavar="IMAGES",
+    help="Training images held out to choose the weights by (a tenth, at most 1,000); 0 keeps the last weights.",
+)
 @click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
@@ -67,7 +73,9 @@ def train(method: str, sigma: str, **given: Any) -> None:
     from bench.runs.train import TrainingOptions
     from bench.training import processes
 
-    running = {name: given.pop(name) for name in ("again", "max_seconds", "checkpoint_every", "workers")}
+    running = {
+        name: given.pop(name) for name in ("again", "max_seconds", "checkpoint_every", "workers", "held_out")
+    }
     stage, precision = given.pop("stage"), given.pop("precision")
     if "," in sigma:
         raise UsageError(f"--sigma is {sigma}, expected one noise level: repeat the command for each")

@@ -362,8 +362,13 @@ def with_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def noisy_accuracy(
     classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 4
-) -> float:
-    """Return the share of noisy copies that `classify` (pixels -> logits) gets right; the noise is fixed."""
+) -> float | None:
+    """Return the share of noisy copies that `classify` (pixels -> logits) gets right; the noise is fixed.
+
+    Without images it is None.
+    """
+    if len(images) == 0:
+        return None
     generator = seeded(images.device, "held-out", len(images))
     correct = 0
     for _ in range(draws):
