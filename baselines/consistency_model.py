@@ -40,8 +40,7 @@ class Config(options.Config):
     sigma_max: float = 4.0
     first_scales: int = 10
     last_scales: int = 160
-    double_every: int = 1500
-    patience: int = 8
+    double_every: int = 600
 
     def __post_init__(self) -> None:
         super().__post_init__()

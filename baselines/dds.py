@@ -42,7 +42,6 @@ class Config(options.Config):
     """
 
     diffusion_steps: int = 1000
-    patience: int = 6
     denoiser_flags: str = field(default="", metadata=IN_USE)
     reverse_steps: int = field(default=1, metadata=IN_USE)
     reverse_eta: float = field(default=1.0, metadata=IN_USE)

@@ -24,13 +24,16 @@ class Config(classifier.Config):
         epsilon: L2 radius of the attack, in pixel units.
         attack_steps: gradient steps T of each attack.
         epsilon_warmup: training steps (epochs, where `epochs` count) over which epsilon grows to its value; 0 = none.
+        max_steps, batch_size: as many forward passes in all as the other methods' small recipes have.
         epsilon_every: training steps (epochs, where `epochs` count) for which epsilon is held while it grows.
     """
 
+    max_steps: int = 667
+    batch_size: int = 32
     copies: int = 2
     epsilon: float = 1.0
     attack_steps: int = 2
-    epsilon_warmup: int = 500
+    epsilon_warmup: int = 200
     epsilon_every: int = 1
 
     def __post_init__(self) -> None:
@@ -56,10 +59,15 @@ _LEAST = {"copies": 1, "epsilon": 0, "attack_steps": 1, "epsilon_warmup": 0, "ep
 """Option -> its smallest value."""
 
 
-class AdversarialObjective(classifier.RadiusObjective):
+class AdversarialObjective(classifier.NoisyObjective):
     """The loss of noisy copies of each attacked image, the noise being that of the attack."""
 
     config: Config
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step: those of the loss, and as many for each step of the attack."""
+        return super().forwards * (1 + self.config.attack_steps)
 
     def noisy_copies(self, batch: Batch) -> Tensor:
         """Return the copies that are classified, (copies B,C,H,W), all images' first copies first.

@@ -14,8 +14,9 @@ from baselines.networks.resnet import RESNET
 from bench.smoothing.classifiers import PixelsAlone
 from bench.training import recipes
 from bench.training.augmentation import Augmentation, augment
-from bench.training.loop import Batch, Supervised, TrainingJob, noisy_accuracy, seeded, with_noise
+from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, Supervised, TrainingJob
 from bench.training.recipes import IN_USE
+from bench.training.scores import radius_share, with_noise
 from bench.types import Backbone, Task
 
 Loss = Callable[[list[Tensor], Tensor], Tensor]
@@ -27,7 +28,10 @@ class NoisyClassifier(PixelsAlone):
 
 
 class NoisyObjective(Supervised[nn.Module]):
-    """A loss over `copies` noisy copies of each augmented image; the score is held-out accuracy under noise."""
+    """A loss over `copies` noisy copies of each augmented image; the score is the radius on held-out images.
+
+    Deviation: the papers keep the last weights; see `bench.training.scores.radius_share`.
+    """
 
     def __init__(
         self, network: nn.Module, loss: Loss, *, config: Config, copies: int, job: TrainingJob
@@ -36,6 +40,11 @@ class NoisyObjective(Supervised[nn.Module]):
         self.config, self.copies, self.copies_loss = config, copies, loss
         self.task, self.sigma = config.task, config.sigma
         self.images, self.labels = job.held_out()
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step; see `bench.training.loop.Objective`."""
+        return self.copies * FORWARDS_WITH_GRADIENT
 
     def augmented(self, batch: Batch) -> Tensor:
         """Return the batch's images under the recipe's augmentation, (B,C,H,W) in [0,1]."""
@@ -52,46 +61,8 @@ class NoisyObjective(Supervised[nn.Module]):
         return self.copies_loss(list(logits.chunk(self.copies)), batch.labels)
 
     def score(self, average: nn.Module) -> float | None:
-        """Return the averaged network's accuracy on noisy held-out images; None where none are held out."""
-        return noisy_accuracy(average, self.images, self.labels, self.sigma)
-
-
-class RadiusObjective(NoisyObjective):
-    """The same, scored by the radius on held-out images: for methods that give up accuracy for radius.
-
-    Deviation: the papers keep the last weights. Accuracy under noise would keep those from before the method's own term
-    has its full weight.
-    """
-
-    def score(self, average: nn.Module) -> float | None:
-        """Return the averaged network's share of the radius, see `radius_share`; None where no images are held out."""
+        """Return the averaged network's share of the radius on held-out images; see `radius_share`."""
         return radius_share(average, self.images, self.labels, self.sigma)
-
-
-@torch.no_grad()
-def radius_share(
-    classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 32
-) -> float | None:
-    """Return the mean radius of images under fixed noise, as a share of the largest that `draws` copies can show.
-
-    Without images it is None.
-
-    An image's radius, in units of sigma, is Phi^-1((k + 1/2) / (draws + 1)) for k of its noisy copies classified
-    right, and 0 where that is negative: an estimate without a guarantee, for choosing among weights only.
-
-    Args:
-        classify: pixels -> logits.
-    """
-    if len(images) == 0:
-        return None
-    generator = seeded(images.device, "held-out", len(images))
-    right = torch.zeros(len(images), device=images.device)
-    for _ in range(draws):
-        logits = [classify(with_noise(x, sigma, generator)) for x in images.split(256)]
-        right += torch.cat(logits).argmax(1) == labels
-    radius = torch.special.ndtri((right + 0.5) / (draws + 1)).clamp_min(0)
-    largest = torch.special.ndtri(torch.tensor((draws + 0.5) / (draws + 1)))
-    return float(radius.mean().cpu() / largest)
 
 
 RecipeName = Literal["small", "mnist", "cifar10", "imagenet"]

@@ -12,7 +12,8 @@ from baselines.noisy import recipes, released
 from baselines.noisy.classifier import AnyConfig, Loss, NoisyClassifier, NoisyObjective, in_steps
 from bench.training.architectures import RecipeTable
 from bench.training.checkpoints import load_checkpoint, load_weights, load_with_arch, save_checkpoint
-from bench.training.loop import TrainingJob, fit, provenance, seeded_initialisation
+from bench.training.loop import TrainingJob, fit, seeded_initialisation
+from bench.training.provenance import provenance
 from bench.training.released import Released
 from bench.types import Checkpoint
 
@@ -83,7 +84,7 @@ class NoisyMethod(Generic[AnyConfig]):
         return NoisyClassifier(network).eval()
 
     def train(self, config: AnyConfig, job: TrainingJob) -> None:
-        """Train until the objective's held-out score stops rising, and write the checkpoint."""
+        """Train for the recipe's steps, and write the weights of the best look at the held-out images."""
         name, config = self.checkpoint_name(config), in_steps(config, len(job.train_indices), *self.counted)
         with seeded_initialisation(job.seed):
             network = config.backbone.make(config.task, config.sigma)

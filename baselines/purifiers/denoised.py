@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Generic, Protocol, TypeVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,7 +13,8 @@ from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import RESNET
 from baselines.parts.readings import Reading
 from bench.training.augmentation import augment
-from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
+from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit
+from bench.training.scores import noisy_accuracy, radius_share
 from bench.types import Backbone
 
 DenoiserT = TypeVar("DenoiserT", bound=nn.Module)
@@ -96,25 +96,24 @@ def train_classifier(
     return fit(stage_name("dds_classifier", backbone), CleanObjective(network, job), clean, job)
 
 
-@torch.no_grad()
-def denoised_accuracy(
+def denoised_radius(
     denoiser: nn.Module, classifier: nn.Module, images: Tensor, labels: Tensor
 ) -> float | None:
-    """Return the accuracy of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS.
+    """Return the share of the radius of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS.
 
-    Without images it is None.
+    See `bench.training.scores.radius_share`; without images it is None.
     """
     both = DenoisedClassifier(denoiser, classifier)
-    accuracies = [
-        noisy_accuracy(lambda x, s=sigma: both(x, s), images, labels, sigma, draws=1)  # type: ignore[misc]
+    shares = [
+        radius_share(lambda x, s=sigma: both(x, s), images, labels, sigma, draws=4)  # type: ignore[misc]
         for sigma in SCORED_SIGMAS
     ]
-    found = [accuracy for accuracy in accuracies if accuracy is not None]
+    found = [share for share in shares if share is not None]
     return sum(found) / len(found) if found else None
 
 
 class DenoiserObjective(Supervised[DenoiserT], Generic[DenoiserT, ConfigT]):
-    """Base of a denoiser's objective: the score is what it is for, `denoised_accuracy` on held-out images."""
+    """Base of a denoiser's objective: the score is what it is for, `denoised_radius` on held-out images."""
 
     def __init__(self, config: ConfigT, denoiser: DenoiserT, classifier: nn.Module, job: TrainingJob) -> None:
         super().__init__(denoiser)
@@ -122,8 +121,8 @@ class DenoiserObjective(Supervised[DenoiserT], Generic[DenoiserT, ConfigT]):
         self.images, self.labels = job.held_out()
 
     def score(self, average: nn.Module) -> float | None:
-        """Return the held-out accuracy of the averaged denoiser with the classifier; None where none are held out."""
-        return denoised_accuracy(average, self.classifier, self.images, self.labels)
+        """Return the held-out radius of the averaged denoiser with the classifier; None where none are held out."""
+        return denoised_radius(average, self.classifier, self.images, self.labels)
 
 
 def stage_name(part: str, backbone: Backbone) -> str:

@@ -17,7 +17,8 @@ from baselines.purifiers.denoised import (
     train_classifier,
 )
 from bench.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bench.training.loop import Objective, TrainingJob, fit, provenance, seeded_initialisation
+from bench.training.loop import Objective, TrainingJob, fit, seeded_initialisation
+from bench.training.provenance import provenance
 from bench.types import Checkpoint
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

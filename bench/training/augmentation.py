@@ -64,7 +64,7 @@ def random_resized_crop(
         area: bounds of the piece's share of the area; its sides are between 3:4 and 4:3.
     """
     height, width = x.shape[2:]
-    boxes = [random_box(height, width, area, generator) for _ in x]
+    boxes = random_boxes(len(x), (height, width), area, generator)
     pieces = [
         F.interpolate(
             image[None, :, top : top + rows, left : left + columns],
@@ -77,16 +77,23 @@ def random_resized_crop(
     return torch.cat(pieces).clamp(0, 1)
 
 
-def random_box(
-    height: int, width: int, area: tuple[float, float], generator: torch.Generator
-) -> tuple[int, int, int, int]:
-    """Return (top, left, rows, columns) of a random piece of an image, drawn as torchvision draws it.
+def random_boxes(
+    count: int, sides: tuple[int, int], area: tuple[float, float], generator: torch.Generator
+) -> list[tuple[int, int, int, int]]:
+    """Return (top, left, rows, columns) of random pieces of images of sides (height, width), as torchvision draws them.
 
     Ten draws of a share of the area and, in log space, of a ratio of the sides are tried; where none fits, the piece is
     the middle of the image, as large as the bounds of the ratio allow.
     """
+    draws = torch.rand((count, 10, 4), generator=generator, device=generator.device).tolist()
+    return [_first_that_fits(tries, sides, area) for tries in draws]
+
+
+def _first_that_fits(
+    draws: list[list[float]], sides: tuple[int, int], area: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    height, width = sides
     low, high = math.log(3 / 4), math.log(4 / 3)
-    draws = torch.rand((10, 4), generator=generator, device=generator.device).tolist()
     for share, ratio, down, across in draws:
         target = height * width * (area[0] + (area[1] - area[0]) * share)
         aspect = math.exp(low + (high - low) * ratio)

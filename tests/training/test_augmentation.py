@@ -6,7 +6,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import pad, resized_crop
 
 from bench.training import augmentation
-from bench.training.augmentation import augment, random_box, random_crop, random_flip, random_resized_crop
+from bench.training.augmentation import augment, random_boxes, random_crop, random_flip, random_resized_crop
 from bench.types import Task
 
 COLOUR = Task(dataset="cifar10", channels=3, image_size=32, num_classes=10)
@@ -57,8 +57,7 @@ def test_resized_crops_are_torchvisions_of_the_same_boxes(monkeypatch, interpola
         torch.rand((3, 3, 20, 20), generator=generator()),
         [(0, 1, 9, 12), (5, 0, 15, 15), (2, 3, 6, 5)],
     )
-    remaining = iter(boxes)
-    monkeypatch.setattr(augmentation, "random_box", lambda *args: next(remaining))
+    monkeypatch.setattr(augmentation, "random_boxes", lambda *args: boxes)
     expected = [
         resized_crop(image, *box, [20, 20], InterpolationMode(interpolation), antialias=True).clamp(0, 1)
         for image, box in zip(x, boxes, strict=True)
@@ -69,13 +68,13 @@ def test_resized_crops_are_torchvisions_of_the_same_boxes(monkeypatch, interpola
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (40, 100), (200, 30)])
 def test_boxes_are_distributed_as_torchvisions(height, width):
-    image, ours = torch.empty(1, height, width), generator()
+    image = torch.empty(1, height, width)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = torch.tensor(
             [RandomResizedCrop.get_params(image, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(4000)]
         ).float()
-    found = torch.tensor([random_box(height, width, (0.08, 1.0), ours) for _ in range(4000)]).float()
+    found = torch.tensor(random_boxes(4000, (height, width), (0.08, 1.0), generator())).float()
     # Means of 4,000: the difference of two has a standard error of sqrt(2/4000) of the deviation, six of them
     limit = 6 * (2 / 4000) ** 0.5 * theirs.std(dim=0) + 1e-6
     assert bool(((found.mean(dim=0) - theirs.mean(dim=0)).abs() < limit).all())
