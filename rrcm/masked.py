@@ -12,7 +12,7 @@ from bench.smoothing.sigma import c_in, nearest_time, sigma_to_model, to_model_u
 from bench.training.batches import Batch
 from bench.training.loop import FORWARDS_WITH_GRADIENT
 from bench.types import Task
-from rrcm.encoder import Block, Encoder, time_embedding
+from rrcm.encoder import Block, Encoder, EncoderConfig, time_embedding
 from rrcm.schedule import FINE_TUNING_SCALES
 from rrcm.views import plain_view
 
@@ -91,6 +91,16 @@ def visible_count(patches: int) -> int:
     return max(1, round((1 - MASKED_SHARE) * patches))
 
 
+def forwards_per_image(sizes: EncoderConfig) -> float:
+    """Return the cost of a step on one image, in forward passes of the encoder: its share of tokens, and the decoder.
+
+    A block's work is taken to grow with its tokens and with the square of its width.
+    """
+    encoder = (EXTRA_TOKENS + visible_count(sizes.num_patches)) / (EXTRA_TOKENS + sizes.num_patches)
+    decoder = 1 / (4 * sizes.depth)
+    return FORWARDS_WITH_GRADIENT * (encoder + decoder)
+
+
 class MaskedObjective:
     """Mean squared error, over all pixels, of the clean image predicted from a quarter of its noisy patches."""
 
@@ -101,15 +111,8 @@ class MaskedObjective:
 
     @property
     def forwards(self) -> float:
-        """Forward passes per image and step: the encoder's share of tokens, and the decoder's of the encoder's work.
-
-        A block's work is taken to grow with its tokens and with the square of its width.
-        """
-        config = self.network.config
-        tokens = EXTRA_TOKENS + config.num_patches
-        encoder = (EXTRA_TOKENS + visible_count(config.num_patches)) / tokens
-        decoder = 1 / (4 * config.depth)
-        return FORWARDS_WITH_GRADIENT * (encoder + decoder)
+        """Forward passes per image and step; see `forwards_per_image`."""
+        return forwards_per_image(self.network.config)
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return the encoder's trained parameters and the decoder's, at one learning rate."""

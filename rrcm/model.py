@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.errors import UsageError
 from bench.training.architectures import Architecture, Chains, Network
 from bench.training.checkpoints import check_configuration, load_checkpoint, load_metadata, load_weights
-from bench.training.loop import TrainingJob, seeded_initialisation
+from bench.training.loop import FORWARDS_WITH_GRADIENT, TrainingJob, seeded_initialisation
 from bench.training.recipes import IN_USE, TrainingPrecision
 from bench.types import Backbone, Checkpoint, Task
 from rrcm import checkpoints, finetune, presets, pretrain
@@ -42,6 +42,8 @@ class Config(EncoderOptions, finetune.Recipe):
         encoder, recipe, pretrain_recipe: names of the presets whose values the other options start from.
         pretraining: "rrcm", or a control with checkpoints of its own: "contrastive" (that term alone, as in MoCo-v3),
             "masked" (see `rrcm.masked`) or "none" (random weights, layer decay 1).
+        forwards: forward-equivalents of the whole training, half of them for pre-training where there is any; the steps
+            of both stages follow from it, from their recipes' batch sizes and copies. 0 = the recipes' own steps.
         pretrain_steps: 0 = fine-tune from random weights.
         checkpoint_blocks: compute the encoder's blocks again in the backward pass, to train in less memory.
     """
@@ -53,6 +55,7 @@ class Config(EncoderOptions, finetune.Recipe):
     recipe: RecipeName = "small"
     pretrain_recipe: PretrainingName = "small"
     pretraining: PretrainingKind = "rrcm"
+    forwards: int = 0
     checkpoint_blocks: bool = field(default=False, metadata=IN_USE)
     pretrain_steps: int = pretrain.SMALL.max_steps
     pretrain_batch_size: int = pretrain.SMALL.batch_size
@@ -135,7 +138,23 @@ def expand(config: Config) -> Config:
         pretrain_steps=pretraining.max_steps,
         **{f"pretrain_{name}": getattr(pretraining, name) for name in _PRETRAIN_OPTIONS},
     )
-    return replace(expanded, **presets.KINDS[config.pretraining])  # type: ignore[arg-type]
+    expanded = replace(expanded, **presets.KINDS[config.pretraining])  # type: ignore[arg-type]
+    return _of_equal_work(expanded) if config.forwards else expanded
+
+
+def _of_equal_work(config: Config) -> Config:
+    """Return the configuration with the steps of both stages that take `config.forwards` forward passes in all."""
+    has_pretraining, recipe = config.pretrain_steps > 0, config.finetuning
+    each = config.forwards / (1 + has_pretraining)
+    finetuning = recipe.batch_size * recipe.copies * FORWARDS_WITH_GRADIENT
+    pretraining = config.pretrain_batch_size * pretrain.forwards_per_image(
+        config.of_pretraining, config.sizes
+    )
+    return replace(
+        config,
+        max_steps=round(each / finetuning),
+        pretrain_steps=round(each / pretraining) if has_pretraining else 0,
+    )
 
 
 def networks() -> Iterator[Network]:

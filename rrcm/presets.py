@@ -194,6 +194,7 @@ NAMED_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
             "pretrain_steps" if option.name == "max_steps" else f"pretrain_{option.name}"
             for option in fields(pretrain.Recipe)
         ),
+        "forwards": frozenset({"max_steps", "pretrain_steps"}),
         "pretraining": frozenset(option for kind in KINDS.values() for option in kind),
     }
 )

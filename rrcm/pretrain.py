@@ -24,6 +24,7 @@ from bench.training.checkpoints import (
 from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, TrainingJob
 from bench.training.provenance import provenance
 from bench.types import Task
+from rrcm import masked
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.losses import Views, consistency_loss, contrastive_loss
 from rrcm.masked import MaskedObjective
@@ -104,14 +105,8 @@ class Objective:
 
     @property
     def forwards(self) -> float:
-        """Forward passes per image and step; see `bench.training.loop.Objective`.
-
-        The contrastive term takes two strong views with gradient and two of the target without, the consistency term
-        the noisier plain view with gradient and the cleaner one without.
-        """
-        contrastive = 2 * FORWARDS_WITH_GRADIENT + 2
-        consistency = FORWARDS_WITH_GRADIENT + 1
-        return contrastive * self.recipe.contrastive + consistency * self.recipe.consistency
+        """Forward passes per image and step; see `forwards_per_image`."""
+        return forwards_per_image(self.recipe, self.network.config)
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return all parameters that are trained, at one learning rate."""
@@ -162,6 +157,18 @@ def file_name(recipe: Recipe) -> str:
     """Return the name of the encoder's checkpoint: that of rRCM's pre-training, or of a control's."""
     kind = "_masked" if recipe.masked else "" if recipe.consistency else "_contrastive"
     return CHECKPOINT_NAME.replace("_pretrained", f"_pretrained{kind}")
+
+
+def forwards_per_image(recipe: Recipe, sizes: EncoderConfig) -> float:
+    """Return the cost of a step on one image, in forward passes of the encoder; a gradient counts as two more.
+
+    The contrastive term takes two strong views with gradient and two of the target without, the consistency term the
+    noisier plain view with gradient and the cleaner one without.
+    """
+    if recipe.masked:
+        return masked.forwards_per_image(sizes)
+    contrastive, consistency = 2 * FORWARDS_WITH_GRADIENT + 2, FORWARDS_WITH_GRADIENT + 1
+    return contrastive * recipe.contrastive + consistency * recipe.consistency
 
 
 def objective(encoder: Encoder, recipe: Recipe, task: Task) -> Objective | MaskedObjective:

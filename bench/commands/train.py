@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 @click.argument("method")
 @DATA_OPTIONS
 @click.option(
+    "--preset", metavar="NAME", help="Preset whose options of METHOD count; that of the data set's name."
+)
+@click.option(
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
 @click.option("--again", is_flag=True, help="Train anew what the zoo has, and replace it.")
@@ -86,7 +89,9 @@ def train(method: str, sigma: str, **given: Any) -> None:
         given["changes"] = (*(f"{method}.{name}={precision}" for name in sorted(chosen)), *given["changes"])
     if stage is not None:
         given["changes"] = (*given["changes"], f"{method}.stage={stage}")
-    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    config = resolve(
+        given.pop("preset") or preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma}
+    )
     with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
         _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
 

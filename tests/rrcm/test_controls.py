@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from bench.config.run import load_preset
 from bench.errors import UsageError
 from bench.methods import registry
 from bench.training.batches import Loader
 from bench.training.checkpoints import load_checkpoint
 from bench.training.provenance import work as work_of
 from bench.training.recipes import Recipe
-from rrcm import finetune, masked, model, pretrain
+from bench.types import Task
+from rrcm import finetune, masked, model, presets, pretrain
 from rrcm.encoder import Encoder
 from rrcm.masked import MaskedObjective, patches_of, visible_tokens
 from tests.support.tiny import OPTIONS, TASK, job
@@ -140,3 +142,53 @@ def test_forward_equivalents_are_the_hand_count_and_are_added_up_in_the_checkpoi
     assert found.forward_equivalents == found.shared + images * 2 * 3
     classifier = model.build(config, None)
     assert found.parameters == sum(value.numel() for value in classifier.parameters())
+
+
+def forwards_of(method, config):
+    """Return the forward passes of a training, counted from its configuration by hand."""
+    if method == "rrcm":
+        per_image = {"rrcm": 12, "contrastive": 8, "masked": 3 * (6 / 18 + 1 / 16), "none": 0}[
+            config.pretraining
+        ]
+        return config.pretrain_steps * 256 * per_image + config.max_steps * 64 * 2 * 3
+    return config.max_steps * config.batch_size * config.copies * 3
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("gaussian", ""), ("consistency", ""), *(("rrcm", kind) for kind in presets.KINDS)],
+)
+def test_every_row_of_the_study_has_one_encoder_and_equal_work(method, kind):
+    options = load_preset("fashion-encoder").options[method] | ({"pretraining": kind} if kind else {})
+    task = Task(dataset="fashion-mnist", channels=1, image_size=28, num_classes=10)
+    config = registry.configure(method, task, 1.0, options)
+    assert forwards_of(method, config) == pytest.approx(8e6, rel=1e-3)
+    own = registry.configure("rrcm", task, 1.0, {})
+    shapes = [
+        (name.removeprefix("classifier."), value.shape)
+        for name, value in model.build(own, None).state_dict().items()
+    ]
+    if method == "rrcm":
+        assert config.sizes == own.sizes
+    else:
+        network = config.backbone.make(task, 1.0)
+        assert [
+            (name.removeprefix("classifier."), value.shape) for name, value in network.state_dict().items()
+        ] == shapes
+
+
+SMALL = Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10)
+NOISY = ("gaussian", "consistency", "smoothadv", "macer")
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
+def test_small_recipes_have_one_schedule_equal_looks_equal_work_and_one_lambda(sigma):
+    names = (*NOISY, "rrcm", "dds", "consistency-model")
+    configs = {name: registry.configure(name, SMALL, sigma, {}) for name in names}
+    for config in configs.values():
+        assert (config.schedule, config.max_steps // config.look_every, config.patience) == ("cosine", 10, 10)
+    assert configs["rrcm"].weight == configs["consistency"].agreement
+    work = {name: forwards_of(name, configs[name]) for name in NOISY}
+    work["smoothadv"] *= 1 + configs["smoothadv"].attack_steps
+    work["rrcm"] = configs["rrcm"].max_steps * 64 * 2 * 3
+    assert max(work.values()) < 1.001 * min(work.values())
