@@ -86,7 +86,7 @@ class ConsistencyPurifier(Purifier[Config]):
     name, stage, objective = "consistency-model", "consistency-model", ConsistencyTraining
     STORED_AS = MappingProxyType({option: option for option in ("channels", "patch", "sigma_max")})
 
-    def load_denoiser(self, config: Config) -> ConsistencyModel:
+    def load_denoiser(self, config: Config) -> nn.Module:
         """Return the consistency model that the option names; see `load_consistency_model`."""
         return load_consistency_model(config.denoiser, config.task)
 

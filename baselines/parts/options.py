@@ -22,6 +22,9 @@ class Config(Recipe):
         channels: channels of the U-Net at each resolution.
         patch: side of the squares of pixels folded into channels before the U-Net.
         classifier_max_steps: steps of the classifier's training, which shares the other options of the recipe.
+        finetune: whether the classifier, ours or another's, is trained further on denoised noisy images of this sigma;
+            there is a checkpoint for each sigma then.
+        finetune_max_steps: steps of that training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else another's, see the method.
         classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size,
             "transformers:" and a folder or hub name, a safetensors file of ours, whose network takes the place of
@@ -37,6 +40,8 @@ class Config(Recipe):
     max_steps: int = 3000
     ema_decay: float = 0.999
     classifier_max_steps: int = 1000
+    finetune: bool = False
+    finetune_max_steps: int = 500
     denoiser: str = field(default="", metadata=IN_USE)
     classifier: str = field(default="", metadata=IN_USE)
     classifier_checkpoint: str = field(default="", metadata=IN_USE)

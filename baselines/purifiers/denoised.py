@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Generic, Protocol, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,9 +13,10 @@ from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import RESNET
 from baselines.parts.readings import Reading
+from bench.errors import UsageError
 from bench.training.augmentation import augment
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit
-from bench.training.scores import noisy_accuracy, radius_share
+from bench.training.scores import noisy_accuracy, radius_share, with_noise
 from bench.types import Backbone
 
 DenoiserT = TypeVar("DenoiserT", bound=nn.Module)
@@ -53,8 +55,16 @@ class DenoisedClassifier(nn.Module):
         return {"denoiser": self.denoiser, **own()}
 
     def purifier_parts(self) -> tuple[Reading, nn.Module]:
-        """Return the denoiser as it is used, and the classifier of clean pixels, which are tried apart."""
-        assert isinstance(self.denoiser, DiffusionDenoiser | ConsistencyModel)
+        """Return the denoiser as it is used, and the classifier of clean pixels, which are tried apart.
+
+        Raises:
+            UsageError: a denoiser of the user's own kind, of which nothing is known.
+        """
+        if not isinstance(self.denoiser, DiffusionDenoiser | ConsistencyModel):
+            raise UsageError(
+                "this denoiser is neither a diffusion nor a consistency model, which alone can be tried apart: "
+                "certify with it instead"
+            )
         return Reading(denoiser=self.denoiser), self.classifier
 
 
@@ -77,6 +87,40 @@ class CleanObjective(Supervised[nn.Module]):
         return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
 
 
+class FinetuningObjective(Supervised[nn.Module]):
+    """Cross entropy on denoised noisy images (arXiv 2206.10550, Section 5); the score is the radius of both parts.
+
+    The denoiser is not trained: it makes one forward pass an image, which counts as one of the classifier's.
+    """
+
+    def __init__(self, pair: DenoisedClassifier, sigma: float, job: TrainingJob) -> None:
+        super().__init__(pair.classifier)
+        self.denoiser = pair.denoiser.to(job.device).requires_grad_(False).eval()
+        self.sigma, self.task = sigma, job.split.task
+        self.images, self.labels = job.held_out()
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step; see `bench.training.loop.Objective`."""
+        return super().forwards + 1
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        x = augment(batch.x, self.task, batch.generator)
+        with torch.no_grad():
+            x_hat = self._denoised(with_noise(x, self.sigma, batch.generator))
+        return F.cross_entropy(self.network(x_hat).float(), batch.labels)
+
+    def score(self, average: nn.Module) -> float | None:
+        """Return the held-out share of the radius of the denoiser with the averaged classifier."""
+        return radius_share(lambda x: average(self._denoised(x)), self.images, self.labels, self.sigma)
+
+    def _denoised(self, x_noisy: Tensor) -> Tensor:
+        denoiser: PixelDenoiser = self.denoiser  # type: ignore[assignment]
+        keys = torch.arange(len(x_noisy), device=x_noisy.device)
+        return denoiser.denoise_pixels(x_noisy, self.sigma, keys)
+
+
 def classifier_recipe(recipe: Recipe, max_steps: int) -> Recipe:
     """Return a method's recipe for its classifier: all of it but the length, which a cosine spans too."""
     kept = {option.name: getattr(recipe, option.name) for option in fields(Recipe)}
@@ -86,7 +130,7 @@ def classifier_recipe(recipe: Recipe, max_steps: int) -> Recipe:
 def train_classifier(
     network: nn.Module, backbone: Backbone, recipe: Recipe, max_steps: int, job: TrainingJob
 ) -> Fitted:
-    """Return the classifier trained on clean images until its held-out accuracy stops rising.
+    """Return the classifier trained on clean images, as it was at the best look at the held-out ones.
 
     Its recipe is the method's over `max_steps` of its own; see `classifier_recipe`. The stage has one name for all
     methods, so that a second method of the same recipe goes on, in the same workspace, from the classifier that the

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
 )
 def train(method: str, sigma: str, **given: Any) -> None:
-    """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
+    """Train METHOD at one sigma, and keep the weights with the largest radius on held-out images.
 
     Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
     the batch size stays that of all together.
