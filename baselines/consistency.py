@@ -22,8 +22,10 @@ class Config(classifier.Config):
         copies: noisy copies m of each image.
         weight: lambda of Eq. 6, the weight of the agreement term; None = 10 at sigma 0.25 and 5 above (MNIST).
         entropy_weight: eta of Eq. 6.
+        batch_size: half of the images that one copy of each would allow, so that a step has the same noisy images.
     """
 
+    batch_size: int = 64
     copies: int = 2
     weight: float | None = None
     entropy_weight: float = 0.5
@@ -31,9 +33,12 @@ class Config(classifier.Config):
     @property
     def agreement(self) -> float:
         """Weight of the agreement term at this sigma."""
-        if self.weight is not None:
-            return self.weight
-        return 10.0 if self.sigma <= 0.25 else 5.0
+        return agreement_weight(self.sigma) if self.weight is None else self.weight
+
+
+def agreement_weight(sigma: float) -> float:
+    """Return lambda of Eq. 6 for small grey images at a noise level: that of the paper's MNIST."""
+    return 10.0 if sigma <= 0.25 else 5.0
 
 
 def regularisation(copies: list[Tensor], *, weight: float, entropy_weight: float) -> Tensor:

@@ -40,8 +40,7 @@ class Config(options.Config):
     sigma_max: float = 4.0
     first_scales: int = 10
     last_scales: int = 160
-    double_every: int = 1500
-    patience: int = 8
+    double_every: int = 600
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +86,7 @@ class ConsistencyPurifier(Purifier[Config]):
     name, stage, objective = "consistency-model", "consistency-model", ConsistencyTraining
     STORED_AS = MappingProxyType({option: option for option in ("channels", "patch", "sigma_max")})
 
-    def load_denoiser(self, config: Config) -> ConsistencyModel:
+    def load_denoiser(self, config: Config) -> nn.Module:
         """Return the consistency model that the option names; see `load_consistency_model`."""
         return load_consistency_model(config.denoiser, config.task)
 

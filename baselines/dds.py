@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.networks.diffusion import Chain, DiffusionDenoiser
 from baselines.networks.unet import Denoiser
@@ -20,6 +20,7 @@ from baselines.parts.options import check_pairs
 from baselines.purifiers.denoised import DenoisedClassifier, DenoiserObjective
 from baselines.purifiers.method import Purifier
 from baselines.sizes import FAMILIES, MNIST
+from bench.errors import UsageError
 from bench.smoothing.sigma import to_model_units
 from bench.training.architectures import Architecture, Chains, Network
 from bench.training.augmentation import augment
@@ -42,7 +43,6 @@ class Config(options.Config):
     """
 
     diffusion_steps: int = 1000
-    patience: int = 6
     denoiser_flags: str = field(default="", metadata=IN_USE)
     reverse_steps: int = field(default=1, metadata=IN_USE)
     reverse_eta: float = field(default=1.0, metadata=IN_USE)
@@ -84,15 +84,20 @@ class DiffusionPurifier(Purifier[AnyConfig]):
     name, stage, objective = "dds", "dds_denoiser", NoisePrediction
     STORED_AS = MappingProxyType({"channels": "channels", "patch": "patch", "steps": "diffusion_steps"})
 
-    def load_denoiser(self, config: AnyConfig) -> DiffusionDenoiser:
+    def load_denoiser(self, config: AnyConfig) -> nn.Module:
         """Return the denoiser that the option names; see `external.load_denoiser`."""
         return external.load_denoiser(config.denoiser, config.denoiser_flags, config.task)
 
     def pair(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> DenoisedClassifier:
         """Return both parts, the denoiser with its chain; see `Purifier.pair`."""
         pair = super().pair(config, checkpoint)
-        assert isinstance(pair.denoiser, DiffusionDenoiser)
-        pair.denoiser.chain = Chain(steps=config.reverse_steps, eta=config.reverse_eta)
+        chain = Chain(steps=config.reverse_steps, eta=config.reverse_eta)
+        if isinstance(pair.denoiser, DiffusionDenoiser):
+            pair.denoiser.chain = chain
+        elif chain.steps > 1:
+            raise UsageError(
+                f"reverse_steps is {chain.steps}, but {config.denoiser} is no diffusion model: set reverse_steps=1"
+            )
         return pair
 
 

@@ -22,16 +22,18 @@ class Config(classifier.Config):
     Attributes:
         copies: noisy copies k of each image. Deviation: 4, where the paper has 16, which costs four times as much.
         weight: lambda, the weight of the radius; None = 6 at sigma 1 and 16 below (MNIST).
+        batch_size: a quarter of the images that one copy of each would allow, so that a step has the same noisy images.
         margin: gamma, the radius (in units of sigma / 2) above which an image adds nothing.
         beta: inverse temperature of the softmax whose means are the radius's probabilities.
         weight_from: training step (epoch, where `epochs` count) before which lambda is 0.
     """
 
+    batch_size: int = 32
     copies: int = 4
     weight: float | None = None
     margin: float = 8.0
     beta: float = 16.0
-    weight_from: int = 500
+    weight_from: int = 300
 
     @property
     def radius_weight(self) -> float:
@@ -54,7 +56,7 @@ class Config(classifier.Config):
                 raise UsageError(f"{name} is {value:g}, expected a number above 0")
 
 
-class MacerObjective(classifier.RadiusObjective):
+class MacerObjective(classifier.NoisyObjective):
     """The loss of the mean probabilities, and from a step on that of the radius."""
 
     config: Config

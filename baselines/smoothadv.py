@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from baselines.noisy import classifier
 from baselines.noisy.method import NoisyMethod
 from bench.errors import UsageError
-from bench.training.augmentation import augment
 from bench.training.loop import Batch
 
 
@@ -25,13 +24,16 @@ class Config(classifier.Config):
         epsilon: L2 radius of the attack, in pixel units.
         attack_steps: gradient steps T of each attack.
         epsilon_warmup: training steps (epochs, where `epochs` count) over which epsilon grows to its value; 0 = none.
+        max_steps, batch_size: as many forward passes in all as the other methods' small recipes have.
         epsilon_every: training steps (epochs, where `epochs` count) for which epsilon is held while it grows.
     """
 
+    max_steps: int = 667
+    batch_size: int = 32
     copies: int = 2
     epsilon: float = 1.0
     attack_steps: int = 2
-    epsilon_warmup: int = 500
+    epsilon_warmup: int = 200
     epsilon_every: int = 1
 
     def __post_init__(self) -> None:
@@ -57,17 +59,22 @@ _LEAST = {"copies": 1, "epsilon": 0, "attack_steps": 1, "epsilon_warmup": 0, "ep
 """Option -> its smallest value."""
 
 
-class AdversarialObjective(classifier.RadiusObjective):
+class AdversarialObjective(classifier.NoisyObjective):
     """The loss of noisy copies of each attacked image, the noise being that of the attack."""
 
     config: Config
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step: those of the loss, and as many for each step of the attack."""
+        return super().forwards * (1 + self.config.attack_steps)
 
     def noisy_copies(self, batch: Batch) -> Tensor:
         """Return the copies that are classified, (copies B,C,H,W), all images' first copies first.
 
         The attack sees the network in eval mode, so that it leaves no trace in batch-norm statistics.
         """
-        x = augment(batch.x, self.task, batch.generator)
+        x = self.augmented(batch)
         noise = torch.randn((self.copies, *x.shape), generator=batch.generator, device=x.device) * self.sigma
         self.network.eval()
         epsilon = self.config.epsilon_at(batch.step)

@@ -28,6 +28,11 @@ Bound = Literal["clopper-pearson", "randomised"]
 """Lower bound of the selected class's probability at n samples; see `bench.smoothing.stats`."""
 
 
+Geometry = Literal["resize-256", "short-side"]
+"""How ImageNet's images become square: the short side to 256 pixels, then a centre crop; or the short side straight to
+the crop's own, as in the released program of rRCM."""
+
+
 Precision = Literal["float32", "tf32", "bfloat16"]
 """Arithmetic of the networks; see `bench.device.precision`."""
 
@@ -281,6 +286,7 @@ class RunHeader(Protocol):
             of what else a classifier was built from.
         batch_sizes: method -> batch size chosen, used again on resume.
         hardware: device name, cores, memory; libraries: name -> version.
+        image_geometry: how ImageNet's images were cut to their square, "" standing for "resize-256"; see `Geometry`.
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
         logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
         noise_version: which noise a place gives, see `bench.smoothing.noise`; 1 in older files, and of published logs.
@@ -306,6 +312,7 @@ class RunHeader(Protocol):
     hardware: dict[str, Any] = field(metadata=_role("provenance"))
     libraries: dict[str, str] = field(metadata=_role("provenance"))
     drawn_n: int | None = field(default=None, metadata=_role("contents"))
+    image_geometry: Literal["", "short-side"] = field(default="", metadata=_role("identity"))
     logs: dict[str, Any] = field(default_factory=dict, metadata=_role("contents"))
     noise_version: int = field(default=1, metadata=_role("machine"))
 

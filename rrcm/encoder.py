@@ -26,8 +26,9 @@ class EncoderConfig:
     Attributes:
         embed_dim: width D of the tokens.
         hidden_dim, output_dim: widths of the projector.
-        moco_initialization: the patch projection starts as in MoCo-v3 (see `initialise_patches`).
-        stop_grad_conv1: the patch projection is never trained.
+        moco_initialization: linear maps and patch projection start as in MoCo-v3 (see `initialise_as_moco`), as in the
+            released program on ImageNet; else by PyTorch's defaults, as there on CIFAR-10.
+        stop_grad_conv1: the patch projection is not trained in pre-training.
         checkpoint_blocks: compute each block again in the backward pass: less memory, the same gradients.
     """
 
@@ -128,14 +129,14 @@ class Encoder(nn.Module):
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(Block(config.embed_dim, config.num_heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
+        nn.init.normal_(self.cls_token, std=1e-6)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if config.moco_initialization:
+            initialise_as_moco(self)
+        # After the encoder: a projector starts by PyTorch's defaults whatever the encoder does.
         self.projection_head: nn.Module = make_projector(
             config.embed_dim, config.hidden_dim, config.output_dim
         )
-        self.apply(_initialise)
-        nn.init.trunc_normal_(self.cls_token, std=0.02)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        if config.moco_initialization:
-            initialise_patches(self.patch_embed.proj)
         self.patch_embed.requires_grad_(not config.stop_grad_conv1)
 
     def forward(self, x_t: Tensor, t: Tensor, *, layernorm: bool = True) -> Tensor:
@@ -186,19 +187,20 @@ def time_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def initialise_patches(projection: nn.Conv2d) -> None:
-    """Draw the patch projection's weights uniformly within sqrt(6 / (C p^2 + D)), its bias zero (arXiv 2104.02057).
+def initialise_as_moco(encoder: Encoder) -> None:
+    """Draw the weights of all linear maps from Xavier's uniform range, biases zero (arXiv 2104.02057).
 
-    That is Xavier's range for the linear map from a patch's C p^2 values to D.
+    Queries, keys and values count as three maps, and the patch projection as one from a patch's C p^2 values to D.
     """
-    bound = math.sqrt(6 / (projection.weight[0].numel() + projection.out_channels))
-    nn.init.uniform_(projection.weight, -bound, bound)
-    assert projection.bias is not None
-    nn.init.zeros_(projection.bias)
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Linear):
+            outputs = module.out_features // 3 if name.endswith(".qkv") else module.out_features
+            _draw_uniformly(module, math.sqrt(6 / (module.in_features + outputs)))
+    projection = encoder.patch_embed.proj
+    _draw_uniformly(projection, math.sqrt(6 / (projection.weight[0].numel() + projection.out_channels)))
 
 
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+def _draw_uniformly(module: nn.Linear | nn.Conv2d, bound: float) -> None:
+    nn.init.uniform_(module.weight, -bound, bound)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

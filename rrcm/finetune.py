@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -12,12 +12,18 @@ from baselines.consistency import consistency_loss
 from bench.errors import UsageError
 from bench.training import loop
 from bench.training.checkpoints import save_checkpoint
-from bench.training.loop import Batch, TrainingJob, noisy_accuracy, provenance, with_noise
+from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, TrainingJob
+from bench.training.provenance import provenance
+from bench.training.scores import radius_share, with_noise
 from rrcm.heads import Classifier
 from rrcm.mixing import mix, soft_labels
 from rrcm.views import finetuning_view
 
-Augmentation = Literal["light", "none", "flip", "crop-flip", "randaugment"]
+Augmentation = Literal["light", "none", "flip", "crop-flip", "timm"]
+
+
+PRETRAINED_DECAY = 0.75
+"""Layer decay of a pre-trained encoder where a recipe says none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +37,16 @@ class Recipe(loop.Recipe):
         augmentation: what is drawn before the noise; see `finetuning_view`.
         mixup, cutmix: a of the mixed share's distribution Beta(a, a); 0 = off.
         label_smoothing: probability taken from the label and spread over all classes, in [0,1).
-        layer_decay: factor on the learning rate from each layer to the one below it.
+        layer_decay: factor on the learning rate from each layer to the one below it; None = 0.75 for a pre-trained
+            encoder, and 1 for random weights, whose lower layers have all to learn.
         copies: noisy copies m of each image.
-        weight: lambda of the consistency regularisation.
+        weight: lambda of the consistency regularisation; the small recipe has that of `consistency` at each sigma.
+            Deviation: on CIFAR-10 and ImageNet the paper has 10 at sigma 0.25 and 20 above, which its recipes keep.
         entropy_weight: eta of the consistency regularisation.
     """
 
-    layer_decay: float = 0.75
+    batch_size: int = 64
+    layer_decay: float | None = None
     copies: int = 2
     weight: float = 5.0
     entropy_weight: float = 0.5
@@ -69,7 +78,7 @@ class Recipe(loop.Recipe):
 
 
 class Objective(loop.Supervised[Classifier]):
-    """The loss of fine-tuning a classifier (encoder + linear head) at sigma, and its held-out noisy accuracy.
+    """The loss of fine-tuning a classifier (encoder + linear head) at sigma, and its radius on held-out images.
 
     Deviation: the head is trained with the encoder, as the paper says and its program does not; the weights kept are
     the best on held-out training images, where the program looks at the test set.
@@ -81,15 +90,21 @@ class Objective(loop.Supervised[Classifier]):
         self.task = job.split.task
         self.images, self.labels = job.held_out()
 
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step; see `bench.training.loop.Objective`."""
+        return self.recipe.copies * FORWARDS_WITH_GRADIENT
+
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return a group per layer, its rate falling by `layer_decay` from the head down to the embeddings."""
         layers: dict[int, list[nn.Parameter]] = {}
+        decay = PRETRAINED_DECAY if self.recipe.layer_decay is None else self.recipe.layer_decay
         depth = self.network.base_model.config.depth
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 layers.setdefault(layer_of(name, depth), []).append(parameter)
         return [
-            {"params": parameters, "lr": learning_rate * self.recipe.layer_decay ** (depth + 1 - layer)}
+            {"params": parameters, "lr": learning_rate * decay ** (depth + 1 - layer)}
             for layer, parameters in sorted(layers.items())
         ]
 
@@ -109,9 +124,9 @@ class Objective(loop.Supervised[Classifier]):
             entropy_weight=recipe.entropy_weight,
         )
 
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged classifier's accuracy on noisy held-out images."""
-        return noisy_accuracy(lambda x: average(x, self.sigma), self.images, self.labels, self.sigma)
+    def score(self, average: nn.Module) -> float | None:
+        """Return the averaged classifier's share of the radius on held-out images; see `radius_share`."""
+        return radius_share(lambda x: average(x, self.sigma), self.images, self.labels, self.sigma)
 
 
 def layer_of(name: str, depth: int) -> int:
@@ -144,8 +159,19 @@ def in_steps(recipe: Recipe, images: int) -> Recipe:
     )
 
 
-def finetune(classifier: Classifier, recipe: Recipe, sigma: float, name: str, job: TrainingJob) -> None:
-    """Train until held-out noisy accuracy stops rising, and write the checkpoint called `name`."""
+def finetune(
+    classifier: Classifier,
+    recipe: Recipe,
+    name: str,
+    job: TrainingJob,
+    sigma: float,
+    before: Mapping[str, Any],
+) -> None:
+    """Train for the recipe's steps, and write the weights of the best look as the checkpoint called `name`.
+
+    Args:
+        before: what the encoder's checkpoint says of its training; {} for random weights.
+    """
     recipe = in_steps(recipe, len(job.train_indices))
     objective = Objective(classifier, recipe, sigma, job)
     fitted = loop.fit(name.removesuffix(".safetensors"), objective, recipe, job)
@@ -154,5 +180,5 @@ def finetune(classifier: Classifier, recipe: Recipe, sigma: float, name: str, jo
         job.folder / name,
         fitted.network.state_dict(),
         config={"method": "rrcm", "sigma": sigma, "layernorm": classifier.layernorm, **asdict(encoder)},
-        training=provenance(job, fitted),
+        training=provenance(job, fitted, before=before),
     )

@@ -24,13 +24,14 @@ def make_linear_head(dim: int, num_classes: int) -> nn.Linear:
 class Classifier(nn.Module):
     """Encoder and linear head as a classifier of noisy pixels: one forward pass, sigma becoming the time token.
 
-    It takes the encoder over and drops its projector.
+    It takes the encoder over, drops its projector, and trains the patch projection, frozen or not in pre-training.
     """
 
     def __init__(self, encoder: Encoder, num_classes: int, *, layernorm: bool = True) -> None:
         super().__init__()
         encoder.projection_head = nn.Identity()  # serves pre-training only
         self.base_model = encoder
+        encoder.patch_embed.requires_grad_(True)
         self.linear_head = make_linear_head(encoder.config.embed_dim, num_classes)
         self.layernorm = layernorm
 

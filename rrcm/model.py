@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,14 +13,14 @@ from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.training.architectures import Architecture, Chains, Network
-from bench.training.checkpoints import check_configuration, load_checkpoint, load_weights
-from bench.training.loop import TrainingJob, seeded_initialisation
+from bench.training.checkpoints import check_configuration, load_checkpoint, load_metadata, load_weights
+from bench.training.loop import FORWARDS_WITH_GRADIENT, TrainingJob, seeded_initialisation
 from bench.training.recipes import IN_USE, TrainingPrecision
 from bench.types import Backbone, Checkpoint, Task
 from rrcm import checkpoints, finetune, presets, pretrain
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.heads import Classifier
-from rrcm.presets import EncoderName, EncoderOptions, PretrainingName, RecipeName
+from rrcm.presets import EncoderName, EncoderOptions, PretrainingKind, PretrainingName, RecipeName
 
 NAMED_OPTIONS, TRAINING_NAMES = presets.NAMED_OPTIONS, presets.TRAINING_NAMES
 recipe_tables = presets.recipe_tables
@@ -39,6 +40,10 @@ class Config(EncoderOptions, finetune.Recipe):
     Attributes:
         stage: what `train` does, and with "linear" which classifier is built: the head on frozen features.
         encoder, recipe, pretrain_recipe: names of the presets whose values the other options start from.
+        pretraining: "rrcm", or a control with checkpoints of its own: "contrastive" (that term alone, as in MoCo-v3),
+            "masked" (see `rrcm.masked`) or "none" (random weights, layer decay 1).
+        forwards: forward-equivalents of the whole training, half of them for pre-training where there is any; the steps
+            of both stages follow from it, from their recipes' batch sizes and copies. 0 = the recipes' own steps.
         pretrain_steps: 0 = fine-tune from random weights.
         checkpoint_blocks: compute the encoder's blocks again in the backward pass, to train in less memory.
     """
@@ -49,6 +54,8 @@ class Config(EncoderOptions, finetune.Recipe):
     encoder: EncoderName = "rrcm-mnist"
     recipe: RecipeName = "small"
     pretrain_recipe: PretrainingName = "small"
+    pretraining: PretrainingKind = "rrcm"
+    forwards: int = 0
     checkpoint_blocks: bool = field(default=False, metadata=IN_USE)
     pretrain_steps: int = pretrain.SMALL.max_steps
     pretrain_batch_size: int = pretrain.SMALL.batch_size
@@ -68,16 +75,17 @@ class Config(EncoderOptions, finetune.Recipe):
     pretrain_views: pretrain.ViewsName = pretrain.SMALL.views
     pretrain_contrastive: bool = pretrain.SMALL.contrastive
     pretrain_consistency: bool = pretrain.SMALL.consistency
+    pretrain_masked: bool = pretrain.SMALL.masked
     pretrain_curriculum: bool = pretrain.SMALL.curriculum
 
     def __post_init__(self) -> None:
-        """Refuse options that no recipe can have.
+        """Refuse options that no recipe can have, and a kind of pre-training that the others contradict.
 
         Raises:
             UsageError: as in the recipes of fine-tuning and of pre-training.
         """
         super().__post_init__()
-        _ = self.pretraining
+        _ = self.of_pretraining
 
     @property
     def sizes(self) -> EncoderConfig:
@@ -94,10 +102,13 @@ class Config(EncoderOptions, finetune.Recipe):
     @property
     def finetuning(self) -> finetune.Recipe:
         """Recipe of the fine-tuning stage, and of a head's on frozen features."""
-        return finetune.Recipe(**{one.name: getattr(self, one.name) for one in fields(finetune.Recipe)})
+        values = {one.name: getattr(self, one.name) for one in fields(finetune.Recipe)}
+        if self.layer_decay is None:
+            values["layer_decay"] = 1.0 if self.pretrain_steps == 0 else finetune.PRETRAINED_DECAY
+        return finetune.Recipe(**values)
 
     @property
-    def pretraining(self) -> pretrain.Recipe:
+    def of_pretraining(self) -> pretrain.Recipe:
         """Recipe of the pre-training stage."""
         return pretrain.Recipe(
             max_steps=self.pretrain_steps,
@@ -120,12 +131,29 @@ def expand(config: Config) -> Config:
         UnpublishedError: the recipe is not published at this sigma.
     """
     pretraining = presets.pretraining(config.pretrain_recipe)
-    return replace(
+    expanded = replace(
         config,
         **asdict(presets.ENCODERS[config.encoder].options),
         **asdict(presets.finetuning(config.recipe, config.sigma)),
         pretrain_steps=pretraining.max_steps,
         **{f"pretrain_{name}": getattr(pretraining, name) for name in _PRETRAIN_OPTIONS},
+    )
+    expanded = replace(expanded, **presets.KINDS[config.pretraining])  # type: ignore[arg-type]
+    return _of_equal_work(expanded) if config.forwards else expanded
+
+
+def _of_equal_work(config: Config) -> Config:
+    """Return the configuration with the steps of both stages that take `config.forwards` forward passes in all."""
+    has_pretraining, recipe = config.pretrain_steps > 0, config.finetuning
+    each = config.forwards / (1 + has_pretraining)
+    finetuning = recipe.batch_size * recipe.copies * FORWARDS_WITH_GRADIENT
+    pretraining = config.pretrain_batch_size * pretrain.forwards_per_image(
+        config.of_pretraining, config.sizes
+    )
+    return replace(
+        config,
+        max_steps=round(each / finetuning),
+        pretrain_steps=round(each / pretraining) if has_pretraining else 0,
     )
 
 
@@ -189,27 +217,38 @@ class FixedSigma(nn.Module):
         return self.classifier(x_noisy, self.sigma)
 
 
-def make_backbone(task: Task, sigma: float) -> FixedSigma:
-    """Return rRCM's encoder and head with random weights, told the time of sigma, for training by a baseline."""
-    return FixedSigma(build(Config(task=task, sigma=sigma), None), sigma)
-
-
 def backbone(name: str) -> Backbone | None:
-    """Return the network as a backbone for "vit", None for any other name."""
-    return Backbone(name=name, make=make_backbone) if name in backbone_names() else None
+    """Return rRCM's classifier as a network for baselines, told the time of sigma; None for a name of another.
+
+    "vit" is the default encoder, "vit-4" the same with patches of 4x4 pixels, and an encoder's name that encoder.
+    """
+    if name in presets.ENCODERS:
+        options: dict[str, Any] = {"encoder": name}
+    elif name == "vit" or re.fullmatch(r"vit-[1-9]\d*", name):
+        options = {"patch_size": int(name.partition("-")[2] or EncoderOptions.patch_size)}
+    else:
+        return None
+
+    def make(task: Task, sigma: float) -> FixedSigma:
+        config = Config(task=task, sigma=sigma, **options)
+        config = expand(config) if "encoder" in options else config
+        return FixedSigma(build(config, None), sigma)
+
+    return Backbone(name=name, make=make)
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Return the names that `backbone` knows."""
-    return ("vit",)
+    """Return the names that `backbone` knows, one patch size standing for all."""
+    return ("vit", "vit-4", *presets.ENCODERS)
 
 
 def checkpoint_name(config: Config) -> str:
     """Return the file name of the checkpoint that `config` needs; of stage "pretrain" the one it makes."""
     if config.stage == "pretrain":
-        return pretrain.CHECKPOINT_NAME
-    kind = "_linear" if config.stage == "linear" else ""
-    return f"rrcm{kind}_sigma_{config.sigma:g}.safetensors"
+        return pretrain.file_name(config.of_pretraining)
+    kind = "" if config.pretraining == "rrcm" else f"_{config.pretraining}"
+    stage = "_linear" if config.stage == "linear" else ""
+    return f"rrcm{kind}{stage}_sigma_{config.sigma:g}.safetensors"
 
 
 def build(config: Config, checkpoint: Path | Checkpoint | None) -> Classifier:
@@ -239,30 +278,42 @@ def train(config: Config, job: TrainingJob) -> None:
     "all" is "pretrain", then "finetune".
 
     Raises:
-        UsageError: stage "pretrain" with zero steps.
+        UsageError: stage "pretrain" with zero steps, or options that contradict the kind of pre-training.
         CheckpointError: "linear" or "finetune" without the pre-trained encoder, or "all" with one of another seed or
             recipe.
         UnfinishedError: `job.max_seconds` ended the pre-training.
     """
+    _check_kind(config)
     if config.stage == "pretrain" and config.pretrain_steps == 0:
         raise UsageError("stage 'pretrain' has pretrain_steps 0: give it steps, or leave that stage out")
     if config.stage in ("all", "pretrain"):
         anew = job.again and config.stage == "pretrain"
-        encoder = pretrain.load_or_train(config.sizes, config.pretraining, job, anew=anew)
+        encoder = pretrain.load_or_train(config.sizes, config.of_pretraining, job, anew=anew)
     else:
-        encoder = pretrain.load(config.sizes, config.pretraining, job)
+        encoder = pretrain.load(config.sizes, config.of_pretraining, job)
     if config.stage == "pretrain":
         return
+    before: dict[str, Any] = {}
     if config.pretrain_steps > 0:
-        job = replace(job, options=_with_those_of_encoder(job))
+        path = job.folder / pretrain.file_name(config.of_pretraining)
+        job = replace(job, options=_with_those_of_encoder(job, path))
+        before = load_metadata(path).get("training", {})
     with seeded_initialisation(job.seed):
         classifier = Classifier(encoder, config.task.num_classes, layernorm=config.layernorm)
     if config.stage == "linear":
         classifier.base_model.requires_grad_(False)
-    finetune.finetune(classifier, config.finetuning, config.sigma, checkpoint_name(config), job)
+    finetune.finetune(classifier, config.finetuning, checkpoint_name(config), job, config.sigma, before)
 
 
-def _with_those_of_encoder(job: TrainingJob) -> dict[str, Any]:
+def _check_kind(config: Config) -> None:
+    for name, value in presets.KINDS[config.pretraining].items():
+        if name.startswith("pretrain_") and (given := getattr(config, name)) != value:
+            raise UsageError(
+                f"{name} is {given}, expected {value} for pretraining={config.pretraining}: leave one of the two out"
+            )
+
+
+def _with_those_of_encoder(job: TrainingJob, path: Path) -> dict[str, Any]:
     """Return the job's options, those of pre-training being what the encoder says of itself."""
     own = {name: value for name, value in job.options.items() if not name.startswith("pretrain_")}
-    return own | pretrain.options_of(job.folder / pretrain.CHECKPOINT_NAME)
+    return own | pretrain.options_of(path)

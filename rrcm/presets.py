@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
+from baselines.consistency import agreement_weight
 from bench.errors import UnpublishedError
 from bench.training.architectures import RecipeTable
+from bench.training.loop import FORWARDS_WITH_GRADIENT
 from bench.types import Task
 from rrcm import finetune, pretrain
 
@@ -23,7 +25,8 @@ class EncoderOptions:
 
     Attributes:
         layernorm: whether the classifier reads h after the last LayerNorm.
-        moco_initialization, stop_grad_conv1: random start of the patch projection, and whether it stays there.
+        moco_initialization, stop_grad_conv1: how weights start, and whether pre-training leaves the patch projection
+            there; see `rrcm.encoder.EncoderConfig`.
 
     The defaults are `rrcm-mnist`, for grey images of 28x28.
     """
@@ -110,7 +113,7 @@ FINETUNING: Mapping[tuple[RecipeName, float], finetune.Recipe] = MappingProxyTyp
         ("cifar10", 0.5): replace(_FINETUNING, weight=20.0),
         ("cifar10", 1.0): replace(_FINETUNING, weight=20.0, layer_decay=0.65),
         ("imagenet", 0.25): replace(
-            _FINETUNING_IMAGENET, epochs=150, augmentation="randaugment", label_smoothing=0.1
+            _FINETUNING_IMAGENET, epochs=150, augmentation="timm", label_smoothing=0.1
         ),
         ("imagenet", 0.5): replace(
             _FINETUNING_IMAGENET,
@@ -170,6 +173,19 @@ PRETRAINING: Mapping[PretrainingName, pretrain.Recipe] = MappingProxyType(
 """The paper's recipes of pre-training, by encoder."""
 
 
+PretrainingKind = Literal["rrcm", "contrastive", "masked", "none"]
+"""What an encoder is pre-trained by: rRCM's two terms, or a control."""
+
+KINDS: Mapping[PretrainingKind, Mapping[str, bool | int | float]] = MappingProxyType(
+    {
+        "rrcm": {},
+        "contrastive": {"pretrain_consistency": False},
+        "masked": {"pretrain_contrastive": False, "pretrain_consistency": False, "pretrain_masked": True},
+        "none": {"pretrain_steps": 0, "layer_decay": 1.0},
+    }
+)
+"""Kind of pre-training -> the options that it stands for."""
+
 NAMED_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "encoder": frozenset(option.name for option in fields(EncoderOptions)),
@@ -178,6 +194,8 @@ NAMED_OPTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
             "pretrain_steps" if option.name == "max_steps" else f"pretrain_{option.name}"
             for option in fields(pretrain.Recipe)
         ),
+        "forwards": frozenset({"max_steps", "pretrain_steps"}),
+        "pretraining": frozenset(option for kind in KINDS.values() for option in kind),
     }
 )
 """Options that stand for several others -> those others."""
@@ -193,7 +211,7 @@ def finetuning(name: RecipeName, sigma: float) -> finetune.Recipe:
         UnpublishedError: the paper has none at this sigma.
     """
     if name == "small":
-        return finetune.Recipe()
+        return finetune.Recipe(weight=agreement_weight(sigma))
     if (name, sigma) not in FINETUNING:
         known = ", ".join(f"{known:g}" for family, known in FINETUNING if family == name)
         raise UnpublishedError(
@@ -208,12 +226,8 @@ def pretraining(name: PretrainingName) -> pretrain.Recipe:
     return pretrain.SMALL if name == "small" else PRETRAINING[name]
 
 
-FORWARDS_WITH_GRADIENT = 3
-"""Cost of a forward pass and its gradient, in forward passes."""
-
 PRETRAINING_FORWARDS = 3 * FORWARDS_WITH_GRADIENT + 3
-"""Cost of pre-training on one image, in forward passes of the encoder: two strong views and the noisier plain one with
-gradients, the target encoder's two views and the cleaner plain one without."""
+"""Cost of rRCM's pre-training on one image, in forward passes of the encoder; see `pretrain.Objective.forwards`."""
 
 
 def recipe_tables() -> list[RecipeTable]:
@@ -231,7 +245,7 @@ def _row(name: str, recipe: finetune.Recipe) -> dict[str, str]:
         "batch": str(recipe.batch_size),
         "lr per 256": f"{recipe.learning_rate:g}",
         "weight decay": f"{recipe.weight_decay:g}",
-        "layer decay": f"{recipe.layer_decay:g}",
+        "layer decay": f"{recipe.layer_decay or finetune.PRETRAINED_DECAY:g}",
         "m / lambda / eta": f"{recipe.copies} / {recipe.weight:g} / {recipe.entropy_weight:g}",
         "augmentation": recipe.augmentation,
         "mixup / cutmix / smoothing": f"{recipe.mixup:g} / {recipe.cutmix:g} / {recipe.label_smoothing:g}",

@@ -21,10 +21,13 @@ from bench.training.checkpoints import (
     load_weights,
     save_checkpoint,
 )
-from bench.training.loop import Batch, TrainingJob, provenance
+from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, TrainingJob
+from bench.training.provenance import provenance
 from bench.types import Task
+from rrcm import masked
 from rrcm.encoder import Encoder, EncoderConfig
 from rrcm.losses import Views, consistency_loss, contrastive_loss
+from rrcm.masked import MaskedObjective
 from rrcm.schedule import END_SCALES, num_scales, target_rate
 from rrcm.views import moco_views, plain_view, strong_view
 
@@ -46,6 +49,7 @@ class Recipe(loop.Recipe):
     Attributes:
         views: "small" for `strong_view` and `plain_view`, "moco" for the paper's `moco_views`, of colour images.
         contrastive, consistency: whether the loss has that term; False is an ablation.
+        masked: whether the loss is that of masked pre-training instead, see `rrcm.masked`; a control.
         curriculum: whether the number of grid points grows as in `num_scales`; False = the last one from the start.
 
     Deviation: the target encoder's rate runs from 0.97 to 0.995 instead of 0.99 to 0.9999, since a run of some
@@ -62,28 +66,32 @@ class Recipe(loop.Recipe):
     views: ViewsName = "small"
     contrastive: bool = True
     consistency: bool = True
+    masked: bool = False
     curriculum: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a loss without terms.
+        """Refuse a loss without terms, and two losses.
 
         Raises:
-            UsageError: contrastive and consistency are both off.
+            UsageError: contrastive and consistency are both off and masked is too, or masked is on beside one of them.
         """
-        if not (self.contrastive or self.consistency):
+        if self.masked == (self.contrastive or self.consistency):
             raise UsageError(
                 "pretrain_contrastive and pretrain_consistency are both false, which leaves no loss: "
-                "set one of them, or pretrain_steps=0 for no pre-training"
+                "set one of them, or pretraining=none"
+                if not self.masked
+                else "pretrain_masked is true beside pretrain_contrastive or pretrain_consistency, expected one loss: "
+                "set pretraining=masked"
             )
 
     @property
     def ablations(self) -> dict[str, bool]:
         """The options, as the method calls them, that take something from the paper's pre-training."""
-        names = ("contrastive", "consistency", "curriculum")
+        names = ("contrastive", "consistency", "masked", "curriculum")
         return {f"pretrain_{name}": getattr(self, name) for name in names}
 
 
-SMALL = Recipe(max_steps=1500, batch_size=256)
+SMALL = Recipe(max_steps=500, batch_size=256)
 """The recipe for small images on a CPU."""
 
 
@@ -94,6 +102,11 @@ class Objective:
         self.network, self.recipe, self.task = encoder, recipe, task
         self.target = copy.deepcopy(encoder).requires_grad_(False)
         self.companions = nn.ModuleList([self.target])
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step; see `forwards_per_image`."""
+        return forwards_per_image(self.recipe, self.network.config)
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return all parameters that are trained, at one learning rate."""
@@ -140,13 +153,36 @@ class Objective:
         """Return None: pre-training has no labels and runs for all its steps."""
 
 
+def file_name(recipe: Recipe) -> str:
+    """Return the name of the encoder's checkpoint: that of rRCM's pre-training, or of a control's."""
+    kind = "_masked" if recipe.masked else "" if recipe.consistency else "_contrastive"
+    return CHECKPOINT_NAME.replace("_pretrained", f"_pretrained{kind}")
+
+
+def forwards_per_image(recipe: Recipe, sizes: EncoderConfig) -> float:
+    """Return the cost of a step on one image, in forward passes of the encoder; a gradient counts as two more.
+
+    The contrastive term takes two strong views with gradient and two of the target without, the consistency term the
+    noisier plain view with gradient and the cleaner one without.
+    """
+    if recipe.masked:
+        return masked.forwards_per_image(sizes)
+    contrastive, consistency = 2 * FORWARDS_WITH_GRADIENT + 2, FORWARDS_WITH_GRADIENT + 1
+    return contrastive * recipe.contrastive + consistency * recipe.consistency
+
+
+def objective(encoder: Encoder, recipe: Recipe, task: Task) -> Objective | MaskedObjective:
+    """Return the objective of a recipe of pre-training."""
+    return MaskedObjective(encoder, task) if recipe.masked else Objective(encoder, recipe, task)
+
+
 def load(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
     """Return the encoder that fine-tuning starts from: the pre-trained one, or for zero steps random weights.
 
     Raises:
         CheckpointError: it is not there yet, or has other sizes.
     """
-    encoder, path = _initial(sizes, job), job.folder / CHECKPOINT_NAME
+    encoder, path = _initial(sizes, job), job.folder / file_name(recipe)
     if recipe.max_steps > 0:
         tensors, metadata = load_checkpoint(path)
         load_weights(encoder, tensors, path)
@@ -174,16 +210,18 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob, *, ane
         CheckpointError: the checkpoint has other sizes, or was made with another seed or recipe.
         UnfinishedError: `job.max_seconds` ended the training, which has no checkpoint yet.
     """
-    path = job.folder / CHECKPOINT_NAME
+    path = job.folder / file_name(recipe)
     if recipe.max_steps == 0:
         return load(sizes, recipe, job)
     if path.exists() and not anew:
         _check_made_by(job, path)
         return load(sizes, recipe, job)
-    encoder = _initial(sizes, job)
-    fitted = loop.fit("rrcm_pretrained", Objective(encoder, recipe, job.split.task), recipe, job)
+    encoder, stage = _initial(sizes, job), path.stem
+    with loop.seeded_initialisation(job.seed):
+        trained = objective(encoder, recipe, job.split.task)
+    fitted = loop.fit(stage, trained, recipe, job)
     if not fitted.is_complete:
-        raise UnfinishedError("rrcm_pretrained", fitted.steps, recipe.max_steps)
+        raise UnfinishedError(stage, fitted.steps, recipe.max_steps)
     kept = {name: _stored(value) for name, value in fitted.network.state_dict().items()}
     save_checkpoint(
         path,

@@ -1,17 +1,28 @@
-"""The strong views of pre-training, drawn for a whole batch at once on the device."""
+"""The views of pre-training and of fine-tuning, drawn for a whole batch at once from the step's generator."""
 
 from __future__ import annotations
 
-import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
-from bench.training.augmentation import augment, random_affine
+from bench.errors import UsageError
+from bench.training.augmentation import augment, random_affine, random_flip, random_resized_crop
 from bench.types import Task
 from rrcm.moco_views import distort
-from rrcm.randaugment import rand_augment
+
+POLICY = "rand-m9-mstd0.5-inc1"
+"""Two operations per image at magnitude 9 of 10 with deviation 0.5, each stronger as the magnitude rises."""
+
+AREAS = {"crop-flip": (0.4, 1.0), "timm": (0.08, 1.0)}
+"""Kind of view -> bounds of a crop's share of the area."""
 
 
 def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
@@ -38,10 +49,10 @@ def moco_views(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, T
         UsageError: the images are not in colour.
     """
     first, second = (
-        distort(random_crop(x, generator, area=(0.08, 1.0)), generator, is_first=is_first)
+        distort(random_flip(random_resized_crop(x, generator), generator), generator, is_first=is_first)
         for is_first in (True, False)
     )
-    return first, second, random_crop(x, generator, area=(1.0, 1.0))
+    return first, second, random_flip(x, generator)
 
 
 def plain_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
@@ -53,39 +64,65 @@ def finetuning_view(x: Tensor, task: Task, kind: str, generator: torch.Generator
     """Return x (B,C,H,W) in [0,1] augmented for fine-tuning; the same shape and range.
 
     Args:
-        kind: "light" (as all methods), "none", "flip", "crop-flip" (40% to 100% of the area, sides 3:4 to 4:3,
-            resized back, then a flip) or "randaugment" (see `rand_augment`).
+        kind: "light" (as all methods), "none", "flip", "crop-flip" (bicubic crops of 40% to 100% of the area, then a
+            flip) or "timm": timm's training transform, bicubic crops of 8% to 100%, a flip, then `rand_augment`.
 
     Deviation: crops are taken from the data set's own square image, not from the uncropped photograph.
+
+    Raises:
+        UsageError: "timm" for images that are not in colour.
     """
     if kind == "none":
         return x
     if kind == "light":
         return augment(x, task, generator)
-    if kind == "randaugment":
-        return rand_augment(x, generator)
-    return random_crop(x, generator, area=(0.4, 1.0) if kind == "crop-flip" else (1.0, 1.0))
+    if kind in AREAS:
+        x = random_resized_crop(x, generator, area=AREAS[kind], interpolation="bicubic")
+    x = random_flip(x, generator)
+    return rand_augment(x, generator) if kind == "timm" else x
 
 
-def random_crop(x: Tensor, generator: torch.Generator, *, area: tuple[float, float]) -> Tensor:
-    """Return each image's random crop of a share of its area in `area`, resized back, and flipped or not.
+def rand_augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return colour images (B,3,H,W) in [0,1] changed by timm's RandAugment, at 8 bits per value.
 
-    Sides are between 3:4 and 4:3 where the area allows; area (1, 1) is the flip alone.
+    timm draws from Python's and numpy's global generators: they are seeded from `generator` and put back afterwards.
+
+    Raises:
+        UsageError: the images are not colour images.
     """
-    draws = torch.rand((5, len(x)), generator=generator, device=x.device)
-    ratio = ((2 * draws[0] - 1) * math.log(4 / 3)).exp().sqrt()
-    side = (area[0] + (area[1] - area[0]) * draws[1]).sqrt()
-    width, height = (side * ratio).clamp(max=1), (side / ratio).clamp(max=1)
-    if area == (1.0, 1.0):
-        width, height = torch.ones_like(side), torch.ones_like(side)
-    mirror = torch.where(draws[4] < 0.5, -1.0, 1.0)
-    zero = torch.zeros_like(side)
-    rows = [
-        torch.stack([mirror * width, zero, (2 * draws[2] - 1) * (1 - width)], dim=1),
-        torch.stack([zero, height, (2 * draws[3] - 1) * (1 - height)], dim=1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    if x.shape[1] != 3:
+        raise UsageError(f"augmentation 'timm' needs 3 channels, got {x.shape[1]}: choose another")
+    from timm.data.auto_augment import rand_augment_transform
+
+    transform = rand_augment_transform(POLICY, randaugment_options(x.shape[-1]))
+    pixels = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    with _global_generators_seeded(seed):
+        changed = np.stack([np.asarray(transform(Image.fromarray(image))) for image in pixels])
+    return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2).to(x.dtype) / 255
+
+
+def randaugment_options(side: int) -> dict[str, Any]:
+    """Return what timm's training transform of bicubic interpolation gives RandAugment for images of a side."""
+    from timm.data import IMAGENET_DEFAULT_MEAN
+
+    return {
+        "translate_const": int(0.45 * side),
+        "img_mean": tuple(min(255, round(255 * mean)) for mean in IMAGENET_DEFAULT_MEAN),
+        "interpolation": Image.Resampling.BICUBIC,
+    }
+
+
+@contextmanager
+def _global_generators_seeded(seed: int) -> Iterator[None]:
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:

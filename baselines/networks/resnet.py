@@ -34,17 +34,34 @@ class Normalize(nn.Module):
         return Fed(normalisation=(self.mean, self.std))
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions with batch norm and a shortcut, projected by a 1x1 convolution where the shape changes."""
+class PaddedShortcut(nn.Module):
+    """Every second pixel, with channels of zeros before and behind: option A of arXiv 1512.03385, Section 4.2."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, added: int) -> None:
+        super().__init__()
+        self.added = added
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B,C + added,H/2,W/2) for x (B,C,H,W)."""
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.added // 2, self.added // 2))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut.
+
+    Where the shape changes, the shortcut is a 1x1 convolution, or `PaddedShortcut` where `is_padded`.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int, *, is_padded: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or channels_in != channels:
+        if is_padded and channels_in != channels:
+            self.downsample = PaddedShortcut(channels - channels_in)
+        elif stride != 1 or channels_in != channels:
             projection = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels))
 
@@ -57,7 +74,9 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """ResNet of 6n+2 layers: stages of 16, 32 and 64 channels (times width/16), n blocks each, mean pool, linear."""
 
-    def __init__(self, *, depth: int, channels: int, num_classes: int, width: int = 16) -> None:
+    def __init__(
+        self, *, depth: int, channels: int, num_classes: int, width: int = 16, is_padded: bool = False
+    ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise UsageError(f"depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, ..., 110), got {depth}.")
@@ -65,8 +84,8 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _stage(width, width, blocks, stride=1)
-        self.layer2 = _stage(width, 2 * width, blocks, stride=2)
-        self.layer3 = _stage(2 * width, 4 * width, blocks, stride=2)
+        self.layer2 = _stage(width, 2 * width, blocks, stride=2, is_padded=is_padded)
+        self.layer3 = _stage(2 * width, 4 * width, blocks, stride=2, is_padded=is_padded)
         self.fc = nn.Linear(4 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,8 +95,10 @@ class ResNet(nn.Module):
         return self.fc(h.mean(dim=(2, 3)))
 
 
-def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = Block(channels_in, channels, stride)
+def _stage(
+    channels_in: int, channels: int, blocks: int, stride: int, *, is_padded: bool = False
+) -> nn.Sequential:
+    first = Block(channels_in, channels, stride, is_padded=is_padded)
     return nn.Sequential(first, *(Block(channels, channels, 1) for _ in range(blocks - 1)))
 
 
@@ -97,6 +118,20 @@ def normalised(network: nn.Module, task: Task) -> nn.Sequential:
     if task.channels == 3:
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if task.image_size > 64 else (CIFAR_MEAN, CIFAR_STD)
     return nn.Sequential(Normalize(mean, std), network)
+
+
+def padded_backbone(name: str, depth: int) -> Backbone:
+    """Return ResNet-`depth` with padded shortcuts after ImageNet's normalisation, as CIFAR-10 weights are published."""
+
+    def make(task: Task, sigma: float) -> nn.Module:
+        network = ResNet(depth=depth, channels=task.channels, num_classes=task.num_classes, is_padded=True)
+        if task.channels != len(IMAGENET_MEAN):
+            raise UsageError(
+                f"{name} takes images of 3 channels, got {task.channels}: take cifar_resnet{depth}"
+            )
+        return nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), network)
+
+    return Backbone(name=name, make=make)
 
 
 def residual_backbone(name: str, depth: int) -> Backbone:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from baselines.networks.resnet import RESNET
 from bench.smoothing.classifiers import PixelsAlone
 from bench.training import recipes
-from bench.training.augmentation import augment
-from bench.training.loop import Batch, Supervised, TrainingJob, noisy_accuracy, seeded, with_noise
+from bench.training.augmentation import Augmentation, augment
+from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, Supervised, TrainingJob
 from bench.training.recipes import IN_USE
+from bench.training.scores import radius_share, with_noise
 from bench.types import Backbone, Task
 
 Loss = Callable[[list[Tensor], Tensor], Tensor]
@@ -27,7 +28,10 @@ class NoisyClassifier(PixelsAlone):
 
 
 class NoisyObjective(Supervised[nn.Module]):
-    """A loss over `copies` noisy copies of each augmented image; the score is held-out accuracy under noise."""
+    """A loss over `copies` noisy copies of each augmented image; the score is the radius on held-out images.
+
+    Deviation: the papers keep the last weights; see `bench.training.scores.radius_share`.
+    """
 
     def __init__(
         self, network: nn.Module, loss: Loss, *, config: Config, copies: int, job: TrainingJob
@@ -37,9 +41,18 @@ class NoisyObjective(Supervised[nn.Module]):
         self.task, self.sigma = config.task, config.sigma
         self.images, self.labels = job.held_out()
 
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step; see `bench.training.loop.Objective`."""
+        return self.copies * FORWARDS_WITH_GRADIENT
+
+    def augmented(self, batch: Batch) -> Tensor:
+        """Return the batch's images under the recipe's augmentation, (B,C,H,W) in [0,1]."""
+        return augment(batch.x, self.task, batch.generator, self.config.augmentation)
+
     def noisy_copies(self, batch: Batch) -> Tensor:
         """Return the copies that are classified, (copies B,C,H,W), all images' first copies first."""
-        x = augment(batch.x, self.task, batch.generator).repeat(self.copies, 1, 1, 1)
+        x = self.augmented(batch).repeat(self.copies, 1, 1, 1)
         return with_noise(x, self.sigma, batch.generator)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -47,43 +60,9 @@ class NoisyObjective(Supervised[nn.Module]):
         logits = self.network(self.noisy_copies(batch)).float()
         return self.copies_loss(list(logits.chunk(self.copies)), batch.labels)
 
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged network's accuracy on noisy held-out images."""
-        return noisy_accuracy(average, self.images, self.labels, self.sigma)
-
-
-class RadiusObjective(NoisyObjective):
-    """The same, scored by the radius on held-out images: for methods that give up accuracy for radius.
-
-    Deviation: the papers keep the last weights. Accuracy under noise would keep those from before the method's own term
-    has its full weight.
-    """
-
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged network's share of the radius; see `radius_share`."""
+    def score(self, average: nn.Module) -> float | None:
+        """Return the averaged network's share of the radius on held-out images; see `radius_share`."""
         return radius_share(average, self.images, self.labels, self.sigma)
-
-
-@torch.no_grad()
-def radius_share(
-    classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 32
-) -> float:
-    """Return the mean radius of images under fixed noise, as a share of the largest that `draws` copies can show.
-
-    An image's radius, in units of sigma, is Phi^-1((k + 1/2) / (draws + 1)) for k of its noisy copies classified
-    right, and 0 where that is negative: an estimate without a guarantee, for choosing among weights only.
-
-    Args:
-        classify: pixels -> logits.
-    """
-    generator = seeded(images.device, "held-out", len(images))
-    right = torch.zeros(len(images), device=images.device)
-    for _ in range(draws):
-        logits = [classify(with_noise(x, sigma, generator)) for x in images.split(256)]
-        right += torch.cat(logits).argmax(1) == labels
-    radius = torch.special.ndtri((right + 0.5) / (draws + 1)).clamp_min(0)
-    largest = torch.special.ndtri(torch.tensor((draws + 0.5) / (draws + 1)))
-    return float(radius.mean().cpu() / largest)
 
 
 RecipeName = Literal["small", "mnist", "cifar10", "imagenet"]
@@ -96,10 +75,12 @@ class Recipe(recipes.Recipe):
     Attributes:
         epochs: passes over the training images, looked at after each; 0 = max_steps counts instead.
         drop_epochs: as drop_every, where epochs count.
+        augmentation: of the training images; see `bench.training.augmentation.augment`.
     """
 
     epochs: int = 0
     drop_epochs: int = 0
+    augmentation: Augmentation = "light"
 
 
 @dataclass(frozen=True, kw_only=True)

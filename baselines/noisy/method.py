@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
 
+from baselines.networks.backbones import load_published
 from baselines.networks.resnet import RESNET
 from baselines.noisy import recipes, released
-from baselines.noisy.classifier import AnyConfig, Loss, NoisyClassifier, NoisyObjective, in_steps
+from baselines.noisy.classifier import AnyConfig, Config, Loss, NoisyClassifier, NoisyObjective, in_steps
 from bench.training.architectures import RecipeTable
-from bench.training.checkpoints import load_checkpoint, load_weights, load_with_arch, save_checkpoint
-from bench.training.loop import TrainingJob, fit, provenance, seeded_initialisation
+from bench.training.checkpoints import (
+    load_checkpoint,
+    load_weights,
+    load_with_arch,
+    save_checkpoint,
+    says_arch,
+)
+from bench.training.loop import TrainingJob, fit, seeded_initialisation
+from bench.training.provenance import provenance
 from bench.training.released import Released
 from bench.types import Checkpoint
 
@@ -55,12 +63,16 @@ class NoisyMethod(Generic[AnyConfig]):
         return [recipes.table(self.name)]
 
     def backbone_of(self, config: AnyConfig) -> str | None:
-        """Return the name of the network that the file `config.checkpoint` holds; None where no file is given.
+        """Return the name of the network that the file `config.checkpoint` holds.
+
+        It is None where no file is given, or one that does not say it beside a network that the options name.
 
         Raises:
-            CheckpointError: as in `bench.training.checkpoints.load_with_arch`.
+            CheckpointError: the file does not say its network, and no option does.
         """
-        return load_with_arch(Path(config.checkpoint))[0] if config.checkpoint else None
+        if not config.checkpoint or _is_named(config):
+            return None
+        return load_with_arch(Path(config.checkpoint))[0]
 
     def checkpoint_name(self, config: AnyConfig) -> str:
         """Return "<method>[-<backbone>]_sigma_<sigma>.safetensors"; the default backbone is left out."""
@@ -75,6 +87,9 @@ class NoisyMethod(Generic[AnyConfig]):
         """
         network = config.backbone.make(config.task, config.sigma)
         if checkpoint is not None:
+            if _is_named(config) and isinstance(checkpoint, Path):
+                load_published(network, checkpoint, config.backbone.name)
+                return NoisyClassifier(network).eval()
             if config.checkpoint and isinstance(checkpoint, Path):
                 _, tensors = load_with_arch(checkpoint)
             else:
@@ -83,7 +98,7 @@ class NoisyMethod(Generic[AnyConfig]):
         return NoisyClassifier(network).eval()
 
     def train(self, config: AnyConfig, job: TrainingJob) -> None:
-        """Train until the objective's held-out score stops rising, and write the checkpoint."""
+        """Train for the recipe's steps, and write the weights of the best look at the held-out images."""
         name, config = self.checkpoint_name(config), in_steps(config, len(job.train_indices), *self.counted)
         with seeded_initialisation(job.seed):
             network = config.backbone.make(config.task, config.sigma)
@@ -98,3 +113,10 @@ class NoisyMethod(Generic[AnyConfig]):
         save_checkpoint(
             job.folder / name, fitted.network.state_dict(), config=described, training=provenance(job, fitted)
         )
+
+
+def _is_named(config: Config) -> bool:
+    """Return whether the options name the network of a file that does not."""
+    if not config.checkpoint or config.backbone.name == RESNET.name:
+        return False
+    return not says_arch(Path(config.checkpoint))

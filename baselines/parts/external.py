@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
+from baselines.networks.backbones import load_published, own_backbone
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser, Prediction
 from baselines.networks.resnet import Normalize
@@ -19,9 +20,10 @@ from baselines.parts.openai_flags import LABELS, PRESETS, check_flags, complete_
 from baselines.parts.readings import Reading
 from bench.errors import CheckpointError, UsageError
 from bench.smoothing.classifiers import open_module
+from bench.smoothing.classifiers import open_part as open_part_of
 from bench.training.checkpoints import first_line, load_metadata, load_state, load_weights
 from bench.training.released import Fed, Part
-from bench.types import Checkpoint, Task
+from bench.types import Backbone, Checkpoint, Task
 
 if TYPE_CHECKING:
     from baselines.parts.options import Config
@@ -32,12 +34,12 @@ CONSISTENCY_SCHEDULER = "CMStochasticIterativeScheduler"
 """diffusers' name of the scheduler of a consistency model."""
 
 
-def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
+def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser | own.GivenDenoiser:
     """Return a denoiser of the task's images, on the CPU in eval mode.
 
     Args:
         source: a file of a released program, a folder of a diffusers pipeline, "hub:owner/name", or "module:function"
-            of the user's own, which returns a `DiffusionDenoiser`.
+            of the user's own, which returns any denoiser that meets `bench.types.Denoiser`.
         flags: of the released program; "" takes the file's own ("config" in its metadata) or those of its name.
 
     Raises:
@@ -52,15 +54,11 @@ def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
     return denoiser.eval()
 
 
-def _ours(source: str, task: Task, kind: type[Model]) -> Model | None:
+def _ours(source: str, task: Task, kind: type[Model]) -> Model | own.GivenDenoiser | None:
     """Return what a function of the user's or a file of `bench train` gives; None for any other source."""
     if is_function(source):
-        made = open_module(source)
-        if isinstance(made, kind):
-            return made
-        raise UsageError(
-            f"{source} returned a {type(made).__name__}, expected a {kind.__module__}.{kind.__name__}"
-        )
+        made = open_part_of(source)
+        return made if isinstance(made, kind) else own.given_denoiser(source, made, task)
     path = Path(source)
     config = load_metadata(path).get("config", {}) if source.endswith(own.SUFFIX) else {}
     if "method" not in config:
@@ -170,12 +168,12 @@ def _consistency(unet: UNet2DModel, scheduler: dict[str, Any]) -> ConsistencyMod
     return ConsistencyModel(unet, **{name: scheduler[name] for name in names if name in scheduler})
 
 
-def load_consistency_model(source: str, task: Task) -> ConsistencyModel:
+def load_consistency_model(source: str, task: Task) -> ConsistencyModel | own.GivenDenoiser:
     """Return a consistency model of the task's images, on the CPU in eval mode.
 
     Args:
         source: a folder of a diffusers ConsistencyModelPipeline, "hub:owner/name", or "module:function" of the user's
-            own, which returns a `ConsistencyModel`.
+            own, which returns any denoiser that meets `bench.types.Denoiser`.
 
     Raises:
         CheckpointError: a part is missing, unreadable or not strictly loadable, or source is no folder.
@@ -288,7 +286,8 @@ def load_classifier(name: str, checkpoint: str, task: Task) -> nn.Module:
 
     Args:
         name: timm's name of the model, or "transformers:" and a folder or hub name, with the input size, mean and
-            deviation that the library states; or "module:function" of the user's own, which returns a torch module.
+            deviation that the library states; a network of ours, such as "cifar_resnet56a", for a state dict that is
+            published; or "module:function" of the user's own, which returns a torch module.
         checkpoint: a state dict in a .pt or .safetensors file; "" takes the weights that timm publishes. Any other
             classifier brings its own.
 
@@ -300,6 +299,8 @@ def load_classifier(name: str, checkpoint: str, task: Task) -> nn.Module:
         if checkpoint:
             raise UsageError(f"classifier {name} brings its own weights; leave classifier_checkpoint out")
         return open_module(name) if is_function(name) else _from_transformers(name, task)
+    if (ours := own_backbone(name)) is not None:
+        return _published(ours, checkpoint, task)
     import timm
 
     sizes = {"num_classes": task.num_classes} if checkpoint else {}
@@ -316,6 +317,17 @@ def load_classifier(name: str, checkpoint: str, task: Task) -> nn.Module:
     channels = timm.data.resolve_model_data_config(network)["input_size"][0]
     _check_classes(name, (network.num_classes, channels), task)
     return resized(network)
+
+
+def _published(backbone: Backbone, checkpoint: str, task: Task) -> nn.Module:
+    """Return a network of ours, normalisation included, with the weights of a published state dict."""
+    if not checkpoint:
+        raise UsageError(
+            f"classifier {backbone.name} has no weights of its own: give their file as classifier_checkpoint"
+        )
+    network = backbone.make(task, 0.0)
+    load_published(network, Path(checkpoint), backbone.name)
+    return network
 
 
 def _check_classes(name: str, found: tuple[int, int], task: Task) -> None:

@@ -21,7 +21,10 @@ class Config(Recipe):
         backbone: the classifier of clean images.
         channels: channels of the U-Net at each resolution.
         patch: side of the squares of pixels folded into channels before the U-Net.
-        classifier_max_steps: steps at most of the classifier's training, which shares the other options of the recipe.
+        classifier_max_steps: steps of the classifier's training, which shares the other options of the recipe.
+        finetune: whether the classifier, ours or another's, is trained further on denoised noisy images of this sigma;
+            there is a checkpoint for each sigma then.
+        finetune_max_steps: steps of that training, which shares the other options of the recipe.
         denoiser: "" is our own small one; else another's, see the method.
         classifier: "" is `backbone`; else timm's name of a classifier of clean images, with its own input size,
             "transformers:" and a folder or hub name, a safetensors file of ours, whose network takes the place of
@@ -34,9 +37,11 @@ class Config(Recipe):
     backbone: Backbone = RESNET
     channels: tuple[int, ...] = (32, 64)
     patch: int = 2
+    max_steps: int = 3000
     ema_decay: float = 0.999
-    evaluate_every: int = 250
-    classifier_max_steps: int = 10_000
+    classifier_max_steps: int = 1000
+    finetune: bool = False
+    finetune_max_steps: int = 500
     denoiser: str = field(default="", metadata=IN_USE)
     classifier: str = field(default="", metadata=IN_USE)
     classifier_checkpoint: str = field(default="", metadata=IN_USE)

@@ -13,8 +13,10 @@ from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser
 from baselines.networks.resnet import RESNET
 from baselines.parts.readings import Reading
+from bench.errors import UsageError
 from bench.training.augmentation import augment
-from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit, noisy_accuracy
+from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit
+from bench.training.scores import noisy_accuracy, radius_share, with_noise
 from bench.types import Backbone
 
 DenoiserT = TypeVar("DenoiserT", bound=nn.Module)
@@ -53,8 +55,16 @@ class DenoisedClassifier(nn.Module):
         return {"denoiser": self.denoiser, **own()}
 
     def purifier_parts(self) -> tuple[Reading, nn.Module]:
-        """Return the denoiser as it is used, and the classifier of clean pixels, which are tried apart."""
-        assert isinstance(self.denoiser, DiffusionDenoiser | ConsistencyModel)
+        """Return the denoiser as it is used, and the classifier of clean pixels, which are tried apart.
+
+        Raises:
+            UsageError: a denoiser of the user's own kind, of which nothing is known.
+        """
+        if not isinstance(self.denoiser, DiffusionDenoiser | ConsistencyModel):
+            raise UsageError(
+                "this denoiser is neither a diffusion nor a consistency model, which alone can be tried apart: "
+                "certify with it instead"
+            )
         return Reading(denoiser=self.denoiser), self.classifier
 
 
@@ -72,9 +82,43 @@ class CleanObjective(Supervised[nn.Module]):
             self.network(augment(batch.x, self.task, batch.generator)).float(), batch.labels
         )
 
-    def score(self, average: nn.Module) -> float:
-        """Return the averaged network's accuracy on clean held-out images."""
+    def score(self, average: nn.Module) -> float | None:
+        """Return the averaged network's accuracy on clean held-out images; None where none are held out."""
         return noisy_accuracy(average, self.images, self.labels, 0.0, draws=1)
+
+
+class FinetuningObjective(Supervised[nn.Module]):
+    """Cross entropy on denoised noisy images (arXiv 2206.10550, Section 5); the score is the radius of both parts.
+
+    The denoiser is not trained: it makes one forward pass an image, which counts as one of the classifier's.
+    """
+
+    def __init__(self, pair: DenoisedClassifier, sigma: float, job: TrainingJob) -> None:
+        super().__init__(pair.classifier)
+        self.denoiser = pair.denoiser.to(job.device).requires_grad_(False).eval()
+        self.sigma, self.task = sigma, job.split.task
+        self.images, self.labels = job.held_out()
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step; see `bench.training.loop.Objective`."""
+        return super().forwards + 1
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        x = augment(batch.x, self.task, batch.generator)
+        with torch.no_grad():
+            x_hat = self._denoised(with_noise(x, self.sigma, batch.generator))
+        return F.cross_entropy(self.network(x_hat).float(), batch.labels)
+
+    def score(self, average: nn.Module) -> float | None:
+        """Return the held-out share of the radius of the denoiser with the averaged classifier."""
+        return radius_share(lambda x: average(self._denoised(x)), self.images, self.labels, self.sigma)
+
+    def _denoised(self, x_noisy: Tensor) -> Tensor:
+        denoiser: PixelDenoiser = self.denoiser  # type: ignore[assignment]
+        keys = torch.arange(len(x_noisy), device=x_noisy.device)
+        return denoiser.denoise_pixels(x_noisy, self.sigma, keys)
 
 
 def classifier_recipe(recipe: Recipe, max_steps: int) -> Recipe:
@@ -86,7 +130,7 @@ def classifier_recipe(recipe: Recipe, max_steps: int) -> Recipe:
 def train_classifier(
     network: nn.Module, backbone: Backbone, recipe: Recipe, max_steps: int, job: TrainingJob
 ) -> Fitted:
-    """Return the classifier trained on clean images until its held-out accuracy stops rising.
+    """Return the classifier trained on clean images, as it was at the best look at the held-out ones.
 
     Its recipe is the method's over `max_steps` of its own; see `classifier_recipe`. The stage has one name for all
     methods, so that a second method of the same recipe goes on, in the same workspace, from the classifier that the
@@ -96,28 +140,33 @@ def train_classifier(
     return fit(stage_name("dds_classifier", backbone), CleanObjective(network, job), clean, job)
 
 
-@torch.no_grad()
-def denoised_accuracy(denoiser: nn.Module, classifier: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the accuracy of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS."""
+def denoised_radius(
+    denoiser: nn.Module, classifier: nn.Module, images: Tensor, labels: Tensor
+) -> float | None:
+    """Return the share of the radius of denoiser + classifier on images under noise, the mean over SCORED_SIGMAS.
+
+    See `bench.training.scores.radius_share`; without images it is None.
+    """
     both = DenoisedClassifier(denoiser, classifier)
-    accuracies = [
-        noisy_accuracy(lambda x, s=sigma: both(x, s), images, labels, sigma, draws=1)  # type: ignore[misc]
+    shares = [
+        radius_share(lambda x, s=sigma: both(x, s), images, labels, sigma, draws=4)  # type: ignore[misc]
         for sigma in SCORED_SIGMAS
     ]
-    return sum(accuracies) / len(accuracies)
+    found = [share for share in shares if share is not None]
+    return sum(found) / len(found) if found else None
 
 
 class DenoiserObjective(Supervised[DenoiserT], Generic[DenoiserT, ConfigT]):
-    """Base of a denoiser's objective: the score is what it is for, `denoised_accuracy` on held-out images."""
+    """Base of a denoiser's objective: the score is what it is for, `denoised_radius` on held-out images."""
 
     def __init__(self, config: ConfigT, denoiser: DenoiserT, classifier: nn.Module, job: TrainingJob) -> None:
         super().__init__(denoiser)
         self.config, self.classifier = config, classifier
         self.images, self.labels = job.held_out()
 
-    def score(self, average: nn.Module) -> float:
-        """Return the held-out accuracy of the averaged denoiser with the classifier."""
-        return denoised_accuracy(average, self.classifier, self.images, self.labels)
+    def score(self, average: nn.Module) -> float | None:
+        """Return the held-out radius of the averaged denoiser with the classifier; None where none are held out."""
+        return denoised_radius(average, self.classifier, self.images, self.labels)
 
 
 def stage_name(part: str, backbone: Backbone) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,12 +14,24 @@ from baselines.parts.external import classifier_of
 from baselines.parts.options import Config
 from baselines.purifiers.denoised import (
     DenoisedClassifier,
+    FinetuningObjective,
+    classifier_recipe,
     stage_name,
     train_classifier,
 )
-from bench.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bench.training.loop import Objective, TrainingJob, fit, provenance, seeded_initialisation
+from bench.training.checkpoints import (
+    check_configuration,
+    load_checkpoint,
+    load_metadata,
+    load_weights,
+    save_checkpoint,
+)
+from bench.training.loop import Objective, TrainingJob, fit, seeded_initialisation
+from bench.training.provenance import provenance
 from bench.types import Checkpoint
+
+PARTS = ("denoiser", "classifier")
+"""The parts of a purifier, and the options that name others' ones."""
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -49,9 +62,15 @@ class Purifier(Generic[AnyConfig]):
     foreign_files, backbone_of = staticmethod(names.foreign_files), staticmethod(names.backbone_of)
 
     def checkpoint_name(self, config: AnyConfig) -> str | None:
-        """Return the file name of the checkpoint, one for all sigmas; None where no part is ours."""
+        """Return the file name of the checkpoint; None where no part is ours.
+
+        There is one for all sigmas, and one for each sigma where the classifier is fine-tuned.
+        """
+        name = stage_name(self.name, config.backbone)
+        if config.finetune:
+            return f"{name}_finetuned_sigma_{config.sigma:g}.safetensors"
         has_own = not (config.denoiser and config.classifier)
-        return f"{stage_name(self.name, config.backbone)}.safetensors" if has_own else None
+        return f"{name}.safetensors" if has_own else None
 
     def build(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> nn.Module:
         """Return the classifier on CPU in eval mode; see `pair`."""
@@ -65,22 +84,27 @@ class Purifier(Generic[AnyConfig]):
             UsageError: a denoiser or classifier that does not fit the images or classes.
         """
         pair = _own_parts(config)
-        if checkpoint is not None:
+        if checkpoint is not None and not config.finetune:
             tensors, _ = load_checkpoint(checkpoint)
-            foreign = [part for part in ("denoiser", "classifier") if getattr(config, part)]
+            foreign = [part for part in PARTS if getattr(config, part)]
             own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
             load_weights(pair, own, checkpoint)
         if config.denoiser:
             pair.denoiser = self.load_denoiser(config)
         if config.classifier:
             pair.classifier = classifier_of(config)
+        if checkpoint is not None and config.finetune:
+            _load_finetuned(pair, config, checkpoint)
         return pair.eval()
 
     def train(self, config: AnyConfig, job: TrainingJob) -> None:
-        """Train the classifier on clean images, then the denoiser, each until its held-out score stops rising.
+        """Train the classifier on clean images, then the denoiser, or what is fine-tuned; see `_finetune`.
 
         Both are our own parts, and the denoiser is scored in one call, so that one checkpoint serves every mixture.
         """
+        if config.finetune:
+            self._finetune(config, job)
+            return
         config = config.of_own_parts()
         with seeded_initialisation(job.seed):
             pair = _own_parts(config)
@@ -96,6 +120,51 @@ class Purifier(Generic[AnyConfig]):
             config={"method": self.name, **described, "backbone": config.backbone.name},
             training=provenance(job, classifier, fitted),
         )
+
+    def _finetune(self, config: AnyConfig, job: TrainingJob) -> None:
+        """Train the classifier further on denoised images of one sigma, and write it with the denoiser if that is ours.
+
+        Our own parts come from the method's checkpoint, which is trained first where it is not there.
+        """
+        base, before = replace(config, finetune=False), {}
+        name, path = self.checkpoint_name(base), None
+        if name is not None:
+            path = job.folder / name
+            if not path.exists():
+                options = {**job.options, "finetune": False}
+                self.train(base, replace(job, options=options))
+            before = load_metadata(path).get("training", {})
+        pair = self.pair(base, path)
+        file_name = self.checkpoint_name(config)
+        assert file_name is not None
+        recipe = classifier_recipe(config, config.finetune_max_steps)
+        fitted = fit(Path(file_name).stem, FinetuningObjective(pair, config.sigma, job), recipe, job)
+        parts = {"classifier": fitted.network} | ({} if config.denoiser else {"denoiser": pair.denoiser})
+        stored = {key: getattr(config, option) for key, option in self.STORED_AS.items()}
+        described = {**stored, "backbone": config.backbone.name, **_foreign(config)}
+        save_checkpoint(
+            job.folder / file_name,
+            nn.ModuleDict(parts).state_dict(),
+            config={"method": self.name, "sigma": config.sigma, "finetune": True, **described},
+            training=provenance(job, fitted, before=before),
+        )
+
+
+def _load_finetuned(pair: DenoisedClassifier, config: Config, checkpoint: Path | Checkpoint) -> None:
+    """Load the fine-tuned classifier, and our denoiser beside it, into the pair.
+
+    Raises:
+        CheckpointError: the file is unreadable, or was made with other parts.
+    """
+    tensors, metadata = load_checkpoint(checkpoint)
+    check_configuration(metadata, _foreign(config), checkpoint)
+    parts = {"classifier": pair.classifier} | ({} if config.denoiser else {"denoiser": pair.denoiser})
+    load_weights(nn.ModuleDict(parts), tensors, checkpoint)
+
+
+def _foreign(config: Config) -> dict[str, str]:
+    """Return which parts others trained, "" for ours."""
+    return {part: getattr(config, part) for part in PARTS}
 
 
 def _own_parts(config: Config) -> DenoisedClassifier:

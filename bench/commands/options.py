@@ -48,6 +48,9 @@ DATA_OPTIONS = shared_options(
     ),
     click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
     click.option("--image-size", metavar="PIXELS", help="Side of the images of 'folder' or 'imagenet'; 224."),
+    click.option(
+        "--geometry", metavar="resize-256|short-side", help="How ImageNet's images are cut to their square."
+    ),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
     click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 @click.argument("method")
 @DATA_OPTIONS
 @click.option(
+    "--preset", metavar="NAME", help="Preset whose options of METHOD count; that of the data set's name."
+)
+@click.option(
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
 @click.option("--again", is_flag=True, help="Train anew what the zoo has, and replace it.")
@@ -51,6 +54,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Threads that read image files ahead (of each process).",
 )
+@click.option(
+    "--held-out",
+    type=click.IntRange(min=0),
+    metavar="IMAGES",
+    help="Training images held out to choose the weights by (a tenth, at most 1,000); 0 keeps the last weights.",
+)
 @click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
@@ -58,7 +67,7 @@ if TYPE_CHECKING:
     help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
 )
 def train(method: str, sigma: str, **given: Any) -> None:
-    """Train METHOD at one sigma until its held-out accuracy under noise stops rising.
+    """Train METHOD at one sigma, and keep the weights with the largest radius on held-out images.
 
     Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
     the batch size stays that of all together.
@@ -67,7 +76,9 @@ def train(method: str, sigma: str, **given: Any) -> None:
     from bench.runs.train import TrainingOptions
     from bench.training import processes
 
-    running = {name: given.pop(name) for name in ("again", "max_seconds", "checkpoint_every", "workers")}
+    running = {
+        name: given.pop(name) for name in ("again", "max_seconds", "checkpoint_every", "workers", "held_out")
+    }
     stage, precision = given.pop("stage"), given.pop("precision")
     if "," in sigma:
         raise UsageError(f"--sigma is {sigma}, expected one noise level: repeat the command for each")
@@ -78,7 +89,9 @@ def train(method: str, sigma: str, **given: Any) -> None:
         given["changes"] = (*(f"{method}.{name}={precision}" for name in sorted(chosen)), *given["changes"])
     if stage is not None:
         given["changes"] = (*given["changes"], f"{method}.stage={stage}")
-    config = resolve(preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma})
+    config = resolve(
+        given.pop("preset") or preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma}
+    )
     with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
         _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bench.config.names import DATASETS, IMAGENET_RESIZE, is_plug_in, nearest_hint, resolve_subset
 from bench.config.overrides import override
 from bench.errors import UsageError
-from bench.types import Compilation, Precision, Protocol
+from bench.types import Compilation, Geometry, Precision, Protocol
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -39,6 +39,7 @@ class RunConfig(Protocol):
         data_dir: folder of the data; None where the data set needs none, or lies in ./data.
         download: fetch a missing torchvision data set.
         image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224.
+        geometry: how `imagenet`'s images become square; see `bench.types.Geometry`.
         methods: names in the registry, or "all".
         sigmas: noise levels in pixel units, each > 0.
         limit: images to certify, counted along the subset; None: all of it.
@@ -59,6 +60,7 @@ class RunConfig(Protocol):
     data_dir: Path | None = None
     download: bool = False
     image_size: int | None = None
+    geometry: Geometry = "resize-256"
     methods: tuple[str, ...] = (ALL_METHODS,)
     sigmas: tuple[float, ...] = (0.25, 0.5, 1.0)
     limit: int | None = None
@@ -230,6 +232,8 @@ def _check_data_options(config: RunConfig) -> None:
             f"image_size is {config.image_size}, expected at most {IMAGENET_RESIZE}: "
             "imagenet is cropped from that short side"
         )
+    if config.geometry != "resize-256" and config.dataset != "imagenet":
+        raise UsageError(f"geometry is {config.geometry}, but only 'imagenet' takes it: leave it out")
     if config.data_dir is not None and config.dataset == "mnist5k":
         raise UsageError(
             f"data_dir is {config.data_dir}, but mnist5k has no folder; name a data set with --dataset"

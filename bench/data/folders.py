@@ -5,28 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from bench.errors import DataError
-from bench.types import Split, Task
+from bench.types import Geometry, Split, Task
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 DEEP_MODES = ("I", "F")
 """Prefixes of Pillow's modes with more than 8 bits a channel, which conversion to RGB would clip to white."""
 
 
 class ImageTree:
-    """Images in files, read when asked for: short side resized (bilinear, antialiased), then centre-cropped.
+    """Images in files, read when asked for: short side resized, then centre-cropped; see `read_image`.
 
     Args:
         paths: one file per image.
         resize: length of the short side after resizing, in pixels.
         crop: side of the square cut from the middle, in pixels, <= resize.
+        geometry: "short-side" resizes the short side to `crop`.
     """
 
-    def __init__(self, paths: Sequence[Path], *, resize: int, crop: int) -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, resize: int, crop: int, geometry: Geometry = "resize-256"
+    ) -> None:
+        self.geometry: Geometry = geometry
         self.paths = tuple(paths)
         self.resize = resize
         self.crop = crop
@@ -40,7 +47,7 @@ class ImageTree:
         Raises:
             DataError: a file that is not an image, is cut short, or has more than 8 bits a channel.
         """
-        return read_image(self.paths[index], resize=self.resize, crop=self.crop)
+        return read_image(self.paths[index], resize=self.resize, crop=self.crop, geometry=self.geometry)
 
     def batch(self, indices: Tensor) -> Tensor:
         """Return the images at `indices` ((B,) int64), (B, 3, crop, crop) float32 in [0,1].
@@ -52,7 +59,13 @@ class ImageTree:
 
 
 def load_tree(
-    name: str, split: Literal["train", "test"], root: Path | None, *, resize: int, crop: int
+    name: str,
+    split: Literal["train", "test"],
+    root: Path | None,
+    *,
+    resize: int,
+    crop: int,
+    geometry: Geometry = "resize-256",
 ) -> Split:
     """Return one split of the tree at `root`; classes are numbered in the order of their folders' names.
 
@@ -62,6 +75,7 @@ def load_tree(
         root: folder that holds the splits.
         resize: short side in pixels after resizing.
         crop: side in pixels of the centre crop, <= resize.
+        geometry: as in `read_image`.
 
     Raises:
         DataError: no root given, a folder missing or empty, a class without an image, or other classes in
@@ -80,7 +94,7 @@ def load_tree(
             f"{folder / classes[empty[0]]} holds no image ({len(empty)} of {len(classes)} class folders "
             f"hold none); add images ({', '.join(IMG_EXTENSIONS)}) or remove the folder"
         )
-    images = ImageTree([Path(path) for path, _ in samples], resize=resize, crop=crop)
+    images = ImageTree([Path(path) for path, _ in samples], resize=resize, crop=crop, geometry=geometry)
     task = Task(dataset=name, channels=3, image_size=crop, num_classes=len(classes))
     return Split(task=task, name=split, images=images, labels=labels, class_names=classes)
 
@@ -125,23 +139,41 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_image(path: Path, *, resize: int, crop: int, channels: int = 3) -> Tensor:
+def read_image(
+    path: Path, *, resize: int, crop: int, channels: int = 3, geometry: Geometry = "resize-256"
+) -> Tensor:
     """Return one image file as (channels, crop, crop) float32 in [0,1]; one channel means grey, three RGB.
+
+    The short side is resized to `resize` (bilinear, antialiased); or, where geometry is "short-side", to `crop`:
+    it is halved by means of 2x2 pixels while it is twice as long or more, then resized (bicubic). The middle is kept.
 
     Raises:
         DataError: the file is missing, is no image, or has more than 8 bits a channel.
     """
-    from PIL import Image
+    import PIL.Image
     from torchvision.transforms import functional
 
-    raised_by_pillow = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+    raised_by_pillow = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
     try:
-        with Image.open(path) as opened:
+        with PIL.Image.open(path) as opened:
             mode = opened.mode
             image = opened.convert("L" if channels == 1 else "RGB")
     except raised_by_pillow as error:
         raise DataError(f"{path} cannot be read as an image ({error}); replace or remove the file") from error
     if mode.startswith(DEEP_MODES):
         raise DataError(f"{path} has more than 8 bits a channel (mode {mode}); convert it to 8 bits first")
-    resized = functional.resize(image, [resize], functional.InterpolationMode.BILINEAR)
+    if geometry == "short-side":
+        resized = _short_side_at(image, crop)
+    else:
+        resized = functional.resize(image, [resize], functional.InterpolationMode.BILINEAR)
     return functional.pil_to_tensor(functional.center_crop(resized, [crop, crop])).float() / 255
+
+
+def _short_side_at(image: Image, side: int) -> Image:
+    """Return the image with its short side `side` pixels long: halved while that leaves enough, then bicubic."""
+    from PIL.Image import Resampling
+
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.width // 2, image.height // 2), Resampling.BOX)
+    scale = side / min(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Resampling.BICUBIC)

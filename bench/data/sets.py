@@ -23,7 +23,7 @@ from bench.config.names import DATASETS, IMAGENET_RESIZE, nearest_hint
 from bench.config.run import RunConfig
 from bench.data.folders import ImageTree, load_tree
 from bench.errors import DataError
-from bench.types import Split, Task
+from bench.types import Geometry, Split, Task
 
 SplitName = Literal["train", "test"]
 
@@ -52,6 +52,7 @@ def load_split(config: RunConfig, name: SplitName) -> Split:
         data_dir=config.data_dir,
         download=config.download,
         image_size=config.image_size,
+        geometry=config.geometry,
     )
 
 
@@ -92,6 +93,7 @@ def load(
     data_dir: Path | None = None,
     download: bool = False,
     image_size: int | None = None,
+    geometry: Geometry = "resize-256",
 ) -> Split:
     """Return one split of a data set.
 
@@ -103,6 +105,7 @@ def load(
         download: fetch a torchvision set that is not there yet.
         image_size: side in pixels of the images of `folder`, and of ImageNet's centre crop (None: 224), at most
             IMAGENET_RESIZE there; other sets have their own size.
+        geometry: of ImageNet's images; see `bench.types.Geometry`.
 
     Raises:
         DataError: an unknown name, or data that is missing, empty, damaged or incomplete.
@@ -114,7 +117,7 @@ def load(
     if name in ("imagenet", "folder"):
         size = 224 if image_size is None else image_size
         resize = IMAGENET_RESIZE if name == "imagenet" else size
-        return load_tree(name, split, data_dir, resize=resize, crop=size)
+        return load_tree(name, split, data_dir, resize=resize, crop=size, geometry=geometry)
     root = DEFAULT_DATA_DIR if data_dir is None else Path(data_dir)
     if name in IDX_FOLDERS:
         return _idx_set(name, split, root, download)

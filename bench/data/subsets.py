@@ -17,13 +17,22 @@ HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
 """Share of the training split that judges when training stops, and its most images; the test split plays no part."""
 
 
-def training_parts(split: Split, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def training_parts(
+    split: Split, seed: int, images: int | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return (training indices, held-out indices) as every training parts a training split; see `held_out`.
+
+    Args:
+        images: about how many to hold out; None: HELD_OUT_FRACTION of them, at most HELD_OUT_MOST; 0: none.
 
     Raises:
         DataError: as in `held_out`.
     """
-    return held_out(split, min(HELD_OUT_FRACTION, HELD_OUT_MOST / max(1, len(split.labels))), seed)
+    if images == 0:
+        return tuple(range(len(split.labels))), ()
+    whole = max(1, len(split.labels))
+    fraction = min(HELD_OUT_FRACTION, HELD_OUT_MOST / whole) if images is None else images / whole
+    return held_out(split, fraction, seed)
 
 
 def held_out(split: Split, fraction: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

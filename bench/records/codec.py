@@ -200,8 +200,8 @@ RUN = Codec[RunHeader, Record | CostRecord](
     header=("header", RunHeader),
     items={"certificate": Record, "cost": CostRecord},
     versions=(1, SCHEMA_VERSION),
-    added=("estimation", "drawn_n", "logs", "noise_version"),
-    in_config=("drawn_n", "logs"),
+    added=("estimation", "drawn_n", "logs", "noise_version", "image_geometry"),
+    in_config=("drawn_n", "logs", "image_geometry"),
     repeated=("method", "sigma"),
 )
 """Lines of a run's records."""

@@ -35,6 +35,7 @@ def make_header(
         indices=setup.indices,
         class_names=split.class_names,
         image_shape=(shape[0], shape[1], shape[2]),
+        image_geometry="" if config.geometry == "resize-256" else config.geometry,
         methods=config.methods,
         sigmas=config.sigmas,
         noise_block=NOISE_BLOCK,

@@ -42,7 +42,13 @@ class Opened:
     def _read(self, path: Path) -> Tensor:
         task = self.setup.split.task
         short_side = IMAGENET_RESIZE if task.dataset == "imagenet" else task.image_size
-        x = read_image(path, resize=short_side, crop=task.image_size, channels=task.channels)
+        x = read_image(
+            path,
+            resize=short_side,
+            crop=task.image_size,
+            channels=task.channels,
+            geometry=self.setup.config.geometry,
+        )
         return x.to(self.setup.device)
 
 

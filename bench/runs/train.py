@@ -28,8 +28,14 @@ WORKSPACE = Path("results") / "training"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How a training runs, whatever it trains; the fields are those of `TrainingJob`."""
+    """How a training runs, whatever it trains; the fields are those of `TrainingJob`, and `held_out`.
 
+    Attributes:
+        held_out: training images that judge when training stops; None: a tenth, at most 1,000; 0: none, which keeps the
+            last weights.
+    """
+
+    held_out: int | None = None
     again: bool = False
     max_seconds: float | None = None
     checkpoint_every: int | None = None
@@ -72,18 +78,19 @@ def train_method(
     folder = zoo.writable(config.zoo, config.dataset)
     if not options.again:
         _check_unfinished(folder / checkpoint)
-    kept, held_out = subsets.training_parts(split, config.seed)
+    kept, held_out = subsets.training_parts(split, config.seed, options.held_out)
+    running = {name: value for name, value in vars(options).items() if name != "held_out"}
     job = TrainingJob(
         split=split,
         train_indices=torch.tensor(kept),
-        held_out_indices=torch.tensor(held_out),
+        held_out_indices=torch.tensor(held_out, dtype=torch.long),
         folder=folder,
         workspace=workspace(config),
         device=resolve_device(config.device),
         seed=config.seed,
         command=command,
         options=trained_options(method),
-        **vars(options),
+        **running,
         report=report,
     )
     train(method, job)

@@ -84,6 +84,16 @@ def open_plug_in(source: str) -> Classifier:
     return from_module(made) if takes_pixels_alone else made.eval()
 
 
+def open_part(source: str) -> Any:
+    """Return whatever "module:function" returns, a torch module in eval mode: a part of a method.
+
+    Raises:
+        UsageError: no such function, or one that needs arguments.
+    """
+    made = _made(source)
+    return made.eval() if isinstance(made, nn.Module) else made
+
+
 def open_module(source: str) -> nn.Module:
     """Return the torch module that "module:function" returns, in eval mode: a part of a method.
 

@@ -50,7 +50,8 @@ class TrainingJob:
     """Where a training run takes its images from, where it keeps its state, and whom it tells.
 
     Attributes:
-        split: the training split; `train_indices` and `held_out_indices` part it (the test split plays no part).
+        split: the training split; `train_indices` and `held_out_indices` part it (the test split plays no part). None
+            may be held out: the last weights are kept then.
         folder: where finished checkpoints go: <zoo>/<dataset>.
         workspace: where curves and the states to resume from lie.
         command: the command line, kept in the checkpoint.
@@ -80,7 +81,13 @@ class TrainingJob:
     clock: Callable[[], float] = time.perf_counter
 
     def held_out(self) -> tuple[Tensor, Tensor]:
-        """Return the held-out images (N,C,H,W) in [0,1] and their labels (N,), on the device."""
+        """Return the held-out images (N,C,H,W) in [0,1] and their labels (N,), on the device; N may be 0."""
+        if len(self.held_out_indices) == 0:
+            task = self.split.task
+            shape = (0, task.channels, task.image_size, task.image_size)
+            return torch.empty(shape, device=self.device), torch.empty(
+                0, dtype=torch.long, device=self.device
+            )
         return images_and_labels(self.split, self.held_out_indices, self.device)
 
 

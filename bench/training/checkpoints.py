@@ -257,6 +257,18 @@ def load_state(path: Path | Checkpoint) -> tuple[dict[str, Tensor], dict[str, An
     return {name.removeprefix("module."): value for name, value in state.items()}, {}
 
 
+def says_arch(path: Path) -> bool:
+    """Return whether a checkpoint file says which network it holds; see `load_with_arch`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        return isinstance(load_metadata(path).get("config", {}).get("backbone"), str)
+    content = load_torch_file(path)
+    return isinstance(content, dict) and "arch" in content
+
+
 def load_with_arch(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Return the name of the network that a checkpoint file holds, and its state dict.
 
@@ -291,7 +303,8 @@ def arch_and_state(content: Any, source: Path) -> tuple[str, dict[str, Tensor]]:
         or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
     ):
         raise CheckpointError(
-            f"{source} holds no arch and state_dict, expected a released checkpoint of both; name another file."
+            f"{source} holds no arch and state_dict, expected a released checkpoint of both; name another file, or its "
+            "network with --backbone, such as cifar_resnet20a."
         )
     plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in state.items()}
     return str(content["arch"]), plain

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,14 +17,16 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.device.hardware import device_name
 from bench.errors import CheckpointError, NumericalError
 from bench.training import curves, processes
-from bench.training.batches import Batch, Loader, Progress, TrainingJob, seeded
+from bench.training.batches import Batch, Loader, Progress, TrainingJob
 from bench.training.checkpoints import load_torch_file
 from bench.training.curves import Look
 from bench.training.origin import difference, digest_of_images, origin
 from bench.training.recipes import Recipe, average_decay, rate_scale
+
+FORWARDS_WITH_GRADIENT = 3
+"""Cost of a forward pass and its gradient, in forward passes."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -35,6 +37,11 @@ class Objective(Protocol):
     @property
     def network(self) -> nn.Module:
         """The network that is trained."""
+        ...
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes of the network per training image and step; a gradient counts as two more."""
         ...
 
     @property
@@ -60,11 +67,16 @@ class Objective(Protocol):
 
 
 class Supervised(Generic[Network]):
-    """Base of the objectives that train all parameters alike and have no companions."""
+    """Base of the objectives that train all parameters alike, by one forward pass an image, and have no companions."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.companions = nn.ModuleList()
+
+    @property
+    def forwards(self) -> float:
+        """One forward pass with its gradient."""
+        return FORWARDS_WITH_GRADIENT
 
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return one group with all parameters at the base learning rate."""
@@ -78,21 +90,23 @@ class Supervised(Generic[Network]):
 class Fitted:
     """The averaged network with the best held-out score (the last one, where none is measured), and what it took.
 
-    `skipped` counts the steps that changed nothing, since their loss or gradient was not finite; `is_complete` is False
-    where `max_seconds` ended the training.
+    `forward_equivalents` counts forward passes of the network on one image, a gradient as two more, without looks at
+    held-out images. `skipped` counts the steps that changed nothing, since their loss or gradient was not finite;
+    `is_complete` is False where `max_seconds` ended the training.
     """
 
     network: nn.Module
     score: float | None
     steps: int
     images_seen: int
+    forward_equivalents: int
     seconds: float
     skipped: int
     is_complete: bool = True
 
 
 def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> Fitted:
-    """Train until the held-out score stops rising (or for max_steps), and return the averaged network.
+    """Train for max_steps (less, where the held-out score has not risen for `patience` looks), and return the average.
 
     Repeating the call after an interruption continues from the last saved state: that of the last look, or of the last
     multiple of `job.checkpoint_every` steps. Each look at the held-out images adds a line to <workspace>/<stage>.csv,
@@ -116,7 +130,7 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
         while not is_over:
             run.advance()
             is_over = run.is_over()
-            if is_over or run.step % recipe.evaluate_every == 0:
+            if is_over or run.step % recipe.look_every == 0:
                 run.evaluate()
                 run.save()
                 is_over = is_over or run.is_over()
@@ -144,6 +158,7 @@ class _Fit:
         groups = list(objective.parameter_groups(recipe.learning_rate))
         self.base_rates = [group["lr"] for group in groups]
         self.optimizer = _optimizer(groups, recipe)
+        self.trained = [one for group in self.optimizer.param_groups for one in group["params"]]
         self.scaler = torch.amp.GradScaler(job.device.type, enabled=recipe.precision == "float16")
         self.step, self.stale, self.seconds, self.loss = 0, 0, 0.0, math.nan
         self.losses: list[float] = []
@@ -179,7 +194,7 @@ class _Fit:
             loss = self.objective.loss(self.loader.batch(self.step))
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
-        processes.average_gradients(self.network.parameters())
+        processes.average_gradients(self.trained)
         self.scaler.unscale_(self.optimizer)
         self.loss, norm = processes.mean(loss).item(), self._clip()
         if math.isfinite(self.loss) and math.isfinite(norm):
@@ -194,7 +209,7 @@ class _Fit:
         """Clip the gradient where the recipe says so, and return its norm before."""
         is_clipped = self.recipe.clip > 0 and self.step >= self.recipe.clip_from
         limit = self.recipe.clip if is_clipped else math.inf
-        return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        return float(nn.utils.clip_grad_norm_(self.trained, limit))
 
     def _update(self) -> None:
         self.scaler.step(self.optimizer)
@@ -317,6 +332,7 @@ class _Fit:
             score=self.best_score,
             steps=self.step,
             images_seen=self.images_seen(),
+            forward_equivalents=round(self.images_seen() * self.objective.forwards),
             seconds=self.elapsed(),
             skipped=self.skipped,
             is_complete=self.is_complete(),
@@ -352,40 +368,3 @@ def seeded_initialisation(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def with_noise(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """Return x plus N(0, sigma^2) in the units of x."""
-    return x + sigma * torch.randn(x.shape, generator=generator, device=x.device)
-
-
-@torch.no_grad()
-def noisy_accuracy(
-    classify: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, sigma: float, *, draws: int = 4
-) -> float:
-    """Return the share of noisy copies that `classify` (pixels -> logits) gets right; the noise is fixed."""
-    generator = seeded(images.device, "held-out", len(images))
-    correct = 0
-    for _ in range(draws):
-        for x, y in zip(images.split(256), labels.split(256), strict=True):
-            correct += int((classify(with_noise(x, sigma, generator)).argmax(1) == y).sum())
-    return correct / (draws * len(images))
-
-
-def provenance(job: TrainingJob, *fits: Fitted) -> dict[str, Any]:
-    """Return what a checkpoint says of its training: command, seconds, images seen, held-out scores, hardware."""
-    return {
-        "command": job.command,
-        "options": dict(job.options),
-        "is_complete": all(fit.is_complete for fit in fits),
-        "seed": job.seed,
-        "seconds": round(sum(fit.seconds for fit in fits), 1),
-        "steps": [fit.steps for fit in fits],
-        "skipped_steps": [fit.skipped for fit in fits],
-        "images_seen": sum(fit.images_seen for fit in fits),
-        "held_out_scores": [fit.score for fit in fits],
-        "held_out_images": len(job.held_out_indices),
-        "train_images": len(job.train_indices),
-        "hardware": device_name(job.device),
-        "torch": torch.__version__,
-    }

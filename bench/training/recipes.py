@@ -10,6 +10,9 @@ from typing import Any, Literal
 TrainingPrecision = Literal["float32", "bfloat16", "float16"]
 """Arithmetic of the forward pass in training."""
 
+LOOKS = 10
+"""Looks at the held-out part in a training whose recipe does not say how often to look."""
+
 IN_USE: Mapping[str, bool] = {"in_use": True}
 """Metadata of an option's field that says how a checkpoint is used, not how it is made."""
 
@@ -20,7 +23,8 @@ class Recipe:
 
     Attributes:
         max_steps: steps at most; the horizon of the cosine schedule.
-        evaluate_every: steps between two looks at the held-out part.
+        evaluate_every: steps between two looks at the held-out part; 0 = a tenth of max_steps, so that all trainings
+            have the same number of looks, LOOKS.
         patience: looks without a new best after which training stops.
         optimizer: AdamW, or SGD with momentum 0.9, whose weight decay is part of the gradient.
         schedule: "constant", "cosine" or "drops" (to a tenth), each after a linear warm-up of warmup_steps.
@@ -36,24 +40,29 @@ class Recipe:
             skipped and counted.
     """
 
-    max_steps: int = 20_000
+    max_steps: int = 1000
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 100
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    schedule: Literal["constant", "cosine", "drops"] = "constant"
+    schedule: Literal["constant", "cosine", "drops"] = "cosine"
     cosine_steps: int = 0
     drop_every: int = 0
     rate_every: int = 1
     ema_decay: float = 0.998
     ema_warmup: bool = True
-    evaluate_every: int = 100
-    patience: int = 10
+    evaluate_every: int = 0
+    patience: int = LOOKS
     clip: float = 1.0
     clip_from: int = 0
     precision: TrainingPrecision = "float32"
     nonfinite_limit: int = 10
+
+    @property
+    def look_every(self) -> int:
+        """Steps between two looks at the held-out part."""
+        return self.evaluate_every or max(1, self.max_steps // LOOKS)
 
 
 def trained_options(config: Any) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""The held-out score of methods that are after a large radius."""
+"""The one held-out score of all methods that are trained on noise."""
 
 import pytest
 import torch
 from torch import nn
 
 from baselines.macer import MacerObjective
-from baselines.noisy.classifier import RadiusObjective, radius_share
+from baselines.noisy.classifier import NoisyObjective
 from baselines.smoothadv import AdversarialObjective
+from bench.training.scores import radius_share
 
 
 class Brighter(nn.Module):
@@ -35,5 +36,5 @@ def test_radius_share_is_one_for_certain_networks_and_zero_for_wrong_ones():
 
 
 @pytest.mark.parametrize("objective", [AdversarialObjective, MacerObjective])
-def test_methods_after_a_radius_are_scored_by_it(objective):
-    assert objective.score is RadiusObjective.score
+def test_every_method_of_noisy_images_is_scored_by_the_radius(objective):
+    assert objective.score is NoisyObjective.score

@@ -12,6 +12,7 @@ from baselines.noisy.classifier import in_steps
 from bench.errors import UsageError
 from bench.methods import registry
 from bench.methods.sizes import measure
+from bench.training.checkpoints import load_checkpoint
 from bench.training.loop import rate_scale
 from bench.types import Task
 from tests.support.tiny import TASK, job
@@ -111,3 +112,22 @@ def test_a_recipe_trains_by_sgd_for_its_epochs(tmp_path, method):
     assert seen[-1] == (4, 4)
     state = torch.load(tmp_path / "state" / f"{method}_sigma_0.5.pt", weights_only=True)
     assert state["optimizer"]["param_groups"][0]["momentum"] == 0.9
+
+
+def test_without_held_out_images_the_last_weights_are_kept(tmp_path):
+    config = registry.configure("gaussian", TASK, 0.5, {"recipe": "mnist", "epochs": 3, "batch_size": 8})
+    work = job(tmp_path, train_indices=torch.arange(20), held_out_indices=torch.arange(0))
+    registry.load("gaussian").train(config, work)
+    tensors, metadata = load_checkpoint(tmp_path / "zoo" / "gaussian_sigma_0.5.safetensors")
+    state = torch.load(tmp_path / "state" / "gaussian_sigma_0.5.pt", weights_only=True)
+    assert all(torch.equal(value, state["network"][name]) for name, value in tensors.items())
+    assert (metadata["training"]["held_out_images"], metadata["training"]["train_images"]) == (0, 20)
+
+
+@pytest.mark.parametrize(
+    ("key", "augmentation"), [("cifar10", "light"), ("imagenet", "resized-crop"), ("mnist", "none")]
+)
+def test_published_recipes_change_the_images_as_their_programs_do(key, augmentation):
+    assert {
+        recipe.recipe.augmentation for (_, name, _), recipe in recipes.RECIPES.items() if name == key
+    } == {augmentation}

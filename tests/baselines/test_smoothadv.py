@@ -91,7 +91,7 @@ def objective(tmp_path, **options):
 
 
 def test_attack_and_training_see_the_same_noise(tmp_path):
-    trained = objective(tmp_path, attack_steps=2)
+    trained = objective(tmp_path, attack_steps=2, epsilon_warmup=500)
     trained.loss(first_batch())
     (first, mode), _, (last, last_mode) = trained.network.seen
     assert (mode, last_mode) == (False, True)

@@ -82,7 +82,7 @@ def test_costs_of_training_in_a_preset_follow_from_its_recipes():
 def test_rrcm_of_a_published_preset_has_the_papers_recipes_at_each_sigma(preset, sigma):
     config = resolved(preset, "rrcm", sigma)
     assert holds(config, asdict(FINETUNING[preset, sigma]))
-    assert config.pretraining == PRETRAINING[config.encoder]
+    assert config.of_pretraining == PRETRAINING[config.encoder]
 
 
 def test_a_checkpoint_from_elsewhere_needs_no_recipe():

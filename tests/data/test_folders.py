@@ -9,8 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.config.methods import BUILT_IN
+from bench.config.run import RunConfig, validate
+from bench.data.folders import read_image
 from bench.data.sets import batch, load
-from bench.errors import DataError
+from bench.errors import DataError, UsageError
 from bench.types import Task
 
 
@@ -169,3 +172,28 @@ def test_a_missing_split_is_named(tmp_path: Path, name: str, split: str, message
     write_image(tmp_path / ("train" if split == "test" else "val") / "ant" / "a.png", grey(0))
     with pytest.raises(DataError, match=message):
         load(name, split, data_dir=tmp_path)  # type: ignore[arg-type]
+
+
+def test_short_side_geometry_halves_by_means_then_resizes_bicubically(tmp_path: Path) -> None:
+    whole = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
+    Image.fromarray(whole).save(tmp_path / "a.png")
+
+    def read(crop: int) -> np.ndarray:
+        x = read_image(tmp_path / "a.png", resize=256, crop=crop, geometry="short-side")
+        return 255 * x.permute(1, 2, 0).numpy()
+
+    halved = whole.astype(float).reshape(45, 2, 70, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(read(45), halved[:, 12:57], atol=1.01)
+    bicubic = Image.fromarray(halved.round().astype(np.uint8)).resize((47, 30), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(read(30), np.asarray(bicubic)[:, 8:38], atol=3.01)
+
+
+def test_geometry_reaches_imagenet_and_its_header_and_is_refused_elsewhere(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        write_image(tmp_path / part / "n01" / "a.png", grey(100, 300, 400))
+        write_image(tmp_path / part / "n02" / "b.png", grey(100, 300, 400))
+    split = load("imagenet", "test", data_dir=tmp_path, geometry="short-side")
+    assert split.images.geometry == "short-side"
+    assert split.images[0].shape == (3, 224, 224)
+    with pytest.raises(UsageError, match="geometry is short-side, but only 'imagenet' takes it"):
+        validate(RunConfig(geometry="short-side"), tuple(BUILT_IN))

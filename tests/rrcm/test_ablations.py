@@ -19,7 +19,7 @@ def configured(**changes):
 def loss(work, step=0, **changes):
     config = configured(**changes)
     torch.manual_seed(0)
-    objective = pretrain.Objective(Encoder(config.sizes), config.pretraining, TASK)
+    objective = pretrain.Objective(Encoder(config.sizes), config.of_pretraining, TASK)
     return objective.loss(Loader(work, 8).batch(step))
 
 
@@ -45,20 +45,20 @@ def test_a_loss_without_terms_is_refused():
         configured(pretrain_contrastive="false", pretrain_consistency="false")
 
 
-@pytest.mark.parametrize("name", ["pretrain_contrastive", "pretrain_consistency", "pretrain_curriculum"])
+@pytest.mark.parametrize("name", ["pretrain_contrastive", "pretrain_curriculum"])
 def test_encoders_of_another_ablation_are_refused(tmp_path, name):
     work, config, other = job(tmp_path), configured(), configured(**{name: "false"})
     path = work.folder / pretrain.CHECKPOINT_NAME
     tensors = Encoder(config.sizes).state_dict()
     save_checkpoint(path, tensors, config={"method": "rrcm"}, training={})  # says nothing: the paper's
     with pytest.raises(CheckpointError, match=f"made with {name} true.* --set rrcm.{name}=true"):
-        pretrain.load_or_train(other.sizes, other.pretraining, work)
+        pretrain.load_or_train(other.sizes, other.of_pretraining, work)
     path.unlink()
     short = configured(pretrain_steps=1, **{name: "false"})
-    pretrain.load_or_train(short.sizes, short.pretraining, work)
+    pretrain.load_or_train(short.sizes, short.of_pretraining, work)
     assert load_checkpoint(path)[1]["config"][name] is False
     with pytest.raises(CheckpointError, match=f"made with {name} false"):
-        pretrain.load_or_train(config.sizes, config.pretraining, work)
+        pretrain.load_or_train(config.sizes, config.of_pretraining, work)
 
 
 def test_views_are_those_asked_for(tmp_path):

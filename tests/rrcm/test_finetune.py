@@ -5,16 +5,19 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.data import create_transform
+from timm.data.auto_augment import rand_augment_transform
+from torchvision import transforms
 
 from bench.errors import UsageError
 from bench.methods import registry
 from bench.training.loop import fit
+from rrcm import views
 from rrcm.encoder import Encoder
 from rrcm.finetune import Objective, Recipe
 from rrcm.heads import Classifier
 from rrcm.mixing import mix, soft_labels
-from rrcm.randaugment import rand_augment
-from rrcm.views import finetuning_view, random_crop
+from rrcm.views import AREAS, POLICY, finetuning_view, rand_augment, randaugment_options
 from tests.support.tiny import OPTIONS, TASK, job
 
 ONE_HOT = F.one_hot(torch.tensor([0, 1])).float()
@@ -58,12 +61,46 @@ def test_crops_keep_the_range_and_flips_alone_keep_the_pixels():
     mirrored = (flipped - x.flip(3)).flatten(1).abs().amax(1) < 1e-5
     assert bool((same ^ mirrored).all())
     assert 0 < same.sum() < 64  # all alike has probability 2^-63
-    crop = random_crop(x, generator(), area=(0.4, 1.0))
+    crop = finetuning_view(x, TASK, "crop-flip", generator())
     assert 0 <= crop.min() <= crop.max() <= 1
-    ramp = torch.linspace(0, 1, 64).expand(200, 1, 64, 64)
-    spans = random_crop(ramp, generator(), area=(0.4, 1.0))
+    ramp = torch.linspace(0, 1, 64).expand(200, 3, 64, 64)
+    spans = finetuning_view(ramp, TASK, "crop-flip", generator())
     widths = spans[:, 0, 32].amax(1) - spans[:, 0, 32].amin(1)
     assert widths.min() > 0.4**0.5 * 0.75**0.5 - 0.05
+
+
+def test_the_timm_view_is_made_of_the_parts_of_timms_training_transform(monkeypatch):
+    transform = create_transform(
+        64, is_training=True, auto_augment=POLICY, interpolation="bicubic"
+    ).transforms
+    assert [type(one).__name__ for one in transform[:3]] == [
+        "RandomResizedCropAndInterpolation", "RandomHorizontalFlip", "RandAugment",
+    ]  # fmt: skip
+    crop, changes = transform[0], transform[2]
+    assert (tuple(crop.scale), crop.interpolation) == (AREAS["timm"], transforms.InterpolationMode.BICUBIC)
+    ours = rand_augment_transform(POLICY, randaugment_options(64))
+    assert [(one.name, one.magnitude, one.prob, one.kwargs) for one in ours.ops] == [
+        (one.name, one.magnitude, one.prob, one.kwargs) for one in changes.ops
+    ]
+    assert [one.hparams for one in ours.ops] == [one.hparams for one in changes.ops]
+    done = []
+    for name in ("random_resized_crop", "random_flip", "rand_augment"):
+        monkeypatch.setattr(views, name, lambda x, generator, name=name, **how: done.append((name, how)) or x)
+    finetuning_view(torch.rand(2, 3, 8, 8), TASK, "timm", generator())
+    assert done == [
+        ("random_resized_crop", {"area": (0.08, 1.0), "interpolation": "bicubic"}),
+        ("random_flip", {}),
+        ("rand_augment", {}),
+    ]
+
+
+def test_fine_tuning_trains_the_patch_projection_that_pre_training_left(tmp_path):
+    config = registry.configure("rrcm", TASK, 0.5, OPTIONS["rrcm"] | {"stop_grad_conv1": True})
+    encoder = Encoder(config.sizes)
+    assert not encoder.patch_embed.proj.weight.requires_grad
+    groups = Objective(Classifier(encoder, 2), config.finetuning, 0.5, job(tmp_path)).parameter_groups(1.0)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert rates[id(encoder.patch_embed.proj.weight)] == pytest.approx(0.75**2)
 
 
 def test_rand_augment_depends_on_the_generator_alone_and_puts_others_back():

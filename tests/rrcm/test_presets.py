@@ -76,7 +76,7 @@ def test_recipes_by_name_follow_sigma_and_can_be_overridden():
     assert [at[sigma].weight for sigma in at] == [10.0, 20.0]
     assert [at[sigma].layer_decay for sigma in at] == [0.75, 0.65]
     assert at[1.0].epochs == 7
-    assert at[1.0].pretraining == presets.PRETRAINING["rrcm-b-cifar10"]
+    assert at[1.0].of_pretraining == presets.PRETRAINING["rrcm-b-cifar10"]
 
 
 def test_recipe_at_an_unpublished_sigma_is_refused():

@@ -12,7 +12,7 @@ from tests.support.tiny import OPTIONS, TASK
 
 def test_a_target_moves_by_one_minus_the_rate_and_keeps_its_statistics():
     config = registry.configure("rrcm", TASK, 0.5, OPTIONS["rrcm"] | {"pretrain_steps": 10})
-    objective = pretrain.Objective(Encoder(config.sizes), config.pretraining, TASK)
+    objective = pretrain.Objective(Encoder(config.sizes), config.of_pretraining, TASK)
     with torch.no_grad():
         for parameter in objective.target.parameters():
             parameter.fill_(1.0)

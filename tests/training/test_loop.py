@@ -13,15 +13,14 @@ from bench.training.loop import (
     Recipe,
     Supervised,
     fit,
-    noisy_accuracy,
-    provenance,
-    rate_scale,
     update_average,
 )
-from bench.training.recipes import average_decay
+from bench.training.provenance import provenance
+from bench.training.recipes import average_decay, rate_scale
+from bench.training.scores import noisy_accuracy
 from tests.support.tiny import job, split
 
-RECIPE = Recipe(max_steps=7, batch_size=8, evaluate_every=2, warmup_steps=1)
+RECIPE = Recipe(max_steps=7, batch_size=8, evaluate_every=2, warmup_steps=1, schedule="constant")
 
 
 INDICES = torch.arange(16)
@@ -266,7 +265,7 @@ def test_the_averages_decay_warms_up_or_stays():
 
 
 def test_learning_rate_warms_up_then_stays_or_follows_half_a_cosine():
-    constant = Recipe(max_steps=110, warmup_steps=10)
+    constant = Recipe(max_steps=110, warmup_steps=10, schedule="constant")
     cosine = dataclasses.replace(constant, schedule="cosine")
     assert [rate_scale(step, constant) for step in (0, 4, 9, 10, 109)] == pytest.approx([0.1, 0.5, 1, 1, 1])
     assert [rate_scale(step, cosine) for step in (9, 10, 60, 110)] == pytest.approx([1, 1, 0.5, 0])

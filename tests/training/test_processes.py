@@ -25,8 +25,9 @@ from tests.support.tiny import OPTIONS, TASK, bench, job
 SIZES = EncoderConfig(
     image_size=8, patch_size=4, in_channels=1, embed_dim=16, depth=1, num_heads=2, hidden_dim=8, output_dim=8
 )
-RECIPE = Recipe(max_steps=6, batch_size=8, evaluate_every=2, warmup_steps=1, clip=0.5)
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+RECIPE = Recipe(max_steps=6, batch_size=8, evaluate_every=2, warmup_steps=1, clip=0.5, schedule="constant")
+CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+# The class token starts near 0, where the first LayerNorm multiplies what sums of floats differ by.
 
 
 def generator():

@@ -157,7 +157,7 @@ def _with_backbone(method: str, config: Mapping[str, Any]) -> str:
 
 def _trained(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     scores = [f"{score:.1%}" for score in training.get("held_out_scores", []) if score is not None]
-    rows = [("held-out accuracy", ", ".join(scores))] if scores else []
+    rows = [("held-out score", ", ".join(scores))] if scores else []
     if "imported_from" in training:
         rows.append(("imported from", f"{training['imported_from']}, SHA-256 {training.get('sha256')}"))
     return rows

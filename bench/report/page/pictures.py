@@ -86,7 +86,13 @@ def data_uri(x: Tensor) -> str:
 def _test_split(header: RunHeader, data_dir: Path | None) -> Split:
     config = header.config
     folder = data_dir or (Path(config["data_dir"]) if config.get("data_dir") else None)
-    return load(header.dataset, "test", data_dir=folder, image_size=config.get("image_size"))
+    return load(
+        header.dataset,
+        "test",
+        data_dir=folder,
+        image_size=config.get("image_size"),
+        geometry=header.image_geometry or "resize-256",
+    )
 
 
 def _noisy_pictures(

@@ -1,0 +1,83 @@
+"""What a checkpoint says of its training: command, recipe, work, held-out scores, hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.device.hardware import device_name
+from bench.training.batches import TrainingJob
+from bench.training.loop import Fitted
+
+WORK = ("images_seen", "forward_equivalents", "seconds")
+"""Entries that count the work of a training, and are added up over its parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a checkpoint took to train, all that it starts from included; None where the file does not tell.
+
+    Attributes:
+        parameters: of the network, or of all trained networks of the method.
+        images_seen: training images, repetitions counted.
+        forward_equivalents: forward passes of each network on one image, a gradient counted as two more.
+        seconds: wall time on the hardware that trained it.
+        shared: forward-equivalents among these that serve other checkpoints too, such as a pre-training.
+        training_runs: independent trainings behind the file.
+    """
+
+    parameters: int | None
+    images_seen: int | None
+    forward_equivalents: int | None
+    seconds: float | None
+    shared: int | None
+    training_runs: int = 1
+
+
+def provenance(job: TrainingJob, *fits: Fitted, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a checkpoint says of its training.
+
+    Args:
+        before: what the file says that the training starts from; {} or None where it starts from random weights.
+    """
+    said = {
+        "command": job.command,
+        "options": dict(job.options),
+        "is_complete": all(fit.is_complete for fit in fits),
+        "seed": job.seed,
+        "seconds": round(sum(fit.seconds for fit in fits), 1),
+        "steps": [fit.steps for fit in fits],
+        "skipped_steps": [fit.skipped for fit in fits],
+        "images_seen": sum(fit.images_seen for fit in fits),
+        "forward_equivalents": sum(fit.forward_equivalents for fit in fits),
+        "parameters": sum(value.numel() for fit in fits for value in fit.network.parameters()),
+        "training_runs": 1,
+        "held_out_scores": [fit.score for fit in fits],
+        "held_out_images": len(job.held_out_indices),
+        "train_images": len(job.train_indices),
+        "hardware": device_name(job.device),
+        "torch": torch.__version__,
+    }
+    return said if not before else said | {"before": {name: before.get(name) for name in WORK}}
+
+
+def work(training: Mapping[str, Any]) -> Work:
+    """Return what a checkpoint took, from the `training` entry of its metadata."""
+    before = training.get("before", {})
+    parts = [training, *([before] if before else [])]
+
+    def total(name: str) -> Any:
+        values = [part.get(name) for part in parts]
+        return None if None in values else sum(values)
+
+    return Work(
+        parameters=training.get("parameters"),
+        images_seen=total("images_seen"),
+        forward_equivalents=total("forward_equivalents"),
+        seconds=total("seconds"),
+        shared=before.get("forward_equivalents") if before else 0,
+        training_runs=training.get("training_runs", 1),
+    )

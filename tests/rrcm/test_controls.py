@@ -1,0 +1,194 @@
+"""Controls of rRCM's pre-training: what each trains, under which name, and at what cost."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import nn
+
+from bench.config.run import load_preset
+from bench.errors import UsageError
+from bench.methods import registry
+from bench.training.batches import Loader
+from bench.training.checkpoints import load_checkpoint
+from bench.training.provenance import work as work_of
+from bench.training.recipes import Recipe
+from bench.types import Task
+from rrcm import finetune, masked, model, presets, pretrain
+from rrcm.encoder import Encoder
+from rrcm.masked import MaskedObjective, patches_of, visible_tokens
+from tests.support.tiny import OPTIONS, TASK, job
+
+
+def configured(pretraining="rrcm", **changes):
+    return registry.configure("rrcm", TASK, 0.5, {**OPTIONS["rrcm"], "pretraining": pretraining, **changes})
+
+
+def without_steps(pretraining):
+    options = {name: value for name, value in OPTIONS["rrcm"].items() if name != "pretrain_steps"}
+    return registry.configure("rrcm", TASK, 0.5, {**options, "pretraining": pretraining})
+
+
+@pytest.mark.parametrize("kind", ["rrcm", "contrastive", "masked"])
+def test_each_control_trains_and_classifies_by_one_option_and_one_name(tmp_path, kind):
+    config, work = configured(kind), job(tmp_path)
+    model.train(config, work)
+    suffix = "" if kind == "rrcm" else f"_{kind}"
+    path = work.folder / f"rrcm{suffix}_sigma_0.5.safetensors"
+    assert {one.name for one in work.folder.iterdir()} == {path.name, f"rrcm_pretrained{suffix}.safetensors"}
+    assert model.build(config, path)(torch.rand(2, 1, 8, 8), 0.5).shape == (2, 2)
+
+
+def test_without_pre_training_there_is_no_encoder_and_no_layer_decay(tmp_path):
+    config, work = without_steps("none"), job(tmp_path)
+    model.train(config, work)
+    assert [one.name for one in work.folder.iterdir()] == ["rrcm_none_sigma_0.5.safetensors"]
+    assert (config.pretrain_steps, config.finetuning.layer_decay) == (0, 1.0)
+    published = registry.configure("rrcm", TASK, 0.5, {"recipe": "cifar10", "pretraining": "none"})
+    assert published.finetuning.layer_decay == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "decay"), [({}, 0.75), ({"pretrain_steps": 0}, 1.0), ({"layer_decay": 0.5}, 0.5)]
+)
+def test_layer_decay_is_for_pre_trained_encoders_unless_it_is_given(given, decay):
+    assert configured(**given).finetuning.layer_decay == decay
+
+
+def test_options_that_contradict_the_kind_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="pretrain_steps is 3, expected 0 for pretraining=none"):
+        model.train(configured("none", pretrain_steps=3), job(tmp_path))
+    with pytest.raises(UsageError, match="pretrain_masked is true beside pretrain_contrastive"):
+        configured(pretrain_masked="true")
+
+
+@pytest.mark.parametrize(
+    ("method", "own"),
+    [
+        ("gaussian", {"copies": 1, "weight": 0.0, "entropy_weight": 0.0, "batch_size": 128}),
+        ("consistency", {}),
+    ],
+)
+def test_a_baseline_on_the_encoder_is_fine_tuning_from_random_weights(tmp_path, method, own):
+    baseline = registry.configure(method, TASK, 0.5, {"backbone": "vit-4"})
+    config = registry.configure("rrcm", TASK, 0.5, {"patch_size": 4, "pretraining": "none", **own})
+    for option in fields(Recipe):
+        assert getattr(baseline, option.name) == getattr(config, option.name), option.name
+    module, work = registry.load(method), job(tmp_path)
+    network = baseline.backbone.make(TASK, 0.5)
+    nn.init.normal_(network.classifier.linear_head.weight)
+    theirs = module.objective(
+        network, module.loss(baseline), config=baseline, copies=baseline.copies, job=work
+    )
+    ours = finetune.Objective(network.classifier, config.finetuning, 0.5, work)
+    assert ours.forwards == theirs.forwards
+    gradients = []
+    for objective in (ours, theirs):
+        loss = objective.loss(Loader(work, 8).batch(0))
+        gradients.append((loss, *torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)))
+    assert all(map(torch.equal, *gradients))
+    assert {group["lr"] for group in ours.parameter_groups(0.1)} == {0.1}
+
+
+def test_seeing_all_patches_is_the_encoders_own_forward_pass():
+    torch.manual_seed(0)
+    encoder = Encoder(configured().sizes)
+    x, t = torch.rand(3, 1, 8, 8), torch.full((3,), 0.7)
+    everything = torch.arange(4).expand(3, -1)
+    torch.testing.assert_close(visible_tokens(encoder, x, t, everything)[:, 0], encoder(x, t))
+    hidden = visible_tokens(encoder, x, t, everything[:, :1])
+    changed = x.clone()
+    changed[:, :, 4:, 4:] = 0  # the last patch, which is not seen
+    assert torch.equal(visible_tokens(encoder, changed, t, everything[:, :1]), hidden)
+
+
+def test_patches_are_those_of_the_projection():
+    torch.manual_seed(0)
+    x, projection = torch.rand(2, 3, 8, 8), nn.Conv2d(3, 5, 4, 4)
+    expected = projection(x).flatten(2).transpose(1, 2)
+    found = patches_of(x, 4) @ projection.weight.flatten(1).T + projection.bias
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_quarter_of_the_patches_is_seen_and_everything_is_trained(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    objective, seen = MaskedObjective(Encoder(configured("masked").sizes), TASK), []
+    real = masked.visible_tokens
+    monkeypatch.setattr(masked, "visible_tokens", lambda *args: seen.append(args[3]) or real(*args))
+    objective.loss(Loader(job(tmp_path), 8).batch(0)).backward()
+    assert [one.shape for one in seen] == [(8, 1)]
+    trained = [one for group in objective.parameter_groups(0.1) for one in group["params"]]
+    named = {
+        name: value
+        for name, value in objective.network.named_parameters()
+        if not name.startswith("projection_head")
+    } | {f"decoder.{name}": value for name, value in objective.decoder.named_parameters()}
+    assert all(any(value is one for one in trained) for value in named.values())
+    assert all(value.grad is not None for value in named.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "forwards"), [("rrcm", 12), ("contrastive", 8), ("masked", 3 * (3 / 6 + 1 / 4))]
+)
+def test_forward_equivalents_are_the_hand_count_and_are_added_up_in_the_checkpoint(tmp_path, kind, forwards):
+    config, work = configured(kind), job(tmp_path)
+    encoder = Encoder(config.sizes)
+    assert pretrain.objective(encoder, config.of_pretraining, TASK).forwards == pytest.approx(forwards)
+    model.train(config, work)
+    _, metadata = load_checkpoint(work.folder / model.checkpoint_name(config))
+    found, images = work_of(metadata["training"]), 2 * 8
+    assert found.images_seen == 2 * images
+    assert found.shared == round(images * forwards)
+    assert found.forward_equivalents == found.shared + images * 2 * 3
+    classifier = model.build(config, None)
+    assert found.parameters == sum(value.numel() for value in classifier.parameters())
+
+
+def forwards_of(method, config):
+    """Return the forward passes of a training, counted from its configuration by hand."""
+    if method == "rrcm":
+        per_image = {"rrcm": 12, "contrastive": 8, "masked": 3 * (6 / 18 + 1 / 16), "none": 0}[
+            config.pretraining
+        ]
+        return config.pretrain_steps * 256 * per_image + config.max_steps * 64 * 2 * 3
+    return config.max_steps * config.batch_size * config.copies * 3
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("gaussian", ""), ("consistency", ""), *(("rrcm", kind) for kind in presets.KINDS)],
+)
+def test_every_row_of_the_study_has_one_encoder_and_equal_work(method, kind):
+    options = load_preset("fashion-encoder").options[method] | ({"pretraining": kind} if kind else {})
+    task = Task(dataset="fashion-mnist", channels=1, image_size=28, num_classes=10)
+    config = registry.configure(method, task, 1.0, options)
+    assert forwards_of(method, config) == pytest.approx(8e6, rel=1e-3)
+    own = registry.configure("rrcm", task, 1.0, {})
+    shapes = [
+        (name.removeprefix("classifier."), value.shape)
+        for name, value in model.build(own, None).state_dict().items()
+    ]
+    if method == "rrcm":
+        assert config.sizes == own.sizes
+    else:
+        network = config.backbone.make(task, 1.0)
+        assert [
+            (name.removeprefix("classifier."), value.shape) for name, value in network.state_dict().items()
+        ] == shapes
+
+
+SMALL = Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10)
+NOISY = ("gaussian", "consistency", "smoothadv", "macer")
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
+def test_small_recipes_have_one_schedule_equal_looks_equal_work_and_one_lambda(sigma):
+    names = (*NOISY, "rrcm", "dds", "consistency-model")
+    configs = {name: registry.configure(name, SMALL, sigma, {}) for name in names}
+    for config in configs.values():
+        assert (config.schedule, config.max_steps // config.look_every, config.patience) == ("cosine", 10, 10)
+    assert configs["rrcm"].weight == configs["consistency"].agreement
+    work = {name: forwards_of(name, configs[name]) for name in NOISY}
+    work["smoothadv"] *= 1 + configs["smoothadv"].attack_steps
+    work["rrcm"] = configs["rrcm"].max_steps * 64 * 2 * 3
+    assert max(work.values()) < 1.001 * min(work.values())

@@ -1,0 +1,83 @@
+"""The changes of training images against torchvision's own on the same draws, and what they leave of white noise."""
+
+import pytest
+import torch
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.functional import pad, resized_crop
+
+from bench.training import augmentation
+from bench.training.augmentation import augment, random_boxes, random_crop, random_flip, random_resized_crop
+from bench.types import Task
+
+COLOUR = Task(dataset="cifar10", channels=3, image_size=32, num_classes=10)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(count=64, side=32):
+    return torch.randn((count, 3, side, side), generator=generator())
+
+
+def test_every_crop_is_a_piece_of_the_padded_image_and_all_places_occur():
+    x, padding, seen = torch.rand((400, 3, 6, 6), generator=generator()), 1, set()
+    for image, crop in zip(x, random_crop(x, generator(1), padding=padding), strict=True):
+        whole = pad(image, [padding])
+        places = [
+            (top, left)
+            for top in range(3)
+            for left in range(3)
+            if torch.equal(whole[:, top : top + 6, left : left + 6], crop)
+        ]
+        assert len(places) == 1
+        seen.update(places)
+    assert len(seen) == 9
+
+
+def test_white_noise_keeps_its_variance_inside_the_light_crop():
+    x = noise(256)
+    inner = augment(x, COLOUR, generator(1))[:, :, 4:-4, 4:-4]
+    # 442,368 values, the relative standard error of their variance is 0.0021: 0.011 is five of them
+    assert float(inner.var()) == pytest.approx(1, abs=0.011)
+
+
+def test_half_of_the_images_are_mirrored_and_the_others_stay():
+    x = noise(400, 4)
+    changed = random_flip(x, generator(1))
+    mirrored = [torch.equal(one, image.flip(2)) for one, image in zip(changed, x, strict=True)]
+    stayed = [torch.equal(one, image) for one, image in zip(changed, x, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, stayed, strict=True))
+    assert 140 < sum(mirrored) < 260  # six deviations of 10
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resized_crops_are_torchvisions_of_the_same_boxes(monkeypatch, interpolation):
+    x, boxes = (
+        torch.rand((3, 3, 20, 20), generator=generator()),
+        [(0, 1, 9, 12), (5, 0, 15, 15), (2, 3, 6, 5)],
+    )
+    monkeypatch.setattr(augmentation, "random_boxes", lambda *args: boxes)
+    expected = [
+        resized_crop(image, *box, [20, 20], InterpolationMode(interpolation), antialias=True).clamp(0, 1)
+        for image, box in zip(x, boxes, strict=True)
+    ]
+    found = random_resized_crop(x, generator(), interpolation=interpolation)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (40, 100), (200, 30)])
+def test_boxes_are_distributed_as_torchvisions(height, width):
+    image = torch.empty(1, height, width)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = torch.tensor(
+            [RandomResizedCrop.get_params(image, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(4000)]
+        ).float()
+    found = torch.tensor(random_boxes(4000, (height, width), (0.08, 1.0), generator())).float()
+    # Means of 4,000: the difference of two has a standard error of sqrt(2/4000) of the deviation, six of them
+    limit = 6 * (2 / 4000) ** 0.5 * theirs.std(dim=0) + 1e-6
+    assert bool(((found.mean(dim=0) - theirs.mean(dim=0)).abs() < limit).all())
+    assert torch.allclose(found.std(dim=0), theirs.std(dim=0), rtol=0.15)
+    assert int((found[:, 0] + found[:, 2]).max()) <= height
+    assert int((found[:, 1] + found[:, 3]).max()) <= width
