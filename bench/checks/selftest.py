@@ -34,7 +34,10 @@ MODES: tuple[tuple[Estimation, Bound], ...] = (
 )
 """(estimation, bound) that are tested."""
 
-PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.1, 0.25, 0.5, 0.75))
+PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.05, 0.1, 0.15, 0.25, 0.5, 0.75))
+
+STOPPING = Protocol(estimation="sequential")
+"""Protocol at which the stopping rule is checked by `bench.checks.stopping`."""
 
 Certify = Callable[[Smoothed, Tensor, int, Protocol, int | None], Certificate]
 """`Smoothed.certify`, or a certifier that is to be tested in its place."""
