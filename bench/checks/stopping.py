@@ -42,8 +42,8 @@ def worst_failure(protocol: Protocol, sigma: float) -> float:
 def wrong_probability(rule: StoppingRule, sigma: float, tail: float) -> float:
     """Return the probability that an image is certified beyond its true radius.
 
-    After each whole block of noise the rule is asked whether to stop, as the certifier asks it, and where it does, or at
-    n samples, what is certified.
+    After each whole block of noise the rule is asked whether to stop, as the certifier asks it, and where it does, or
+    at n samples, what is certified.
 
     Args:
         rule: that certifies images.

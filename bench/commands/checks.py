@@ -183,8 +183,8 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
         print_table(checks_table(checks, size))
         worst = worst_failure(STOPPING, 0.5)
         click.echo(
-            f"Sequential estimation over all its paths (exact recursion, n {STOPPING.n}, alpha {STOPPING.alpha:g}): wrong "
-            f"with probability {worst:.3g} at most."
+            f"Sequential estimation over all its paths (exact recursion, n {STOPPING.n}, alpha {STOPPING.alpha:g}): "
+            f"wrong with probability {worst:.3g} at most."
         )
         return 0 if all(check.passes for check in checks) and worst <= STOPPING.alpha else 1
     config = resolve_one(method, sigma or "0.5", given)

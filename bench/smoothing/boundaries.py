@@ -123,7 +123,9 @@ def hopeless(n: int, most: int) -> tuple[int, ...]:
     first, mass, fewest, lost = 0, np.ones(1), [], 0.0
     for number, (before, samples) in enumerate(zip((0, *counts), counts[:-1], strict=False), 1):
         first, mass, _ = _advanced(first, mass, samples - before, tail)
-        start = min(max(0, math.ceil(most - (n - samples) * tail) - first), len(mass))  # fewer are expected to do
+        start = min(
+            max(0, math.ceil(most - (n - samples) * tail) - first), len(mass)
+        )  # fewer are expected to do
         failures = first + np.arange(start, len(mass))
         losses = lost + np.cumsum((mass[start:] * (1 - _above(most - failures, n - samples, tail)))[::-1])
         ended = int(np.searchsorted(losses, GIVEN_UP * math.sqrt(number / len(counts)), side="right"))

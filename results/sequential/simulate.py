@@ -41,24 +41,34 @@ def confidence_sequence(protocol, sigma):
     tails, n, level = table_tails(protocol.radii, sigma), protocol.n, protocol.alpha / 2
     step = 128 if n <= 10_000 else 1024  # a look after each block, as it was, would take hours to tabulate
     looks = [*range(step, n, step), n]
-    at_n = [most(n, lambda f, tail=tail: upper_tail(n - f, n, level) <= tail) for tail in tails]
+    at_n = [most(n, holds_at_n, n, tail, level) for tail in tails]
     certify, give_up = [], []
     for samples in looks:
-        ends = [
-            [most(samples, lambda f, t=t: sequence_tails(samples - f, samples, level)[1] <= t) for t in tails],
-            [most(samples, lambda f, t=t: sequence_tails(samples - f, samples, level)[0] <= t) for t in tails],
-        ]
-        certify.append([max(end, last) if samples == n else end for end, last in zip(ends[0], at_n, strict=True)])
-        give_up.append([min(end, last) + 1 for end, last in zip(ends[1], at_n, strict=True)])
+        surely, possibly = (
+            [most(samples, holds_at_all_looks, samples, tail, level, end) for tail in tails] for end in (1, 0)
+        )
+        is_last = samples == n
+        certify.append([max(pair) if is_last else pair[0] for pair in zip(surely, at_n, strict=True)])
+        give_up.append([min(pair) + 1 for pair in zip(possibly, at_n, strict=True)])
     return Rule(looks=np.array(looks), most=np.array(certify), fewest=np.array(give_up))
 
 
-def most(samples, holds):
+def holds_at_all_looks(failures, samples, tail, level, end):
+    """Return whether an end of the confidence sequence, 1 or 0, allows a tail."""
+    return sequence_tails(samples - failures, samples, level)[end] <= tail
+
+
+def holds_at_n(failures, n, tail, level):
+    """Return whether Clopper-Pearson's bound allows a tail."""
+    return upper_tail(n - failures, n, level) <= tail
+
+
+def most(samples, holds, *arguments):
     """Return the most failures of which `holds`, which is true of few and false of many; -1: of none."""
     low, high = -1, samples
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+        low, high = (middle, high) if holds(middle, *arguments) else (low, middle - 1)
     return low
 
 
@@ -86,7 +96,7 @@ def measure(records, header, make, n, spread):
     for sigma in header.sigmas:
         protocol = Protocol(n=n, alpha=header.alpha, estimation="sequential", radii=header.radii)
         rule, tails = make(protocol, sigma), table_tails(header.radii, sigma)
-        at_n = np.array([most(n, lambda f, t=t: upper_tail(n - f, n, header.alpha) <= t) for t in tails])
+        at_n = np.array([most(n, holds_at_n, n, tail, header.alpha) for tail in tails])
         for method in header.methods:
             images = records[method, sigma]
             chances = np.repeat([chance for is_right, chance in images if is_right], repeated)
@@ -108,7 +118,9 @@ def main():
         counts = dict(one.counts_estimation)
         failing = 1 - counts.get(one.selected, 0) / sum(counts.values())
         records[one.method, one.sigma].append((one.selected == one.label, failing))
-    print("| probabilities | n | rule | samples saved (%) | accuracy, mean (points) | accuracy, worst cell (points) |")
+    print(
+        "| probabilities | n | rule | samples saved (%) | accuracy, mean (points) | accuracy, worst cell (points) |"
+    )
     print("|---|---:|---|---:|---:|---:|")
     rules = {"confidence sequence": confidence_sequence, "boundaries": boundaries}
     for spread, n in [(False, n) for n in REPETITIONS] + [(True, n) for n in REPETITIONS]:

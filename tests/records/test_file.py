@@ -254,7 +254,9 @@ def test_sequential_records_of_schema_version_1_are_read_as_what_they_are_and_no
     path = tmp_path / FILE_NAME
     path.write_text(path.read_text().replace('"schema_version":2', '"schema_version":1'))
     assert read_run(tmp_path).header.estimation == "confidence-sequence"
-    with pytest.raises(ProtocolError, match="confidence-sequence estimation, which is read and reported but not run"):
+    with pytest.raises(
+        ProtocolError, match="confidence-sequence estimation, which is read and reported but not run"
+    ):
         RecordsFile.create_or_resume(tmp_path, header)
     assert read_run(tmp_path).header.schema_version == 1
 
