@@ -15,14 +15,20 @@ ABSTAIN = -1
 """Class returned when nothing can be certified; its radius is 0.0 and it counts as incorrect."""
 
 SCHEMA_VERSION = 2
+"""Version of the records format; raised whenever a field changes its meaning.
+
+1: the noise was version 1, and "sequential" was the estimation that is called "confidence-sequence" since.
+"""
 
 NOISE_VERSION = 2
 """Which noise a place gives (`bench.smoothing.noise`). Version 1 was torch's: it ends at 5.77, and blocks collide."""
-"""Version of the records format; raised whenever a field changes its meaning."""
 
 
-Estimation = Literal["fixed", "skip-wrong", "sequential"]
-"""How estimation samples are spent; see `bench.smoothing.estimation`."""
+RunEstimation = Literal["fixed", "skip-wrong", "sequential"]
+"""How a run may spend its estimation samples; see `bench.smoothing.estimation`."""
+
+Estimation = Literal[RunEstimation, "confidence-sequence"]
+"""How the samples of records were spent: as a run may, or as one did when files had schema version 1."""
 
 Bound = Literal["clopper-pearson", "randomised"]
 """Lower bound of the selected class's probability at n samples; see `bench.smoothing.stats`."""
@@ -255,7 +261,7 @@ class Protocol:
         bound: the binomial bound at n samples; the randomised one takes its uniform from (seed, image).
         seed: of all noise, and of training; 0 <= seed < 2**63.
         radii: radii in pixel units at which tables state certified accuracy, ascending, each >= 0; sequential
-            estimation settles their verdicts.
+            estimation certifies these and no others.
     """
 
     n0: int = field(default=100, metadata=_role("protocol"))
@@ -267,6 +273,11 @@ class Protocol:
     radii: tuple[float, ...] = field(
         default=tuple(0.25 * step for step in range(10)), metadata=_role("contents")
     )
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether radii are lower bounds of what n samples would certify, and with them the ACR."""
+        return self.estimation in ("sequential", "confidence-sequence")
 
     @property
     def protocol(self) -> Protocol:

@@ -37,7 +37,8 @@ def replay(
 
     Raises:
         ProtocolError: the run was made with another noise than this program draws.
-        UsageError: the run holds no such record, or a random part of the samples that were drawn.
+        UsageError: the run holds no such record, a random part of the samples that were drawn, or records of an
+            estimation that is not run.
         CheckpointError: a checkpoint is missing, or another one than the run's.
     """
     require_noise(rebuilt.run.header, rebuilt.run.folder)
@@ -45,6 +46,11 @@ def replay(
         raise UsageError(
             f"{rebuilt.run.folder} holds a random part of the {drawn} samples that were drawn: replay the run that it "
             "was recertified from"
+        )
+    if rebuilt.run.header.estimation == "confidence-sequence":
+        raise UsageError(
+            f"{rebuilt.run.folder} has confidence-sequence estimation, which is read and reported but not run: its "
+            "certificates cannot be computed again"
         )
     for kind, name, held in (
         ("method", method, rebuilt.run.header.methods),

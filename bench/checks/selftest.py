@@ -38,7 +38,10 @@ TAILS_PROTOCOL, TAILS_TRIALS = Protocol(n0=1, n=2, alpha=0.29), 6
 """Of the classifier that looks at tails. With bounded noise each of its certificates is wrong; with normal noise all
 of them are with probability TAIL_SHARE^18 = 6e-7 (a part of FALSE_ALARM)."""
 
-PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.1, 0.25, 0.5, 0.75))
+PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.05, 0.1, 0.15, 0.25, 0.5, 0.75))
+
+STOPPING = Protocol(estimation="sequential")
+"""Protocol at which the stopping rule is checked by `bench.checks.stopping`."""
 
 Certify = Callable[[Smoothed, Tensor, int, Protocol, int | None], Certificate]
 """`Smoothed.certify`, or a certifier that is to be tested in its place."""

@@ -66,7 +66,12 @@ PROTOCOL_OPTIONS = shared_options(
     click.option("--n", "--N", "n", metavar="INT", help="Samples that estimate the class's probability."),
     click.option("--n0", "--N0", "n0", metavar="INT", help="Samples that select the class."),
     click.option("--alpha", metavar="FLOAT", help="Probability that a certificate is wrong, at most."),
-    click.option("--estimation", metavar="fixed|skip-wrong|sequential", help="How the samples are spent."),
+    click.option(
+        "--estimation",
+        metavar="fixed|skip-wrong|sequential",
+        help="How the samples are spent. sequential stops early and certifies radii of the table only: accuracy at a "
+        "radius between them and the ACR become lower bounds.",
+    ),
     click.option("--bound", metavar="clopper-pearson|randomised", help="Bound of the class's probability."),
     click.option("--batch-size", "--batch", "--batch_size", metavar="auto|INT", help="Samples per call."),
     click.option("--precision", metavar="float32|tf32|bfloat16", help="Arithmetic of the networks."),

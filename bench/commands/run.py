@@ -163,6 +163,7 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
     config = resolve(preset, given)
     from bench.commands.printing import print_table
     from bench.commands.progress import track
+    from bench.report.tables.accuracy import BETWEEN_RADII
     from bench.runs import forecast
     from bench.runs.workbench import choose_batch_sizes, enter_all, prepare
 
@@ -182,6 +183,8 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
     )
     if config.estimation != "fixed":
         click.echo(f"With {config.estimation} estimation a run takes at most this.")
+    if config.estimation == "sequential":
+        click.echo(BETWEEN_RADII)
     for method in config.methods:
         missing = [f"{s:g}" for s in config.sigmas if entrants[method, s].is_missing]
         if missing:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bench.config.names import DATASETS, IMAGENET_RESIZE, is_plug_in, nearest_hint, resolve_subset
 from bench.config.overrides import override
 from bench.errors import UsageError
-from bench.types import Compilation, Geometry, Precision, Protocol
+from bench.types import Compilation, Geometry, Precision, Protocol, RunEstimation
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -55,6 +55,7 @@ class RunConfig(Protocol):
         options: method -> its own options -> value; raw, checked by the registry against the method's Config.
     """
 
+    estimation: RunEstimation = "fixed"
     preset: str = "mnist5k"
     dataset: str = "mnist5k"
     data_dir: Path | None = None
@@ -147,7 +148,7 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 def run_name(config: RunConfig) -> str:
     """Return "<preset>-<8 hex digits>", equal for two configurations exactly when their records are.
 
-    The digits hash all fields but NOT_IN_RUN_NAME; radii count where sequential estimation stops by them. A
+    The digits hash all fields but NOT_IN_RUN_NAME; radii count where sequential estimation certifies them. A
     named data set is the same wherever it lies, so that `data_dir` counts for the data set `folder` only.
 
     Args:

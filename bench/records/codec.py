@@ -35,6 +35,7 @@ class Codec(Generic[HeaderT, ItemT]):
         items: kind -> dataclass of the others, whose fields with a default may be missing.
         versions: the header's `schema_version`s that are read, ascending.
         added: fields that the headers of older files lack; no other may be missing.
+        renamed: field -> values in the headers of older versions -> what these are called now.
         in_config: fields of the header that are kept inside its `config` in the file, where they are not empty.
         repeated: fields of items that most lines have in common: equal values are one object, in all files.
         remedy: how a file that cannot be written or continued is left alone, for messages.
@@ -45,6 +46,7 @@ class Codec(Generic[HeaderT, ItemT]):
     items: Mapping[str, type[ItemT]]
     versions: tuple[int, ...]
     added: tuple[str, ...] = ()
+    renamed: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     in_config: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     remedy: str = "give another --out"
@@ -88,6 +90,7 @@ class Codec(Generic[HeaderT, ItemT]):
             values = msgspec.json.decode(line)
             if isinstance(values, dict):
                 self._check_version(values, where)
+                self._rename(values)
             found = self._typed_header(values)
         except _REFUSALS as error:
             raise _refusal(where, error) from error
@@ -132,6 +135,12 @@ class Codec(Generic[HeaderT, ItemT]):
             f"{' and '.join(map(str, self.versions))}: install "
             f"{f'{PROGRAM} {writer}' if isinstance(writer, str) else 'that version'}"
         )
+
+    def _rename(self, values: dict[str, Any]) -> None:
+        if values.get("schema_version") != self.versions[-1]:
+            for name, names in self.renamed.items():
+                if isinstance(value := values.get(name), str):
+                    values[name] = names.get(value, value)
 
     @functools.cached_property
     def _header(self) -> type[msgspec.Struct]:
@@ -201,6 +210,7 @@ RUN = Codec[RunHeader, Record | CostRecord](
     items={"certificate": Record, "cost": CostRecord},
     versions=(1, SCHEMA_VERSION),
     added=("estimation", "drawn_n", "logs", "noise_version", "image_geometry"),
+    renamed={"estimation": {"sequential": "confidence-sequence"}},
     in_config=("drawn_n", "logs", "image_geometry"),
     repeated=("method", "sigma"),
 )

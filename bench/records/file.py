@@ -45,6 +45,11 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         if old.noise_version != header.noise_version:
             require_noise(old, self.path)
         run = _run(self.path, old, self.items)
+        if old.estimation == "confidence-sequence":
+            raise ProtocolError(
+                f"{self.path} was certified with {old.estimation} estimation, which is read and reported but not run: "
+                "give another --out"
+            )
         before, now = _rested_on(old, header), _rested_on(header, old)
         if set(old.indices) <= set(header.indices):  # more images may be added
             now["indices"] = old.indices

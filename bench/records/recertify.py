@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UsageError
-from bench.smoothing.estimation import bound_tail
+from bench.smoothing.estimation import certified_radius
 from bench.smoothing.noise import bound_uniform, stable_seed
-from bench.smoothing.stats import radius
 from bench.types import ABSTAIN, CostRecord, Protocol, Record, Run, RunHeader
 
 Counts = tuple[tuple[int, int], ...]
@@ -29,8 +28,8 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
         command: the command line, for the new header.
 
     Raises:
-        UsageError: alpha or n lies outside its range, n is larger than the run's, sequential records are asked
-            for fewer samples or another bound, or a record holds no counts.
+        UsageError: alpha or n lies outside its range, n is larger than the run's, records that stopped early are asked
+            for another n, those of a confidence sequence for another bound, or a record holds no counts.
     """
     header = run.header
     _check(header, protocol)
@@ -57,10 +56,13 @@ def _check(header: RunHeader, protocol: Protocol) -> None:
         raise UsageError(
             f"n is {protocol.n}, expected 1 to {header.n}: the run holds no more samples per image"
         )
-    if header.estimation == "sequential" and (protocol.n, protocol.bound) != (header.n, header.bound):
+    if header.stops_early and protocol.n != header.n:
         raise UsageError(
-            "sequential records allow only their own n and bound: when they stopped depends on what they counted"
+            f"{header.estimation} records allow only their own n, {header.n}: when they stopped depends on what they "
+            "counted"
         )
+    if header.estimation == "confidence-sequence" and protocol.bound != header.bound:
+        raise UsageError(f"confidence-sequence records allow only their own bound, {header.bound}")
 
 
 def _recertified(record: Record, header: RunHeader, protocol: Protocol) -> Record:
@@ -75,11 +77,12 @@ def _recertified(record: Record, header: RunHeader, protocol: Protocol) -> Recor
         counts = _fewer(counts, protocol.n, stable_seed(seed, record.index, protocol.n, "recertify"))
     uniform = bound_uniform(protocol, record.index)
     drawn = sum(count for _, count in counts)
-    tail = bound_tail(dict(counts).get(record.selected, 0), drawn, protocol, uniform)
+    count = dict(counts).get(record.selected, 0)
+    radius = certified_radius(count, drawn, protocol, record.sigma, uniform)
     return dataclasses.replace(
         record,
-        predict=record.selected if tail <= 0.5 else ABSTAIN,
-        radius=radius(tail, record.sigma),
+        predict=ABSTAIN if radius is None else record.selected,
+        radius=radius or 0.0,
         counts_estimation=counts,
         n=protocol.n,
         samples=record.n0 + drawn,

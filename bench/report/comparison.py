@@ -100,7 +100,7 @@ class Comparison:
     @property
     def compares_acr(self) -> bool:
         """False where the ACR of an entry is a lower bound only, as sequential estimation leaves it."""
-        return all(entry.header.estimation != "sequential" for entry in self.entries)
+        return not any(entry.header.stops_early for entry in self.entries)
 
     def at_sigma(self, sigma: float) -> tuple[Entry, ...]:
         """Return the entries of one sigma."""

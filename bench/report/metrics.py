@@ -213,7 +213,7 @@ def _ratio_to_least(record: Record, alpha: float, radii: Sequence[float]) -> flo
 def acr(records: Sequence[Record]) -> Mean:
     """Return the average certified radius: mean over ALL images of the radius where correct, else 0.
 
-    Sequential estimation leaves it a lower bound.
+    It is a lower bound where `Protocol.stops_early`.
 
     Raises:
         RecordsError: there are no records.

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from bench.errors import DataError, UsageError
 from bench.smoothing.counting import Draws, Stop, count_classes, count_group
-from bench.smoothing.estimation import bound_tail, is_settled, table_tails
+from bench.smoothing.estimation import certified_radius, stopping_rule
 from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform
-from bench.smoothing.stats import binomial_two_sided_p, radius
-from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation, Protocol
+from bench.smoothing.stats import binomial_two_sided_p
+from bench.types import ABSTAIN, Bound, Certificate, Classifier, Protocol, RunEstimation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Smoothed:
 
         Returns:
             Class, radius in pixel units and the counts of both stages; the lowest class wins a tie in selection.
-            Sequential estimation may stop early, and its radius is then a lower bound of what n samples certify.
+            Sequential estimation may stop early; its radius is 0 or one of protocol.radii.
 
         Raises:
             DataError: x is not a finite (C, H, W) float32 image in [0,1].
@@ -130,17 +130,20 @@ class Smoothed:
         draws = _draws(protocol, "estimation", [indices[i] for i in kept])
         if protocol.estimation != "sequential":
             return dict(zip(kept, self.count(group[kept], draws), strict=True)) if kept else {}
-        tails = table_tails(protocol.radii, self.sigma)
         return {
             i: count_classes(
                 self.classifier,
                 group[i],
                 draws=drawn,
-                stop=_stopping(selected[i], protocol, tails, bound_uniform(protocol, indices[i])),
+                stop=self._stopping(selected[i], protocol, indices[i]),
                 **self._numbers,
             )
             for i, drawn in zip(kept, draws, strict=True)
         }
+
+    def _stopping(self, selected: int, protocol: Protocol, index: int) -> Stop:
+        rule = stopping_rule(protocol, self.sigma, bound_uniform(protocol, index))
+        return lambda counts: rule.is_settled(counts[selected], sum(counts))
 
     @property
     def _numbers(self) -> dict[str, Any]:
@@ -176,12 +179,12 @@ def certificate_of(
     protocol: Protocol,
     uniform: float | None = None,
 ) -> Certificate:
-    """Return what the counts of both stages, one per class, certify; see `Smoothed.certify` and `bound_tail`."""
+    """Return what the counts of both stages, one per class, certify; see `Smoothed.certify`, `certified_radius`."""
     selected = selection.index(max(selection))
-    tail = bound_tail(estimation[selected], sum(estimation), protocol, uniform)
+    radius = certified_radius(estimation[selected], sum(estimation), protocol, sigma, uniform)
     return Certificate(
-        predict=selected if tail <= 0.5 else ABSTAIN,
-        radius=radius(tail, sigma),
+        predict=ABSTAIN if radius is None else selected,
+        radius=radius or 0.0,
         counts_selection=_sparse(selection),
         counts_estimation=_sparse(estimation),
         samples=sum(selection) + sum(estimation),
@@ -196,10 +199,6 @@ def _skipped(selection: tuple[int, ...]) -> Certificate:
         counts_estimation=(),
         samples=sum(selection),
     )
-
-
-def _stopping(selected: int, protocol: Protocol, tails: tuple[float, ...], uniform: float | None) -> Stop:
-    return lambda counts: is_settled(counts[selected], sum(counts), protocol, tails, uniform)
 
 
 def _sparse(counts: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -223,13 +222,13 @@ def check_protocol(protocol: Protocol) -> None:
     if not 0 < protocol.alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {protocol.alpha!r}")
     for name, value, known in (
-        ("estimation", protocol.estimation, get_args(Estimation)),
+        ("estimation", protocol.estimation, get_args(RunEstimation)),
         ("bound", protocol.bound, get_args(Bound)),
     ):
         if value not in known:
             raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     if protocol.estimation == "sequential" and not protocol.radii:
-        raise UsageError("sequential estimation needs the radii whose verdicts it settles, got none")
+        raise UsageError("sequential estimation needs the radii that it is to certify, got none")
 
 
 def check_image(x: Tensor) -> None:

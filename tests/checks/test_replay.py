@@ -70,6 +70,15 @@ def test_another_part_from_elsewhere_is_refused(run, monkeypatch, capsys):
     assert f"denoiser is not the one that {run} certified (dds at sigma 0.25" in capsys.readouterr().err
 
 
+def test_certificates_of_an_estimation_that_is_not_run_are_not_replayed(run, monkeypatch, capsys):
+    edit(run, 0, estimation="confidence-sequence")
+    assert bench(monkeypatch, "replay", run, "--index", read_run(run).header.indices[0]) == 2
+    assert (
+        "has confidence-sequence estimation, which is read and reported but not run"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_part_of_the_samples_is_not_replayed_but_all_of_them_at_another_level_are(run, monkeypatch, capsys):
     header = read_run(run).header
     index, part, same = header.indices[0], run.parent / "part", run.parent / "same"

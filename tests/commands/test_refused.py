@@ -53,6 +53,7 @@ REFUSED = [
     ("predict x.png --method rrcm --n0 7", 2, "--n0 plays no part in PREDICT"),
     ("selftest --dataset cifar10", 2, "--dataset plays no part without --method"),
     ("selftest --set rrcm.recipe=small", 2, "--set plays no part without --method"),
+    ("run --estimation confidence-sequence", 2, "expected one of fixed, skip-wrong, sequential"),
     ("audit one --precision --batch-size 1,2", 2, "are two audits: give one of them"),
     (f"{IMPORT} --dataset cifr10", 2, "did you mean 'cifar10'?"),
     (f"{IMPORT} --alpha 2", 2, "alpha is 2, expected 0 < alpha < 1"),

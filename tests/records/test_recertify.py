@@ -8,6 +8,7 @@ from bench.errors import UsageError
 from bench.records.file import RecordsFile, read_run, write_run
 from bench.records.recertify import recertify
 from bench.smoothing import stats
+from bench.smoothing.estimation import stopping_rule
 from bench.smoothing.noise import image_uniform
 from tests.support.fake_runs import make_run
 
@@ -72,16 +73,37 @@ def test_a_skipped_image_stays_incorrect():
     assert again(run, n=500, alpha=0.5).records == (replace(skipped, n=500),)
 
 
-def test_sequential_records_keep_their_own_n_and_bound():
-    run = replace(RUN, header=replace(RUN.header, estimation="sequential"))
-    for change in ({"n": 500}, {"bound": "randomised"}):
-        with pytest.raises(UsageError, match="sequential records allow only their own n and bound"):
-            again(run, **change)
-    stopped = replace(
-        run.records[0], counts_selection=((0, 100),), counts_estimation=((0, 256),), samples=356
-    )
-    new = again(replace(run, records=(stopped,)), alpha=0.01).records[0]
-    assert new.radius == stats.radius(stats.sequence_tails(256, 256, 0.005)[1], stopped.sigma)
+STOPPED = replace(RUN.records[0], counts_selection=((0, 100),), counts_estimation=((0, 256),), samples=356)
+
+
+def stopped_run(estimation):
+    return replace(RUN, header=replace(RUN.header, estimation=estimation), records=(STOPPED,))
+
+
+def test_records_that_stopped_early_keep_their_own_n():
+    for estimation in ("sequential", "confidence-sequence"):
+        with pytest.raises(UsageError, match=f"{estimation} records allow only their own n, 1000: when they"):
+            again(stopped_run(estimation), n=500)
+
+
+def test_records_of_a_confidence_sequence_keep_their_own_bound_and_its_half_of_alpha():
+    run = stopped_run("confidence-sequence")
+    with pytest.raises(UsageError, match="confidence-sequence records allow only their own bound, clopper-p"):
+        again(run, bound="randomised")
+    [new] = again(run, alpha=0.01).records
+    assert new.radius == stats.radius(stats.sequence_tails(256, 256, 0.005)[1], STOPPED.sigma)
+
+
+def test_sequential_records_are_tested_at_another_level_by_the_boundaries_of_that_level():
+    run = stopped_run("sequential")
+    for alpha in (0.001, 0.05):
+        [new] = again(run, alpha=alpha).records
+        rule = stopping_rule(replace(run.header.protocol, alpha=alpha), STOPPED.sigma)
+        assert new.radius == rule.certified(256, 256)
+        assert (new.predict, new.samples) == (0, 356)
+    assert [one.radius for one in again(run, bound="randomised").records] == [
+        one.radius for one in again(run).records
+    ]
 
 
 @pytest.mark.parametrize(

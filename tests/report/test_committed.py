@@ -11,7 +11,7 @@ from bench.types import NOISE_VERSION
 from tests.support.tiny import bench
 
 RESULTS = Path(__file__).parents[2] / "results"
-RUNS = ("mnist5k", "mnist5k-all", "mnist5k-accuracy", "fashion-mnist")
+RUNS = ("mnist5k", "mnist5k-all", "mnist5k-accuracy", "fashion-mnist", "estimation/sequential")
 
 pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
 

@@ -315,7 +315,7 @@ def test_values_in_the_frame_are_finite():
     )
 
 
-@pytest.mark.parametrize("estimation", ["skip-wrong", "sequential"])
+@pytest.mark.parametrize("estimation", ["skip-wrong", "sequential", "confidence-sequence"])
 def test_what_estimation_leaves_unknown_is_said_and_not_compared(tmp_path, estimation):
     run = make_run(sigmas=(0.5,), methods=("rrcm", "dds"))
     skipped = replace(run.records[0], predict=9, radius=0.0, counts_estimation=(), samples=100)
@@ -325,9 +325,19 @@ def test_what_estimation_leaves_unknown_is_said_and_not_compared(tmp_path, estim
     assert next(row[-2] for row in rows if row[0] == "rrcm") == "unknown"
     bold = [row[1] for row in rows if row[1].startswith("**")]
     bounds = [row[1] for row in rows if row[1].startswith("≥")]
-    assert (len(bold), len(bounds)) == ((0, 2) if estimation == "sequential" else (1, 0))
+    assert (len(bold), len(bounds)) == ((1, 0) if estimation == "skip-wrong" else (0, 2))
     saved = pd.read_csv(tmp_path / "samples.csv")
     assert list(saved["samples_used"]) == [40 * 1100 - 1000, 40 * 1100]
+
+
+def test_what_sequential_estimation_gives_up_is_said_under_its_tables_alone(tmp_path):
+    run = make_run(sigmas=(0.5,))
+    for estimation, is_said in (("sequential", True), ("confidence-sequence", False), ("fixed", False)):
+        changed = replace(run, header=replace(run.header, estimation=estimation))
+        write_tables(compare([changed]), tmp_path / estimation)
+        for name in ("certified_accuracy.md", "acr.md"):
+            text = (tmp_path / estimation / name).read_text()
+            assert ("certifies radii of the table only" in text) == is_said
 
 
 def test_a_lower_bound_of_the_acr_takes_no_bold_from_what_is_compared(tmp_path):

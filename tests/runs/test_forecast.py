@@ -89,7 +89,8 @@ def test_command_tells_protocol_times_and_what_is_still_to_be_trained(tmp_path, 
     arguments.remove("--cost-repetitions")
     arguments.remove("1")
     arguments[arguments.index("--methods") + 1] = "brightness,gaussian"
-    assert bench(monkeypatch, "plan", *arguments, "--zoo", tmp_path / "zoo") == 0
+    sequential = ("--estimation", "sequential", "--zoo", tmp_path / "zoo")
+    assert bench(monkeypatch, "plan", *arguments, *sequential) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert (
         "Largest radius that n = 100 certifies at α = 0.001 (fixed estimation, Clopper-Pearson): 1.50 σ"
@@ -97,4 +98,8 @@ def test_command_tells_protocol_times_and_what_is_still_to_be_trained(tmp_path, 
     )
     assert "40 images give a 95% interval" in said
     assert "17,600" in said  # 2 methods x 2 sigmas x 40 images x 110 samples
+    assert (
+        "With sequential estimation a run takes at most this. Sequential estimation certifies radii of"
+        in said
+    )
     assert "Still to be trained: gaussian at sigma 0.25, 0.5." in said

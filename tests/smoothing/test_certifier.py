@@ -169,10 +169,11 @@ def test_a_wrong_argument_is_refused(change, message):
         ({"seed": -1}, "seed must be a whole number from 0 to 9223372036854775807, got -1"),
         ({"alpha": 1.0}, r"alpha must lie between 0 and 1, such as 0.001, got 1.0"),
         ({"estimation": "none"}, "estimation must be one of fixed, skip-wrong, sequential, got 'none'"),
+        ({"estimation": "confidence-sequence"}, "one of fixed, skip-wrong, sequential, got 'confidence-seq"),
         ({"bound": "exact"}, "bound must be one of clopper-pearson, randomised, got 'exact'"),
         (
             {"estimation": "sequential", "radii": ()},
-            "sequential estimation needs the radii whose verdicts it settles",
+            "sequential estimation needs the radii that it is to certify",
         ),
     ],
 )
@@ -247,8 +248,8 @@ def test_sequential_estimation_certifies_no_radius_beyond_the_half_space_and_dec
         assert (sequential.radius >= radius) == (fixed.radius >= radius)
 
 
-def test_sequential_estimation_draws_nothing_for_radii_that_n_cannot_certify():
-    certificate = certify(half_space(3.0), X, **spending("sequential", radii=(3.0,)))
+def test_sequential_estimation_draws_nothing_where_n_cannot_certify_the_class():
+    certificate = certify(half_space(3.0), X, **spending("sequential", n=9))  # 2^-9 > alpha
     assert certificate.samples == 50
     assert (certificate.predict, certificate.radius) == (ABSTAIN, 0.0)
 

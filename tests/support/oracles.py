@@ -66,6 +66,25 @@ def probability_of_ever(happens: Callable[[int, int], bool], n: int, p: float) -
     return gone
 
 
+def probability_when_over(
+    is_over: Callable[[int, int], bool], happens: Callable[[int, int], bool], n: int, p: float
+) -> float:
+    """Return P(happens(k, t) at the first t at which is_over(k, t)) for the counts of Bernoulli(p) draws, n at most."""
+
+    def ends(k: int, t: int) -> bool:
+        return t == n or is_over(k, t)
+
+    alive, found = {0: 1.0}, 0.0
+    for t in range(1, n + 1):
+        step: dict[int, float] = {}
+        for k, mass in alive.items():
+            step[k] = step.get(k, 0.0) + mass * (1 - p)
+            step[k + 1] = step.get(k + 1, 0.0) + mass * p
+        found += math.fsum(mass for k, mass in step.items() if ends(k, t) and happens(k, t))
+        alive = {k: mass for k, mass in step.items() if not ends(k, t)}
+    return found
+
+
 def ball_probability(size: float, distance: float, sigma: float, dimensions: int) -> float:
     """Return P(|s e + sigma Z| <= size) for s = distance, by integrating over the coordinate along e."""
 

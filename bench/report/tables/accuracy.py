@@ -33,6 +33,12 @@ from bench.report.metrics import (
 from bench.smoothing.estimation import largest_radius
 from bench.types import Run
 
+BETWEEN_RADII = (
+    "Sequential estimation certifies radii of the table only, so that accuracy at a radius between them and ACR are "
+    "lower bounds."
+)
+"""What it gives up, wherever its numbers are."""
+
 BEST = "best over σ"
 """Title of the block that picks each method's sigma at each radius."""
 
@@ -72,7 +78,7 @@ def acr_frame(comparison: Comparison) -> pd.DataFrame:
         rows.append(
             _names(entry)
             | {"sigma": entry.sigma, "images": mean.images, "acr": mean.value}
-            | {"acr_is_lower_bound": entry.header.estimation == "sequential"}
+            | {"acr_is_lower_bound": entry.header.stops_early}
             | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
             | _mean_columns("noisy_accuracy", noisy_accuracy(entry.records))
             | _share_columns("clean_accuracy", clean_accuracy(entry.records))
@@ -197,8 +203,8 @@ def samples_table(frame: pd.DataFrame) -> Table:
             "Saved: share of the n0 + n samples per image that fixed estimation draws.",
             "Ratio to the least: median over the images that drew estimation samples of those samples over "
             "ln(1/α) / KL(p, nearest threshold), which any test of level α needs to settle the image; p is the "
-            "image's own share of its class, the thresholds are those of the table's radii. Below 1: the n samples "
-            "ended before the image was settled.",
+            "image's own share of its class, the thresholds are those of the table's radii. Below 1: the image came "
+            "to n samples, or was given up as not certifiable, before that.",
         ),
     )
 
@@ -283,4 +289,6 @@ def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
             f"{format_radius(largest_radius(header, sigma), 3)} at σ = {sigma:g}" for sigma in header.sigmas
         )
         sentences.append(f"Largest radius that n = {header.n} draws can certify: {', '.join(limits)}.")
+        if header.estimation == "sequential":
+            sentences.append(BETWEEN_RADII)
     return tuple(dict.fromkeys(sentences))
