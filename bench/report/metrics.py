@@ -274,7 +274,7 @@ def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ..
 
 def is_certified(record: Record) -> bool:
     """Return whether the certified class is the label; abstention never is, whatever the label."""
-    return record.predict == record.label and record.predict != ABSTAIN
+    return record.is_correct
 
 
 def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) -> Share:

@@ -109,6 +109,12 @@ def test_a_real_log_becomes_a_run_that_reports_and_goes_back(tmp_path, monkeypat
     assert outcomes(read_log(log)) == outcomes(read_log(real("0.50")))
 
 
+@pytest.mark.parametrize("predict", [ABSTAIN, 4], ids=["abstains", "as older records hold it"])
+def test_no_class_that_nothing_certified_is_exported(predict):
+    skipped = replace(make_record(predict=predict, radius=0.0, label=2), counts_selection=((4, 100),))
+    assert format_log([skipped]).splitlines()[1].split("\t")[:5] == ["0", "2", "-1", "0.0", "0"]
+
+
 @pytest.mark.parametrize("digits", [None, 3, 17], ids=lambda digits: f"{digits} digits")
 def test_export_then_import_keeps_every_accuracy_of_the_table(tmp_path, digits):
     groups = group(make_run().records)

@@ -164,7 +164,7 @@ def _entry(entry: Entry) -> Values:
         "sigma": f"{entry.sigma:g}",
         "records": {
             record.index: [
-                record.predict,
+                record.certified,
                 record.radius,
                 format_radius(record.radius, 3),
                 sorted(record.counts_estimation, key=lambda pair: -pair[1]),
