@@ -56,7 +56,9 @@ def compare_runs(
     """
     comparison = compare(_restricted(runs, methods, sigmas))
     assured = assured_frame(comparison)
-    frames: dict[str, tuple[pd.DataFrame, Table]] = {"assured": (assured, assured_table(assured))}
+    frames: dict[str, tuple[pd.DataFrame, Table]] = {
+        "assured": (assured, assured_table(assured, comparison.warnings))
+    }
     if against is not None:
         variants = variants_frame(comparison, against)
         frames["variants"] = (variants, variants_table(variants, against))

@@ -15,11 +15,15 @@ from tests.support.tiny import arguments, bench
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 OUTPUTS = {
-    *(f"{name}.{kind}" for name in ("certified_accuracy", "acr", "cost") for kind in ("csv", "md")),
+    *(
+        f"{name}.{kind}"
+        for name in ("certified_accuracy", "acr", "cost", "p_lower")
+        for kind in ("csv", "md")
+    ),
     "certified_accuracy.tex",
     *(
         f"{name}.{kind}"
-        for name in ("certified_accuracy", "envelope", "accuracy_against_cost", "speedup")
+        for name in ("certified_accuracy", "p_lower", "envelope", "accuracy_against_cost", "speedup")
         for kind in ("png", "pdf")
     ),
     "records.jsonl",

@@ -116,14 +116,15 @@ def paired_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def assured_table(frame: pd.DataFrame) -> Table:
-    """Return the printed table of an `assured_frame`: a row per label, a column per radius."""
+def assured_table(frame: pd.DataFrame, warnings: Sequence[str] = ()) -> Table:
+    """Return the printed table of an `assured_frame`: a row per label, a column per radius; `warnings` come first."""
     radii = sorted(set(frame["radius"]))
     return Table(
         caption=f"High-probability certified accuracy (%): the share that holds with probability {CONFIDENCE:g}",
         headers=("method", *(f"{radius:.2f}" for radius in radii)),
         blocks=blocks_of(frame, _assured_rows),
         notes=(
+            *warnings,
             "Each certificate is wrong with probability alpha at most; the number that may be wrong together is "
             "taken off (arXiv 1902.02918, appendix, with the exact binomial quantile).",
         ),

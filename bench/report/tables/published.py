@@ -55,7 +55,13 @@ def published_table(frame: pd.DataFrame, comparison: Comparison, claims: Iterabl
             Block(title=str(title), rows=tuple(_rows(part)))
             for title, part in frame.groupby(titles, sort=False)
         ),
-        notes=(*_protocols(comparison.runs), *_NOTES, *_sources(frame), *map(_claim, claims)),
+        notes=(
+            *comparison.warnings,
+            *_protocols(comparison.runs),
+            *_NOTES,
+            *_sources(frame),
+            *map(_claim, claims),
+        ),
     )
 
 
