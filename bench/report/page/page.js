@@ -216,7 +216,8 @@ function drawPairs() {
   byId("paired-hint").textContent =
     `Two methods on the same images, at radius ${radius.text}, which the filter above changes: difference of their ` +
     "certified accuracies in points with its paired 95% interval, and the exact McNemar test, corrected (Holm) for " +
-    "the radii. Bold: below 0.05. Both are over images: another training of the methods may differ.";
+    `all ${data.paired.length} tests of every pair, σ and radius. Bold: below 0.05. Both are over images: another ` +
+    "training of the methods may differ.";
   const names = ["methods", "σ", "difference", "only the first", "only the second", "p", "p (Holm)"];
   byId("pairs").tHead.replaceChildren(
     element("tr", {}, ...names.map((name) => element("th", { scope: "col", className: "plain", textContent: name }))),

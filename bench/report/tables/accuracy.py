@@ -40,7 +40,7 @@ AT_ZERO = "certified accuracy at radius 0"
 
 ABOUT_ACR = (
     "ACR alone misleads: easy images outweigh hard ones in it, it depends on n, and a trivial classifier can have any "
-    "ACR (arXiv 2410.06895). `bench report` writes the distribution of the lower bound of p_A, p_lower, beside it."
+    "ACR (arXiv 2410.06895). The distribution of the lower bound of p_A (p_lower, by bench report) shows all images."
 )
 """Stands in the notes wherever an ACR is printed."""
 
