@@ -114,7 +114,7 @@ def paired_table(frame: pd.DataFrame) -> Table:
             "first minus second in points, with the paired 95% score interval (Tango 1998), which is not "
             "corrected.",
             f"p: exact McNemar test; p (Holm): corrected for all {len(frame)} tests of this comparison, those of every "
-            f"pair, σ and radius. Bold: p (Holm) below {SIGNIFICANT:g}. Radii that no n draws can certify are left out.",
+            f"pair, σ and radius. Bold: p (Holm) below {SIGNIFICANT:g}. Radii out of reach are left out.",
             "Intervals and tests hold images only: they say whether two trained classifiers differ over images like "
             "these; how much of it another training would change, only several trainings can tell.",
         ),
