@@ -9,7 +9,7 @@ the table. At its full accuracy the reference needs all n samples whatever n is,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,16 +64,9 @@ class Curve:
         best = by_sigma.argmax(axis=1)
         return by_sigma.max(axis=1), self.seconds[best, np.arange(len(self.samples))]
 
-    def reaching(self, targets: Floats, weights: Floats | None = None) -> tuple[NDArray[np.int64], Floats]:
-        """Return positions (B,) of the fewest samples with which each target is reached, and their seconds (B,).
-
-        Where n samples do not reach it the position is -1 and the seconds are infinite.
-        """
-        accuracy, seconds = self.accuracy(weights)
-        reached = accuracy >= targets[:, None] - 1e-12
-        first = reached.argmax(axis=1)
-        rows, ever = np.arange(len(first)), reached.any(axis=1)
-        return np.where(ever, first, -1), np.where(ever, seconds[rows, first], np.inf)
+    def best_sigma(self, place: int) -> float:
+        """Return the sigma with the highest accuracy at `samples[place]`."""
+        return float(self.sigmas[self.chances[:, place].mean(axis=1).argmax()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,32 +257,67 @@ def at_equal_accuracy(
     images = base.chances.shape[-1]
     draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=resamples)
     weights = draws / images
-    return tuple(one for share in SHARES for one in _at_share(found, base, radius, share, weights))
+    whole = [curve.accuracy() for curve in found]
+    resampled = [curve.accuracy(weights) for curve in found]
+    place = found.index(base)
+    pairs = [
+        _Pair(
+            curve=curve,
+            base=base,
+            whole=whole[number],
+            base_whole=whole[place],
+            resampled=resampled[number],
+            base_resampled=resampled[place],
+        )
+        for number, curve in enumerate(found)
+    ]
+    return tuple(pair.at(share, radius) for share in SHARES for pair in pairs)
 
 
-def _at_share(
-    found: Sequence[Curve], base: Curve, radius: float, share: float, weights: Floats
-) -> Iterator[EqualAccuracy]:
-    reference_accuracy = float(base.accuracy()[0][0, -1])
-    targets, target = share * base.accuracy(weights)[0][:, -1], np.array([share * reference_accuracy])
-    base_resampled, (base_first, base_seconds) = base.reaching(targets, weights)[1], base.reaching(target)
-    for curve in found:
-        (first,), (seconds,) = curve.reaching(target)
-        speedups = base_resampled / curve.reaching(targets, weights)[1]
-        low, high = np.quantile(speedups, [0.025, 0.975], method="nearest")
-        accuracy, by_count = curve.accuracy()[0][0], curve.chances.mean(axis=2)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pair:
+    """A method and the reference: their curves, and what `Curve.accuracy` gives of all images and of each resample."""
+
+    curve: Curve
+    base: Curve
+    whole: tuple[Floats, Floats]
+    base_whole: tuple[Floats, Floats]
+    resampled: tuple[Floats, Floats]
+    base_resampled: tuple[Floats, Floats]
+
+    def at(self, share: float, radius: float) -> EqualAccuracy:
+        """Return the two where they reach a share of the reference's accuracy."""
+        base_accuracy = self.base_whole[0][:, -1]
+        [first], [seconds] = _reaching(self.whole, share * base_accuracy)
+        [base_first], [base_seconds] = _reaching(self.base_whole, share * base_accuracy)
         is_reached = first >= 0
-        yield EqualAccuracy(
+        return EqualAccuracy(
             radius=radius,
             share=share,
-            method=curve.method,
-            accuracy=float(accuracy[-1]),
-            reference_accuracy=reference_accuracy,
-            target=float(target[0]),
-            samples=int(curve.samples[first]) if is_reached else None,
-            sigma=float(curve.sigmas[by_count[:, first].argmax()]) if is_reached else None,
+            method=self.curve.method,
+            accuracy=float(self.whole[0][0, -1]),
+            reference_accuracy=float(base_accuracy[0]),
+            target=float(share * base_accuracy[0]),
+            samples=int(self.curve.samples[first]) if is_reached else None,
+            sigma=self.curve.best_sigma(first) if is_reached else None,
             seconds=float(seconds) if is_reached else None,
-            reference_samples=int(base.samples[base_first[0]]),
-            reference_seconds=float(base_seconds[0]),
-            interval=(float(low), float(high)) if targets.min() > 0 else None,
+            reference_samples=int(self.base.samples[base_first]),
+            reference_seconds=float(base_seconds),
+            interval=self._interval(share),
         )
+
+    def _interval(self, share: float) -> tuple[float, float] | None:
+        targets = share * self.base_resampled[0][:, -1]
+        if targets.min() == 0:
+            return None
+        speedups = _reaching(self.base_resampled, targets)[1] / _reaching(self.resampled, targets)[1]
+        low, high = np.quantile(speedups, [0.025, 0.975], method="nearest")
+        return float(low), float(high)
+
+
+def _reaching(curve: tuple[Floats, Floats], targets: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return positions (B,) of the fewest samples that reach each target (B,), and their seconds; -1, inf for none."""
+    accuracy, seconds = curve
+    reached = accuracy >= targets[:, None] - 1e-12
+    first, ever = reached.argmax(axis=1), reached.any(axis=1)
+    return np.where(ever, first, -1), np.where(ever, seconds[np.arange(len(first)), first], np.inf)

@@ -211,7 +211,7 @@ def test_the_ratio_does_not_grow_with_n_by_construction():
 
 
 def test_the_command_compares_at_every_radius_that_the_reference_certifies(tmp_path, monkeypatch, capsys):
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", methods=["rrcm", "dds"], sigmas=[0.5], images=20)
     write_run(tmp_path / "run", run)
     assert bench(monkeypatch, "cost", "--run", tmp_path / "run", "--out", tmp_path / "out") == 0
     shown = capsys.readouterr().out
