@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from bench.report.markup import format_radius
 from bench.smoothing.estimation import largest_radius
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def denied_alpha(entry: Entry, radii: Sequence[float]) -> str:
     return (
         f"Warning: {entry.label} at sigma {entry.sigma:g} cannot have the stated α = {header.alpha:g} and n = "
         f"{header.n:,}: {len(radii):,} of its {len(entry.records):,} radii are larger than "
-        f"{largest_radius(header, entry.sigma):.4g}, which is the most that these certify."
+        f"{format_radius(largest_radius(header, entry.sigma), 3)}, which is the most that these certify."
     )
 
 

@@ -43,7 +43,7 @@ function columns() {
     { key: "sigma", name: "σ", text: (row) => row.sigma },
     ...(all ? shown : shown.filter((one) => one.radius === state.radius)),
     { key: "acr", name: "ACR", cell: (row) => row.acr },
-    { key: "clean", name: "clean", cell: (row) => row.clean },
+    { key: "clean", name: "clean accuracy", cell: (row) => row.clean },
     { key: "abstention", name: "abstains", cell: (row) => row.abstention, rising: true, neutral: true },
     { key: "seconds", name: "s / image", cell: (row) => row.seconds, rising: true },
     { key: "speedup", name: `× ${data.reference}`, cell: (row) => row.speedup },

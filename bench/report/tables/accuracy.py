@@ -44,6 +44,10 @@ ABOUT_ACR = (
 )
 """Stands in the notes wherever an ACR is printed."""
 
+ABOUT_CLEAN = (
+    f"Clean accuracy: of the base classifier without noise (–: not recorded); {AT_ZERO} is another number."
+)
+
 
 def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
     """Return certified accuracies, one row per (block, label, radius), unrounded.
@@ -167,8 +171,8 @@ def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
             "ACR: mean over all images of the certified radius where correct, else 0; rounded down. Standard "
             "error: over images.",
             ABOUT_ACR,
-            "Of the base classifier: accuracy under noise, the share of estimation samples given the label, and clean "
-            "accuracy, that without noise (–: the records do not hold it).",
+            "Accuracy under noise: of the base classifier, the share of estimation samples given the label.",
+            ABOUT_CLEAN,
             "Brackets: 95% intervals over images, normal for the accuracy under noise, else exact two-sided "
             "Clopper-Pearson. Bold: the highest of its block.",
             *comparison.notes,

@@ -51,6 +51,7 @@ def lower_bounds_table(comparison: Comparison) -> Table:
         headers=("method", *(f"≥ {bound:g}" for bound in columns)),
         blocks=tuple(_blocks(comparison, columns)),
         notes=(
+            *comparison.warnings,
             "p_A: the probability that the base classifier gives a noisy copy of the image its label. Each bound holds "
             "with probability 1 - α by itself; it is 0 where selection chose another class.",
             "At Φ(r/σ) the share is the certified accuracy at radius r. A bound of 0.5 or less certifies nothing.",
