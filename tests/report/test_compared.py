@@ -87,28 +87,6 @@ def test_holm_by_hand_over_two_blocks():
     assert "images only" in " ".join(table.notes)
 
 
-def test_rows_with_the_same_counts_on_every_image_are_named():
-    run = make_run(methods=["rrcm", "gaussian", "dds"], sigmas=[0.25, 0.5])
-    twins = tuple(
-        replace(one, method="dds") for one in run.records if (one.method, one.sigma) == ("rrcm", 0.5)
-    )
-    kept = tuple(one for one in run.records if (one.method, one.sigma) != ("dds", 0.5))
-    tables = compare_runs([replace(run, records=kept + twins)], methods=None, sigmas=None, out=None)[0]
-    [note] = [note for note in tables[0].notes if "identical" in note]
-    assert note.startswith(
-        "rrcm and dds have identical counts at sigma 0.5 on all 40 images: they may be one"
-    )
-    changed = replace(twins[7], counts_selection=((0, 99), (1, 1)))
-    run = replace(run, records=(*kept, *twins[:7], changed, *twins[8:]))
-    assert not any("identical" in note for note in compare([run]).notes)
-
-
-def test_rows_without_counts_are_not_said_to_have_the_same():
-    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
-    bare = tuple(replace(one, counts_selection=(), counts_estimation=()) for one in run.records)
-    assert compare([replace(run, records=bare)]).notes == ()
-
-
 @pytest.mark.parametrize(
     ("changes", "options", "said"),
     [

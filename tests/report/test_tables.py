@@ -26,7 +26,6 @@ from bench.report.markup import (
 )
 from bench.report.tables.accuracy import accuracy_frame, main_table
 from bench.report.write import write_tables
-from bench.smoothing.stats import largest_radius
 from bench.types import ABSTAIN
 from tests.support.fake_runs import METHODS, RADII, SIGMAS, make_run
 
@@ -161,33 +160,6 @@ def test_footnotes_state_the_largest_radius_rounded_down():
     assert "n = 1000 draws can certify: 0.615 at σ = 0.25, " in " ".join(
         main_table(compare([make_run()])).notes
     )
-
-
-def test_a_log_whose_radii_deny_its_alpha_is_warned_of_before_anything_else(tmp_path):
-    run = make_run(methods=["cohen"], sigmas=[0.25, 0.5], with_costs=False)
-    bare = [replace(one, counts_selection=(), counts_estimation=()) for one in run.records]
-    place = next(place for place, one in enumerate(bare) if one.radius and one.sigma == 0.5)
-    bare[place] = replace(bare[place], radius=1.3)  # 1,000 samples certify 1.231 at most
-    logs = {"cohen/0.25": {"file": "a", "notes": []}, "cohen/0.5": {"file": "b", "notes": []}}
-    run = replace(run, header=replace(run.header, logs=logs), records=tuple(bare))
-    write_tables(compare([run]), tmp_path)
-    for name in ("certified_accuracy.md", "acr.md", "p_lower.md"):
-        notes = [line for line in (tmp_path / name).read_text().splitlines() if line.startswith("- ")]
-        assert notes[0].startswith(
-            "- Warning: cohen at sigma 0.5 cannot have the stated α = 0.001 and n = 1,000: 1 "
-        )
-        assert "sigma 0.25" not in notes[0]
-    assert "α = 0.001 as stated for a log that denies it" in (tmp_path / "acr.md").read_text()
-
-
-def test_a_radius_that_its_rounding_alone_lifts_above_the_largest_is_not_warned_of():
-    run = make_run(methods=["cohen"], sigmas=[0.5], images=1, with_costs=False)
-    bare = {"counts_selection": (), "counts_estimation": (), "label": 0, "predict": 0}
-    largest = largest_radius(1000, 0.001, 0.5)
-    assert round(largest, 3) > largest
-    for close, expected in ((round(largest, 3), 0), (round(largest, 3) + 0.001, 1)):
-        rounded = replace(run, records=(replace(run.records[0], radius=close, **bare),))
-        assert len(compare([rounded]).warnings) == expected
 
 
 def test_unfinished_runs_say_so_in_every_accuracy_table(tmp_path):
