@@ -26,7 +26,7 @@ def identical_counts(entries: Iterable[Entry]) -> list[str]:
             alike.setdefault((entry.sigma, counts), []).append(entry)
     return [
         f"{_listed([one.label for one in same])} have identical counts at sigma {same[0].sigma:g} on all "
-        f"{len(same[0].records)} images: they may be one classifier under {len(same)} names."
+        f"{len(same[0].records)} images: {_reason(same)}."
         for same in alike.values()
         if len(same) > 1
     ]
@@ -54,6 +54,13 @@ def denied_alpha(entry: Entry, radii: Sequence[float]) -> str:
         f"{header.n:,}: {len(radii):,} of its {len(entry.records):,} radii are larger than "
         f"{format_radius(largest_radius(header, entry.sigma), 3)}, which is the most that these certify."
     )
+
+
+def _reason(same: Sequence[Entry]) -> str:
+    checkpoints = {one.checkpoint for one in same}
+    if None not in checkpoints and len(checkpoints) == 1:
+        return "they are one checkpoint under one noise"
+    return f"they may be one classifier under {len(same)} names"
 
 
 def _listed(names: Sequence[str]) -> str:

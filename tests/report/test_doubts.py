@@ -20,6 +20,11 @@ def test_rows_with_the_same_counts_on_every_image_are_named():
     assert note.startswith(
         "rrcm and dds have identical counts at sigma 0.5 on all 40 images: they may be one"
     )
+    named = replace(run.header, checkpoints={"rrcm/0.5": "sha", "dds/0.5": "sha"})
+    [note] = [
+        one for one in compare([replace(run, header=named, records=kept + twins)]).notes if "ident" in one
+    ]
+    assert note.endswith("on all 40 images: they are one checkpoint under one noise.")
     changed = replace(twins[7], counts_selection=((0, 99), (1, 1)))
     run = replace(run, records=(*kept, *twins[:7], changed, *twins[8:]))
     assert not any("identical" in note for note in compare([run]).notes)

@@ -18,6 +18,9 @@ LEFT = 0.05
 MARKED = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 """Bounds with a marker on each line."""
 
+MOST_BANDS = 4
+"""Labels up to which bands are drawn: more of them hide each other."""
+
 _LABEL = r"lower bound of $p_A$ (logit scale)"
 _NINES = tuple(1 - 10.0**-nines for nines in range(1, 9))
 
@@ -26,7 +29,8 @@ def lower_bounds_figure(comparison: Comparison) -> Figure:
     """Return the share of images with at least each lower bound of p_A: a panel per sigma, a line per label, bands.
 
     A line ends at the largest bound of any image, and begins at 1/2 where lower ones are unknown. Right of 1/2 it is
-    the certified accuracy: at Phi(r / sigma) that at radius r. The bands are pointwise exact 95% intervals.
+    the certified accuracy: at Phi(r / sigma) that at radius r. The bands are pointwise exact 95% intervals, for
+    a few labels alone.
     """
     every, sigmas = styles(comparison), comparison.sigmas
     by_label = {label: every[label] for label in comparison.labels}
@@ -38,15 +42,15 @@ def lower_bounds_figure(comparison: Comparison) -> Figure:
         for entry in comparison.at_sigma(sigma):
             bounds = lower_bounds(entry)
             smallest = min([smallest, *bounds.tails[:1]])
-            _draw(panel, bounds, by_label[entry.label])
+            _draw(panel, bounds, by_label[entry.label], has_band=len(by_label) <= MOST_BANDS)
         panel.set_title(rf"$\sigma$ = {sigma:g}")
     _finish(axes, grid_shape(len(sigmas))[1], 1 - smallest / 2)
     add_legend(figure, by_label)
     return figure
 
 
-def _draw(axes: Axes, bounds: LowerBounds, style: Style) -> None:
-    """Draw the exact step function from its largest bound down to the left edge, and its pointwise exact 95% band."""
+def _draw(axes: Axes, bounds: LowerBounds, style: Style, has_band: bool) -> None:
+    """Draw the exact step function from its largest bound down to the left edge, perhaps with its band."""
     edge = LEFT if bounds.has_uncertified else 0.5
     found = sorted({tail for tail in bounds.tails if tail < 1 - edge})
     if not found:
@@ -57,6 +61,8 @@ def _draw(axes: Axes, bounds: LowerBounds, style: Style) -> None:
     values = [100 * bounds.at_least(bound).value for bound in marked]
     axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)
     axes.step(1 - tails, 100 * counts / bounds.images, where="pre", color=style.color, linestyle=style.line)
+    if not has_band:
+        return
     low, high = proportion_interval(counts, bounds.images)
     axes.fill_between(
         1 - tails, 100 * low, 100 * high, step="pre", color=style.color, alpha=0.12, linewidth=0
