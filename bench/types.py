@@ -166,7 +166,8 @@ class Record:
         sigma: noise level in pixel units.
         index: position of the image in the data set's test split.
         label: true class.
-        predict: certified class, or ABSTAIN.
+        predict: certified class, or ABSTAIN. Older files hold the selected class where an image was skipped, which
+            nothing certified: `certified` is right for both.
         radius: certified L2 radius in pixel units at full precision; 0.0 when abstaining.
         counts_selection: ((class, count), ...) of the n0 selection samples, classes ascending, zero counts left out;
             empty, as is the next, in a record made from a published log.
@@ -175,6 +176,7 @@ class Record:
         samples: samples really used, both stages together.
         seconds: wall time of this certificate.
         uniform: the image's draw from [0,1) that a randomised bound used; None for other bounds.
+        clean: class that the base classifier gives the image without noise; None in older files and published logs.
     """
 
     method: str
@@ -190,11 +192,17 @@ class Record:
     samples: int
     seconds: float
     uniform: float | None = None
+    clean: int | None = None
+
+    @property
+    def certified(self) -> int:
+        """The certified class, or ABSTAIN, as of every image that was skipped."""
+        return ABSTAIN if self.is_skipped else self.predict
 
     @property
     def is_correct(self) -> bool:
-        """True where the certified class is the label; abstention is never correct."""
-        return self.predict == self.label
+        """True where the certified class is the label; abstention is never correct, whatever the label."""
+        return self.predict == self.label != ABSTAIN
 
     @property
     def selected(self) -> int:

@@ -12,7 +12,16 @@ from bench.runs.rebuild import Rebuilt
 from bench.runs.workbench import certify_images
 from bench.types import Record
 
-COMPARED = ("label", "predict", "radius", "counts_selection", "counts_estimation", "samples", "uniform")
+COMPARED = (
+    "label",
+    "predict",
+    "radius",
+    "counts_selection",
+    "counts_estimation",
+    "samples",
+    "uniform",
+    "clean",
+)
 """Fields of a record that computing it again must give back; `seconds` may differ."""
 
 
@@ -76,5 +85,6 @@ def replay(
 def _replayed(rebuilt: Rebuilt, old: Record) -> Replay:
     smoothed = rebuilt.smoothed(old.method, old.sigma)
     [new] = certify_images(rebuilt.setup, old.method, smoothed, [old.index])
-    differences = tuple(name for name in COMPARED if getattr(old, name) != getattr(new, name))
+    named = [name for name in COMPARED if name != "clean" or old.clean is not None]
+    differences = tuple(name for name in named if getattr(old, name) != getattr(new, name))
     return Replay(old=old, new=new, differences=differences)

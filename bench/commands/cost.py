@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve
 from bench.cost.presets import COST_PRESETS
-from bench.errors import UsageError
+from bench.errors import RecordsError, UsageError
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Compare the methods of a finished run at equal certified accuracy.",
 )
-@click.option("--radius", type=float, default=0.5, show_default=True, help="L2 radius for --run.")
 @click.option(
     "--reference-precision",
     "reference",
@@ -62,14 +61,15 @@ def cost(**given: Any) -> None:
     """Measure what methods cost on this machine beside each other, with random weights.
 
     --n and --precision may list several values. Repeating an interrupted command continues it. With --run, join the
-    certificates of a run with its measured cost, measuring nothing: the speed at equal certified accuracy, and accuracy
-    by seconds. With --certifier, measure what the certifier itself costs, for trained methods.
+    certificates of a run with its measured cost, measuring nothing: the speed at equal certified accuracy, at every
+    radius of its table, and accuracy by seconds. With --certifier, measure what the certifier itself costs, for
+    trained methods.
     """
     mode, folder = _mode(click.get_current_context()), given["folder"]
     if mode == "certifier":
         _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
     elif mode == "run_folder":
-        _equal_accuracy(given["run_folder"], given["radius"], folder or given["run_folder"])
+        _equal_accuracy(given["run_folder"], folder or given["run_folder"])
     elif mode == "report":
         if folder is None:
             raise UsageError("--report needs --out DIR, the folder of the records")
@@ -96,7 +96,7 @@ _OF_RUNS = (
 
 _TAKES: Mapping[str, tuple[str, ...]] = {
     "certifier": ("certifier", "preset", "sigma", "repetitions", "folder", "reference", *_OF_RUNS),
-    "run_folder": ("run_folder", "radius", "folder"),
+    "run_folder": ("run_folder", "folder"),
     "report": ("report", "folder"),
     "": (
         "preset",
@@ -205,19 +205,29 @@ def _report(folder: Path) -> None:
     click.echo(f"Written: {folder} ({len(written)} files)")
 
 
-def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
+def _equal_accuracy(run_folder: Path, out: Path) -> None:
     from bench.commands.printing import print_table
     from bench.records.file import read_run
-    from bench.report import equal_accuracy
-    from bench.report.figures.pareto import write_pareto
+    from bench.report.comparison import compare
+    from bench.report.equal_accuracy import at_equal_accuracy, curves
+    from bench.report.figures.equal_accuracy import write_equal_accuracy_figure
+    from bench.report.rates import REFERENCE
+    from bench.report.tables.equal_accuracy import equal_accuracy_frame, equal_accuracy_table
+    from bench.report.write import write
 
-    run = read_run(run_folder)
-    curves = equal_accuracy.curves(run, radius)
-    compared = equal_accuracy.at_equal_accuracy(curves)
-    table = equal_accuracy.equal_accuracy_table(run, compared, radius, command_line())
-    written = equal_accuracy.write_equal_accuracy(table, compared, out)
-    written += write_pareto(curves, radius, run.costs[0].device, out)
-    print_table(table)
+    comparison = compare([read_run(run_folder)])
+    by_radius = {radius: curves(comparison, radius) for radius in comparison.radii}
+    compared = {radius: at_equal_accuracy(found, radius) for radius, found in by_radius.items()}
+    all_of_them = [one for found in compared.values() for one in found]
+    if not all_of_them:
+        raise RecordsError(
+            f"{REFERENCE} certifies no image of {run_folder}: equal accuracy is relative to it; certify more images"
+        )
+    table = equal_accuracy_table(comparison, all_of_them, command_line())
+    written = write(out, "equal_accuracy", equal_accuracy_frame(all_of_them), table)
+    drawn = {radius: found for radius, found in by_radius.items() if compared[radius]}
+    written += write_equal_accuracy_figure(comparison, drawn, out)
+    print_table(table, has_intervals=True)
     click.echo(f"Written: {', '.join(map(str, written))}")
 
 

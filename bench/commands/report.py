@@ -74,11 +74,13 @@ def compare(
     check_comparable(read, tuple(filter(None, allow.split(","))))
     if all_pairs and against is not None:
         raise UsageError("--all-pairs and --against are two ways to compare: give one of them")
-    tables, written = compare_runs(
+    tables, written, nothing = compare_runs(
         read, methods=methods, sigmas=sigmas, has_all=all_pairs, against=against, out=out
     )
     for table in tables:
         print_table(table, has_intervals=True)
+    if nothing:
+        click.echo(nothing)
     if written:
         click.echo(f"Written: {', '.join(map(str, written))}")
 

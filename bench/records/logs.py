@@ -201,8 +201,8 @@ def format_log(records: Iterable[Record], digits: int | None = None) -> str:
     lines = ["\t".join(COLUMNS)]
     for record in records:
         radius = repr(record.radius) if digits is None else _round_down(record.radius, digits)
-        correct = int(record.is_correct and record.predict != ABSTAIN)
-        values = (record.index, record.label, record.predict, radius, correct, repr(record.seconds))
+        correct = int(record.is_correct)
+        values = (record.index, record.label, record.certified, radius, correct, repr(record.seconds))
         lines.append("\t".join(map(str, values)))
     return "\n".join(lines) + "\n"
 

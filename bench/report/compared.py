@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
-from bench.report.comparison import compare
+from bench.report.comparison import Comparison, compare
 from bench.report.figures.variants import write_variants
 from bench.report.markup import Table
 from bench.report.tables.accuracy import acr_frame, acr_table, main_table
@@ -23,7 +23,7 @@ from bench.report.tables.paired import (
     paired_table,
     pairs_of,
 )
-from bench.report.tables.variants import variants_frame, variants_table
+from bench.report.tables.variants import variants_frame, variants_of, variants_table
 from bench.report.write import write
 from bench.types import Run
 
@@ -36,8 +36,8 @@ def compare_runs(
     has_all: bool = False,
     against: str | None = None,
     out: Path | None,
-) -> tuple[list[Table], list[Path]]:
-    """Return the tables of a comparison, and the files written to `out`, none for None.
+) -> tuple[list[Table], list[Path], str]:
+    """Return the tables of a comparison, the files written to `out` if any, and why nothing was compared, else "".
 
     The tables are certified accuracy and ACR with their intervals, high-probability accuracy, then the paired
     comparisons and the gaps between trainings where there are any. With `against` they are the means of the
@@ -56,12 +56,14 @@ def compare_runs(
     """
     comparison = compare(_restricted(runs, methods, sigmas))
     assured = assured_frame(comparison)
-    frames: dict[str, tuple[pd.DataFrame, Table]] = {"assured": (assured, assured_table(assured))}
+    frames: dict[str, tuple[pd.DataFrame, Table]] = {
+        "assured": (assured, assured_table(assured, comparison.warnings))
+    }
     if against is not None:
         variants = variants_frame(comparison, against)
         frames["variants"] = (variants, variants_table(variants, against))
-    elif pairs := pairs_of(comparison, has_all=has_all):
-        paired = paired_frame(comparison, pairs)
+    else:
+        paired = paired_frame(comparison, pairs_of(comparison, has_all=has_all))
         if len(paired):
             frames["paired"] = (paired, paired_table(paired))
     gaps = gap_frame(comparison)
@@ -74,7 +76,20 @@ def compare_runs(
         if against is not None:
             files += write_variants(comparison, against, out)
     main, radii = main_table(comparison), acr_table(acr_frame(comparison), comparison)
-    return [main, radii, *(table for _, table in frames.values())], files
+    nothing = "" if {"paired", "trainings"} & frames.keys() else _why_nothing(comparison, against)
+    return [main, radii, *(table for _, table in frames.values())], files, nothing
+
+
+def _why_nothing(comparison: Comparison, against: str | None) -> str:
+    """Return one sentence on why a comparison without paired tests compared nothing; "" where variants were."""
+    if against is not None:
+        if any(len(variants) > 1 for variants in variants_of(comparison, against).values()):
+            return ""
+        return f"Nothing was compared: {against!r} is the only variant; give runs of another beside it."
+    if not pairs_of(comparison):
+        held = ", ".join(comparison.labels)
+        return f"Nothing was compared: no sigma has two rows ({held}); give several methods, or several runs."
+    return "Nothing was compared: every radius of the table is beyond what n samples can certify."
 
 
 def _restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> list[Run]:

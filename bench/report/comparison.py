@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.errors import ProtocolError, RecordsError
+from bench.report.doubts import denied_alpha, identical_counts, impossible_radii
 from bench.report.metrics import Curve, curve, group
 from bench.report.rates import Quartiles, speedups
 from bench.types import CostRecord, Record, Run, RunHeader
@@ -76,7 +77,7 @@ class Comparison:
         everything: the entries before anything was left out, for timings.
         costs: measured costs, in the order of the runs and their headers.
         radii: table columns, ascending.
-        notes: one sentence for each thing left out.
+        notes: one sentence for each thing left out, and for rows that may be one classifier.
     """
 
     runs: tuple[Run, ...]
@@ -96,6 +97,16 @@ class Comparison:
     def labels(self) -> tuple[str, ...]:
         """Labels with at least one record, in the order of the runs and their headers."""
         return tuple(dict.fromkeys(entry.label for entry in self.everything))
+
+    @cached_property
+    def impossible(self) -> tuple[Entry, ...]:
+        """Entries of published logs with radii that the stated n and alpha cannot certify."""
+        return tuple(entry for entry in self.everything if impossible_radii(entry))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before the numbers: one sentence for each entry whose alpha its radii deny."""
+        return tuple(denied_alpha(entry, impossible_radii(entry)) for entry in self.impossible)
 
     @property
     def compares_acr(self) -> bool:
@@ -152,7 +163,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         everything=tuple(entries),
         costs=tuple(cost for number, run in enumerate(runs) for cost in _costs(run, number, names)),
         radii=tuple(sorted({radius for run in runs for radius in run.header.radii})),
-        notes=tuple(notes),
+        notes=(*identical_counts(kept), *notes),
     )
 
 

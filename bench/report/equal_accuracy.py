@@ -1,78 +1,106 @@
-"""Certificates joined with cost: how fast methods reach the same certified accuracy, and accuracy by seconds; pure.
+"""Certificates joined with cost: how fast methods reach the same certified accuracy; pure.
 
 Of the n samples that a record counts, any n' are distributed as a certificate with n' samples would have drawn them:
 how many show the class is hypergeometric. So the accuracy expected at any n' <= n follows exactly from the records.
+
+Methods are compared at fixed shares of the accuracy that the reference has with all n samples, and at every radius of
+the table. At its full accuracy the reference needs all n samples whatever n is, so that a ratio there grows with n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from scipy import special, stats
+from numpy.typing import NDArray
+from scipy import special
 
-from bench.errors import ProtocolError, RecordsError, UsageError
-from bench.report.markup import Block, Table, format_percent, format_significant
-from bench.report.metrics import group
+from bench.errors import ProtocolError, RecordsError
+from bench.report.comparison import Comparison, Entry
 from bench.report.rates import REFERENCE, samples_per_second
-from bench.report.write import write
 from bench.smoothing.stats import upper_tail
-from bench.types import Record, Run, RunHeader
+from bench.types import Run
 
 RATIO = 1.03
 """Between neighbouring sample counts that are tried."""
 
+SHARES = (0.95, 0.99)
+"""Of the accuracy that the reference has with all n samples: where methods are compared."""
 
-@dataclass(frozen=True, kw_only=True)
+RESAMPLES = 1000
+"""Of the images, for the intervals."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """Accuracy of one method by cost.
+    """Expected accuracy of one method at one radius, by the samples drawn.
 
     Attributes:
-        samples: n' tried, ascending, the last being n.
-        sigmas: the best one with each n', chosen on the certified images.
-        accuracy: expected share of all images that are certified at the radius with n' samples at that sigma.
-        seconds: of n0 + n' samples, at the measured throughput.
+        method: its name.
+        samples: n' tried, (N,) ascending, the last being n.
+        sigmas: noise levels, (S,).
+        seconds: of n0 + n' samples at the measured throughput, (S, N).
+        chances: that an image is certified with n' samples at that sigma, (S, N, I) in [0,1].
     """
 
     method: str
-    samples: tuple[int, ...]
-    sigmas: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    seconds: tuple[float, ...]
+    samples: NDArray[np.int64]
+    sigmas: Floats
+    seconds: Floats
+    chances: Floats
 
-    def first_reaching(self, accuracy: float) -> int:
-        """Return the position of the fewest samples with which at least this accuracy is expected."""
-        reached = np.asarray(self.accuracy) >= accuracy - 1e-12
-        return int(np.argmax(reached))
+    def accuracy(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
+        """Return the accuracy and the seconds with each n' at the sigma that is best for it, both (B, N).
+
+        Args:
+            weights: of the images, (B, I), each row adding up to 1; None: one row, all alike.
+        """
+        images = self.chances.shape[-1]
+        shares = np.full((1, images), 1 / images) if weights is None else weights
+        by_sigma = np.einsum("sni,bi->bsn", self.chances, shares, optimize=True)
+        best = by_sigma.argmax(axis=1)
+        return by_sigma.max(axis=1), self.seconds[best, np.arange(len(self.samples))]
+
+    def best_sigma(self, place: int) -> float:
+        """Return the sigma with the highest accuracy at `samples[place]`."""
+        return float(self.sigmas[self.chances[:, place].mean(axis=1).argmax()])
 
 
 @dataclass(frozen=True, kw_only=True)
 class EqualAccuracy:
-    """A method and the reference at the highest accuracy that both reach: each with the fewest samples for it.
+    """A method and the reference where both reach a share of the accuracy that the reference has with n samples.
 
     Attributes:
-        sigma: the method's best one with these samples.
-        accuracy: the lower one of both at all n samples; own and that of the reference stand beside it.
-        speedup: seconds of the reference over those of the method.
+        radius: L2, pixel units; share: one of `SHARES`.
+        accuracy, reference_accuracy: of each with all n samples.
+        target: what is to be reached, share * reference_accuracy.
+        samples, sigma, seconds: the fewest samples with which the method is expected to reach it, at its best sigma for
+            them, and the seconds of an image; None where n samples do not.
+        reference_samples, reference_seconds: the same of the reference.
+        interval: 95%, of the speedup over images, ends of 0 where the target is not reached; None where the reference
+            certifies none of the images in some resample.
     """
 
+    radius: float
+    share: float
     method: str
-    sigma: float
-    own_accuracy: float
-    reference_accuracy: float
     accuracy: float
-    samples: int
+    reference_accuracy: float
+    target: float
+    samples: int | None
+    sigma: float | None
+    seconds: float | None
     reference_samples: int
-    seconds: float
     reference_seconds: float
+    interval: tuple[float, float] | None
 
     @property
-    def speedup(self) -> float:
-        """Return how many times the reference's seconds are the method's."""
-        return self.reference_seconds / self.seconds
+    def speedup(self) -> float | None:
+        """How many times the reference's seconds are the method's; None where the method does not get there."""
+        return None if self.seconds is None else self.reference_seconds / self.seconds
 
 
 def least_count(n: int, alpha: float, radius: float, sigma: float) -> int:
@@ -91,68 +119,95 @@ def least_count(n: int, alpha: float, radius: float, sigma: float) -> int:
     return low
 
 
-def expected_accuracy(records: Sequence[Record], n: int, alpha: float, radius: float) -> float:
-    """Return the expected share of all images certified at the radius if n of each one's samples were drawn.
+def chances_of_at_least(needed: int, hits: NDArray[np.int64], total: int, drawn: int) -> Floats:
+    """Return P(X >= needed) where X of `drawn` samples, taken from `total` of which `hits` succeed, succeed.
 
     Args:
-        records: of one method at one sigma, fixed estimation, each with at least n estimation samples.
-        radius: L2, pixel units, >= 0.
+        needed: >= 0.
+        hits: any shape, each in [0, total].
+
+    Returns:
+        Hypergeometric tails of the shape of `hits`, off by less than 1e-12.
     """
-    needed = least_count(n, alpha, radius, records[0].sigma)
-    correct = [record for record in records if record.selected == record.label]
-    totals = np.array([record.n for record in correct])
-    hits = np.array([dict(record.counts_estimation).get(record.label, 0) for record in correct])
-    return float(np.sum(stats.hypergeom.sf(needed - 1, totals, hits, n))) / len(records)
+    kinds, places = np.unique(hits, return_inverse=True)
+    share = kinds / total
+    mean = drawn * share
+    width = 8 * np.sqrt(mean * (1 - share) * (total - drawn) / max(total - 1, 1)) + 16
+    tails = (needed <= mean).astype(np.float64)
+    unsure = np.flatnonzero((np.abs(needed - mean) <= width) & (kinds > 0) & (kinds < total))
+    for part in np.array_split(unsure, -(-len(unsure) // 256)) if len(unsure) else ():
+        tails[part] = _summed(needed, kinds[part], total, drawn, int(np.ceil((mean + width)[part].max())))
+    certain = (kinds == 0) | (kinds == total)
+    tails[certain] = np.where(kinds[certain] == total, drawn, 0) >= needed
+    return tails[places].reshape(hits.shape)
 
 
-def curves(run: Run, radius: float) -> tuple[Curve, ...]:
+def _summed(needed: int, hits: NDArray[np.int64], total: int, drawn: int, last: int) -> Floats:
+    """Return the sums of the hypergeometric probabilities of needed..last successes, one for each of `hits`."""
+    x = np.arange(needed, min(last, drawn) + 1)
+    kinds = hits[:, None]
+    possible = (x <= kinds) & (drawn - x <= total - kinds)
+    inside = np.where(possible, x, np.maximum(0, drawn - total + kinds))
+    logs = _log_choose(kinds, inside) + _log_choose(total - kinds, drawn - inside)
+    logs -= _log_choose(np.array(total), np.array(drawn))
+    return np.minimum(1.0, np.where(possible, np.exp(logs), 0.0).sum(axis=1))
+
+
+def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> Floats:
+    return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+
+
+def curves(comparison: Comparison, radius: float) -> tuple[Curve, ...]:
     """Return the curve of each method that was certified and timed, in the order of the header.
 
+    Args:
+        comparison: of one run; methods are compared at the sigmas and on the images that all of them have.
+        radius: L2, pixel units, >= 0.
+
     Raises:
-        UsageError: the radius is negative.
         ProtocolError: the run's samples were not spent as fixed estimation with Clopper-Pearson does, or not stored.
-        RecordsError: no method has both certificates and a measured cost.
+        RecordsError: no method has both certificates and a measured cost at some sigma, or they share no sigma.
     """
-    _check(run, radius)
-    groups, costs = group(run.records), {cost.method: cost for cost in run.costs}
-    found = []
-    for method in run.header.methods:
-        by_sigma = {sigma: records for (name, sigma), records in groups.items() if name == method}
-        if not by_sigma or method not in costs:
-            continue
-        rate = samples_per_second(costs[method]).median
-        found.append(_curve(method, by_sigma, run.header, radius=radius, rate=rate))
-    if not found:
+    _check(comparison.runs[0])
+    timed = {label for label in comparison.labels if comparison.cost_near(label, 0.0) is not None}
+    entries = [entry for entry in comparison.best if entry.label in timed]
+    if not entries:
         raise RecordsError(
-            f"{run.folder} has no method with certificates and a measured cost: "
-            "repeat its `bench run` with --cost-repetitions 10"
+            f"{comparison.runs[0].folder} has no method with certificates and a measured cost, at a sigma that all "
+            "methods have: repeat its `bench run` with --cost-repetitions 10"
         )
-    return tuple(found)
-
-
-def _curve(
-    method: str, by_sigma: Mapping[float, Sequence[Record]], header: RunHeader, *, radius: float, rate: float
-) -> Curve:
-    tried = _sample_counts(header.n)
-    best = [
-        max(
-            (expected_accuracy(records, n, header.alpha, radius), -sigma)
-            for sigma, records in by_sigma.items()
-        )
-        for n in tried
-    ]
-    return Curve(
-        method=method,
-        samples=tried,
-        sigmas=tuple(-negative for _, negative in best),
-        accuracy=tuple(accuracy for accuracy, _ in best),
-        seconds=tuple((header.n0 + n) / rate for n in tried),
+    samples = _sample_counts(entries[0].header.n)
+    return tuple(
+        _curve(comparison, [entry for entry in entries if entry.method == method], samples, radius)
+        for method in dict.fromkeys(entry.method for entry in entries)
     )
 
 
-def _check(run: Run, radius: float) -> None:
-    if radius < 0:
-        raise UsageError(f"--radius is {radius:g}, expected radius >= 0")
+def _curve(
+    comparison: Comparison, entries: Sequence[Entry], samples: NDArray[np.int64], radius: float
+) -> Curve:
+    costs = [comparison.cost_near(entry.label, entry.sigma) for entry in entries]
+    rates = np.array([samples_per_second(cost).median for cost in costs if cost is not None])
+    return Curve(
+        method=entries[0].method,
+        samples=samples,
+        sigmas=np.array([entry.sigma for entry in entries]),
+        seconds=(entries[0].header.n0 + samples) / rates[:, None],
+        chances=np.array([_chances(entry, samples, radius) for entry in entries]),
+    )
+
+
+def _chances(entry: Entry, samples: NDArray[np.int64], radius: float) -> Floats:
+    """Return the chance (N, I) that each image is certified at the radius with each number of samples."""
+    n, alpha = entry.header.n, entry.header.alpha
+    hits = np.array([dict(record.counts_estimation).get(record.label, 0) for record in entry.records])
+    is_selected = np.array([record.selected == record.label for record in entry.records])
+    needed = [least_count(int(few), alpha, radius, entry.sigma) for few in samples]
+    rows = [chances_of_at_least(count, hits, n, int(few)) for count, few in zip(needed, samples, strict=True)]
+    return np.array(rows) * is_selected
+
+
+def _check(run: Run) -> None:
     header = run.header
     if (header.estimation, header.bound) != ("fixed", "clopper-pearson"):
         raise ProtocolError(
@@ -163,14 +218,31 @@ def _check(run: Run, radius: float) -> None:
         raise ProtocolError(f"{run.folder} holds records without counts: equal accuracy follows from counts")
 
 
-def _sample_counts(n: int) -> tuple[int, ...]:
+def _sample_counts(n: int) -> NDArray[np.int64]:
     """Return counts from 1 to n, neighbours about RATIO apart."""
     steps = int(np.ceil(np.log(n) / np.log(RATIO))) + 1
-    return tuple(sorted({round(value) for value in np.geomspace(1, n, steps)}))
+    return np.unique(np.round(np.geomspace(1, n, steps)).astype(np.int64))
 
 
-def at_equal_accuracy(found: Sequence[Curve], reference: str = REFERENCE) -> tuple[EqualAccuracy, ...]:
-    """Return every method beside the reference, the reference itself among them.
+def at_equal_accuracy(
+    found: Sequence[Curve],
+    radius: float,
+    *,
+    reference: str = REFERENCE,
+    resamples: int = RESAMPLES,
+) -> tuple[EqualAccuracy, ...]:
+    """Return every method beside the reference, itself among them, at each of `SHARES` of the reference's accuracy.
+
+    Intervals are of the percentile bootstrap over images, from a generator seeded with 0: each resample chooses
+    sigmas, target and samples anew for all methods.
+
+    Args:
+        found: curves at the radius, of the same images.
+        radius: theirs.
+        resamples: of the images.
+
+    Returns:
+        Nothing where the reference certifies no image at the radius.
 
     Raises:
         RecordsError: the reference is not among the curves.
@@ -180,81 +252,72 @@ def at_equal_accuracy(found: Sequence[Curve], reference: str = REFERENCE) -> tup
         raise RecordsError(
             f"no certificates and measured cost of {reference}: equal accuracy is relative to it; run it too"
         )
-    return tuple(_against(curve, base) for curve in found)
-
-
-def _against(curve: Curve, base: Curve) -> EqualAccuracy:
-    common = min(curve.accuracy[-1], base.accuracy[-1])
-    own, other = curve.first_reaching(common), base.first_reaching(common)
-    return EqualAccuracy(
-        method=curve.method,
-        sigma=curve.sigmas[own],
-        own_accuracy=curve.accuracy[-1],
-        reference_accuracy=base.accuracy[-1],
-        accuracy=common,
-        samples=curve.samples[own],
-        reference_samples=base.samples[other],
-        seconds=curve.seconds[own],
-        reference_seconds=base.seconds[other],
-    )
-
-
-def pareto(found: Sequence[Curve]) -> list[tuple[float, float, str]]:
-    """Return (seconds, accuracy, method) of the points that no other beats in both, seconds ascending."""
-    points = sorted(
-        (seconds, -accuracy, curve.method)
-        for curve in found
-        for seconds, accuracy in zip(curve.seconds, curve.accuracy, strict=True)
-    )
-    front: list[tuple[float, float, str]] = []
-    for seconds, negative, method in points:
-        if -negative > (front[-1][1] if front else 0.0):
-            front.append((seconds, -negative, method))
-    return front
-
-
-def equal_accuracy_table(run: Run, compared: Sequence[EqualAccuracy], radius: float, command: str) -> Table:
-    """Return one row per method."""
-    lines = tuple(
-        (
-            one.method,
-            f"{one.sigma:g}",
-            format_percent(one.own_accuracy),
-            format_percent(one.accuracy),
-            f"{one.samples:,}",
-            f"{one.reference_samples:,}",
-            format_significant(one.seconds),
-            format_significant(one.reference_seconds),
-            format_significant(one.speedup),
+    if base.accuracy()[0][0, -1] == 0:
+        return ()
+    images = base.chances.shape[-1]
+    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), size=resamples)
+    weights = draws / images
+    whole = [curve.accuracy() for curve in found]
+    resampled = [curve.accuracy(weights) for curve in found]
+    place = found.index(base)
+    pairs = [
+        _Pair(
+            curve=curve,
+            base=base,
+            whole=whole[number],
+            base_whole=whole[place],
+            resampled=resampled[number],
+            base_resampled=resampled[place],
         )
-        for one in compared
-    )
-    images = len({record.index for record in run.records})
-    return Table(
-        caption=f"Speed at equal certified accuracy, radius {radius:g}",
-        headers=(
-            "method",
-            "σ",
-            "certified (%)",
-            "compared at (%)",
-            "samples n",
-            f"samples n of {REFERENCE}",
-            "s per image",
-            f"s per image of {REFERENCE}",
-            "speedup",
-        ),
-        blocks=(Block(title="", rows=lines),),
-        notes=(
-            f"Made by: {command}",
-            "Each method at its best σ for its samples, chosen on the certified images; compared at the lower of both "
-            "accuracies: the fewest samples with which each is expected to reach it, exactly by the hypergeometric "
-            f"distribution, of the {run.header.n:,} that were drawn on {images} images; n0 = {run.header.n0} for "
-            f"selection always. Seconds by measured throughput ({run.costs[0].device}).",
-        ),
-    )
+        for number, curve in enumerate(found)
+    ]
+    return tuple(pair.at(share, radius) for share in SHARES for pair in pairs)
 
 
-def write_equal_accuracy(table: Table, compared: Sequence[EqualAccuracy], folder: Path) -> list[Path]:
-    """Write equal_accuracy.csv, unrounded, and equal_accuracy.md, and return their paths."""
-    frame = pd.DataFrame([vars(one) | {"speedup": one.speedup} for one in compared])
-    return write(folder, "equal_accuracy", frame, table)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pair:
+    """A method and the reference: their curves, and what `Curve.accuracy` gives of all images and of each resample."""
+
+    curve: Curve
+    base: Curve
+    whole: tuple[Floats, Floats]
+    base_whole: tuple[Floats, Floats]
+    resampled: tuple[Floats, Floats]
+    base_resampled: tuple[Floats, Floats]
+
+    def at(self, share: float, radius: float) -> EqualAccuracy:
+        """Return the two where they reach a share of the reference's accuracy."""
+        base_accuracy = self.base_whole[0][:, -1]
+        [first], [seconds] = _reaching(self.whole, share * base_accuracy)
+        [base_first], [base_seconds] = _reaching(self.base_whole, share * base_accuracy)
+        is_reached = first >= 0
+        return EqualAccuracy(
+            radius=radius,
+            share=share,
+            method=self.curve.method,
+            accuracy=float(self.whole[0][0, -1]),
+            reference_accuracy=float(base_accuracy[0]),
+            target=float(share * base_accuracy[0]),
+            samples=int(self.curve.samples[first]) if is_reached else None,
+            sigma=self.curve.best_sigma(first) if is_reached else None,
+            seconds=float(seconds) if is_reached else None,
+            reference_samples=int(self.base.samples[base_first]),
+            reference_seconds=float(base_seconds),
+            interval=self._interval(share),
+        )
+
+    def _interval(self, share: float) -> tuple[float, float] | None:
+        targets = share * self.base_resampled[0][:, -1]
+        if targets.min() == 0:
+            return None
+        speedups = _reaching(self.base_resampled, targets)[1] / _reaching(self.resampled, targets)[1]
+        low, high = np.quantile(speedups, [0.025, 0.975], method="nearest")
+        return float(low), float(high)
+
+
+def _reaching(curve: tuple[Floats, Floats], targets: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return positions (B,) of the fewest samples that reach each target (B,), and their seconds; -1, inf for none."""
+    accuracy, seconds = curve
+    reached = accuracy >= targets[:, None] - 1e-12
+    first, ever = reached.argmax(axis=1), reached.any(axis=1)
+    return np.where(ever, first, -1), np.where(ever, seconds[np.arange(len(first)), first], np.inf)

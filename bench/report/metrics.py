@@ -119,13 +119,18 @@ def assured_accuracy(share: Share, alpha: float, confidence: float = 0.99) -> Sh
     return Share(count=max(0, share.count - wrong), images=share.images)
 
 
-def clean_accuracy(records: Sequence[Record]) -> Share:
-    """Return the share of images whose certified class is the label, at any radius; abstention is incorrect.
+def clean_accuracy(records: Sequence[Record]) -> Share | None:
+    """Return the share of images that the base classifier gives their label without noise.
+
+    It certifies nothing: certified accuracy at radius 0 is that of the smoothed classifier. None where any record does
+    not hold the class without noise, as those of older files and published logs.
 
     Raises:
         RecordsError: there are no records.
     """
-    return _share(records, is_certified)
+    if any(record.clean is None for record in records):
+        return None
+    return _share(records, lambda record: record.clean == record.label)
 
 
 def abstention(records: Sequence[Record]) -> Share | None:
@@ -274,7 +279,7 @@ def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ..
 
 def is_certified(record: Record) -> bool:
     """Return whether the certified class is the label; abstention never is, whatever the label."""
-    return record.predict == record.label and record.predict != ABSTAIN
+    return record.is_correct
 
 
 def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) -> Share:

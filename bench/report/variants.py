@@ -7,8 +7,9 @@ trainings, and its interval must hold what another seed would change.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,19 +24,38 @@ Score = Callable[[Record], float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingVariance:
+    """What another training changes in the mean score of one, pooled over variants that were trained several times.
+
+    Attributes:
+        variance: sum of squared deviations of the trainings' means from their variant's, over `freedom`.
+        freedom: trainings, less one for each variant that was trained several times; > 0.
+    """
+
+    variance: float
+    freedom: int
+
+
+Holds = Literal["images and training runs", "images and training runs, pooled", "images"]
+"""What would vary in an interval: pooled where a variant that was trained once borrows the variance of others."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A mean over images and trainings, or a difference of two such means, with its interval.
 
     Attributes:
         value: in the score's units: a share, or a radius in pixel units.
         low, high: ends of the interval.
-        has_trainings: False where a variant was trained once, so that the interval is over images alone.
+        p: two-sided, of the same Student's t, that the value is 0; for a difference.
+        holds: what it is over; "images" alone tells nothing of another training.
     """
 
     value: float
     low: float
     high: float
-    has_trainings: bool
+    p: float
+    holds: Holds
 
 
 def at_radius(radius: float) -> Score:
@@ -62,32 +82,64 @@ def scores(trainings: Sequence[Sequence[Record]], score: Score) -> NDArray[np.fl
     return np.array([[row[index] for index in sorted(row)] for row in rows])
 
 
-def estimate(first: NDArray[np.float64], second: NDArray[np.float64] | None = None) -> Estimate:
+def pooled_variance(variants: Iterable[NDArray[np.float64]]) -> TrainingVariance | None:
+    """Return the variance between trainings of one variant, pooled over variants; None where all were trained once.
+
+    Args:
+        variants: scores (S, I) of each variant's trainings; those with S = 1 tell nothing.
+    """
+    means = [scores.mean(axis=1) for scores in variants if len(scores) > 1]
+    if not means:
+        return None
+    freedom = sum(len(values) - 1 for values in means)
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in means)
+    return TrainingVariance(variance=squares / freedom, freedom=freedom)
+
+
+def estimate(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64] | None = None,
+    pooled: TrainingVariance | None = None,
+) -> Estimate:
     """Return the mean of one variant's scores, or of the first's minus the second's, with a 95% interval.
 
     Images and trainings are crossed random effects. The variance is that of the images' means, plus that of each
     variant's trainings' means (which counts what is left of both in each, so that the interval is a little wide);
-    Student's t has the degrees of freedom of Welch and Satterthwaite.
+    Student's t has the degrees of freedom of Welch and Satterthwaite. Where a variant was trained once, the variance
+    between trainings is the pooled one for both, `pooled.variance` (1/S + 1/S'), as if all variants had the same;
+    without it the interval is over images alone, and too narrow for any statement on trainings.
 
     Args:
         first, second: scores (S, I) of trainings on the same images, I > 1; the numbers of trainings may differ.
+        pooled: what trainings of such variants vary by.
     """
     variants = [first] if second is None else [first, -second]
     per_image = np.sum([scores.mean(axis=0) for scores in variants], axis=0)
-    parts = [per_image, *(scores.mean(axis=1) for scores in variants if len(scores) > 1)]
-    variances = np.array([np.var(values, ddof=1) / len(values) for values in parts])
-    total, value = float(variances.sum()), float(per_image.mean())
-    half = 0.0
+    parts = [(float(np.var(per_image, ddof=1)) / len(per_image), len(per_image) - 1)]
+    trainings, holds = _between_trainings(variants, pooled)
+    parts += trainings
+    total, value = sum(variance for variance, _ in parts), float(per_image.mean())
+    half, p = 0.0, float(value == 0)
     if total > 0:
-        freedoms = [len(values) - 1 for values in parts]
-        freedom = total**2 / float((variances**2 / freedoms).sum())
+        freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
         half = float(special.stdtrit(freedom, 0.975)) * total**0.5
-    return Estimate(
-        value=value,
-        low=value - half,
-        high=value + half,
-        has_trainings=all(len(scores) > 1 for scores in variants),
-    )
+        p = 2 * float(special.stdtr(freedom, -abs(value) / total**0.5))
+    return Estimate(value=value, low=value - half, high=value + half, p=p, holds=holds)
+
+
+def _between_trainings(
+    variants: Sequence[NDArray[np.float64]], pooled: TrainingVariance | None
+) -> tuple[list[tuple[float, int]], Holds]:
+    """Return (variance of a mean, its degrees of freedom) of each independent part, and what the interval holds."""
+    if all(len(scores) > 1 for scores in variants):
+        own = [
+            (float(np.var(scores.mean(axis=1), ddof=1)) / len(scores), len(scores) - 1) for scores in variants
+        ]
+        return own, "images and training runs"
+    if pooled is None:
+        return [], "images"
+    share = sum(1 / len(scores) for scores in variants)
+    return [(pooled.variance * share, pooled.freedom)], "images and training runs, pooled"
 
 
 def variant_of(run: str) -> str:

@@ -24,6 +24,7 @@ from bench.report.tables.accuracy import (
     saved_sentence,
 )
 from bench.report.tables.cost import cost_frame, cost_tables
+from bench.report.tables.lower_bounds import lower_bounds_frame, lower_bounds_table
 from bench.report.tables.published import published_frame, published_sentence, published_table
 
 
@@ -69,7 +70,7 @@ def write_report(comparison: Comparison, folder: Path, *, has_published: bool = 
 
 
 def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path]]:
-    """Write certified_accuracy.csv/.md/.tex, acr.csv/.md, cost.csv/.md; return the first table and the paths.
+    """Write the tables of certified accuracy, ACR, cost and lower bounds of p_A; return the first one and the paths.
 
     samples.csv/.md follow where a run's estimation is not fixed. In the CSV files run and method stand for the label.
     """
@@ -79,6 +80,8 @@ def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path
     files = write(folder, "certified_accuracy", unlabelled, main, has_latex=True)
     files += write(folder, "acr", acr.drop(columns="label"), acr_table(acr, comparison))
     files += write(folder, "cost", costs.drop(columns="label"), *cost_tables(costs))
+    bounds = lower_bounds_frame(comparison).drop(columns="label")
+    files += write(folder, "p_lower", bounds, lower_bounds_table(comparison))
     samples = samples_frame(comparison)
     if len(samples):
         files += write(folder, "samples", samples.drop(columns="label"), samples_table(samples))

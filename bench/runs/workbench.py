@@ -137,6 +137,7 @@ def certify_images(setup: Setup, method: str, smoothed: Smoothed, indices: Seque
     labels = [split.labels[index] for index in indices]
     certificates = smoothed.certify_group(images, indices, protocol, labels)
     seconds = time.perf_counter() - started
+    clean = smoothed.clean_classes(images, indices, protocol)  # no part of a certificate, nor of its time
     samples = sum(certificate.samples for certificate in certificates)
     return [
         Record(
@@ -148,9 +149,10 @@ def certify_images(setup: Setup, method: str, smoothed: Smoothed, indices: Seque
             n=protocol.n,
             seconds=seconds * certificate.samples / samples,
             uniform=bound_uniform(protocol, index),
+            clean=clean_class,
             **vars(certificate),
         )
-        for index, label, certificate in zip(indices, labels, certificates, strict=True)
+        for index, label, certificate, clean_class in zip(indices, labels, certificates, clean, strict=True)
     ]
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from bench.errors import DataError, UsageError
-from bench.smoothing.counting import Draws, Stop, count_classes, count_group
+from bench.smoothing.counting import Draws, Stop, clean_classes, count_classes, count_group
 from bench.smoothing.estimation import certified_radius, stopping_rule
 from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform
 from bench.smoothing.stats import binomial_two_sided_p
@@ -48,7 +48,7 @@ class Smoothed:
             index: identity of the image; it picks the noise.
             protocol: sample counts, level and seed.
             label: the true class. Estimation other than "fixed" draws no estimation samples where the selected class
-                is another: the image counts as incorrect whatever they would say. None: never skip.
+                is another, and abstains: the image counts as incorrect whatever they would say. None: never skip.
 
         Returns:
             Class, radius in pixel units and the counts of both stages; the lowest class wins a tie in selection.
@@ -113,6 +113,20 @@ class Smoothed:
         second, first = sorted(counts)[-2:]
         p_value = binomial_two_sided_p(first, first + second)
         return counts.index(first) if p_value <= protocol.alpha else ABSTAIN
+
+    @torch.inference_mode()
+    def clean_classes(
+        self, images: Sequence[Tensor], indices: Sequence[int], protocol: Protocol
+    ) -> list[int]:
+        """Return the class that the base classifier gives each image without noise, told the same sigma.
+
+        It certifies nothing. A method with randomness of its own draws that of the image's first selection sample.
+
+        Args, Raises: as in `certify_group`.
+        """
+        self._check(images, indices, protocol)
+        draws = _draws(replace(protocol, n0=1), "selection", indices)
+        return clean_classes(self.classifier, torch.stack(list(images)), draws=draws, **self._numbers)
 
     def count(self, images: Tensor, draws: Sequence[Draws]) -> list[tuple[int, ...]]:
         """Return how often each class is predicted for each image (G, C, H, W) under noise; see `count_group`."""
@@ -193,7 +207,7 @@ def certificate_of(
 
 def _skipped(selection: tuple[int, ...]) -> Certificate:
     return Certificate(
-        predict=selection.index(max(selection)),
+        predict=ABSTAIN,
         radius=0.0,
         counts_selection=_sparse(selection),
         counts_estimation=(),

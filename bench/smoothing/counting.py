@@ -137,6 +137,37 @@ def predicted_classes(
         start += len(keys)
 
 
+def clean_classes(
+    classifier: Classifier,
+    images: Tensor,
+    *,
+    sigma: float,
+    draws: Sequence[Draws],
+    batch_size: int,
+    num_classes: int,
+) -> list[int]:
+    """Return the class predicted for each image (G, C, H, W) without noise, under the keys of its first sample.
+
+    Args, Raises: as in `count_group`; call it under inference mode.
+    """
+    classes: list[int] = []
+    for start in range(0, len(images), batch_size):
+        x, drawn = images[start : start + batch_size], draws[start : start + batch_size]
+        keys = [sample_keys(one.seed, one.index, one.stage, 0, x.device)[:1] for one in drawn]
+        logits = classifier(
+            x.clone(), sigma, torch.cat(keys)
+        )  # a copy, since a classifier may write into its input
+        check_shape(logits, len(x), num_classes)
+        if not (finite := logits.isfinite().all(1)).all():
+            bad = drawn[int(finite.int().argmin())].index
+            raise NumericalError(
+                f"logits are NaN or infinite for image {bad} without noise at sigma {sigma:g}: check the checkpoint, "
+                "or run in float32"
+            )
+        classes += logits.argmax(1).tolist()
+    return classes
+
+
 def _owners(start: int, size: int, draws: Sequence[Draws], device: torch.device) -> Tensor:
     """Return the position of the image (size,) that each sample belongs to, counted from sample `start`."""
     return torch.arange(start, start + size, device=device) // draws[0].samples

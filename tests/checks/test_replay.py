@@ -33,6 +33,16 @@ def test_an_untouched_run_replays_equal(run, monkeypatch, capsys):
     assert f"image {index}, dds at sigma 0.25: equal" in said
 
 
+def test_a_record_from_before_classes_without_noise_were_kept_replays_equal(run, monkeypatch, capsys):
+    first = read_run(run).records[0]
+    only = ("--index", first.index, "--method", first.method, "--sigma", first.sigma)
+    edit(run, 1, clean=None)
+    assert bench(monkeypatch, "replay", run, *only) == 0
+    edit(run, 1, clean=1 - first.clean)
+    assert bench(monkeypatch, "replay", run, *only) == 1
+    assert f"clean differs, {1 - first.clean} on record and {first.clean} now" in capsys.readouterr().out
+
+
 def test_a_changed_radius_is_named_with_both_values(run, monkeypatch, capsys):
     first = read_run(run).records[0]
     edit(run, 1, radius=9.0)

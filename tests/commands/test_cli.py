@@ -9,16 +9,21 @@ from safetensors.torch import load_file, save_file
 from bench.records.file import read_run
 from bench.runs import train as runs_train
 from bench.smoothing.noise import image_uniform
+from bench.types import ABSTAIN
 from tests.support.tiny import arguments, bench
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 OUTPUTS = {
-    *(f"{name}.{kind}" for name in ("certified_accuracy", "acr", "cost") for kind in ("csv", "md")),
+    *(
+        f"{name}.{kind}"
+        for name in ("certified_accuracy", "acr", "cost", "p_lower")
+        for kind in ("csv", "md")
+    ),
     "certified_accuracy.tex",
     *(
         f"{name}.{kind}"
-        for name in ("certified_accuracy", "envelope", "accuracy_against_cost", "speedup")
+        for name in ("certified_accuracy", "p_lower", "envelope", "accuracy_against_cost", "speedup")
         for kind in ("png", "pdf")
     ),
     "records.jsonl",
@@ -100,7 +105,8 @@ def test_run_with_other_estimation_and_bound_skips_wrong_images_and_records_unif
     assert "Samples: skip-wrong estimation drew" in capsys.readouterr().out
     records = read_run(root / "skip").records
     assert 0 < sum(record.is_skipped for record in records) < len(records)
-    assert all(not record.is_correct for record in records if record.is_skipped)
+    assert all(record.predict == ABSTAIN for record in records if record.is_skipped)
+    assert all(record.clean in (0, 1) for record in records)
     assert all(record.uniform == image_uniform(0, record.index) for record in records)
 
 

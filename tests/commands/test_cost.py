@@ -95,9 +95,9 @@ def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkey
             "--certifier does not take --batch-sizes, --steps, --votes, --max-seconds: leave them out",
         ),
         (
-            ("--radius", "1"),
+            ("--reference-precision", "tf32"),
             2,
-            "bench cost without --run or --certifier does not take --radius: leave it out",
+            "bench cost without --run or --certifier does not take --reference-precision: leave it out",
         ),
     ],
 )

@@ -100,13 +100,21 @@ def test_a_real_log_becomes_a_run_that_reports_and_goes_back(tmp_path, monkeypat
     capsys.readouterr()
     assert bench(monkeypatch, "report", folder, "--published") == 0
     # Cohen et al. have 7 radii at each sigma, Jeong et al. 4 and 7 of the table's.
-    assert "25 numbers beside ours, 25 inside" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "25 numbers beside ours, 11 inside" in said
+    assert "14 from the log that was imported, which compare it with itself" in said
     assert (folder / "published.tex").stat().st_size > 0
     log = tmp_path / "log.tsv"
     assert (
         bench(monkeypatch, "export-log", folder, "--method", "gaussian", "--sigma", "0.5", "--out", log) == 0
     )
     assert outcomes(read_log(log)) == outcomes(read_log(real("0.50")))
+
+
+@pytest.mark.parametrize("predict", [ABSTAIN, 4], ids=["abstains", "as older records hold it"])
+def test_no_class_that_nothing_certified_is_exported(predict):
+    skipped = replace(make_record(predict=predict, radius=0.0, label=2), counts_selection=((4, 100),))
+    assert format_log([skipped]).splitlines()[1].split("\t")[:5] == ["0", "2", "-1", "0.0", "0"]
 
 
 @pytest.mark.parametrize("digits", [None, 3, 17], ids=lambda digits: f"{digits} digits")

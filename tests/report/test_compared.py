@@ -10,9 +10,9 @@ from bench.records.file import write_run
 from bench.report.compared import compare_runs
 from bench.report.comparison import compare
 from bench.report.tables.accuracy import accuracy_frame
-from bench.report.tables.paired import format_p, gap_frame, paired_frame, pairs_of
+from bench.report.tables.paired import format_p, gap_frame, paired_frame, paired_table, pairs_of
 from bench.smoothing.stats import most_failures
-from tests.support.fake_runs import METHODS, SIGMAS, make_run
+from tests.support.fake_runs import METHODS, SIGMAS, make_record, make_run
 from tests.support.tiny import bench
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -49,18 +49,65 @@ def test_of_two_runs_without_a_common_method_all_are_compared_across():
     assert labels(pairs_of(compare(runs))) == [("rrcm (a)", "dds (b)"), ("gaussian (a)", "dds (b)")]
 
 
-def test_the_correction_counts_the_radii_that_n_draws_can_certify():
+def test_the_correction_counts_every_pair_sigma_and_radius_that_n_draws_can_certify():
     # 1000 draws reach 0.615 at sigma 0.25 and 2.46 at sigma 1; the table's radii are 0 to 1.5 in steps of 0.25.
     runs = [make_run(methods=["rrcm", "dds"], sigmas=[0.25, 1.0])]
     comparison = compare(runs)
     frame = paired_frame(comparison, pairs_of(comparison))
     tested = {sigma: sorted(part["radius"]) for sigma, part in frame.groupby("sigma")}
     assert tested == {0.25: [0.0, 0.25, 0.5], 1.0: [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]}
-    assert list(frame.groupby("sigma")["radii_tested"].first()) == [3, 7]
-    smallest = frame.loc[frame.groupby("sigma")["p"].idxmin()]
-    assert list(smallest["p_holm"]) == pytest.approx(
-        list((smallest["p"] * smallest["radii_tested"]).clip(upper=1))
-    )
+    assert set(frame["tests"]) == {10}
+    smallest = frame.loc[frame["p"].idxmin()]
+    assert smallest["p_holm"] == pytest.approx(min(1.0, 10 * smallest["p"]))
+
+
+def one_sided(method, certified, sigma):
+    """Return records of 20 images at a sigma, the first `certified` of them with radius 0.1, the others with none."""
+    return [
+        make_record(
+            method=method, sigma=sigma, index=20 * place, radius=0.1, predict=0 if place < certified else 1
+        )
+        for place in range(20)
+    ]
+
+
+def test_holm_by_hand_over_two_blocks():
+    # At sigma 0.25 eight images are certified by rrcm alone, at sigma 0.5 ten: p is 2/2^8 and 2/2^10. Of the two
+    # tests of the comparison the smaller p is doubled and the larger one is not; each by itself would stay.
+    records = [*one_sided("rrcm", 8, 0.25), *one_sided("dds", 0, 0.25)]
+    records += [*one_sided("rrcm", 10, 0.5), *one_sided("dds", 0, 0.5)]
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.25, 0.5], images=20)
+    run = replace(run, header=replace(run.header, radii=(0.1,)), records=tuple(records))
+    comparison = compare([run])
+    frame = paired_frame(comparison, pairs_of(comparison))
+    assert list(frame["p"]) == pytest.approx([2 / 2**8, 2 / 2**10])
+    assert list(frame["p_holm"]) == pytest.approx([2 / 2**8, 4 / 2**10])
+    table = paired_table(frame)
+    assert "corrected for all 2 tests of this comparison" in " ".join(table.notes)
+    assert "images only" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        (
+            {"methods": ["rrcm"]},
+            (),
+            "Nothing was compared: no sigma has two rows (rrcm); give several methods",
+        ),
+        ({"methods": ["rrcm", "dds"]}, ("--methods", "dds"), "no sigma has two rows (dds)"),
+        ({"methods": ["rrcm"]}, ("--against", "run"), "Nothing was compared: 'run' is the only variant"),
+        ({"methods": ["rrcm", "dds"]}, (), None),
+    ],
+)
+def test_a_comparison_of_one_row_says_that_nothing_was_compared(
+    tmp_path, monkeypatch, capsys, changes, options, said
+):
+    write_run(tmp_path / "run", make_run(sigmas=[0.5], **changes))
+    assert bench(monkeypatch, "compare", tmp_path / "run", *options) == 0
+    shown = capsys.readouterr().out
+    assert ("Nothing was compared" in shown) == (said is not None)
+    assert (said or "Paired comparison") in shown
 
 
 def test_files_hold_the_accuracies_of_the_main_table_and_what_is_assured_of_them(tmp_path):
@@ -93,7 +140,8 @@ def test_trainings_are_runs_whose_checkpoints_differ():
 def test_radii_beyond_the_reach_of_all_draws_leave_no_paired_table():
     run = make_run()
     run = replace(run, header=replace(run.header, radii=(30.0,)))
-    tables, _ = compare_runs([run], methods=None, sigmas=None, has_all=False, out=None)
+    tables, _, nothing = compare_runs([run], methods=None, sigmas=None, has_all=False, out=None)
+    assert nothing == "Nothing was compared: every radius of the table is beyond what n samples can certify."
     assert not any("Paired comparison" in table.caption for table in tables)
 
 

@@ -78,7 +78,7 @@ def written(tmp_path_factory):
 
 def test_every_figure_is_written_as_png_and_pdf(written):
     folder, paths = written
-    names = ("certified_accuracy", "envelope", "accuracy_against_cost", "speedup")
+    names = ("certified_accuracy", "p_lower", "envelope", "accuracy_against_cost", "speedup")
     assert paths == [folder / f"{name}.{kind}" for name in names for kind in ("png", "pdf")]
     assert set(names) == accuracy.FIGURES
     for path in paths:
@@ -235,19 +235,27 @@ def test_a_long_legend_leaves_the_panel_its_height():
 
 
 def test_figures_on_cost_are_left_out_without_costs():
-    assert list(make_figures(compare([make_run(with_costs=False)]))) == ["certified_accuracy", "envelope"]
+    assert list(make_figures(compare([make_run(with_costs=False)]))) == [
+        "certified_accuracy",
+        "p_lower",
+        "envelope",
+    ]
 
 
 @pytest.mark.parametrize("methods", [["rrcm", "gaussian"], ["dds"]])
 def test_speedup_is_left_out_without_dds_or_with_nothing_else(methods):
     names = list(make_figures(compare([make_run(methods=methods)])))
-    assert names == ["certified_accuracy", "envelope", "accuracy_against_cost"]
+    assert names == ["certified_accuracy", "p_lower", "envelope", "accuracy_against_cost"]
 
 
 def test_envelope_and_cost_are_left_out_where_no_sigma_is_shared():
     run = make_run()
     kept = tuple(one for one in run.records if (one.sigma == 0.25) == (one.method == "dds"))
-    assert list(make_figures(compare([replace(run, records=kept)]))) == ["certified_accuracy", "speedup"]
+    assert list(make_figures(compare([replace(run, records=kept)]))) == [
+        "certified_accuracy",
+        "p_lower",
+        "speedup",
+    ]
 
 
 def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
@@ -256,6 +264,7 @@ def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
     write_figures(compare([make_run(sigmas=[0.5], with_costs=False)]), tmp_path)
     assert {path.name for path in tmp_path.glob("*.pdf")} == {
         "certified_accuracy.pdf",
+        "p_lower.pdf",
         "envelope.pdf",
         "mine.pdf",
     }
@@ -264,7 +273,7 @@ def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
 def test_nothing_certified_is_drawn_all_the_same():
     run = make_run(sigmas=[0.5])
     run = replace(run, records=tuple(replace(one, predict=ABSTAIN, radius=0.0) for one in run.records))
-    assert len(make_figures(compare([run]))) == 4
+    assert len(make_figures(compare([run]))) == 5
     assert certified_accuracy_figure(compare([run])).axes[0].get_xlim()[1] > 1.5
 
 

@@ -68,14 +68,23 @@ def test_certified_accuracy_counts_correct_images_at_the_radius_or_beyond_over_a
 def test_abstention_is_never_correct_whatever_the_label():
     record = make_record(predict=ABSTAIN, label=ABSTAIN)
     assert certified_accuracy([record], 0.0).count == 0
-    assert clean_accuracy([record]).count == 0
+    assert clean_accuracy([replace(record, clean=0)]).count == 0
     assert abstention([record]).count == 1
     assert acr([record]).value == 0.0
 
 
-def test_clean_accuracy_is_the_certified_accuracy_at_radius_zero():
-    records = random_records(2)
-    assert clean_accuracy(records) == certified_accuracy(records, 0.0)
+def test_clean_accuracy_counts_the_class_without_noise_whatever_is_certified():
+    records = [
+        replace(make_record(predict=ABSTAIN, label=1), clean=1),
+        replace(make_record(predict=2, label=2, index=1), clean=0),
+        replace(make_record(predict=0, label=3, index=2), clean=3),
+    ]
+    share = clean_accuracy(records)
+    assert (share.count, share.images) == (2, 3)
+
+
+def test_clean_accuracy_is_unknown_where_one_record_is_from_before_it_was_kept():
+    assert clean_accuracy([replace(make_record(), clean=0), make_record(index=1)]) is None
 
 
 def test_interval_is_the_closed_form_where_all_images_count():

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from bench.errors import DataError, UsageError
 from bench.report.comparison import compare
 from bench.report.page import pictures as page_pictures
 from bench.report.page.pictures import data_uri, draw_pictures
-from bench.report.page.values import cost_points, paired_rows
+from bench.report.page.values import cost_points, page_values, paired_rows
 from bench.report.page.write import FILE_NAME, script_json, write_page
-from bench.report.tables.accuracy import accuracy_frame
+from bench.report.tables.accuracy import accuracy_frame, acr_frame
 from bench.report.tables.cost import cost_frame
 from bench.report.tables.paired import paired_frame, pairs_of
 from bench.smoothing.noise import noise_block
@@ -51,6 +52,77 @@ def test_points_of_accuracy_against_cost_are_the_best_rows_at_their_sigmas_cost(
             measured = 0.5 if point["sigma"] == "0.25" else float(point["sigma"])  # the nearest measured one
             assert point["seconds"] == costs.loc[(point["label"], measured), "seconds_per_certificate_median"]
     assert cost_points(compare([make_run(images=5, with_costs=False)]), 0.0) == []
+
+
+def summary_of(*runs):
+    comparison = compare(list(runs))
+    frames = {
+        "accuracy": accuracy_frame(comparison),
+        "acr": acr_frame(comparison),
+        "cost": cost_frame(comparison),
+    }
+    paired = paired_frame(comparison, pairs_of(comparison))
+    return page_values(comparison, frames | {"paired": paired}, ())
+
+
+def imported(largest, folder="log"):
+    """Return a run of one imported log of one image, with this radius at sigma 0.5, n = 1,000 and alpha = 0.001."""
+    run = make_run(Path(folder), methods=["cohen"], sigmas=[0.5], images=1, with_costs=False)
+    record = replace(
+        run.records[0],
+        predict=0,
+        label=0,
+        radius=largest,
+        counts_selection=(),
+        counts_estimation=(),
+        clean=None,
+    )
+    log = {"file": "log.tsv", "notes": ["log log.tsv: it holds no counts."]}
+    unknown = {"seed": -1, "noise_block": 0, "precision": "unknown", "device_type": "unknown"}
+    return replace(
+        run, header=replace(run.header, logs={"cohen/0.5": log}, **unknown), records=(record,), costs=()
+    )
+
+
+def test_a_page_of_one_method_counts_one_and_states_its_protocol():
+    summary = summary_of(make_run(methods=["rrcm"], sigmas=[0.5], images=1))["summary"]
+    assert summary.startswith(
+        "1 method, 1 noise level, 1 image. Every method is certified by one protocol: the same"
+    )
+    assert "each certificate wrong with probability 0.001 at most" in summary
+
+
+def test_a_page_warns_first_of_a_log_whose_radii_deny_its_alpha_and_does_not_state_it():
+    values = summary_of(imported(1.3))  # 1,000 samples certify 1.231 at most
+    assert values["summary"].startswith(
+        "Warning: cohen at sigma 0.5 cannot have the stated α = 0.001 and n = 1,000"
+    )
+    assert "wrong with probability" not in values["summary"]
+    assert "under the same noise" not in values["summary"]
+    facts = dict(values["runs"][0]["facts"])
+    assert (facts["noise"], facts["arithmetic"]) == ("unknown", "unknown")
+    assert facts["published logs"] == "cohen/0.5 log.tsv"
+
+
+def test_a_log_that_its_alpha_allows_is_stated_as_such_without_a_warning():
+    summary = summary_of(imported(1.23))["summary"]
+    assert "Warning" not in summary
+    assert "All radii are those of published logs" in summary
+
+
+def test_beside_a_log_only_what_was_measured_here_is_said_to_have_one_protocol():
+    measured = make_run(Path("own"), methods=["rrcm"], sigmas=[0.5], images=1)
+    summary = summary_of(measured, imported(1.3))["summary"]
+    assert "Radii of cohen (log) are those of published logs" in summary
+    assert "Every other method is certified by one protocol" in summary
+
+
+def test_runs_of_two_protocols_are_not_said_to_have_one():
+    one = make_run(Path("one"), methods=["rrcm"], sigmas=[0.5])
+    two = make_run(Path("two"), methods=["rrcm"], sigmas=[0.5], seed=1)
+    summary = summary_of(one, replace(two, header=replace(two.header, alpha=0.01)))["summary"]
+    assert "the runs differ in alpha" in summary
+    assert "one protocol" not in summary
 
 
 def test_paired_rows_hold_the_frame():

@@ -17,7 +17,7 @@ from bench.report.figures import style
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure
 from bench.report.metrics import certified_accuracy, group
 from bench.report.published import CLAIMS, Claim, claims, default_folder, published_numbers
-from bench.report.tables.published import published_frame
+from bench.report.tables.published import published_frame, published_sentence, published_table
 from bench.report.write import write_published
 from bench.smoothing.stats import largest_radius
 from tests.support.fake_runs import make_run
@@ -161,6 +161,42 @@ def test_reported_against_measured_has_the_intervals_ends_inside():
     values = [low, high, math.nextafter(low, 0), math.nextafter(high, 1)]
     rows = frame([number(certified_accuracy=value) for value in values])
     assert rows["reported_against_measured"].tolist() == ["inside", "inside", "below", "above"]
+
+
+def imported():
+    """Return the fake run as if it had been imported from a log."""
+    run = make_run()
+    bare = tuple(replace(one, counts_selection=(), counts_estimation=()) for one in run.records)
+    log = {"file": "log.tsv", "notes": []}
+    return replace(run, header=replace(run.header, logs={"gaussian/0.5": log}), records=bare)
+
+
+def recomputed(run, shift=0.0):
+    """Return what the log of the run gives, as published numbers at three radii, the last one off by `shift`."""
+    records = group(run.records)["gaussian", 0.5]
+    values = {radius: certified_accuracy(records, radius).value for radius in (0.0, 0.5, 0.75)}
+    values[0.75] += shift
+    return [
+        number(radius=radius, certified_accuracy=value, kind="recomputed from the per-image log")
+        for radius, value in values.items()
+    ]
+
+
+def test_a_log_beside_numbers_that_were_recomputed_from_it_is_said_to_be_compared_with_itself():
+    run = imported()
+    rows = frame(recomputed(run), run)
+    assert set(rows["reported_against_measured"]) == {"same log"}
+    sentence = published_sentence(rows, "cifar10", NUMBERS)
+    assert "3 numbers beside ours, 0 inside, 0 above, 0 below our 95% interval; 3 from the log" in sentence
+    assert "compared with itself, which confirms nothing" in " ".join(
+        published_table(rows, compare([run]), []).notes
+    )
+
+
+def test_numbers_of_another_log_and_runs_of_ones_own_are_compared():
+    run = imported()
+    assert "same log" not in set(frame(recomputed(run, 1 / 40), run)["reported_against_measured"])
+    assert "same log" not in set(frame(recomputed(make_run()))["reported_against_measured"])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from bench.types import ABSTAIN
 from tests.support.fake_runs import METHODS, RADII, SIGMAS, make_run
 
 NAMES = ["certified_accuracy.csv", "certified_accuracy.md", "certified_accuracy.tex"]
-NAMES += ["acr.csv", "acr.md", "cost.csv", "cost.md"]
+NAMES += ["acr.csv", "acr.md", "cost.csv", "cost.md", "p_lower.csv", "p_lower.md"]
 HOSTILE = r"a_b|c*d`e&f$g#h{i}~j^k<l>%m[n](o)\p"
 NUMBER = r"(\d+\.\d)"
 
@@ -179,7 +179,35 @@ def test_acr_table_rounds_radii_down_and_keeps_full_precision_in_csv(written):
         printed = float(cells[1].strip("*"))
         assert printed <= row["acr"] < printed + 0.001
         assert float(cells[2]) == pytest.approx(row["standard_error"], abs=0.0005)
-        assert cells[6] == "40"
+        assert cells[7] == "40"
+
+
+def test_accuracy_at_radius_zero_is_not_called_clean_which_is_that_without_noise(written):
+    text = (written[0] / "acr.md").read_text("utf-8")
+    assert "| clean accuracy | certified accuracy at radius 0 | abstention |" in text
+    frame = pd.read_csv(written[0] / "acr.csv").set_index(["method", "sigma"])
+    accuracy = pd.read_csv(written[0] / "certified_accuracy.csv").query(
+        "selection == 'fixed' and radius == 0"
+    )
+    accuracy = accuracy.set_index(["method", "sigma"])
+    for ours, name in (("certified_accuracy_at_0", "accuracy"), ("certified_accuracy_at_0_low", "low")):
+        assert frame[ours].sort_index().equals(accuracy[name].sort_index().rename(ours))
+    images = make_run().header.indices
+    assert set(frame["clean_accuracy"]) == {sum(index % 140 > 0 for index in images) / len(images)}
+
+
+def test_records_from_before_clean_accuracy_was_kept_leave_a_dash(tmp_path):
+    run = make_run(sigmas=[0.5])
+    write_tables(
+        compare([replace(run, records=tuple(replace(one, clean=None) for one in run.records))]), tmp_path
+    )
+    assert {row[4] for row in markdown_rows((tmp_path / "acr.md").read_text())} == {"–"}
+    assert pd.read_csv(tmp_path / "acr.csv")["clean_accuracy"].isna().all()
+
+
+def test_why_the_acr_misleads_stands_where_it_is_printed(written):
+    assert "ACR alone misleads" in (written[0] / "acr.md").read_text()
+    assert "2410.06895" in (written[0] / "acr.md").read_text()
 
 
 def test_one_image_has_no_standard_error(tmp_path):

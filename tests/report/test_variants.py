@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.errors import RecordsError
 from bench.records.file import write_run
 from bench.report.comparison import compare
+from bench.report.markup import as_cell
 from bench.report.tables.paired import gap_frame, gap_table
 from bench.report.tables.variants import variants_frame, variants_table
-from bench.report.variants import at_radius, certified_radius, estimate, scores, variant_of
+from bench.report.variants import at_radius, certified_radius, estimate, pooled_variance, scores, variant_of
+from bench.smoothing.stats import holm
 from tests.report.test_compared import trained
 from tests.support.fake_runs import make_record, make_run
 from tests.support.tiny import bench
@@ -20,6 +23,16 @@ NAMES = ("plain-0", "plain-1", "changed-0", "changed-1")
 
 def made_runs(names=NAMES):
     return [trained(name, seed, methods=["rrcm"], sigmas=[0.5]) for seed, name in enumerate(names)]
+
+
+def make_runs_that_differ(names=NAMES):
+    """Return trainings of which those of "changed" certify nothing beyond radius 0.5."""
+    return [
+        run
+        if run.folder.name.startswith("plain")
+        else replace(run, records=tuple(replace(one, radius=min(one.radius, 0.5)) for one in run.records))
+        for run in made_runs(names)
+    ]
 
 
 def test_an_interval_by_hand():
@@ -37,18 +50,59 @@ def test_a_difference_is_covered_over_images_and_trainings_and_not_by_images_alo
     the images do, so that intervals of one training each cover far less: below 60% of them, as a check of the test.
     """
     generator = np.random.default_rng(0)
-    covered, covered_by_images = 0, 0
+    covered, covered_once, covered_by_images = 0, 0, 0
     for _ in range(2000):
         image = generator.normal(size=100)
         first, second = (
             image + 0.5 * generator.normal(size=(3, 1)) + generator.normal(size=(3, 100)) for _ in range(2)
         )
+        others = [0.5 * generator.normal(size=(3, 1)) + generator.normal(size=(3, 100)) for _ in range(2)]
         both, alone = estimate(first, second), estimate(first[:1], second[:1])
-        assert (both.has_trainings, alone.has_trainings) == (True, False)
+        assert (both.holds, alone.holds) == ("images and training runs", "images")
         covered += both.low <= 0 <= both.high
         covered_by_images += alone.low <= 0 <= alone.high
-    assert covered >= 1800
+        pooled = pooled_variance([second, *others])
+        once = estimate(first[:1], second, pooled)
+        assert once.holds == "images and training runs, pooled"
+        covered_once += once.low <= 0 <= once.high
+    assert min(covered, covered_once) >= 1800
     assert covered_by_images < 1200
+
+
+def test_a_variant_trained_once_borrows_the_pooled_variance_by_hand():
+    # Trainings' means 0, 1 and 1/4, 1/4, 1: squared deviations 1/2 and 3/8, over 1 + 2 degrees of freedom.
+    several = [np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 0.5], [0.25, 0.25], [1.0, 1.0]])]
+    pooled = pooled_variance([np.array([[0.3, 0.7]]), *several])
+    assert (pooled.variance, pooled.freedom) == (pytest.approx((1 / 2 + 3 / 8) / 3), 3)
+    # Against the first of them, whose images' means are equal: nothing is left but 7/24 (1/1 + 1/2) with 3 degrees.
+    found = estimate(np.array([[1.0, 1.0]]), several[0], pooled)
+    half = 3.182446305284263 * (7 / 24 * 1.5) ** 0.5
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
+    assert found.p == pytest.approx(2 * stats.t.sf(0.5 / (7 / 24 * 1.5) ** 0.5, 3))
+    assert pooled_variance([np.array([[0.3, 0.7]])]) is None
+
+
+def test_where_no_variant_was_trained_several_times_the_interval_is_over_images_and_never_bold():
+    better = make_runs_that_differ(("plain-0", "changed-0"))
+    frame = variants_frame(compare(better), "plain")
+    assert set(frame["mean_interval_holds"]) == {"images"}
+    assert (frame["p_holm"].dropna() < 0.05).any()  # it would be bold
+    table = variants_table(frame, "plain")
+    assert not any(as_cell(cell).is_best for block in table.blocks for row in block.rows for cell in row)
+    assert "Trained once: plain, changed." in " ".join(table.notes)
+    assert "hold images only" in " ".join(table.notes)
+
+
+def test_bold_is_corrected_for_every_difference_of_the_table():
+    frame = variants_frame(compare(make_runs_that_differ()), "plain")
+    tested = frame[frame["variant"] == "changed"]
+    assert tested["p_holm"].tolist() == pytest.approx(holm(tested["p"].tolist()))
+    assert frame[frame["variant"] == "plain"]["p_holm"].isna().all()
+    table = variants_table(frame, "plain")
+    [row] = [row for block in table.blocks for row in block.rows if row[0] == "- plain"]
+    assert [cell.is_best for cell in row[2:]] == (tested["p_holm"] < 0.05).tolist()
+    assert {cell.is_best for cell in row[2:]} == {True, False}
+    assert f"for all {len(tested)} differences of this table" in " ".join(table.notes)
 
 
 def test_scores_are_those_of_certified_accuracy_and_acr_in_the_images_order():
@@ -77,16 +131,21 @@ def test_a_frame_holds_each_variants_mean_and_its_difference_to_the_reference():
     changed = frame.loc[("changed", "certified accuracy", 0.5)]
     assert changed["mean"] == pytest.approx((accuracy[2] + accuracy[3]) / 2)
     assert changed["difference"] == pytest.approx((sum(accuracy[2:]) - sum(accuracy[:2])) / 2)
-    assert (changed["covers_trainings"], changed["trainings"]) == (True, 2)
+    assert (changed["difference_interval_holds"], changed["trainings"]) == ("images and training runs", 2)
     assert np.isnan(frame.loc[("plain", "certified accuracy", 0.5)]["difference"])
     reach = max(record.radius for run in runs for record in run.records)
     assert frame.reset_index()["radius"].max() <= reach < runs[0].header.radii[-1] + 0.25
 
 
-def test_a_variant_trained_once_says_that_its_interval_is_over_images_alone():
-    runs = made_runs(NAMES[:3])
-    frame = variants_frame(compare(runs), "plain").groupby("variant")["covers_trainings"].all()
-    assert dict(frame) == {"plain": True, "changed": False}
+def test_a_variant_trained_once_is_said_to_borrow_from_those_trained_several_times():
+    frame = variants_frame(compare(made_runs(NAMES[:3])), "plain")
+    held = frame.groupby("variant")["mean_interval_holds"].agg(set)
+    assert held["plain"] == {"images and training runs"}
+    assert held["changed"] == {"images and training runs, pooled"}
+    assert set(frame["difference_interval_holds"].dropna()) == {"images and training runs, pooled"}
+    notes = " ".join(variants_table(frame, "plain").notes)
+    assert "Intervals of plain hold images and training runs (" in notes
+    assert "Trained once: changed. Their intervals" in notes
 
 
 def test_the_lower_bounds_that_sequential_estimation_leaves_of_the_acr_are_not_compared():

@@ -217,8 +217,35 @@ def test_skip_wrong_equals_fixed_where_the_label_is_selected_and_draws_nothing_e
             assert certificate == fixed
         else:
             assert fixed.predict != label
-            assert (certificate.predict, certificate.radius) == (selected, 0.0)
+            assert (certificate.predict, certificate.radius) == (ABSTAIN, 0.0)  # nothing was certified
             assert (certificate.counts_estimation, certificate.samples) == ((), 50)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_the_class_without_noise_is_that_of_the_pixels_as_they_are(batch_size):
+    recorder = Recorder()
+    smoothed = certifier.Smoothed(classifier=recorder, sigma=0.5, num_classes=3, batch_size=batch_size)
+    images = [X, torch.ones_like(X), torch.zeros_like(X), X]
+    assert smoothed.clean_classes(images, [3, 8, 1, 2], PROTOCOL) == [2, 0, 1, 2]
+    assert torch.equal(torch.cat(recorder.x_noisy), torch.stack(images))
+    assert {len(batch) for batch in recorder.x_noisy[:-1]} <= {batch_size}
+    assert set(recorder.sigmas) == {0.5}
+    noisy = Recorder()
+    smoothed = dataclasses.replace(smoothed, classifier=noisy)
+    firsts = []
+    for index in (3, 8, 1, 2):
+        smoothed.certify(X, index, PROTOCOL)
+        firsts.append(noisy.keys[0][0])
+        noisy.keys.clear()
+    assert torch.cat(recorder.keys).tolist() == [int(key) for key in firsts]
+
+
+def test_a_logit_that_is_no_number_without_noise_names_its_image():
+    smoothed = certifier.Smoothed(
+        classifier=constant(0.0, math.nan, 1.0), sigma=0.5, num_classes=3, batch_size=8
+    )
+    with pytest.raises(NumericalError, match=r"NaN or infinite for image 8 without noise at sigma 0.5"):
+        smoothed.clean_classes([X], [8], PROTOCOL)
 
 
 def test_without_a_label_nothing_is_skipped():

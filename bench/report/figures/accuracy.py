@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from bench.report.comparison import Comparison
 from bench.report.figures.cost import accuracy_against_cost_figure, speedup_figure
+from bench.report.figures.lower_bounds import lower_bounds_figure
 from bench.report.figures.published import PublishedCurve, draw_published, legend_of, published_curves
 from bench.report.figures.style import (
     ACCURACY_LABEL,
@@ -30,14 +31,14 @@ from bench.report.metrics import Curve, envelope
 from bench.report.published import PublishedNumber
 from bench.smoothing.stats import proportion_interval
 
-FIGURES = frozenset({"certified_accuracy", "envelope", "accuracy_against_cost", "speedup"})
+FIGURES = frozenset({"certified_accuracy", "p_lower", "envelope", "accuracy_against_cost", "speedup"})
 """Names, without suffix, of all files that `write_figures` may write."""
 
 
 def write_figures(
     comparison: Comparison, folder: Path, published: Sequence[PublishedNumber] = ()
 ) -> list[Path]:
-    """Write certified_accuracy, envelope, accuracy_against_cost and speedup, each as PNG (200 dpi) and PDF.
+    """Write certified_accuracy, p_lower, envelope, accuracy_against_cost and speedup, as PNG (200 dpi) and PDF.
 
     Figures without data are left out: the envelope where the methods share no sigma, the two on cost where no
     cost was measured, speedup also where REFERENCE is not among the methods. The same comparison gives the same bytes.
@@ -62,6 +63,7 @@ def make_figures(comparison: Comparison, published: Sequence[PublishedNumber] = 
     """Return file name -> figure, those without data left out, in the matplotlib style that is in force."""
     figures = {
         "certified_accuracy": certified_accuracy_figure(comparison, published),
+        "p_lower": lower_bounds_figure(comparison),
         "envelope": envelope_figure(comparison, published),
         "accuracy_against_cost": accuracy_against_cost_figure(comparison),
         "speedup": speedup_figure(comparison),

@@ -43,7 +43,7 @@ function columns() {
     { key: "sigma", name: "σ", text: (row) => row.sigma },
     ...(all ? shown : shown.filter((one) => one.radius === state.radius)),
     { key: "acr", name: "ACR", cell: (row) => row.acr },
-    { key: "clean", name: "clean", cell: (row) => row.clean },
+    { key: "clean", name: "clean accuracy", cell: (row) => row.clean },
     { key: "abstention", name: "abstains", cell: (row) => row.abstention, rising: true, neutral: true },
     { key: "seconds", name: "s / image", cell: (row) => row.seconds, rising: true },
     { key: "speedup", name: `× ${data.reference}`, cell: (row) => row.speedup },
@@ -216,7 +216,8 @@ function drawPairs() {
   byId("paired-hint").textContent =
     `Two methods on the same images, at radius ${radius.text}, which the filter above changes: difference of their ` +
     "certified accuracies in points with its paired 95% interval, and the exact McNemar test, corrected (Holm) for " +
-    "the radii. Bold: below 0.05. Both are over images: another training of the methods may differ.";
+    `all ${data.paired.length} tests of every pair, σ and radius. Bold: below 0.05. Both are over images: another ` +
+    "training of the methods may differ.";
   const names = ["methods", "σ", "difference", "only the first", "only the second", "p", "p (Holm)"];
   byId("pairs").tHead.replaceChildren(
     element("tr", {}, ...names.map((name) => element("th", { scope: "col", className: "plain", textContent: name }))),

@@ -164,7 +164,7 @@ def _entry(entry: Entry) -> Values:
         "sigma": f"{entry.sigma:g}",
         "records": {
             record.index: [
-                record.predict,
+                record.certified,
                 record.radius,
                 format_radius(record.radius, 3),
                 sorted(record.counts_estimation, key=lambda pair: -pair[1]),
@@ -176,27 +176,63 @@ def _entry(entry: Entry) -> Values:
 
 
 def _summary(comparison: Comparison) -> str:
-    header = comparison.runs[0].header
+    """Return what is compared and under which protocol; what a log denies comes first, and is not stated after it."""
     images = max(len(entry.records) for entry in comparison.entries)
-    return (
-        f"{len(comparison.labels)} methods, {len(comparison.sigmas)} noise levels, {images} images. Every method "
-        f"is certified by one protocol: the same images under the same noise, {header.n0} samples to select a class "
-        f"and {header.n:,} to estimate its probability, each certificate wrong with probability {header.alpha:g} at "
-        "most."
+    counted = (
+        _counted(len(comparison.labels), "method"),
+        _counted(len(comparison.sigmas), "noise level"),
+        _counted(images, "image"),
     )
+    from_logs = [label for label in comparison.labels if _is_from_log(comparison, label)]
+    measured = [label for label in comparison.labels if label not in from_logs]
+    sentences = [*comparison.warnings, f"{', '.join(counted)}."]
+    if from_logs:
+        whose = f"Radii of {', '.join(from_logs)}" if measured else "All radii"
+        sentences.append(
+            f"{whose} are those of published logs: noise and counts are unknown, and n, n0 and alpha are as stated for "
+            "them."
+        )
+    if measured:
+        sentences.append(_protocol(comparison, "Every other method" if from_logs else "Every method"))
+    return " ".join(sentences)
+
+
+def _protocol(comparison: Comparison, who: str) -> str:
+    """Return one sentence on the protocol of the runs that no log stands behind."""
+    headers = [run.header for run in comparison.runs if not run.header.logs]
+    first = headers[0]
+    fields = ("seed", "n0", "n", "alpha", "estimation", "bound")
+    unlike = [name for name in fields if any(getattr(one, name) != getattr(first, name) for one in headers)]
+    if unlike:
+        return f"{who} is certified on the same images; the runs differ in {', '.join(unlike)}: see how each was made."
+    return (
+        f"{who} is certified by one protocol: the same images under the same noise, {first.n0} samples to select a "
+        f"class and {first.n:,} to estimate its probability, each certificate wrong with probability {first.alpha:g} "
+        "at most."
+    )
+
+
+def _is_from_log(comparison: Comparison, label: str) -> bool:
+    return any(entry.label == label and entry.header.logs for entry in comparison.everything)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _provenance(run: Run) -> Values:
     header = run.header
+    is_drawn_here, stated = header.seed >= 0, ", as stated for the log" if header.logs else ""
     shown = {
         "command": header.command,
         "created": header.created,
         "git revision": header.git_revision,
         "data set": f"{header.dataset}, subset {header.subset}, {len(header.indices)} images",
-        "samples": f"n0 = {header.n0}, n = {header.n}, estimation {header.estimation}",
-        "bound": f"{header.bound}, alpha = {header.alpha:g}",
-        "noise": f"seed {header.seed}, blocks of {header.noise_block}",
-        "arithmetic": f"{header.precision} on {header.device_type}",
+        "samples": f"n0 = {header.n0}, n = {header.n}, estimation {header.estimation}{stated}",
+        "bound": f"{header.bound}, alpha = {header.alpha:g}{stated}",
+        "noise": f"seed {header.seed}, blocks of {header.noise_block}" if is_drawn_here else "unknown",
+        "arithmetic": f"{header.precision} on {header.device_type}" if is_drawn_here else "unknown",
+        "published logs": _pairs({name: log["file"] for name, log in header.logs.items()}),
         "hardware": _pairs(header.hardware),
         "libraries": _pairs(header.libraries),
         "checkpoints (SHA-256)": _pairs({name: sha[:16] for name, sha in header.checkpoints.items()}),

@@ -14,7 +14,13 @@ from bench.report.comparison import Comparison
 from bench.report.figures.style import styles
 from bench.report.page.pictures import Pictures, draw_pictures
 from bench.report.page.values import cost_points, page_values, usual_radius
-from bench.report.tables.accuracy import accuracy_frame, accuracy_table, acr_frame
+from bench.report.tables.accuracy import (
+    ABOUT_ACR,
+    ABOUT_CLEAN,
+    accuracy_frame,
+    accuracy_table,
+    acr_frame,
+)
 from bench.report.tables.cost import cost_frame
 from bench.report.tables.paired import paired_frame, pairs_of
 
@@ -65,7 +71,7 @@ def _values(comparison: Comparison, pictures: Pictures) -> dict[str, Any]:
         "cost": cost_frame(comparison),
         "paired": paired_frame(comparison, pairs_of(comparison)),
     }
-    notes = accuracy_table(frames["accuracy"], comparison).notes
+    notes = (*accuracy_table(frames["accuracy"], comparison).notes, ABOUT_ACR, ABOUT_CLEAN)
     return page_values(comparison, frames, notes) | {
         "plots": curve_plots(comparison),
         "cost": _cost(comparison, [cost_points(comparison, radius) for radius in comparison.radii]),

@@ -31,7 +31,6 @@ from bench.report.metrics import (
     samples_used,
 )
 from bench.smoothing.estimation import largest_radius
-from bench.types import Run
 
 BETWEEN_RADII = (
     "Sequential estimation certifies radii of the table only, so that accuracy at a radius between them and ACR are "
@@ -41,6 +40,19 @@ BETWEEN_RADII = (
 
 BEST = "best over σ"
 """Title of the block that picks each method's sigma at each radius."""
+
+AT_ZERO = "certified accuracy at radius 0"
+"""What is called so everywhere; clean accuracy is that of the base classifier without noise."""
+
+ABOUT_ACR = (
+    "ACR alone misleads: easy images outweigh hard ones in it, it depends on n, and a trivial classifier can have any "
+    "ACR (arXiv 2410.06895). The distribution of the lower bound of p_A (p_lower, by bench report) shows all images."
+)
+"""Stands in the notes wherever an ACR is printed."""
+
+ABOUT_CLEAN = (
+    f"Clean accuracy: of the base classifier without noise (–: not recorded); {AT_ZERO} is another number."
+)
 
 
 def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
@@ -64,12 +76,13 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def acr_frame(comparison: Comparison) -> pd.DataFrame:
-    """Return ACR, accuracy under noise, clean accuracy and abstention, one row per (sigma, label), unrounded.
+    """Return ACR, accuracies without certificates and abstention, one row per (sigma, label), unrounded.
 
     Columns: label, run, method, sigma, images, acr, acr_is_lower_bound (of sequential estimation),
-    standard_error, acr_low, acr_high (radius units; normal 95% interval), noisy_accuracy with its normal 95%
-    interval, then for clean_accuracy and abstention the share with its exact 95% interval (abstention is NaN
-    where images were skipped).
+    standard_error, acr_low, acr_high (radius units; normal 95% interval), noisy_accuracy (of the base classifier
+    under noise) with its normal 95% interval, then the share with its exact 95% interval of clean_accuracy (of the
+    base classifier without noise; NaN where records do not hold it), certified_accuracy_at_0 (at radius 0) and
+    abstention (NaN where images were skipped).
     """
     rows = []
     for entry in comparison.entries:
@@ -82,6 +95,7 @@ def acr_frame(comparison: Comparison) -> pd.DataFrame:
             | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
             | _mean_columns("noisy_accuracy", noisy_accuracy(entry.records))
             | _share_columns("clean_accuracy", clean_accuracy(entry.records))
+            | _share_columns("certified_accuracy_at_0", entry.curve.at(0.0))
             | _share_columns("abstention", abstention(entry.records))
         )
     return pd.DataFrame(rows)
@@ -124,7 +138,8 @@ def accuracy_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
         headers=("method", *(format_radius(radius, decimals) for radius in columns)),
         blocks=blocks_of(frame, _accuracy_rows, ["block"], "{}"),
         notes=(
-            *_protocol_notes(comparison.runs),
+            *comparison.warnings,
+            *_protocol_notes(comparison),
             "Brackets: exact two-sided Clopper-Pearson 95% intervals over images.",
             f"{BEST.capitalize()}: σ is picked at each radius on the certified images themselves, so these "
             "intervals are optimistic.",
@@ -151,15 +166,19 @@ def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
             "standard error",
             "accuracy under noise",
             "clean accuracy",
+            AT_ZERO,
             "abstention",
             "images",
         ),
         blocks=blocks_of(frame, _acr_rows),
         notes=(
-            *_protocol_notes(comparison.runs),
+            *comparison.warnings,
+            *_protocol_notes(comparison),
             "ACR: mean over all images of the certified radius where correct, else 0; rounded down. Standard "
-            "error: over images. Accuracy under noise: the share of estimation samples given the label. Clean "
-            "accuracy: correct predictions of the smoothed classifier at radius 0.",
+            "error: over images.",
+            ABOUT_ACR,
+            "Accuracy under noise: of the base classifier, the share of estimation samples given the label.",
+            ABOUT_CLEAN,
             "Brackets: 95% intervals over images, normal for the accuracy under noise, else exact two-sided "
             "Clopper-Pearson. Bold: the highest of its block.",
             *comparison.notes,
@@ -176,6 +195,7 @@ def _acr_rows(part: pd.DataFrame) -> Iterable[Row]:
             f"{row['standard_error']:.3f}" if has_error else "–",
             share_cell(row, "noisy_accuracy", part["noisy_accuracy"].max(), has_interval=has_error),
             share_cell(row, "clean_accuracy", part["clean_accuracy"].max()),
+            share_cell(row, "certified_accuracy_at_0", part["certified_accuracy_at_0"].max()),
             "unknown" if pd.isna(row["abstention"]) else share_cell(row, "abstention"),
             str(row["images"]),
         )
@@ -273,15 +293,21 @@ def _names(entry: Entry) -> dict[str, Any]:
     return {"label": entry.label, "run": entry.run, "method": entry.method}
 
 
-def _protocol_notes(runs: Sequence[Run]) -> tuple[str, ...]:
+def _protocol_notes(comparison: Comparison) -> tuple[str, ...]:
     """Return two sentences for each protocol among the runs."""
     sentences = []
-    for run in runs:
+    doubted = {entry.run_number for entry in comparison.impossible}
+    for number, run in enumerate(comparison.runs):
         header = run.header
         seed = header.seed if header.seed >= 0 else "unknown"
+        stated = (
+            f" as stated for {'a log that denies it' if number in doubted else 'a log'}"
+            if header.logs
+            else ""
+        )
         sentences.append(
             f"{header.dataset}, subset {header.subset} of {len(header.indices)} images; n0 = {header.n0}, "
-            f"n = {header.n}, α = {header.alpha:g}, estimation {header.estimation}, bound {header.bound}, "
+            f"n = {header.n}, α = {header.alpha:g}{stated}, estimation {header.estimation}, bound {header.bound}, "
             f"seed {seed}, "
             f"precision {header.precision}."
         )

@@ -12,7 +12,9 @@ from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius
 from bench.report.metrics import acr, assured_accuracy
 from bench.report.paired import PairedDifference, paired_differences
+from bench.report.tables.accuracy import ABOUT_ACR
 from bench.smoothing.estimation import largest_radius
+from bench.smoothing.stats import holm
 
 CONFIDENCE = 0.99
 """Of the high-probability accuracies, over the noise."""
@@ -46,14 +48,17 @@ def paired_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
 
     Columns: sigma, first, second (labels), images, radius (L2, pixel units), first_accuracy, second_accuracy,
     only_first, only_second (counts of images), difference with its 95% interval low, high (shares), p (exact
-    McNemar), p_holm (corrected for the radii of the pair, `radii_tested` of them).
+    McNemar), p_holm (corrected by Holm's method for all `tests` rows: every pair, sigma and radius of the comparison).
     """
     rows: list[dict[str, Any]] = []
     for first, second in pairs:
         radii = _within_reach((first, second), comparison.radii)
         for paired in paired_differences(first.records, second.records, radii):
-            rows.append(_names(first, second) | _paired_columns(paired) | {"radii_tested": len(radii)})
-    return pd.DataFrame(rows)
+            rows.append(_names(first, second) | _paired_columns(paired))
+    corrected = holm([row["p"] for row in rows])
+    return pd.DataFrame(
+        [row | {"p_holm": p, "tests": len(rows)} for row, p in zip(rows, corrected, strict=True)]
+    )
 
 
 def assured_frame(comparison: Comparison) -> pd.DataFrame:
@@ -108,22 +113,23 @@ def paired_table(frame: pd.DataFrame) -> Table:
             "Only first, only second: images that one certifies at the radius and the other does not. Difference: "
             "first minus second in points, with the paired 95% score interval (Tango 1998), which is not "
             "corrected.",
-            "p: exact McNemar test; p (Holm): corrected for the radii of its block, not for the number of blocks. "
-            f"Bold: p (Holm) below {SIGNIFICANT:g}. Radii beyond the reach of n draws are left out.",
-            "These say whether two trained classifiers differ over images like these; how much of it another "
-            "training would change, only several trainings can tell.",
+            f"p: exact McNemar test; p (Holm): corrected for all {len(frame)} tests of this comparison, those of every "
+            f"pair, σ and radius. Bold: p (Holm) below {SIGNIFICANT:g}. Radii out of reach are left out.",
+            "Intervals and tests hold images only: they say whether two trained classifiers differ over images like "
+            "these; how much of it another training would change, only several trainings can tell.",
         ),
     )
 
 
-def assured_table(frame: pd.DataFrame) -> Table:
-    """Return the printed table of an `assured_frame`: a row per label, a column per radius."""
+def assured_table(frame: pd.DataFrame, warnings: Sequence[str] = ()) -> Table:
+    """Return the printed table of an `assured_frame`: a row per label, a column per radius; `warnings` come first."""
     radii = sorted(set(frame["radius"]))
     return Table(
         caption=f"High-probability certified accuracy (%): the share that holds with probability {CONFIDENCE:g}",
         headers=("method", *(f"{radius:.2f}" for radius in radii)),
         blocks=blocks_of(frame, _assured_rows),
         notes=(
+            *warnings,
             "Each certificate is wrong with probability alpha at most; the number that may be wrong together is "
             "taken off (arXiv 1902.02918, appendix, with the exact binomial quantile).",
         ),
@@ -138,7 +144,10 @@ def gap_table(frame: pd.DataFrame) -> Table:
         + (", and ACR" if acr else ""),
         headers=("method", "trainings", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
         blocks=blocks_of(frame, _gap_rows),
-        notes=("Trainings: checkpoints of the method that differ between the runs.",),
+        notes=(
+            "Trainings: checkpoints of the method that differ between the runs.",
+            *([ABOUT_ACR] if acr else []),
+        ),
     )
 
 
@@ -169,7 +178,7 @@ def _paired_columns(paired: PairedDifference) -> dict[str, Any]:
         {"radius": paired.radius}
         | {"first_accuracy": paired.first.value, "second_accuracy": paired.second.value}
         | {"only_first": paired.only_first, "only_second": paired.only_second}
-        | {"difference": paired.difference, "low": low, "high": high, "p": paired.p, "p_holm": paired.p_holm}
+        | {"difference": paired.difference, "low": low, "high": high, "p": paired.p}
     )
 
 

@@ -19,9 +19,9 @@ def published_frame(comparison: Comparison, numbers: Iterable[PublishedNumber]) 
 
     Columns: label, run, method, selection ("fixed", or "best" where the source gives the best sigma of each
     radius), sigma, radius; reported, measured (shares in [0,1]), low, high (exact 95% interval of the measured
-    share), reported_against_measured ("inside" that interval, "above" or "below" it), differences (what of subset,
-    n and alpha is not the same, or not stated); images, subset, n and alpha of both; paper, variant, kind, table,
-    source.
+    share), reported_against_measured ("inside" that interval, "above" or "below" it, or "same log" where all that was
+    recomputed from a published log is what the imported one gives), differences (what of subset, n and alpha is not
+    the same, or not stated); images, subset, n and alpha of both; paper, variant, kind, table, source.
 
     Args:
         numbers: published for the runs' data set.
@@ -32,6 +32,7 @@ def published_frame(comparison: Comparison, numbers: Iterable[PublishedNumber]) 
         if number.radius in comparison.radii
         for entry in _measured(comparison, number)
     ]
+    _from_same_log(rows, {entry.label for entry in comparison.entries if entry.header.logs})
     order = {label: position for position, label in enumerate(comparison.labels)}
     rows.sort(key=lambda row: (row["selection"] == "best", row["sigma"], order[row["label"]]))
     return pd.DataFrame(rows)
@@ -55,7 +56,13 @@ def published_table(frame: pd.DataFrame, comparison: Comparison, claims: Iterabl
             Block(title=str(title), rows=tuple(_rows(part)))
             for title, part in frame.groupby(titles, sort=False)
         ),
-        notes=(*_protocols(comparison.runs), *_NOTES, *_sources(frame), *map(_claim, claims)),
+        notes=(
+            *comparison.warnings,
+            *_protocols(comparison.runs),
+            *_NOTES,
+            *_sources(frame),
+            *map(_claim, claims),
+        ),
     )
 
 
@@ -71,7 +78,11 @@ def published_sentence(frame: pd.DataFrame, dataset: str, numbers: Sequence[Publ
         )
     counts = frame["reported_against_measured"].value_counts()
     places = ", ".join(f"{counts.get(place, 0)} {place}" for place in ("inside", "above", "below"))
-    return f"Published: {len(frame)} numbers beside ours, {places} our 95% interval; see published.md."
+    same = counts.get(SAME_LOG, 0)
+    circular = f"; {same} from the log that was imported, which compare it with itself" if same else ""
+    return (
+        f"Published: {len(frame)} numbers beside ours, {places} our 95% interval{circular}; see published.md."
+    )
 
 
 def _measured(comparison: Comparison, number: PublishedNumber) -> Iterable[Entry]:
@@ -106,6 +117,23 @@ def _row(entry: Entry, number: PublishedNumber) -> dict[str, Any]:
     )
 
 
+def _from_same_log(rows: list[dict[str, Any]], imported: set[str]) -> None:
+    """Mark the rows of each published log whose numbers are all those of an imported one of as many images."""
+    series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["label"] in imported and "log" in row["kind"]:
+            names = ("label", "paper", "variant", "table", "selection", "sigma")
+            series.setdefault(tuple(row[name] for name in names), []).append(row)
+    for same in series.values():
+        if all(
+            row["reported_images"] == row["images"]
+            and abs(row["reported"] - row["measured"]) < 0.5 / row["images"]
+            for row in same
+        ):
+            for row in same:
+                row["reported_against_measured"] = SAME_LOG
+
+
 def _differences(number: PublishedNumber, header: RunHeader, images: int) -> list[str]:
     """Return the names of what differs in the protocol, "not stated" behind what the source leaves open."""
     same_subset: bool | None = number.images == images and number.subset in ("all", header.subset)
@@ -119,9 +147,13 @@ def _differences(number: PublishedNumber, header: RunHeader, images: int) -> lis
     ]
 
 
+SAME_LOG = "same log"
+
 _NOTES = (
     "Brackets: exact two-sided Clopper-Pearson 95% intervals over our images. Reported against measured: whether the "
     "reported value lies inside that interval, above or below it; it has an error of its own.",
+    f"{SAME_LOG.capitalize()}: the reported value was recomputed from a log that gives what the imported one does at "
+    "every radius; it is compared with itself, which confirms nothing.",
     "Differs in: what of subset, n and α is not that of our run, or not stated. Networks and training differ too.",
 )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -11,7 +12,19 @@ from bench.config.names import nearest_hint
 from bench.errors import RecordsError, UsageError
 from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius
-from bench.report.variants import Estimate, at_radius, certified_radius, estimate, scores, variant_of
+from bench.report.tables.accuracy import ABOUT_ACR
+from bench.report.tables.paired import SIGNIFICANT, is_significant
+from bench.report.variants import (
+    Estimate,
+    Holds,
+    at_radius,
+    certified_radius,
+    estimate,
+    pooled_variance,
+    scores,
+    variant_of,
+)
+from bench.smoothing.stats import holm
 
 NO_ACR = "No ACR: sequential estimation leaves it a lower bound, which is not compared."
 
@@ -24,8 +37,10 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
 
     Radii that no certificate reaches are left out, and so is the ACR where `Comparison.compares_acr` is False.
     Columns: sigma, method, variant, trainings, images, quantity ("certified accuracy" or "ACR"), radius (NaN for the
-    ACR), mean with low, high, then difference with difference_low, difference_high (empty for the reference), and
-    covers_trainings (False where a variant has one training, so that the interval is over images alone).
+    ACR), mean with mean_low, mean_high and mean_interval_holds, then difference with difference_low, difference_high,
+    difference_interval_holds, p (Student's t) and p_holm (corrected for every difference of the frame), empty for the
+    reference. What an interval holds, and what a variant that was trained once borrows, are at
+    `bench.report.variants.estimate`; the variance is pooled over the variants of a sigma and method.
 
     Args:
         reference: a variant that every method and sigma has; the others are compared with it.
@@ -43,16 +58,27 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
             values = {
                 name: scores([one.records for one in entries], score) for name, entries in variants.items()
             }
+            pooled = pooled_variance(values.values())
             quantity = {"quantity": "ACR" if radius is None else "certified accuracy", "radius": radius}
             for name, value in values.items():
-                against = None if name == reference else estimate(value, values[reference])
+                against = None if name == reference else estimate(value, values[reference], pooled)
                 rows.append(
                     {"sigma": sigma, "method": method, "variant": name}
                     | {"trainings": value.shape[0], "images": value.shape[1]}
                     | quantity
-                    | _columns(estimate(value), against)
+                    | _columns("mean", estimate(value, pooled=pooled))
+                    | _columns("difference", against)
+                    | {"p": None if against is None else against.p}
                 )
-    return pd.DataFrame(rows)
+    return _corrected(pd.DataFrame(rows))
+
+
+def _corrected(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with p_holm: p by Holm's method, for all rows that have one."""
+    tested = frame["p"].notna()
+    frame["p_holm"] = math.nan
+    frame.loc[tested, "p_holm"] = holm(frame.loc[tested, "p"].tolist())
+    return frame
 
 
 def variants_table(frame: pd.DataFrame, reference: str) -> Table:
@@ -65,12 +91,12 @@ def variants_table(frame: pd.DataFrame, reference: str) -> Table:
             frame, lambda part: _rows(part, reference), ["sigma", "method"], title="σ = {:g}: {}"
         ),
         notes=(
-            "Mean over the trainings; 95% intervals hold both what other images and what other trainings would "
-            "change (crossed random effects, Student's t), or only images where a variant was trained once. They "
-            "are not corrected for the number of columns.",
+            "Mean over the trainings, with 95% intervals that are not corrected for the number of columns.",
+            *_what_intervals_hold(frame),
             f"Second rows: difference to {reference!r} in points{' (ACR: in pixel units)' if acr else ''}; bold where "
-            "its interval leaves out zero.",
-            *([] if acr else [NO_ACR]),
+            "its interval holds training runs and Student's t, corrected (Holm) for all "
+            f"{int(frame['p'].count())} differences of this table, tells it from zero (p below {SIGNIFICANT:g}).",
+            ABOUT_ACR if acr else NO_ACR,
         ),
     )
 
@@ -118,14 +144,31 @@ def _check_distinct(entries: Sequence[Entry]) -> None:
             )
 
 
-def _columns(mean: Estimate, against: Estimate | None) -> dict[str, Any]:
-    columns = {"mean": mean.value, "low": mean.low, "high": mean.high}
-    if against is None:
-        nothing = dict.fromkeys(("difference", "difference_low", "difference_high"))
-        return columns | nothing | {"covers_trainings": mean.has_trainings}
-    columns |= {"difference": against.value}
-    columns |= {"difference_low": against.low, "difference_high": against.high}
-    return columns | {"covers_trainings": against.has_trainings}
+def _columns(name: str, found: Estimate | None) -> dict[str, Any]:
+    names = (name, f"{name}_low", f"{name}_high", f"{name}_interval_holds")
+    values = [None] * 4 if found is None else [found.value, found.low, found.high, found.holds]
+    return dict(zip(names, values, strict=True))
+
+
+def _what_intervals_hold(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence for each way in which intervals of the frame hold what another training would change."""
+    held: dict[str, list[str]] = {}
+    for way, variant in zip(frame["mean_interval_holds"], frame["variant"], strict=True):
+        held.setdefault(way, []).append(variant)
+    several, once, alone = (", ".join(dict.fromkeys(held.get(way, []))) for way in get_args(Holds))
+    if several:
+        yield f"Intervals of {several} hold images and training runs (crossed random effects, Student's t)."
+    if once:
+        yield (
+            f"Trained once: {once}. Their intervals, and those of differences to them, hold images and training runs "
+            "by the variance between trainings that is pooled over the variants trained several times, as if theirs "
+            "were the same."
+        )
+    if alone:
+        yield (
+            f"Trained once: {alone}. Their intervals, and those of differences to them, hold images only, since no "
+            "variant here was trained several times: nothing of them is bold."
+        )
 
 
 def _rows(part: pd.DataFrame, reference: str) -> Iterator[Row]:
@@ -137,7 +180,7 @@ def _rows(part: pd.DataFrame, reference: str) -> Iterator[Row]:
 
 
 def _mean(row: Any) -> Cell:
-    values = (row["mean"], row["low"], row["high"])
+    values = (row["mean"], row["mean_low"], row["mean_high"])
     if row["quantity"] == "ACR":
         value, low, high = (format_radius(one, 3) for one in values)
     else:
@@ -149,5 +192,5 @@ def _difference(row: Any) -> Cell:
     names = ("difference", "difference_low", "difference_high")
     is_acr = row["quantity"] == "ACR"
     value, low, high = (f"{row[name]:+.3f}" if is_acr else f"{100 * row[name]:+.1f}" for name in names)
-    has_effect = bool(row["difference_low"] > 0 or row["difference_high"] < 0)
-    return Cell(text=value, interval=(low, high), is_best=has_effect)
+    is_told = is_significant(row) and row["difference_interval_holds"] != "images"
+    return Cell(text=value, interval=(low, high), is_best=is_told)

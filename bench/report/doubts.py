@@ -1,0 +1,67 @@
+"""What a reader should doubt before believing a table: rows that are one classifier, radii that their alpha denies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from bench.report.markup import format_radius
+from bench.smoothing.estimation import largest_radius
+
+if TYPE_CHECKING:
+    from bench.report.comparison import Entry
+
+
+def identical_counts(entries: Iterable[Entry]) -> list[str]:
+    """Return one sentence for each set of entries whose counts are the same for every image.
+
+    Args:
+        entries: those of one sigma over the same images.
+    """
+    alike: dict[object, list[Entry]] = {}
+    for entry in entries:
+        if all(record.has_counts for record in entry.records):
+            counts = tuple((record.counts_selection, record.counts_estimation) for record in entry.records)
+            alike.setdefault((entry.sigma, counts), []).append(entry)
+    return [
+        f"{_listed([one.label for one in same])} have identical counts at sigma {same[0].sigma:g} on all "
+        f"{len(same[0].records)} images: {_reason(same)}."
+        for same in alike.values()
+        if len(same) > 1
+    ]
+
+
+def impossible_radii(entry: Entry) -> list[float]:
+    """Return the radii of a published log that exceed what its n and alpha can certify by more than their rounding.
+
+    An entry with counts has none: its radii follow from them.
+    """
+    radii = [record.radius for record in entry.records if not record.has_counts]
+    if not radii:
+        return []
+    largest = largest_radius(entry.header, entry.sigma)
+    digits = max(len(Decimal(repr(radius)).normalize().as_tuple().digits) for radius in radii)
+    limit = max(largest * (1 + 1e-9), float(f"{largest:.{digits}g}"))
+    return [radius for radius in radii if radius > limit]
+
+
+def denied_alpha(entry: Entry, radii: Sequence[float]) -> str:
+    """Return one sentence on an entry with these impossible radii."""
+    header = entry.header
+    return (
+        f"Warning: {entry.label} at sigma {entry.sigma:g} cannot have the stated α = {header.alpha:g} and n = "
+        f"{header.n:,}: {len(radii):,} of its {len(entry.records):,} radii are larger than "
+        f"{format_radius(largest_radius(header, entry.sigma), 3)}, which is the most that these certify."
+    )
+
+
+def _reason(same: Sequence[Entry]) -> str:
+    checkpoints = {one.checkpoint for one in same}
+    if None not in checkpoints and len(checkpoints) == 1:
+        return "they are one checkpoint under one noise"
+    return f"they may be one classifier under {len(same)} names"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,79 @@
+"""Certified accuracy against seconds per image: a panel per radius, a curve per method, from the records' counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.report.comparison import Comparison
+from bench.report.equal_accuracy import SHARES, Curve
+from bench.report.figures.style import (
+    SETTINGS,
+    Style,
+    add_legend,
+    grid_shape,
+    panel_grid,
+    save_figure,
+    styles,
+    use_plain_numbers,
+)
+from bench.report.rates import REFERENCE
+
+
+def equal_accuracy_figure(comparison: Comparison, by_radius: Mapping[float, Sequence[Curve]]) -> Figure:
+    """Return the best expected accuracy within so many seconds per image, n' growing along each line to a marker at n.
+
+    Grey lines are at the shares of the reference's accuracy where the table compares.
+
+    Args:
+        comparison: of the run that the curves are of.
+        by_radius: radius -> curves, ascending.
+    """
+    every = styles(comparison)
+    methods = dict.fromkeys(curve.method for curves in by_radius.values() for curve in curves)
+    by_method = {method: every[method] for method in methods}
+    figure, panels = panel_grid(len(by_radius), by_method)
+    for panel, (radius, curves) in zip(panels, by_radius.items(), strict=True):
+        for curve in curves:
+            _draw(panel, curve, by_method[curve.method])
+            if curve.method == REFERENCE:
+                for share in SHARES:
+                    panel.axhline(100 * share * curve.accuracy()[0][0, -1], color="0.6", linewidth=0.6)
+        panel.set_title(f"radius {radius:g}")
+        panel.tick_params(labelbottom=True)
+    columns = grid_shape(len(by_radius))[1]
+    for panel in panels[::columns]:
+        panel.set_ylabel("expected certified (%)")
+    for panel in panels[-columns:]:
+        panel.set_xlabel("seconds per image (log scale)")
+    shares = " and ".join(f"{share:.0%}" for share in SHARES)
+    note = f"lines: {shares} of {REFERENCE}"
+    panels[0].text(0.98, 0.03, note, transform=panels[0].transAxes, ha="right", color="0.45")
+    panels[0].set_xscale("log")
+    panels[0].set_ylim(0, 102)
+    use_plain_numbers(panels[0].xaxis)
+    add_legend(figure, by_method)
+    return figure
+
+
+def _draw(axes: Axes, curve: Curve, style: Style) -> None:
+    """Draw the highest accuracy of n' samples or fewer, above 0; more may certify less, by a discrete bound."""
+    accuracy, seconds = (values[0] for values in curve.accuracy())
+    reached = 100 * np.maximum.accumulate(accuracy)
+    reached[reached == 0] = np.nan
+    axes.step(seconds, reached, where="post", color=style.color, linestyle=style.line)
+    axes.plot(seconds[-1:], reached[-1:], linestyle="none", clip_on=False, zorder=3, **style.marker_settings)
+
+
+def write_equal_accuracy_figure(
+    comparison: Comparison, by_radius: Mapping[float, Sequence[Curve]], folder: Path
+) -> list[Path]:
+    """Write equal_accuracy.png and equal_accuracy.pdf, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.style.context(["default", SETTINGS]):
+        return save_figure(equal_accuracy_figure(comparison, by_radius), folder / "equal_accuracy")
