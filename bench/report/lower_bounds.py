@@ -43,7 +43,7 @@ class LowerBounds:
 
 def lower_bounds(entry: Entry) -> LowerBounds:
     """Return the bounds of an entry's images; each holds with probability 1 - alpha by itself."""
-    has_uncertified = entry.header.estimation != "sequential" and all(one.has_counts for one in entry.records)
+    has_uncertified = not entry.header.stops_early and all(one.has_counts for one in entry.records)
     tails = [_tail(record, entry, has_uncertified) for record in entry.records]
     return LowerBounds(
         tails=tuple(sorted(tail for tail in tails if tail is not None)),

@@ -283,16 +283,6 @@ def test_fields_with_defaults_may_be_missing_as_in_older_files(tmp_path):
     assert read_run(tmp_path) == Run(folder=tmp_path, header=HEADER, records=(record(),), costs=())
 
 
-def test_records_of_another_noise_are_read_but_not_extended(tmp_path):
-    content = write(tmp_path, record())
-    older = content.replace(b'"noise_version":2', b'"noise_version":1')
-    for file in (older, content.replace(b',"noise_version":2', b"")):  # older files lack the field
-        (tmp_path / FILE_NAME).write_bytes(file)
-        assert read_run(tmp_path).records == (record(),)
-        with pytest.raises(ProtocolError, match="version 1 of the noise, and this program draws version 2"):
-            RecordsFile.create_or_resume(tmp_path, HEADER)
-
-
 @pytest.mark.parametrize(("field", "value"), [*UNLIKE.items(), ("device_type", "cuda")])
 def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
     content = write(tmp_path, record())

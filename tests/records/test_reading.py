@@ -140,3 +140,13 @@ def test_runs_that_differ_are_compared_only_when_told(field, value):
 def test_an_unknown_field_to_allow_is_refused():
     with pytest.raises(UsageError, match=r"'sed' is no checked field; those are n0, .*, seed, dataset,"):
         check_comparable([], allow=["sed"])
+
+
+def test_records_of_another_noise_are_read_but_not_extended(tmp_path):
+    content = write(tmp_path, record())
+    older = content.replace(b'"noise_version":2', b'"noise_version":1')
+    for file in (older, content.replace(b',"noise_version":2', b"")):  # older files lack the field
+        (tmp_path / FILE_NAME).write_bytes(file)
+        assert read_run(tmp_path).records == (record(),)
+        with pytest.raises(ProtocolError, match="version 1 of the noise, and this program draws version 2"):
+            RecordsFile.create_or_resume(tmp_path, HEADER)
