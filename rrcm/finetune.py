@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from baselines.consistency import consistency_loss
 from bench.errors import UsageError
+from bench.smoothing.sigma import SIGMA_MIN
 from bench.training import loop
 from bench.training.checkpoints import save_checkpoint
 from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, TrainingJob
@@ -21,6 +22,9 @@ from rrcm.views import finetuning_view
 
 Augmentation = Literal["light", "none", "flip", "crop-flip", "timm"]
 
+
+SMALLEST_SIGMA = SIGMA_MIN / 2
+"""Noise level, in pixel units, whose time is the smallest of the grid."""
 
 PRETRAINED_DECAY = 0.75
 """Layer decay of a pre-trained encoder where a recipe says none."""
@@ -129,6 +133,25 @@ class Objective(loop.Supervised[Classifier]):
         return radius_share(lambda x: average(x, self.sigma), self.images, self.labels, self.sigma)
 
 
+class LinearObjective(Objective):
+    """The loss of the head alone: cross entropy + eta H on clean images, told the smallest time.
+
+    Deviation: fine-tuning starts from a head of its own, where the program's goes on from this one and keeps it frozen.
+    """
+
+    @property
+    def forwards(self) -> float:
+        """One forward pass: no gradient goes through the encoder."""
+        return 1
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        recipe = self.recipe
+        x = finetuning_view(batch.x, self.task, recipe.augmentation, batch.generator)
+        logits = self.network(x, SMALLEST_SIGMA).float()
+        return consistency_loss([logits], batch.labels, weight=0.0, entropy_weight=recipe.entropy_weight)
+
+
 def layer_of(name: str, depth: int) -> int:
     """Return the layer of a parameter for layer-wise decay: 0 the embeddings, 1..depth the blocks, depth + 1 above."""
     if name.startswith(("base_model.cls_token", "base_model.pos_embed", "base_model.patch_embed")):
@@ -173,7 +196,8 @@ def finetune(
         before: what the encoder's checkpoint says of its training; {} for random weights.
     """
     recipe = in_steps(recipe, len(job.train_indices))
-    objective = Objective(classifier, recipe, sigma, job)
+    is_frozen = not any(value.requires_grad for value in classifier.base_model.parameters())
+    objective = (LinearObjective if is_frozen else Objective)(classifier, recipe, sigma, job)
     fitted = loop.fit(name.removesuffix(".safetensors"), objective, recipe, job)
     encoder = classifier.base_model.config
     save_checkpoint(

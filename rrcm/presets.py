@@ -170,7 +170,11 @@ PRETRAINING: Mapping[PretrainingName, pretrain.Recipe] = MappingProxyType(
         ),
     }
 )
-"""The paper's recipes of pre-training, by encoder."""
+"""The paper's recipes of pre-training, by encoder.
+
+Deviation: bfloat16, where the program has float16 with loss scaling; the first step has rate 1/warm-up, there 0; the
+averaged weights are kept for fine-tuning, there any of the averaged, the online and the target network's.
+"""
 
 
 PretrainingKind = Literal["rrcm", "contrastive", "masked", "none"]

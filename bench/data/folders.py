@@ -144,6 +144,8 @@ def read_image(
 ) -> Tensor:
     """Return one image file as (channels, crop, crop) float32 in [0,1]; one channel means grey, three RGB.
 
+    Deviation: rRCM's released program has the geometry "short-side", all other methods' the default.
+
     The short side is resized to `resize` (bilinear, antialiased); or, where geometry is "short-side", to `crop`:
     it is halved by means of 2x2 pixels while it is twice as long or more, then resized (bicubic). The middle is kept.
 

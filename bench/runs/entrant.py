@@ -13,8 +13,12 @@ from bench.config.run import RunConfig
 from bench.errors import CheckpointError
 from bench.methods import registry, zoo
 from bench.training.checkpoints import check_trained_as, load_metadata
+from bench.training.origin import LIMITS
 from bench.training.recipes import trained_options
 from bench.types import Classifier, Task
+
+SHOWN = 3
+"""Options that a note on a checkpoint names at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +138,23 @@ def _checkpoint(config: RunConfig, entrant: Entrant, note: Callable[[str], None]
         trained = trained_options(entrant.config)
         given = {option: trained[option] for option in entrant.options if option in trained}
         check_trained_as(path, given, entrant.method)
+        if others := _other_options(path, {name: trained[name] for name in trained if name not in given}):
+            note(
+                f"{path.name} was trained by other options than `bench train {entrant.method}` has: {others}."
+            )
     return path
+
+
+def _other_options(path: Path, expected: Mapping[str, Any]) -> str:
+    """Return in words in which options a checkpoint's training differs from what is expected, "" for none."""
+    said = load_metadata(path).get("training", {}).get("options", {})
+    found = [
+        f"{name} {said[name]}, not {value}"
+        for name, value in expected.items()
+        if name not in LIMITS and said.get(name, value) != value
+    ]
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more
 
 
 def _check_declared(path: Path, entrant: Entrant, note: Callable[[str], None]) -> None:

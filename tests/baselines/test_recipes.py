@@ -131,3 +131,32 @@ def test_published_recipes_change_the_images_as_their_programs_do(key, augmentat
     assert {
         recipe.recipe.augmentation for (_, name, _), recipe in recipes.RECIPES.items() if name == key
     } == {augmentation}
+
+
+@pytest.mark.parametrize(
+    ("key", "loaded"),
+    [
+        (("consistency", "cifar10"), 256),
+        (("smoothadv", "cifar10"), 256),
+        (("smoothadv", "mnist"), 256),
+        (("consistency", "imagenet"), 400),
+    ],
+)
+def test_a_step_sees_as_many_noisy_images_as_the_program_loads(key, loaded):
+    found = {
+        sigma: recipe for (method, name, sigma), recipe in recipes.RECIPES.items() if (method, name) == key
+    }
+    assert found
+    for sigma, published in found.items():
+        config = configure(key[0], recipe=key[1], sigma=sigma)
+        assert config.batch_size * config.copies == loaded
+        steps = in_steps(config, 50_000).max_steps
+        assert steps == published.recipe.epochs * (50_000 // (loaded // config.copies))
+
+
+def test_macers_batches_are_whole():
+    assert {
+        recipe.recipe.batch_size
+        for (method, name, _), recipe in recipes.RECIPES.items()
+        if (method, name) == ("macer", "cifar10")
+    } == {64}

@@ -32,7 +32,7 @@ def test_options_beside_the_recipe_still_win_wherever_they_stand():
 
 def test_a_named_part_of_rrcm_drops_the_presets_options_of_that_part_alone():
     config = resolved("rrcm", "rrcm.pretrain_recipe=rrcm-b-cifar10")
-    assert (config.max_steps, config.schedule) == (2760, "cosine")
+    assert (config.max_steps, config.schedule) == (1380, "cosine")
     config = resolved("rrcm", "rrcm.recipe=cifar10")
     assert config.schedule == presets.FINETUNING["cifar10", 0.5].schedule
     assert (config.max_steps, config.pretrain_steps) == (1000, 500)

@@ -1,6 +1,6 @@
 """Controls of rRCM's pre-training: what each trains, under which name, and at what cost."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -175,6 +175,26 @@ def test_every_row_of_the_study_has_one_encoder_and_equal_work(method, kind):
         assert [
             (name.removeprefix("classifier."), value.shape) for name, value in network.state_dict().items()
         ] == shapes
+
+
+def test_the_linear_stage_sees_clean_images_at_the_smallest_time(tmp_path, monkeypatch):
+    config = configured()
+    torch.manual_seed(0)
+    classifier = model.build(config, None).requires_grad_(False)
+    classifier.linear_head.requires_grad_(True)
+    work, seen, forward = job(tmp_path), [], classifier.base_model.forward
+    monkeypatch.setattr(
+        classifier.base_model, "forward", lambda x, t, **how: seen.append((x, t)) or forward(x, t, **how)
+    )
+    recipe = replace(config.finetuning, augmentation="none")
+    batch = Loader(work, 8).batch(0)
+    loss = finetune.LinearObjective(classifier, recipe, 0.5, work).loss(batch)
+    ((x, t),) = seen
+    assert torch.equal(x, 2 * batch.x - 1)
+    assert t.tolist() == pytest.approx([0.002] * 8)
+    p = classifier(batch.x, 0.001).softmax(1)
+    entropy = -(p * p.log()).sum(1).mean()
+    torch.testing.assert_close(loss, nn.functional.nll_loss(p.log(), batch.labels) + 0.5 * entropy)
 
 
 SMALL = Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10)

@@ -78,3 +78,13 @@ def test_two_methods_that_share_a_checkpoint_must_agree_on_how_it_is_trained(tmp
     options = ["--methods", "dds,densepure", "--sigmas", "0.5", "--set", "densepure.max_steps=3"]
     assert bench(monkeypatch, "run", *arguments(tmp_path, *options, "--out", tmp_path / "run")) == 1
     assert "dds.safetensors was trained with max_steps 2, not 3" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_takes_a_checkpoint_of_another_recipe_and_says_so(train, checkpoint):
+    assert train("--set", "gaussian.learning_rate=0.1", "--held-out", "0")[0] == 0
+    assert load_metadata(checkpoint)["training"]["held_out_images"] == 0
+    small = ["--sigmas", "0.5", "--n", "20", "--n0", "5", "--limit", "1", "--cost-repetitions", "0"]
+    code, message = train(*small, command="run")
+    assert code == 0
+    told = " ".join(message.split())
+    assert "trained by other options than `bench train gaussian` has: learning_rate 0.1, not 0.001." in told
