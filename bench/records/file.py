@@ -47,7 +47,7 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         run = _run(self.path, old, self.items)
         if old.estimation == "confidence-sequence":
             raise ProtocolError(
-                f"{self.path} was certified with {old.estimation} estimation, which is read and reported but not run: "
+                f"{self.path} has {old.estimation} estimation, which is read and reported but not run: "
                 "give another --out"
             )
         before, now = _rested_on(old, header), _rested_on(header, old)

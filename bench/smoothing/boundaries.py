@@ -4,8 +4,8 @@ A failure is a sample of another class than the selected one. A radius r is cert
 hypothesis that the probability of a failure is at least 1 - Phi(r / sigma). The samples are looked at a few times; at
 each look the radius counts as certified while the failures are few enough. The numbers of failures are computed by
 the exact recursion over all paths of the count, so that under the null hypothesis the count is ever few enough with
-probability alpha at most: group-sequential boundaries (Lan and DeMets 1983), for the binomial distribution itself
-instead of its normal limit. Float64, no torch.
+probability alpha at most: group-sequential boundaries (Lan and DeMets 1983, doi 10.1093/biomet/70.3.659), for the
+binomial distribution itself instead of its normal limit. Float64, no torch.
 """
 
 from __future__ import annotations

@@ -249,19 +249,6 @@ def test_a_header_on_which_nothing_rests_is_replaced(tmp_path):
     assert read_run(tmp_path).header == other
 
 
-def test_sequential_records_of_schema_version_1_are_read_as_what_they_are_and_not_extended(tmp_path):
-    header = dataclasses.replace(HEADER, estimation="sequential")
-    write(tmp_path, record(), header=header)
-    path = tmp_path / FILE_NAME
-    path.write_text(path.read_text().replace('"schema_version":2', '"schema_version":1'))
-    assert read_run(tmp_path).header.estimation == "confidence-sequence"
-    with pytest.raises(
-        ProtocolError, match="confidence-sequence estimation, which is read and reported but not run"
-    ):
-        RecordsFile.create_or_resume(tmp_path, header)
-    assert read_run(tmp_path).header.schema_version == 1
-
-
 def test_radii_may_change_unless_sequential_estimation_stopped_by_them(tmp_path):
     for estimation, radii in (("fixed", (0.5,)), ("sequential", HEADER.radii)):
         header = dataclasses.replace(HEADER, estimation=estimation)

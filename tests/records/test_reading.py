@@ -24,6 +24,17 @@ def run(folder="a", **changes):
     return Run(folder=Path(folder), header=dataclasses.replace(HEADER, **changes), records=(), costs=())
 
 
+def test_sequential_records_of_schema_version_1_are_read_as_what_they_are_and_not_extended(tmp_path):
+    header = dataclasses.replace(HEADER, estimation="sequential")
+    write(tmp_path, record(), header=header)
+    assert read_run(tmp_path).header.estimation == "sequential"
+    edit(tmp_path, 0, schema_version=1)
+    assert read_run(tmp_path).header.estimation == "confidence-sequence"
+    message = "has confidence-sequence estimation, which is read and reported but not run: give another --out"
+    with pytest.raises(ProtocolError, match=message):
+        RecordsFile.create_or_resume(tmp_path, header)
+
+
 def test_an_image_held_twice_is_refused(tmp_path):
     write(tmp_path, record(0), record(20))
     edit(tmp_path, 2, index=0)

@@ -61,6 +61,16 @@ def test_samples_that_are_no_look_certify_nothing_and_do_not_stop():
     assert not RULE.is_settled(0, 200)
 
 
+@pytest.mark.parametrize("n", [1000, 10_000])
+def test_an_image_that_comes_to_n_loses_little_to_the_early_looks(n):
+    for tail in table_tails(RADII, 0.5):
+        most = boundaries.boundary(n, 0.001, tail).most[-1]
+        fixed = max(
+            failures for failures in range(n // 2) if stats.upper_tail(n - failures, n, 0.001) <= tail
+        )
+        assert 0 <= stats.radius(most / n, 1.0) - stats.radius(fixed / n, 1.0) <= boundaries.COST_AT_N
+
+
 @pytest.mark.parametrize("bound", ["clopper-pearson", "randomised"])
 def test_all_successes_certify_the_radii_that_fixed_estimation_certifies(bound):
     for n, sigma in ((100, 0.5), (1000, 0.25), (1000, 0.5), (1000, 1.0)):
