@@ -31,4 +31,4 @@ def test_committed_files_are_read_and_written_with_the_same_values():
         for line, item in zip(others, codec.decode(others, path, 2), strict=True):
             again, values = json.loads(codec.encode(item)), json.loads(line)
             assert {name: again[name] for name in values} == values
-            assert again.keys() - values.keys() <= {"session", "watts", "temperature", "clock_mhz"}
+            assert again.keys() - values.keys() <= {"clean", "session", "watts", "temperature", "clock_mhz"}
