@@ -32,6 +32,10 @@ Compilation = Literal["none", "default", "cuda-graphs"]
 """How networks are compiled; see `bench.device.precision`."""
 
 
+Allowance = Literal["unfinished"]
+"""What a user may ask for that is refused otherwise: checkpoints of trainings that were stopped before their end."""
+
+
 class Classifier(typing.Protocol):
     """A classifier of noisy images: the only thing the certifier knows of a method.
 
@@ -276,6 +280,10 @@ class RunHeader(Protocol):
         config: the resolved configuration, as JSON values; empty for records of a published log.
         checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified, and with "/<part>" behind it
             of what else a classifier was built from.
+        weights: "<method>/<sigma>" -> SHA-256 of the weights that computed, as `bench.methods.weights.fingerprint` has
+            it: of a function of the user's own, and of whatever no file tells, too.
+        unfinished: "<method>/<sigma>", or with "/<part>" behind it, -> how far a training had come whose checkpoint was
+            certified before it had ended.
         batch_sizes: method -> batch size chosen, used again on resume.
         hardware: device name, cores, memory; libraries: name -> version.
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
@@ -303,6 +311,8 @@ class RunHeader(Protocol):
     libraries: dict[str, str] = field(metadata=_role("provenance"))
     drawn_n: int | None = field(default=None, metadata=_role("contents"))
     logs: dict[str, Any] = field(default_factory=dict, metadata=_role("contents"))
+    weights: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
+    unfinished: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:

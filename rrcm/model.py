@@ -265,4 +265,4 @@ def train(config: Config, job: TrainingJob) -> None:
 def _with_those_of_encoder(job: TrainingJob) -> dict[str, Any]:
     """Return the job's options, those of pre-training being what the encoder says of itself."""
     own = {name: value for name, value in job.options.items() if not name.startswith("pretrain_")}
-    return own | pretrain.options_of(job.folder / pretrain.CHECKPOINT_NAME)
+    return own | pretrain.options_of(job.found(pretrain.CHECKPOINT_NAME))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, shared_options
+from bench.commands.options import ALLOW_OPTION, DATA_OPTIONS, command_line, resolve_one, shared_options
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def audit(
 )
 @click.option("--sigma", metavar="FLOAT", help="Noise level of the method; default 0.5.")
 @DATA_OPTIONS
+@ALLOW_OPTION
 def selftest(method: str | None, trials: int | None, sigma: str | None, **given: Any) -> int:
     """Test the certifier on classifiers whose true radius is known in closed form, or a method's classifier.
 

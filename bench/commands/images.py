@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, resolve_one, shared_options
+from bench.commands.options import ALLOW_OPTION, DATA_OPTIONS, PROTOCOL_OPTIONS, resolve_one, shared_options
 from bench.errors import UsageError
 
 IMAGE_OPTIONS = shared_options(
@@ -18,6 +18,7 @@ IMAGE_OPTIONS = shared_options(
     ),
     DATA_OPTIONS,
     PROTOCOL_OPTIONS,
+    ALLOW_OPTION,
 )
 
 

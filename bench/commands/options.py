@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.config.names import DATASETS
+from bench.config.names import DATASETS, is_plug_in
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ DATA_OPTIONS = shared_options(
     click.option("--image-size", metavar="PIXELS", help="Side of the images of 'folder' or 'imagenet'; 224."),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
-    click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),
+    click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>; default: ./zoo, which training writes to, then the program's."),
     click.option(
         "--backbone", metavar="NAME", help="Network of gaussian, consistency, dds: resnet, vit, a timm name."
     ),
@@ -68,6 +68,11 @@ PROTOCOL_OPTIONS = shared_options(
     click.option("--batch-size", "--batch", "--batch_size", metavar="auto|INT", help="Samples per call."),
     click.option("--precision", metavar="float32|tf32|bfloat16", help="Arithmetic of the networks."),
     click.option("--compile", metavar="none|default|cuda-graphs", help="Run networks under torch.compile."),
+)
+
+
+ALLOW_OPTION = click.option(
+    "--allow", metavar="unfinished", help="Certify checkpoints of trainings that were stopped before their end."
 )
 
 
@@ -212,9 +217,10 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     config = validate(config, methods())
     options = _method_options(config, given.get("backbone"), given.get("changes", ()))
     config = validate(replace(config, options=options), methods())
-    for name, values in options.items():
-        registry.check_options(name, values)
-    return config
+    for name in filter(is_plug_in, config.methods):
+        registry.load(name)  # a function of the user's own is found before anything else is done
+    typed = {name: registry.checked_options(name, values) for name, values in options.items()}
+    return replace(config, options=typed)
 
 
 def _method_options(
@@ -245,7 +251,9 @@ def _given_singly(changes: Iterable[str]) -> dict[str, dict[str, str]]:
     given: dict[str, dict[str, str]] = {}
     for change in changes:
         target, equals, value = change.partition("=")
-        method, dot, option = target.partition(".")
+        module, colon, rest = target.rpartition(":")  # of "package.module:function.option" the last dot counts
+        name, dot, option = rest.partition(".")
+        method = f"{module}{colon}{name}"
         if not (equals and dot):
             raise UsageError(f"--set is {change!r}, expected METHOD.OPTION=VALUE, such as rrcm.depth=6")
         given.setdefault(method, {})[option] = value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.commands.options import (
+    ALLOW_OPTION,
     DATA_OPTIONS,
     ENGINE_NAMES,
     ENGINE_OPTIONS,
@@ -34,6 +35,7 @@ RUN_OPTIONS = shared_options(
     click.option("--methods", metavar="A,B,...", help="Methods to compare, or 'all'."),
     click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Noise levels in pixel units."),
     PROTOCOL_OPTIONS,
+    ALLOW_OPTION,
 )
 
 

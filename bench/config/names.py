@@ -65,6 +65,16 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
 
 
+def method_hint(name: str, known: Iterable[str]) -> str:
+    """Return the hint for a mistyped method: how a function of the user's own is written, or as `nearest_hint`."""
+    own = re.fullmatch(r"(?:\./)?([A-Za-z_][\w./]*?)(?:\.py)?(?:[:.]([A-Za-z_]\w*))?", name)
+    if own is None or not re.search(r"[./:]", name):
+        return nearest_hint(name, known)
+    module, function = own[1].strip("./").replace("/", "."), own[2]
+    example = f"{module}:{function or 'FUNCTION'}"
+    return f"a function of your own is MODULE:FUNCTION, such as {example}, with MODULE found from the current folder"
+
+
 def is_plug_in(name: str) -> bool:
     """Return whether a name is "module:function", a function of the user's own module."""
     return PLUG_IN.fullmatch(name) is not None

@@ -14,10 +14,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.config.names import DATASETS, IMAGENET_RESIZE, is_plug_in, nearest_hint, resolve_subset
+from bench.config.names import DATASETS, IMAGENET_RESIZE, is_plug_in, method_hint, nearest_hint, resolve_subset
 from bench.config.overrides import override
 from bench.errors import UsageError
-from bench.types import Compilation, Precision, Protocol
+from bench.types import Allowance, Compilation, Precision, Protocol
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -25,7 +25,7 @@ ALL_METHODS = "all"
 PRESET_TEXTS = ("description", "cost", "expected")
 """Keys of a preset that inform its reader and change nothing."""
 
-NOT_IN_RUN_NAME = ("preset", "out", "download", "radii", "cost_repetitions")
+NOT_IN_RUN_NAME = ("preset", "out", "download", "allow", "radii", "cost_repetitions")
 """Fields that change no record: the run's name does not depend on them."""
 
 
@@ -49,7 +49,8 @@ class RunConfig(Protocol):
         precision: of the network's arithmetic; tf32 needs a CUDA device.
         compile: whether networks run under torch.compile.
         out: the run's folder; None: named after the run.
-        zoo: folder of trained checkpoints; None: the one that comes with the program.
+        zoo: folder of trained checkpoints; None: those of `bench.methods.zoo.search_path`.
+        allow: what is refused otherwise; see `bench.types.Allowance`.
         cost_repetitions: repetitions of the cost measurement; 0 leaves it out.
         options: method -> its own options -> value; raw, checked by the registry against the method's Config.
     """
@@ -70,6 +71,7 @@ class RunConfig(Protocol):
     compile: Compilation = "none"
     out: Path | None = None
     zoo: Path | None = None
+    allow: tuple[Allowance, ...] = ()
     cost_repetitions: int = 10
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -252,7 +254,8 @@ def _check_list(name: str, values: Sequence[object]) -> None:
 def _check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown {kind} {name!r}; {nearest_hint(name, known)}")
+            hint = method_hint if kind == "method" else nearest_hint
+            raise UsageError(f"unknown {kind} {name!r}; {hint(name, known)}")
 
 
 def _join(values: Iterable[object]) -> str:

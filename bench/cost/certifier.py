@@ -92,7 +92,7 @@ def certifier_cost(
         raise UsageError(
             f"estimation is {config.estimation}, which draws fewer samples than are counted here: leave it fixed"
         )
-    one = entrant(setup, method, sigma).required()
+    one = entrant(setup, method, sigma).required(("unfinished",))  # which takes as long
     size = choose_batch_sizes(setup, [one])[method]
     plain = replace(config, precision=reference or config.precision, compile="none")
     stream = other = first_image_stream(setup, one)

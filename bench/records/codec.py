@@ -200,8 +200,8 @@ RUN = Codec[RunHeader, Record | CostRecord](
     header=("header", RunHeader),
     items={"certificate": Record, "cost": CostRecord},
     versions=(SCHEMA_VERSION,),
-    added=("estimation", "drawn_n", "logs"),
-    in_config=("drawn_n", "logs"),
+    added=("estimation", "drawn_n", "logs", "weights", "unfinished"),
+    in_config=("drawn_n", "logs", "weights", "unfinished"),
     repeated=("method", "sigma"),
 )
 """Lines of a run's records."""

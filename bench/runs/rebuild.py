@@ -30,7 +30,7 @@ class Rebuilt:
             CheckpointError: its checkpoint is not there, or is another one than the run's; likewise what else it is
             built from.
         """
-        one = entrant(self.setup, method, sigma).required()
+        one = entrant(self.setup, method, sigma).required(("unfinished",))  # as the run was allowed to
         recorded = self._recorded(method, sigma)
         for name, digest in one.digests().items():
             if recorded.get(name, digest) != digest:

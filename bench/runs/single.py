@@ -53,6 +53,6 @@ def open_method(config: RunConfig) -> Opened:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
     """
     setup = prepare(config)
-    one = entrant(setup, config.methods[0], config.sigmas[0]).required()
+    one = entrant(setup, config.methods[0], config.sigmas[0]).required(config.allow)
     size = choose_batch_sizes(setup, [one])[one.method]
     return Opened(setup=setup, smoothed=smoothed(setup, one, size))

@@ -24,6 +24,7 @@ from bench.errors import ModelError, NumericalError, UsageError
 from bench.runs.entrant import Entrant, enter
 from bench.runs.stream import Stream
 from bench.smoothing.certifier import Smoothed
+from bench.smoothing.faults import explained
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
 from bench.types import Record, Split
 
@@ -77,8 +78,9 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int) -> Smoothed:
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     quick = compiled(built, setup.config.compile, setup.note)
+    precise = at_precision(quick, setup.device.type, setup.config.precision)
     return Smoothed(
-        classifier=halving(at_precision(quick, setup.device.type, setup.config.precision)),
+        classifier=explained(halving(precise), built),
         sigma=one.sigma,
         num_classes=setup.split.task.num_classes,
         batch_size=batch_size,

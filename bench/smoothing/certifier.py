@@ -230,6 +230,10 @@ def check_image(x: Tensor) -> None:
     Raises:
         DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
     """
+    if not isinstance(x, Tensor):
+        raise DataError(
+            f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
+        )
     if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
     low, high = torch.stack(x.aminmax()).tolist()
