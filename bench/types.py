@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 """Version of the records format; raised whenever a field changes its meaning."""
 
 
+UNSEEN = "unseen"
+"""Stands for the digest of a classifier's weights where neither a tensor nor an array is found in it."""
+
 Estimation = Literal["fixed", "skip-wrong", "sequential"]
 """How estimation samples are spent; see `bench.smoothing.estimation`."""
 

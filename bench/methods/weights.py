@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-UNSEEN = "unseen"
-"""Stands for the digest of a classifier in which neither a tensor nor an array is found."""
+from bench.types import UNSEEN
 
 IN_PART = " in part, without "
 """Stands between a digest and the kinds of objects, separated by commas, that may hold further weights."""
@@ -60,11 +59,6 @@ def fingerprint(classifier: Any) -> str:
         lines = [line for line in pool.map(walk.line, walk.found) if line]
     digest = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest() if lines else UNSEEN
     return f"{digest}{IN_PART}{', '.join(sorted(walk.unseen))}" if lines and walk.unseen else digest
-
-
-def is_whole(text: str) -> bool:
-    """Return whether a fingerprint covers all weights of its classifier, as far as can be told."""
-    return text != UNSEEN and IN_PART not in text
 
 
 @dataclass(kw_only=True)

@@ -67,6 +67,7 @@ def compare_runs(
     gaps = gap_frame(comparison)
     if len(gaps) and against is None:
         frames["trainings"] = (gaps, gap_table(gaps))
+    frames = {name: (frame, comparison.cautioned(table)) for name, (frame, table) in frames.items()}
     files: list[Path] = []
     if out is not None:
         for name, (frame, table) in frames.items():

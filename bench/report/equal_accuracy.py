@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import special, stats
 
 from bench.errors import ProtocolError, RecordsError, UsageError
+from bench.report.comparison import stopped_trainings
 from bench.report.markup import Block, Table, format_percent, format_significant
 from bench.report.metrics import group
 from bench.report.rates import REFERENCE, samples_per_second
@@ -250,6 +251,7 @@ def equal_accuracy_table(run: Run, compared: Sequence[EqualAccuracy], radius: fl
             "accuracies: the fewest samples with which each is expected to reach it, exactly by the hypergeometric "
             f"distribution, of the {run.header.n:,} that were drawn on {images} images; n0 = {run.header.n0} for "
             f"selection always. Seconds by measured throughput ({run.costs[0].device}).",
+            *stopped_trainings([run], [run.folder.name]),
         ),
     )
 

@@ -39,7 +39,8 @@ class Rebuilt:
                     f"{what} is not the one that {self.run.folder} certified ({method} at sigma {sigma:g}, "
                     f"SHA-256 {recorded[name]}): bring that file back, or certify again"
                 )
-        return smoothed(self.setup, one, self.run.header.batch_sizes[method])
+        weights = self.run.header.weights.get(one.key)
+        return smoothed(self.setup, one, self.run.header.batch_sizes[method], weights)
 
     def _recorded(self, method: str, sigma: float) -> dict[str, str]:
         """Return the digests in the header of what one classifier was built from, by name."""
@@ -53,6 +54,7 @@ class Rebuilt:
         protocol = (header.dataset, header.image_shape, header.n0, header.n, header.alpha, header.seed)
         how = (header.estimation, header.bound, header.noise_block, header.precision, header.device_type)
         files, options = list(self._recorded(method, sigma).values()), header.options.get(method, {})
+        files += filter(None, [header.weights.get(f"{method}/{sigma:g}")])
         parts = (files, options, header.config.get("compile"), header.batch_sizes.get(method))
         return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()
 

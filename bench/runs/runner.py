@@ -79,6 +79,8 @@ def run(
     if not batch_sizes.keys() >= set(config.methods):
         batch_sizes = choose_batch_sizes(setup, entrants.values()) | batch_sizes
     header = make_header(setup, entrants.values(), command, batch_sizes)
+    for key, steps in header.unfinished.items():
+        observer.note(f"the training of {key} was stopped after {steps}: every table will name it")
     with RecordsFile.create_or_resume(folder, header, name) as records:
         if records.repaired:
             observer.note(records.repaired)
@@ -86,6 +88,7 @@ def run(
             config=replace(config, device=setup.device.type),  # type: ignore[arg-type]
             entrants=entrants,
             batch_sizes=records.run.header.batch_sizes,
+            weights=records.run.header.weights,
             setup=setup,
         )
         indices = shard.part(setup.indices) if shard else setup.indices
