@@ -18,6 +18,9 @@ SCHEMA_VERSION = 1
 """Version of the records format; raised whenever a field changes its meaning."""
 
 
+LARGEST_SIGMA = 4.0
+"""Largest noise level in pixel units that is taken for meant: larger ones are of another unit."""
+
 UNSEEN = "unseen"
 """Stands for the digest of a classifier's weights where neither a tensor nor an array is found in it."""
 
@@ -37,6 +40,10 @@ Compilation = Literal["none", "default", "cuda-graphs"]
 
 Allowance = Literal["unfinished"]
 """What a user may ask for that is refused otherwise: checkpoints of trainings that were stopped before their end."""
+
+
+ANY_CHECKPOINT: tuple[Allowance, ...] = typing.get_args(Allowance)
+"""Every allowance: for what does not depend on how well a checkpoint was trained."""
 
 
 class Classifier(typing.Protocol):

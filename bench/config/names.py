@@ -35,6 +35,28 @@ NUM_CLASSES: Mapping[str, int] = MappingProxyType(
 )
 """Data set name -> classes, where the data set fixes them."""
 
+TEST_IMAGES: Mapping[str, int] = MappingProxyType(
+    {
+        "mnist5k": 1000,
+        "mnist": 10_000,
+        "fashion-mnist": 10_000,
+        "cifar10": 10_000,
+        "cifar100": 10_000,
+        "svhn": 26_032,
+        "imagenet": 50_000,
+    }
+)
+"""Data set name -> images of its test split, where the data set fixes them."""
+
+FIRST_LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "mnist": "721041495906901597349",
+        "fashion-mnist": "921161465745734124802",
+        "cifar10": "388066163109579857867",
+    }
+)
+"""Data set name -> the classes of its first test images, a digit each: they tell the sets of ten classes apart."""
+
 IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     dict.fromkeys(("mnist5k", "mnist", "fashion-mnist"), (1, 28, 28))
     | dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))

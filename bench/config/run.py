@@ -14,7 +14,15 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.config.names import DATASETS, IMAGENET_RESIZE, is_plug_in, method_hint, nearest_hint, resolve_subset
+from bench.config.levels import check_size, noise_levels
+from bench.config.names import (
+    DATASETS,
+    IMAGENET_RESIZE,
+    is_plug_in,
+    method_hint,
+    nearest_hint,
+    resolve_subset,
+)
 from bench.config.overrides import override
 from bench.errors import UsageError
 from bench.types import Allowance, Compilation, Precision, Protocol
@@ -38,7 +46,8 @@ class RunConfig(Protocol):
         dataset: a name in DATASETS.
         data_dir: folder of the data; None where the data set needs none, or lies in ./data.
         download: fetch a missing torchvision data set.
-        image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224.
+        image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224 of
+            `imagenet`, and of `folder` the images' own.
         methods: names in the registry, or "all".
         sigmas: noise levels in pixel units, each > 0.
         limit: images to certify, counted along the subset; None: all of it.
@@ -102,6 +111,8 @@ def load_preset(name_or_path: str) -> RunConfig:
             raise UsageError(f"{where}: {key} must be text")
     if "preset" in table:
         raise UsageError(f"{where}: unknown key 'preset'; a preset is named by its file, remove the key")
+    if "sigmas" in table:
+        table["sigmas"] = noise_levels(table["sigmas"])
     return override(RunConfig(preset=Path(name_or_path).stem), table, where=where)
 
 
@@ -216,6 +227,7 @@ def _check_numbers(config: RunConfig) -> None:
     _check_list("sigmas", config.sigmas)
     if min(config.sigmas) <= 0.0:
         raise UsageError(f"sigmas holds {min(config.sigmas):g}, expected each > 0")
+    check_size(max(config.sigmas))
     _check_list("radii", config.radii)
     if config.radii[0] < 0.0 or list(config.radii) != sorted(config.radii):
         raise UsageError(f"radii is {_join(config.radii)}, expected ascending values, each >= 0")

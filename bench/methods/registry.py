@@ -12,7 +12,6 @@ from bench.config.methods import BUILT_IN, methods
 from bench.config.names import is_plug_in, method_hint, nearest_hint
 from bench.config.overrides import override
 from bench.errors import UnpublishedError, UsageError
-from bench.smoothing.classifiers import opened
 from bench.training.architectures import Architecture, Chains, Network, RecipeTable
 from bench.types import Backbone, MethodModule, Task
 
@@ -192,6 +191,8 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
         UsageError: as in `configure`.
     """
     import torch
+
+    from bench.smoothing.classifiers import opened
 
     config, module = configure(name, task, sigma, options, trains=False), load(name)
 

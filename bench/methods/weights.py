@@ -30,7 +30,17 @@ MOST = 300_000
 LIBRARIES = frozenset(
     {
         *sys.stdlib_module_names,
-        *("torch", "torchvision", "numpy", "scipy", "timm", "diffusers", "transformers", "safetensors", "PIL"),
+        *(
+            "torch",
+            "torchvision",
+            "numpy",
+            "scipy",
+            "timm",
+            "diffusers",
+            "transformers",
+            "safetensors",
+            "PIL",
+        ),
         "bench",
     }
 )

@@ -93,9 +93,7 @@ class Comparison:
 
     def cautioned(self, table: Table) -> Table:
         """Return a table with the cautions among its notes."""
-        return replace(
-            table, notes=(*table.notes, *(one for one in self.cautions if one not in table.notes))
-        )
+        return replace(table, notes=(*table.notes, *(one for one in self.cautions if one not in table.notes)))
 
     @property
     def sigmas(self) -> tuple[float, ...]:

@@ -107,9 +107,7 @@ class Entrant:
         Raises:
             CheckpointError: one of them cannot be read.
         """
-        return {
-            name: steps for name, path in self.files().items() if (steps := unfinished(path)) is not None
-        }
+        return {name: steps for name, path in self.files().items() if (steps := unfinished(path)) is not None}
 
     def build(self) -> Classifier:
         """Return its classifier, on the CPU.

@@ -13,7 +13,7 @@ from bench.config.run import RunConfig, validate
 from bench.errors import CheckpointError
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
-from bench.types import Precision, Record, Run
+from bench.types import ANY_CHECKPOINT, Precision, Record, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Rebuilt:
             CheckpointError: its checkpoint is not there, or is another one than the run's; likewise what else it is
             built from.
         """
-        one = entrant(self.setup, method, sigma).required(("unfinished",))  # as the run was allowed to
+        one = entrant(self.setup, method, sigma).required(ANY_CHECKPOINT)  # as the run was allowed to
         recorded = self._recorded(method, sigma)
         for name, digest in one.digests().items():
             if recorded.get(name, digest) != digest:

@@ -27,7 +27,7 @@ from bench.runs.stream import Stream
 from bench.smoothing.certifier import Smoothed
 from bench.smoothing.faults import explained
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
-from bench.types import Record, Split
+from bench.types import Record, Split, Task
 
 Entrants = dict[tuple[str, float], Entrant]
 """(method, sigma) -> what certifies there."""
@@ -65,8 +65,12 @@ def entrant(setup: Setup, method: str, sigma: float) -> Entrant:
 
 def enter_all(setup: Setup) -> Entrants:
     """Return the entrants of a run; see `enter`."""
-    config = setup.config
-    return {(m, s): entrant(setup, m, s) for m in config.methods for s in config.sigmas}
+    return enter_with(setup.config, setup.split.task, setup.note)
+
+
+def enter_with(config: RunConfig, task: Task, note: Callable[[str], None]) -> Entrants:
+    """Return the entrants of a configuration on the task of its data set; see `enter`."""
+    return {(m, s): enter(config, task, m, s, note) for m in config.methods for s in config.sigmas}
 
 
 def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = None) -> Smoothed:

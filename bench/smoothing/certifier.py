@@ -18,7 +18,7 @@ from bench.smoothing.counting import Draws, Stop, count_classes, count_group
 from bench.smoothing.estimation import bound_tail, is_settled, table_tails
 from bench.smoothing.noise import Stage, bound_uniform
 from bench.smoothing.stats import binomial_two_sided_p, radius
-from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation, Protocol
+from bench.types import ABSTAIN, LARGEST_SIGMA, Bound, Certificate, Classifier, Estimation, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,11 @@ class Smoothed:
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise UsageError(
                 f"sigma must be a positive number in pixel units, such as 0.5, got {self.sigma!r}"
+            )
+        if self.sigma > LARGEST_SIGMA:
+            raise UsageError(
+                f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {self.sigma!r}: divide one "
+                "of 0 to 255 by 255"
             )
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {self.batch_size!r}")

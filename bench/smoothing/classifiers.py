@@ -181,7 +181,8 @@ def _made(source: str, arguments: Mapping[str, Any]) -> Any:
 def _options_of(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """Return the type and the default, NEEDED for none, of each parameter that text or a plain value can stand for."""
     try:
-        hints = get_type_hints(function.__init__ if isinstance(function, type) else function)
+        made_by: Any = vars(function)["__init__"] if isinstance(function, type) else function
+        hints = get_type_hints(made_by)
     except Exception:  # a name in an annotation that does not exist is no fault of the function's
         hints = {}
     found: dict[str, tuple[Any, Any]] = {}
@@ -256,15 +257,17 @@ def _place(error: Exception) -> str:
     own = [
         one
         for one in traceback.extract_tb(error.__traceback__)
-        if one.filename != __file__ and not one.filename.startswith("<frozen") and "importlib" not in one.filename
+        if one.filename != __file__
+        and not one.filename.startswith("<frozen")
+        and "importlib" not in one.filename
     ]
     return f", {own[-1].filename}, line {own[-1].lineno}" if own else ""
 
 
 def _refusal(source: str, reason: str) -> str:
     return (
-        f"{source} cannot be called: {reason}; expected a module in the current folder or on PYTHONPATH, and a function "
-        f"without arguments, or with --set {source}.NAME=VALUE for each, that returns what is asked for"
+        f"{source} cannot be called: {reason}; expected a module in the current folder or on PYTHONPATH, and a "
+        f"function without arguments, or with --set {source}.NAME=VALUE for each, that returns what is asked for"
     )
 
 

@@ -48,8 +48,8 @@ def _meaning(text: str, network: Any, x: Tensor) -> str | None:
     short, images = " ".join(text.split())[:200], f"{channels}x{height}x{width}"
     if OTHER_DEVICE.search(text):
         return (
-            f"its weights are not on {x.device}, where the images are ({short}): let the function return the torch module "
-            "itself, which is moved there, or give --device cpu"
+            f"its weights are not on {x.device}, where the images are ({short}): let the function return the torch "
+            "module itself, which is moved there, or give --device cpu"
         )
     if OTHER_TYPE.search(text) and (types := _types(network) - {x.dtype} or _types_in(text)):
         names = ", ".join(sorted(str(one).removeprefix("torch.") for one in types))
@@ -59,7 +59,8 @@ def _meaning(text: str, network: Any, x: Tensor) -> str | None:
         )
     if (found := CHANNELS.search(text)) and int(found[2]) == channels:
         repeat = f", or repeat the channel before it, x.repeat(1, {found[1]}, 1, 1)" if channels == 1 else ""
-        return f"its first layer takes {found[1]} channels, and the images are {images}: use a model of such images{repeat}"
+        first = f"its first layer takes {found[1]} channels"
+        return f"{first}, and the images are {images}: use a model of such images{repeat}"
     if OTHER_SHAPE.search(text):
         return f"a layer of it does not fit images of {images} ({short}): use a model of such images"
     return None

@@ -96,7 +96,9 @@ HOLDERS = {
     "class": in_class,
     "global": of_global,
     "scripted": torch.jit.script,
-    "array": lambda network: Held(parts={"w": network.weight.detach().numpy(), "b": network.bias.detach().numpy()}),
+    "array": lambda network: Held(
+        parts={"w": network.weight.detach().numpy(), "b": network.bias.detach().numpy()}
+    ),
 }
 
 

@@ -115,7 +115,18 @@ def test_weights_that_cannot_be_seen_are_named_under_the_table(run, tmp_path):
 
 
 def train(monkeypatch, *options):
-    data = ["--dataset", "folder", "--data-dir", "data", "--image-size", 8, "--device", "cpu", "--sigma", "0.25"]
+    data = [
+        "--dataset",
+        "folder",
+        "--data-dir",
+        "data",
+        "--image-size",
+        8,
+        "--device",
+        "cpu",
+        "--sigma",
+        "0.25",
+    ]
     changes = [f"--set=gaussian.{name}={value}" for name, value in OPTIONS["gaussian"].items()]
     return bench(monkeypatch, "train", "gaussian", *data, *changes, *options)
 
@@ -124,7 +135,10 @@ def test_a_training_that_was_stopped_is_refused_or_named_under_every_table(run, 
     assert train(monkeypatch, "--max-seconds", 0) == 0
     code, _, error = run("gaussian")
     assert code == 1
-    assert "gaussian_sigma_0.25.safetensors is of a training that was stopped after 0 of at most 2 steps" in error
+    assert (
+        "gaussian_sigma_0.25.safetensors is of a training that was stopped after 0 of at most 2 steps"
+        in error
+    )
     assert "or add --allow unfinished" in error
     assert not (tmp_path / "run").exists()
     code, _, error = run("gaussian", "--allow", "unfinished", "--cost-repetitions", 1)
