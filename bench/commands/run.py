@@ -54,7 +54,7 @@ RUN_OPTIONS = shared_options(
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the resolved configuration and the checkpoints that are missing, and stop.",
+    help="Print the resolved configuration, and which checkpoints are missing.",
 )
 def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     """Certify images with every method at every sigma, measure the cost, write tables and figures.

@@ -95,8 +95,8 @@ def _notes_on(method: str, config: RunConfig, changes: Iterable[str]) -> Iterabl
     for name in dict.fromkeys(change.partition("=")[0].rpartition(".")[2] for change in changes):
         if name in fields and fields[name].metadata.get("in_use") and name != "stage":
             yield (
-                f"{method}.{name} says how a checkpoint is used and plays no part in its training, for which the method "
-                "trains each part of its own"
+                f"{method}.{name} says how a checkpoint is used and plays no part in its training, for which the "
+                "method trains each part of its own"
             )
 
 

@@ -71,8 +71,8 @@ SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""
 
 
-PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""module:function."""
+PLUG_IN = re.compile(r"[A-Za-z_][\w.]*(?<!\.py):[A-Za-z_]\w*")
+"""module:function; a file's name is no module."""
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:

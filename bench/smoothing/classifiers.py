@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -97,12 +98,16 @@ def as_classifier(made: Any, source: str = "the function") -> Classifier:
 def opened(source: str, build: Callable[[], Any]) -> Classifier:
     """Return what a method's or a user's function builds, as a classifier; see `as_classifier`.
 
+    Weights that it draws from torch's global generator are the same each time, and in every process.
+
     Raises:
         CheckpointError: a file that the function opens is missing, damaged or of another model.
         UsageError: what it returns cannot be called; and whatever else `build` raises.
     """
     try:
-        made = build()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = build()
     except OSError as error:
         raise CheckpointError(
             f"{source} opens a file that cannot be read ({_short(error)}): bring that file, or mend its path where "
@@ -189,7 +194,7 @@ def _options_of(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     for name, one in _parameters(function).items():
         has_default = one.default is not inspect.Parameter.empty
         annotation = hints.get(name, _type_of(one.default) if has_default else str)
-        if not _is_plain(annotation) and has_default:
+        if not _is_plain(annotation) and has_default and one.default is not None:
             annotation = _type_of(one.default)
         if name not in TOLD and _is_plain(annotation):
             found[name] = (annotation, one.default if has_default else NEEDED)
@@ -261,7 +266,8 @@ def _place(error: Exception) -> str:
         and not one.filename.startswith("<frozen")
         and "importlib" not in one.filename
     ]
-    return f", {own[-1].filename}, line {own[-1].lineno}" if own else ""
+    theirs = [one for one in own if "site-packages" not in one.filename] or own
+    return f", {theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
 
 
 def _refusal(source: str, reason: str) -> str:

@@ -27,7 +27,11 @@ def make(path="weights.pt"):
 def plain():
     return lambda x: torch.stack([x.mean((1, 2, 3)), 0.4 - x.mean((1, 2, 3))], 1)
 
+def drawn():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+
 def chance():
+    torch.seed()
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
 """
 
@@ -102,6 +106,12 @@ def test_weights_that_each_process_draws_anew_are_refused(run):
     assert code == 1
     assert "was built with other weights (SHA-256" in error
     assert "give it the same weights each time" in error
+
+
+def test_weights_that_are_drawn_at_building_are_the_same_each_time(run, tmp_path):
+    assert run("LOADS:drawn", "--limit", 2)[0] == 0
+    assert run("LOADS:drawn", "--limit", 4)[0] == 0
+    assert len(read_run(tmp_path / "run").records) == 4
 
 
 def test_weights_that_cannot_be_seen_are_named_under_the_table(run, tmp_path):
