@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.networks.diffusion import Chain, DiffusionDenoiser
+from baselines.networks.function import FunctionDenoiser
 from baselines.networks.unet import Denoiser
 from baselines.parts import external, openai_import, options
 from baselines.parts.options import check_pairs
 from baselines.purifiers.denoised import DenoisedClassifier, DenoiserObjective
 from baselines.purifiers.method import Purifier
 from baselines.sizes import FAMILIES, MNIST
+from bench.errors import UsageError
 from bench.smoothing.sigma import to_model_units
 from bench.training.architectures import Architecture, Chains, Network
 from bench.training.augmentation import augment
@@ -84,13 +86,20 @@ class DiffusionPurifier(Purifier[AnyConfig]):
     name, stage, objective = "dds", "dds_denoiser", NoisePrediction
     STORED_AS = MappingProxyType({"channels": "channels", "patch": "patch", "steps": "diffusion_steps"})
 
-    def load_denoiser(self, config: AnyConfig) -> DiffusionDenoiser:
+    def load_denoiser(self, config: AnyConfig) -> DiffusionDenoiser | FunctionDenoiser:
         """Return the denoiser that the option names; see `external.load_denoiser`."""
         return external.load_denoiser(config.denoiser, config.denoiser_flags, config.task)
 
     def pair(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> DenoisedClassifier:
         """Return both parts, the denoiser with its chain; see `Purifier.pair`."""
         pair = super().pair(config, checkpoint)
+        if isinstance(pair.denoiser, FunctionDenoiser):
+            if config.reverse_steps != 1:
+                raise UsageError(
+                    f"reverse_steps is {config.reverse_steps}, but a denoiser of your own is called once: leave it "
+                    "out, or return a DiffusionDenoiser"
+                )
+            return pair
         assert isinstance(pair.denoiser, DiffusionDenoiser)
         pair.denoiser.chain = Chain(steps=config.reverse_steps, eta=config.reverse_eta)
         return pair

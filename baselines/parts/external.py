@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.diffusion import DiffusionDenoiser, Prediction
+from baselines.networks.function import FunctionDenoiser, is_denoiser
 from baselines.networks.resnet import Normalize
 from baselines.parts import openai_unet, own
 from baselines.parts.names import HUB, TRANSFORMERS, is_function
 from baselines.parts.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
 from baselines.parts.readings import Reading
 from bench.errors import CheckpointError, UsageError
-from bench.smoothing.classifiers import open_module
+from bench.smoothing.classifiers import open_function, open_module
 from bench.training.checkpoints import first_line, load_metadata, load_state, load_weights
 from bench.training.released import Fed, Part
 from bench.types import Checkpoint, Task
@@ -32,12 +33,12 @@ CONSISTENCY_SCHEDULER = "CMStochasticIterativeScheduler"
 """diffusers' name of the scheduler of a consistency model."""
 
 
-def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
+def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser | FunctionDenoiser:
     """Return a denoiser of the task's images, on the CPU in eval mode.
 
     Args:
         source: a file of a released program, a folder of a diffusers pipeline, "hub:owner/name", or "module:function"
-            of the user's own, which returns a `DiffusionDenoiser`.
+            of the user's own, which returns a `bench.types.Denoiser`: any callable, or a `DiffusionDenoiser`.
         flags: of the released program; "" takes the file's own ("config" in its metadata) or those of its name.
 
     Raises:
@@ -55,11 +56,14 @@ def load_denoiser(source: str, flags: str, task: Task) -> DiffusionDenoiser:
 def _ours(source: str, task: Task, kind: type[Model]) -> Model | None:
     """Return what a function of the user's or a file of `bench train` gives; None for any other source."""
     if is_function(source):
-        made = open_module(source)
+        made = open_function(source)
         if isinstance(made, kind):
-            return made
+            return made.eval()
+        if kind is DiffusionDenoiser and is_denoiser(made):
+            return FunctionDenoiser(made).eval()  # type: ignore[return-value]
         raise UsageError(
             f"{source} returned a {type(made).__name__}, expected a {kind.__module__}.{kind.__name__}"
+            + (", or a callable of (x_noisy, sigma_model, keys)" if kind is DiffusionDenoiser else "")
         )
     path = Path(source)
     config = load_metadata(path).get("config", {}) if source.endswith(own.SUFFIX) else {}

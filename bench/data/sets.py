@@ -288,6 +288,12 @@ def _one_line(error: Exception) -> str:
 
 
 def _not_found(name: str, root: Path, expected: str) -> DataError:
+    split = next((root / part for part in ("test", "val", "train") if (root / part).is_dir()), root)
+    if split != root and any(entry.is_dir() for entry in split.iterdir()):
+        return DataError(
+            f"{name} was not found whole in {root}, expected {expected}; {split} holds a folder per class: take it as "
+            f"--dataset folder --data-dir {root}"
+        )
     return DataError(
         f"{name} was not found whole in {root}, expected {expected}; name its folder with --data-dir, "
         "or add --download"

@@ -104,10 +104,15 @@ def opened(source: str, build: Callable[[], Any]) -> Classifier:
         CheckpointError: a file that the function opens is missing, damaged or of another model.
         UsageError: what it returns cannot be called; and whatever else `build` raises.
     """
+    return as_classifier(_guarded(source, build), source)
+
+
+def _guarded(source: str, build: Callable[[], Any]) -> Any:
+    """Return what a function builds, its weights drawn from one seed; see `opened`."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made = build()
+            return build()
     except OSError as error:
         raise CheckpointError(
             f"{source} opens a file that cannot be read ({_short(error)}): bring that file, or mend its path where "
@@ -124,7 +129,6 @@ def opened(source: str, build: Callable[[], Any]) -> Classifier:
             f"{source} loads weights of another model ({_short(error)}): bring the file of this model, or make the "
             "model of the file"
         ) from error
-    return as_classifier(made, source)
 
 
 def plug_in(source: str) -> PlugIn:
@@ -156,13 +160,23 @@ def open_plug_in(source: str, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Cl
     return opened(source, lambda: _made(source, arguments))
 
 
+def open_function(source: str) -> Any:
+    """Return whatever "module:function" returns: a part of a method.
+
+    Raises:
+        UsageError: no such function, or one that needs arguments.
+        CheckpointError: as in `opened`.
+    """
+    return _guarded(source, lambda: _made(source, NO_ARGUMENTS))
+
+
 def open_module(source: str) -> nn.Module:
     """Return the torch module that "module:function" returns, in eval mode: a part of a method.
 
     Raises:
         UsageError: no such function, one that needs arguments, or what it returns is no torch module.
     """
-    made = _made(source, NO_ARGUMENTS)
+    made = open_function(source)
     if not isinstance(made, nn.Module):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module")
     return made.eval()

@@ -295,3 +295,50 @@ def test_a_plug_in_s_module_is_a_classifier_wherever_it_is_built(tmp_path, monke
     made = registry.architecture("plain", TASK, 0.5, {}).build(lambda name, build: build())
     smoothed = Smoothed(classifier=made, sigma=0.25, num_classes=2, batch_size=10)
     assert smoothed.certify(torch.full((1, 8, 8), 0.9), 0, Protocol(n=100)).predict == 0
+
+
+DENOISERS = """
+import torch
+from torch import nn
+
+class Smooth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x_noisy, sigma_model, keys=None):
+        assert sigma_model == 0.5
+        return self.scale * x_noisy.mean((2, 3), keepdim=True).expand_as(x_noisy)
+
+module = Smooth
+
+def function():
+    smooth = Smooth()
+    return lambda x_noisy, sigma_model, keys=None: smooth(x_noisy, sigma_model)
+
+def classify():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+"""
+
+
+@pytest.mark.parametrize("name", ["module", "function"])
+def test_a_denoiser_of_ones_own_is_a_callable_of_the_contract(own, tmp_path, name):
+    module = f"denoisers{abs(hash(tmp_path))}"
+    (tmp_path / f"{module}.py").write_text(DENOISERS)
+    parts = [f"--set=dds.denoiser={module}:{name}", f"--set=dds.classifier={module}:classify"]
+    code, _, error = own("dds", *parts)
+    assert code == 0, error
+    [weights] = read_run(tmp_path / "run").header.weights.values()
+    assert len(weights) == 64
+    code, _, error = own("dds", *parts, "--set=dds.reverse_steps=2", "--out", "chain")
+    assert code == 2
+    assert "a denoiser of your own is called once" in error
+
+
+def test_options_of_a_method_are_listed(monkeypatch, capsys):
+    assert bench(monkeypatch, "list", "options", "rrcm") == 0
+    listed = capsys.readouterr().out
+    assert "rrcm.embed_dim" in listed
+    assert "rrcm.checkpoint " in listed
+    assert bench(monkeypatch, "list", "options") == 2
+    assert "names one method" in capsys.readouterr().err
