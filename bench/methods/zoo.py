@@ -5,6 +5,7 @@ The program's own is only read: whoever keeps it names it, `bench train ... --zo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from importlib import resources
@@ -44,6 +45,17 @@ def find(zoo: Path | None, dataset: str, name: str) -> Path | None:
     """Return the first existing <zoo>/<dataset>/<name>, or None."""
     paths = (folder / dataset / name for folder in search_path(zoo))
     return next((path for path in paths if path.is_file()), None)
+
+
+def other_levels(zoo: Path | None, dataset: str, name: str) -> list[float]:
+    """Return the noise levels, ascending, at which there are checkpoints that are called alike but for the sigma."""
+    start, sigma, _ = name.partition("_sigma_")
+    found = set()
+    for folder in search_path(zoo) if sigma else ():
+        for path in (folder / dataset).glob(f"{start}_sigma_*.safetensors"):
+            with contextlib.suppress(ValueError):
+                found.add(float(path.name.removeprefix(f"{start}_sigma_").removesuffix(".safetensors")))
+    return sorted(found)
 
 
 def writable(zoo: Path | None, dataset: str) -> Path:

@@ -10,7 +10,8 @@ from torch import Tensor
 from bench.config.names import IMAGENET_RESIZE
 from bench.config.run import RunConfig
 from bench.data.folders import read_image, size_and_colours
-from bench.errors import DataError
+from bench.errors import CheckpointError, DataError
+from bench.methods import zoo
 from bench.runs.workbench import Setup, choose_batch_sizes, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
 from bench.types import Certificate
@@ -76,6 +77,14 @@ def open_method(config: RunConfig) -> Opened:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
     """
     setup = prepare(config)
-    one = entrant(setup, config.methods[0], config.sigmas[0]).required(config.allow)
+    one = entrant(setup, config.methods[0], config.sigmas[0])
+    levels = zoo.other_levels(config.zoo, config.dataset, one.file_name or "") if one.is_missing else []
+    if levels:
+        held = ", ".join(f"{level:g}" for level in levels)
+        raise CheckpointError(
+            f"no {one.file_name} for {config.dataset}: {one.method} is there at sigma {held}; "
+            f"train this one with `bench train {one.method} --dataset {config.dataset} --sigma {one.sigma:g}`"
+        )
+    one.required(config.allow)
     size = choose_batch_sizes(setup, [one])[one.method]
     return Opened(setup=setup, smoothed=smoothed(setup, one, size))

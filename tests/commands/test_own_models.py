@@ -335,6 +335,13 @@ def test_a_denoiser_of_ones_own_is_a_callable_of_the_contract(own, tmp_path, nam
     assert "a denoiser of your own is called once" in error
 
 
+def test_a_sigma_without_a_checkpoint_names_those_that_have_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["certify", "x.png", "--method", "rrcm", "--sigma", "0.4", "--device", "cpu"]
+    assert bench(monkeypatch, *words) == 1
+    assert "rrcm is there at sigma 0.25, 0.5, 1; train this one" in capsys.readouterr().err
+
+
 def test_options_of_a_method_are_listed(monkeypatch, capsys):
     assert bench(monkeypatch, "list", "options", "rrcm") == 0
     listed = capsys.readouterr().out

@@ -170,6 +170,13 @@ def test_a_training_that_was_stopped_certifies_no_image_unless_allowed(run, monk
     assert bench(monkeypatch, *words, "--allow", "unfinished") == 0
 
 
+def test_doctor_says_of_a_training_that_it_was_stopped(run, monkeypatch, capsys):
+    assert train(monkeypatch, "--max-seconds", 0) == 0
+    words = ["doctor", "--checkpoint", "zoo/folder/gaussian_sigma_0.25.safetensors", "--dataset", "folder"]
+    bench(monkeypatch, *words, "--data-dir", "data", "--image-size", 8, "--device", "cpu")
+    assert "UNFINISHED: it was stopped before its end" in capsys.readouterr().out
+
+
 def test_a_part_of_a_training_that_was_stopped_is_refused_too(run, tmp_path, monkeypatch):
     assert train(monkeypatch, "--max-seconds", 0) == 0
     file = "zoo/folder/gaussian_sigma_0.25.safetensors"
