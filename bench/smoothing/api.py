@@ -1,8 +1,8 @@
 """Certify or predict one image with a model of your own, in five lines:
 
-from bench import certify
-model = ...                                               # noisy pixels (B, C, H, W) -> logits (B, K)
-certificate = certify(model, image, sigma=0.5)            # image (C, H, W) float32 in [0,1]
+from bench import certify, from_module
+classifier = from_module(model)                           # noisy pixels (B, C, H, W) -> logits (B, K)
+certificate = certify(classifier, image, sigma=0.5)       # image (C, H, W) float32 in [0,1]
 print(certificate.predict, certificate.radius)            # -1 means abstention
 """
 
