@@ -63,6 +63,8 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except OSError as error:  # a full disk or a read-only folder, wherever it is met
         _fail(f"{error}; everything certified is kept, repeat the command to continue", 1)
+    except (click.Abort, KeyboardInterrupt):  # before RuntimeError, which Abort is
+        _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -71,8 +73,6 @@ def main() -> None:
             "--batch-size, or on a device with more memory",
             1,
         )
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

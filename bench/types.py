@@ -24,6 +24,12 @@ NOISE_VERSION = 2
 """Which noise a place gives (`bench.smoothing.noise`). Version 1 was torch's: it ends at 5.77, and blocks collide."""
 
 
+LARGEST_SIGMA = 4.0
+"""Largest noise level in pixel units that is taken for meant: larger ones are of another unit."""
+
+UNSEEN = "unseen"
+"""Stands for the digest of a classifier's weights where neither a tensor nor an array is found in it."""
+
 RunEstimation = Literal["fixed", "skip-wrong", "sequential"]
 """How a run may spend its estimation samples; see `bench.smoothing.estimation`."""
 
@@ -44,6 +50,14 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 Compilation = Literal["none", "default", "cuda-graphs"]
 """How networks are compiled; see `bench.device.precision`."""
+
+
+Allowance = Literal["unfinished"]
+"""What a user may ask for that is refused otherwise: checkpoints of trainings that were stopped before their end."""
+
+
+ANY_CHECKPOINT: tuple[Allowance, ...] = typing.get_args(Allowance)
+"""Every allowance: for what does not depend on how well a checkpoint was trained."""
 
 
 class Classifier(typing.Protocol):
@@ -303,6 +317,10 @@ class RunHeader(Protocol):
         config: the resolved configuration, as JSON values; empty for records of a published log.
         checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified, and with "/<part>" behind it
             of what else a classifier was built from.
+        weights: "<method>/<sigma>" -> SHA-256 of the weights that computed, as `bench.methods.weights.fingerprint` has
+            it: of a function of the user's own, and of whatever no file tells, too.
+        unfinished: "<method>/<sigma>", or with "/<part>" behind it, -> how far a training had come whose checkpoint was
+            certified before it had ended.
         batch_sizes: method -> batch size chosen, used again on resume.
         hardware: device name, cores, memory; libraries: name -> version.
         image_geometry: how ImageNet's images were cut to their square, "" standing for "resize-256"; see `Geometry`.
@@ -334,6 +352,8 @@ class RunHeader(Protocol):
     image_geometry: Literal["", "short-side"] = field(default="", metadata=_role("identity"))
     logs: dict[str, Any] = field(default_factory=dict, metadata=_role("contents"))
     noise_version: int = field(default=1, metadata=_role("machine"))
+    weights: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
+    unfinished: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:

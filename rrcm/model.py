@@ -295,7 +295,7 @@ def train(config: Config, job: TrainingJob) -> None:
         return
     before: dict[str, Any] = {}
     if config.pretrain_steps > 0:
-        path = job.folder / pretrain.file_name(config.of_pretraining)
+        path = job.found(pretrain.file_name(config.of_pretraining))
         job = replace(job, options=_with_those_of_encoder(job, path))
         before = load_metadata(path).get("training", {})
     with seeded_initialisation(job.seed):

@@ -42,6 +42,12 @@ UNSHAPING = ("pretrain_recipe", "pretrain_evaluate_every", "pretrain_nonfinite_l
 """Options of pre-training that do not change its weights, or stand for others."""
 
 
+SHAPING = (
+    "image_size", "patch_size", "in_channels", "embed_dim", "depth", "num_heads", "hidden_dim", "output_dim",
+)  # fmt: skip
+"""Sizes of the encoder that its checkpoint must have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(loop.Recipe):
     """Recipe of pre-training.
@@ -182,7 +188,7 @@ def load(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
     Raises:
         CheckpointError: it is not there yet, or has other sizes.
     """
-    encoder, path = _initial(sizes, job), job.folder / file_name(recipe)
+    encoder, path = _initial(sizes, job), job.found(file_name(recipe))
     if recipe.max_steps > 0:
         tensors, metadata = load_checkpoint(path)
         load_weights(encoder, tensors, path)
@@ -210,11 +216,11 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob, *, ane
         CheckpointError: the checkpoint has other sizes, or was made with another seed or recipe.
         UnfinishedError: `job.max_seconds` ended the training, which has no checkpoint yet.
     """
-    path = job.folder / file_name(recipe)
+    found, path = job.found(file_name(recipe)), job.folder / file_name(recipe)
     if recipe.max_steps == 0:
         return load(sizes, recipe, job)
-    if path.exists() and not anew:
-        _check_made_by(job, path)
+    if found.exists() and not anew:
+        _check_made_by(job, found, sizes)
         return load(sizes, recipe, job)
     encoder, stage = _initial(sizes, job), path.stem
     with loop.seeded_initialisation(job.seed):
@@ -243,7 +249,13 @@ def options_of(path: Path) -> dict[str, Any]:
     return options | {"pretrain_seed": training["seed"]} if options else {}
 
 
-def _check_made_by(job: TrainingJob, path: Path) -> None:
+def _check_made_by(job: TrainingJob, path: Path, sizes: EncoderConfig) -> None:
+    config, own = load_metadata(path).get("config", {}), asdict(sizes)
+    for name in SHAPING:
+        if config.get(name, own[name]) != own[name]:
+            raise CheckpointError(
+                f"{path} was made with {name} {config[name]}, not {own[name]}: --zoo DIR makes another elsewhere"
+            )
     asked = {**job.options, "pretrain_seed": job.seed}
     for name, value in options_of(path).items():
         if name not in UNSHAPING and asked.get(name, value) != value:

@@ -16,6 +16,7 @@ def trained(tmp_path_factory):
     image_tree(root / "data")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(root)
+        (root / "zoo").mkdir()
         assert bench(monkeypatch, "run", *arguments(root, "--out", root / "run")) == 0
     return root
 

@@ -25,6 +25,7 @@ from bench.checks.audit import (
     precision_variants,
 )
 from bench.checks.audit_log import FILE_NAME, Effort, open_attack_log
+from bench.config.levels import written
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
 from bench.report.markup import Block, Table, format_percent, format_significant
@@ -93,10 +94,15 @@ def scope_of(run: Run, *, methods: str | None, sigmas: str | None, images: int, 
     }
     for kind, names in chosen.items():
         for name in names:
-            if name not in held[kind]:
+            if name not in held[kind] and not (
+                kind == "sigma" and any(written(one, [name]) for one in run.header.sigmas)
+            ):
                 raise UsageError(f"{run.folder} holds no {kind} {name!r}; {nearest_hint(name, held[kind])}")
     return Scope(
-        methods=chosen["method"], sigmas=tuple(map(float, chosen["sigma"])), images=images, command=command
+        methods=chosen["method"],
+        sigmas=tuple(sigma for sigma in run.header.sigmas if written(sigma, chosen["sigma"])),
+        images=images,
+        command=command,
     )
 
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, shared_options
+from bench.commands.options import (
+    ALLOW_OPTION,
+    DATA_OPTIONS,
+    NoiseLevel,
+    command_line,
+    resolve_one,
+    shared_options,
+)
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +63,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--index", type=int, required=True, help="Position of the image in the test split.")
 @click.option("--method", metavar="NAME", help="Only this method.")
-@click.option("--sigma", type=float, help="Only this noise level.")
+@click.option("--sigma", type=NoiseLevel(), metavar="FLOAT", help="Only this noise level.")
 @REBUILD_OPTIONS
 def replay(run: Path, index: int, method: str | None, sigma: float | None, **where: Any) -> int:
     """Compute the certificates of one image of RUN again, and say whether they equal those on record."""
@@ -161,6 +168,7 @@ def audit(
 )
 @click.option("--sigma", metavar="FLOAT", help="Noise level of the method; default 0.5.")
 @DATA_OPTIONS
+@ALLOW_OPTION
 def selftest(method: str | None, trials: int | None, sigma: str | None, **given: Any) -> int:
     """Test the certifier on classifiers whose true radius is known in closed form, or a method's classifier.
 

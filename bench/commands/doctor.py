@@ -57,6 +57,7 @@ def doctor(
     from bench.checks.doctor.examine import examine
     from bench.checks.doctor.images import choose_images
     from bench.checks.doctor.passport import Request, open_checkpoint
+    from bench.checks.doctor.trials import collapse
     from bench.commands.printing import name_table, print_table
     from bench.data.sets import load_split
     from bench.device.hardware import resolve_device
@@ -75,6 +76,8 @@ def doctor(
         answers.append(answer)
     for answer in answers:
         click.echo(f"{answer.question}: {sentence(answer)}")
+        if told := collapse(answer):
+            click.echo(told)
     return 1 if any(answer.verdict.kind == "looks like" for answer in answers) else 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, resolve_one, shared_options
+from bench.commands.options import ALLOW_OPTION, DATA_OPTIONS, PROTOCOL_OPTIONS, resolve_one, shared_options
 from bench.errors import UsageError
 
 IMAGE_OPTIONS = shared_options(
@@ -18,19 +18,27 @@ IMAGE_OPTIONS = shared_options(
     ),
     DATA_OPTIONS,
     PROTOCOL_OPTIONS,
+    ALLOW_OPTION,
+    click.option(
+        "--fit", is_flag=True, help="Resize, crop and grey an image that is not as the data set's are."
+    ),
 )
 
 
 @click.command()
 @IMAGE_OPTIONS
-def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
-    """Certify one IMAGE file with a trained method: its class, and the radius in which the class is certain."""
+def certify(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> None:
+    """Certify one IMAGE file with a trained method: its class, and the radius of the ball around
+    it in which the smoothed class does not change; both are wrong with probability alpha at most.
+    """
     config = resolve_one(method, sigma, given)
     from bench.report.markup import format_radius
     from bench.runs.single import open_method
     from bench.types import ABSTAIN
 
     opened = open_method(config)
+    if not fit:
+        opened.check_fits(image)
     certificate = opened.certify_file(image)
     if certificate.predict == ABSTAIN:
         click.echo(f"{image}: abstains at sigma {config.sigmas[0]:g} (no class is certain enough)")
@@ -44,7 +52,7 @@ def certify(image: Path, method: str, sigma: str, **given: Any) -> None:
 
 @click.command()
 @IMAGE_OPTIONS
-def predict(image: Path, method: str, sigma: str, **given: Any) -> None:
+def predict(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> None:
     """Say the smoothed class of one IMAGE file (PREDICT of arXiv 1902.02918): wrong with probability alpha at most."""
     for name in ("n0", "estimation", "bound"):
         if given[name] is not None:
@@ -54,6 +62,8 @@ def predict(image: Path, method: str, sigma: str, **given: Any) -> None:
     from bench.types import ABSTAIN
 
     opened = open_method(config)
+    if not fit:
+        opened.check_fits(image)
     label = opened.predict_file(image)
     said = (
         "abstains (no class is clearly the most frequent)"

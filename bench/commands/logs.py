@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import command_line, preset_of
+from bench.commands.options import NoiseLevel, command_line, preset_of
 from bench.config.names import DATASETS, nearest_hint
 from bench.errors import RecordsError, UsageError
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.command(name="import-log")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dataset", required=True, metavar="NAME", help="Data set that was certified.")
-@click.option("--sigma", required=True, type=float, help="Noise level in pixel units.")
+@click.option(
+    "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
+)
 @click.option("--method", required=True, metavar="NAME", help="What its rows are called.")
 @click.option("--alpha", required=True, type=float, help="Probability that a certificate is wrong, at most.")
 @click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimate the probability.")
@@ -41,9 +43,11 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     from bench.device import hardware
     from bench.records import logs
     from bench.records.file import RecordsFile
+    from bench.records.log_claim import check_claim
 
     config = _configuration({**given, "sigmas": (sigma,), "methods": (method,)})
     log = logs.read_log(file)
+    check_claim(log, config, _labels_at_hand(config))
     header = logs.log_header(log, config, command=command_line(), git_revision=hardware.git_revision())
     with RecordsFile.create_or_resume(out, header) as records:
         done = set(records.run.records)
@@ -58,7 +62,7 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
 @click.command(name="export-log")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--method", required=True, metavar="NAME", help="A method of the run.")
-@click.option("--sigma", required=True, type=float, help="A noise level of the run.")
+@click.option("--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="A noise level of the run.")
 @click.option(
     "--format",
     type=click.Choice(["smoothing"]),
@@ -89,7 +93,9 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
 
 @click.command(name="check-log")
 @click.argument("file", metavar="LOG", type=click.Path(path_type=Path))
-@click.option("--sigma", required=True, type=float, help="Noise level in pixel units.")
+@click.option(
+    "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
+)
 @click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimated the probability.")
 @click.option("--alpha", required=True, type=float, help="Failure probability that is claimed.")
 @click.option(
@@ -176,6 +182,13 @@ def parse_radii(text: str) -> tuple[float, ...]:
     if not all(0 <= radius < math.inf for radius in radii):
         raise UsageError(f"--radii is {text!r}, expected numbers >= 0")
     return radii
+
+
+def _labels_at_hand(config: RunConfig) -> Sequence[int] | None:
+    """Return the classes of the data set's test images where no folder or download is needed for them."""
+    from bench.data.sets import load_split
+
+    return load_split(config, "test").labels if config.dataset == "mnist5k" else None
 
 
 def _configuration(given: dict[str, Any]) -> RunConfig:

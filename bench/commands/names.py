@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import click
 
 from bench.config.names import DATASETS
+from bench.errors import UsageError
 
 Tables = Iterable[tuple[Sequence[str], Sequence[Sequence[str]]]]
 
@@ -25,8 +26,11 @@ def _datasets() -> Tables:
 def _presets() -> Tables:
     from bench.config.run import list_presets
 
-    rows = [(preset.name, preset.description, preset.cost, preset.expected) for preset in list_presets()]
-    return [(("preset", "what it is", "cost", "expected result"), rows)]
+    rows = [
+        (preset.name, "\n".join(filter(None, (preset.description, preset.cost, preset.expected))))
+        for preset in list_presets()
+    ]
+    return [(("preset", "what it is, its cost, the expected result"), rows)]
 
 
 def _models() -> Tables:
@@ -39,6 +43,28 @@ def _models() -> Tables:
         counts = (f"{count:,}" for count in (one.body, one.projector, one.head, one.flops))
         rows.append((one.name, "x".join(map(str, one.image)), *counts))
     return [(headers, rows)]
+
+
+def _options(method: str) -> list[tuple[str, str, str]]:
+    """Return name, type and default of each option of a method."""
+    import dataclasses
+    from typing import get_type_hints
+
+    from bench.config.overrides import describe
+    from bench.methods import registry
+
+    config = registry.load(method).Config
+    hints = get_type_hints(config)
+    rows = []
+    for one in dataclasses.fields(config):
+        if one.name not in ("task", "sigma"):
+            default = one.default if one.default is not dataclasses.MISSING else ""
+            rows.append(
+                (f"{method}.{one.name}", describe(hints[one.name]), str(getattr(default, "name", default)))
+            )
+    if "checkpoint" not in hints and ":" not in method:
+        rows.append((f"{method}.checkpoint", "a path", "the zoo's"))
+    return rows
 
 
 def _recipes() -> Tables:
@@ -57,10 +83,16 @@ LISTS: Mapping[str, Callable[[], Tables]] = {
 
 
 @click.command(name="list")
-@click.argument("what", type=click.Choice([*LISTS]))
-def list_names(what: str) -> None:
-    """List the methods, data sets, presets, networks with their sizes, or training recipes."""
+@click.argument("what", type=click.Choice([*LISTS, "options"]))
+@click.argument("method", required=False)
+def list_names(what: str, method: str | None) -> None:
+    """List the methods, data sets, presets, networks with their sizes, training recipes, or the options of METHOD."""
     from bench.commands.printing import name_table
 
+    if (what == "options") != (method is not None):
+        raise UsageError("`bench list options METHOD` names one method, and the other lists none")
+    if method is not None:
+        name_table(("--set", "value", "default"), _options(method))
+        return
     for headers, rows in LISTS[what]():
         name_table(headers, rows)

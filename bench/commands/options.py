@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.config.names import DATASETS
+from bench.config.levels import check_size, noise_level, noise_levels
+from bench.config.names import DATASETS, is_plug_in
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,13 +47,21 @@ DATA_OPTIONS = shared_options(
         "--data-dir", metavar="DIR", help="Folder of the data; ImageNet's may stand in IMAGENET_DIR."
     ),
     click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
-    click.option("--image-size", metavar="PIXELS", help="Side of the images of 'folder' or 'imagenet'; 224."),
+    click.option(
+        "--image-size",
+        metavar="PIXELS",
+        help="Side of the images of 'imagenet', default 224, or of 'folder', default their own.",
+    ),
     click.option(
         "--geometry", metavar="resize-256|short-side", help="How ImageNet's images are cut to their square."
     ),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
     click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
-    click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),
+    click.option(
+        "--zoo",
+        metavar="DIR",
+        help="Folder of checkpoints, <DIR>/<dataset>/<file>; else ./zoo, where training writes, and the program's.",
+    ),
     click.option(
         "--backbone", metavar="NAME", help="Network of gaussian, consistency, dds: resnet, vit, a timm name."
     ),
@@ -76,6 +84,13 @@ PROTOCOL_OPTIONS = shared_options(
     click.option("--batch-size", "--batch", "--batch_size", metavar="auto|INT", help="Samples per call."),
     click.option("--precision", metavar="float32|tf32|bfloat16", help="Arithmetic of the networks."),
     click.option("--compile", metavar="none|default|cuda-graphs", help="Run networks under torch.compile."),
+)
+
+
+ALLOW_OPTION = click.option(
+    "--allow",
+    metavar="unfinished",
+    help="Certify checkpoints of trainings that were stopped before their end.",
 )
 
 
@@ -109,16 +124,16 @@ ENGINE_OPTIONS = shared_options(
 
 
 class NoiseLevel(click.FloatRange):
-    """A finite number, at least 0."""
+    """A noise level in pixel units, at least 0."""
 
     def __init__(self) -> None:
         super().__init__(min=0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
+        """Return the number; a fraction such as 64/255 is one."""
+        given = noise_level(value) if isinstance(value, str) else value
+        number = super().convert(given, param, ctx)
+        check_size(number)
         return float(number)
 
 
@@ -212,6 +227,8 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     changes = {
         key: value for key, value in given.items() if value is not None and key not in ("changes", "backbone")
     }
+    if "sigmas" in changes:
+        changes["sigmas"] = noise_levels(changes["sigmas"])
     if "dataset" in changes and changes["dataset"] != config.dataset:
         config = replace(config, options={})  # a preset's options are for its own data set
     config = override(config, changes, where="options")
@@ -220,9 +237,10 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     config = validate(config, methods())
     options = _method_options(config, given.get("backbone"), given.get("changes", ()))
     config = validate(replace(config, options=options), methods())
-    for name, values in options.items():
-        registry.check_options(name, values)
-    return config
+    for name in filter(is_plug_in, config.methods):
+        registry.load(name)  # a function of the user's own is found before anything else is done
+    typed = {name: registry.checked_options(name, values) for name, values in options.items()}
+    return replace(config, options=typed)
 
 
 def _method_options(
@@ -253,7 +271,11 @@ def _given_singly(changes: Iterable[str]) -> dict[str, dict[str, str]]:
     given: dict[str, dict[str, str]] = {}
     for change in changes:
         target, equals, value = change.partition("=")
-        method, dot, option = target.partition(".")
+        module, colon, rest = target.rpartition(
+            ":"
+        )  # of "package.module:function.option" the last dot counts
+        name, dot, option = rest.partition(".")
+        method = f"{module}{colon}{name}"
         if not (equals and dot):
             raise UsageError(f"--set is {change!r}, expected METHOD.OPTION=VALUE, such as rrcm.depth=6")
         given.setdefault(method, {})[option] = value

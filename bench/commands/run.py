@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.commands.options import (
+    ALLOW_OPTION,
     DATA_OPTIONS,
     ENGINE_NAMES,
     ENGINE_OPTIONS,
@@ -34,6 +35,7 @@ RUN_OPTIONS = shared_options(
     click.option("--methods", metavar="A,B,...", help="Methods to compare, or 'all'."),
     click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Noise levels in pixel units."),
     PROTOCOL_OPTIONS,
+    ALLOW_OPTION,
 )
 
 
@@ -49,7 +51,11 @@ RUN_OPTIONS = shared_options(
 @click.option("--out", metavar="DIR", help="The run's folder.")
 @ENGINE_OPTIONS
 @click.option("--shard", metavar="i/k", help="Certify every k-th image only; then `bench merge` joins.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the resolved configuration, and which checkpoints are missing.",
+)
 def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     """Certify images with every method at every sigma, measure the cost, write tables and figures.
 
@@ -63,6 +69,7 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     part = None if shard is None else parse_shard(shard)
     if dry_run:
         _print_config(config)
+        _print_checkpoints(config)
         return
     from bench.commands.printing import report_runs
     from bench.commands.progress import RunBars
@@ -92,6 +99,27 @@ def _print_config(config: RunConfig) -> None:
     for key, value in to_json(replace(config, out=run_folder(config))).items():
         shown = ",".join(map(str, value)) if isinstance(value, list) else value
         click.echo(f"{key} = {shown}")
+
+
+def _print_checkpoints(config: RunConfig) -> None:
+    """Print which checkpoints are missing, and would be trained first, and which are of stopped trainings."""
+    from bench.data.sets import task_of
+    from bench.methods import zoo
+    from bench.runs.workbench import enter_with
+
+    zoo.check(config.zoo)
+    if (task := task_of(config)) is None:
+        click.echo(f"missing = unknown: the data set {config.dataset} is not there yet")
+        return
+    made = enter_with(config, task, note=lambda text: click.echo(f"note: {text}", err=True))
+    entrants = list(made.values())
+    missing = [f"{one.key} ({one.file_name})" for one in entrants if one.is_missing]
+    stopped = [f"{key} (after {steps})" for one in entrants for key, steps in one.unfinished().items()]
+    click.echo(f"missing = {', '.join(missing) or 'none'}")
+    if missing:
+        click.echo(f"trained_into = {zoo.writable(config.zoo, config.dataset)}")
+    if stopped:
+        click.echo(f"unfinished = {', '.join(stopped)}")
 
 
 @click.command()

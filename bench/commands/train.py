@@ -92,8 +92,25 @@ def train(method: str, sigma: str, **given: Any) -> None:
     config = resolve(
         given.pop("preset") or preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma}
     )
+    for note in _notes_on(method, config, given["changes"]):
+        click.echo(f"note: {note}", err=True)
     with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
         _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
+
+
+def _notes_on(method: str, config: RunConfig, changes: Iterable[str]) -> Iterable[str]:
+    """Yield what the user may not mean: a zoo that is made, options that play no part in a training."""
+    from bench.methods import registry
+
+    if config.zoo is not None and not config.zoo.is_dir():
+        yield f"{config.zoo} is not there yet, and is made"
+    fields = {one.name: one for one in dataclasses.fields(registry.load(method).Config)}
+    for name in dict.fromkeys(change.partition("=")[0].rpartition(".")[2] for change in changes):
+        if name in fields and fields[name].metadata.get("in_use") and name != "stage":
+            yield (
+                f"{method}.{name} says how a checkpoint is used and plays no part in its training, for which the "
+                "method trains each part of its own"
+            )
 
 
 def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown: bool) -> None:

@@ -35,6 +35,28 @@ NUM_CLASSES: Mapping[str, int] = MappingProxyType(
 )
 """Data set name -> classes, where the data set fixes them."""
 
+TEST_IMAGES: Mapping[str, int] = MappingProxyType(
+    {
+        "mnist5k": 1000,
+        "mnist": 10_000,
+        "fashion-mnist": 10_000,
+        "cifar10": 10_000,
+        "cifar100": 10_000,
+        "svhn": 26_032,
+        "imagenet": 50_000,
+    }
+)
+"""Data set name -> images of its test split, where the data set fixes them."""
+
+FIRST_LABELS: Mapping[str, str] = MappingProxyType(
+    {
+        "mnist": "721041495906901597349",
+        "fashion-mnist": "921161465745734124802",
+        "cifar10": "388066163109579857867",
+    }
+)
+"""Data set name -> the classes of its first test images, a digit each: they tell the sets of ten classes apart."""
+
 IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     dict.fromkeys(("mnist5k", "mnist", "fashion-mnist"), (1, 28, 28))
     | dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))
@@ -49,8 +71,8 @@ SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""
 
 
-PLUG_IN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""module:function."""
+PLUG_IN = re.compile(r"[A-Za-z_][\w.]*(?<!\.py):[A-Za-z_]\w*")
+"""module:function; a file's name is no module."""
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
@@ -63,6 +85,16 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
+
+
+def method_hint(name: str, known: Iterable[str]) -> str:
+    """Return the hint for a mistyped method: how a function of the user's own is written, or as `nearest_hint`."""
+    own = re.fullmatch(r"(?:\./)?([A-Za-z_][\w./]*?)(?:\.py)?(?:[:.]([A-Za-z_]\w*))?", name)
+    if own is None or not re.search(r"[./:]", name):
+        return nearest_hint(name, known)
+    module, function = own[1].strip("./").replace("/", "."), own[2]
+    example = f"{module}:{function or 'FUNCTION'}"
+    return f"a function of your own is MODULE:FUNCTION, such as {example}, with MODULE found from the current folder"
 
 
 def is_plug_in(name: str) -> bool:

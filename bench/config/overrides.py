@@ -43,7 +43,7 @@ def override(instance: Instance, changes: Mapping[str, Any], *, where: str = "")
         try:
             converted[name] = _convert(value, annotations[name])
         except (ValueError, OverflowError) as error:
-            expected = _describe(annotations[name])
+            expected = describe(annotations[name])
             raise UsageError(f"{prefix}{name} is {value!r}, expected {expected}") from error
     return dataclasses.replace(instance, **converted)
 
@@ -124,17 +124,17 @@ def _convert_number(value: Any, annotation: type[int] | type[float]) -> int | fl
     return number
 
 
-def _describe(annotation: Any) -> str:
+def describe(annotation: Any) -> str:
     """Return a type as a user reads it, such as "an integer or none"."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
-        return " or ".join(_describe(member) for member in arguments)
+        return " or ".join(describe(member) for member in arguments)
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin is tuple and arguments[1:] == (Ellipsis,):
-        return f"a list, each {_describe(arguments[0])}"
+        return f"a list, each {describe(arguments[0])}"
     if origin is tuple:
-        return f"a list of {len(arguments)}: " + ", ".join(_describe(member) for member in arguments)
+        return f"a list of {len(arguments)}: " + ", ".join(describe(member) for member in arguments)
     if origin is dict:
         return "a table"
     words = {int: "an integer", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}

@@ -14,10 +14,18 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.config.names import DATASETS, IMAGENET_RESIZE, is_plug_in, nearest_hint, resolve_subset
+from bench.config.levels import check_size, noise_levels
+from bench.config.names import (
+    DATASETS,
+    IMAGENET_RESIZE,
+    is_plug_in,
+    method_hint,
+    nearest_hint,
+    resolve_subset,
+)
 from bench.config.overrides import override
 from bench.errors import UsageError
-from bench.types import Compilation, Geometry, Precision, Protocol, RunEstimation
+from bench.types import Allowance, Compilation, Geometry, Precision, Protocol, RunEstimation
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -25,7 +33,7 @@ ALL_METHODS = "all"
 PRESET_TEXTS = ("description", "cost", "expected")
 """Keys of a preset that inform its reader and change nothing."""
 
-NOT_IN_RUN_NAME = ("preset", "out", "download", "radii", "cost_repetitions")
+NOT_IN_RUN_NAME = ("preset", "out", "download", "allow", "radii", "cost_repetitions")
 """Fields that change no record: the run's name does not depend on them."""
 
 
@@ -38,7 +46,8 @@ class RunConfig(Protocol):
         dataset: a name in DATASETS.
         data_dir: folder of the data; None where the data set needs none, or lies in ./data.
         download: fetch a missing torchvision data set.
-        image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224.
+        image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224 of
+            `imagenet`, and of `folder` the images' own.
         geometry: how `imagenet`'s images become square; see `bench.types.Geometry`.
         methods: names in the registry, or "all".
         sigmas: noise levels in pixel units, each > 0.
@@ -50,7 +59,8 @@ class RunConfig(Protocol):
         precision: of the network's arithmetic; tf32 needs a CUDA device.
         compile: whether networks run under torch.compile.
         out: the run's folder; None: named after the run.
-        zoo: folder of trained checkpoints; None: the one that comes with the program.
+        zoo: folder of trained checkpoints; None: those of `bench.methods.zoo.search_path`.
+        allow: what is refused otherwise; see `bench.types.Allowance`.
         cost_repetitions: repetitions of the cost measurement; 0 leaves it out.
         options: method -> its own options -> value; raw, checked by the registry against the method's Config.
     """
@@ -73,6 +83,7 @@ class RunConfig(Protocol):
     compile: Compilation = "none"
     out: Path | None = None
     zoo: Path | None = None
+    allow: tuple[Allowance, ...] = ()
     cost_repetitions: int = 10
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -103,6 +114,8 @@ def load_preset(name_or_path: str) -> RunConfig:
             raise UsageError(f"{where}: {key} must be text")
     if "preset" in table:
         raise UsageError(f"{where}: unknown key 'preset'; a preset is named by its file, remove the key")
+    if "sigmas" in table:
+        table["sigmas"] = noise_levels(table["sigmas"])
     return override(RunConfig(preset=Path(name_or_path).stem), table, where=where)
 
 
@@ -217,6 +230,7 @@ def _check_numbers(config: RunConfig) -> None:
     _check_list("sigmas", config.sigmas)
     if min(config.sigmas) <= 0.0:
         raise UsageError(f"sigmas holds {min(config.sigmas):g}, expected each > 0")
+    check_size(max(config.sigmas))
     _check_list("radii", config.radii)
     if config.radii[0] < 0.0 or list(config.radii) != sorted(config.radii):
         raise UsageError(f"radii is {_join(config.radii)}, expected ascending values, each >= 0")
@@ -257,7 +271,8 @@ def _check_list(name: str, values: Sequence[object]) -> None:
 def _check_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown {kind} {name!r}; {nearest_hint(name, known)}")
+            hint = method_hint if kind == "method" else nearest_hint
+            raise UsageError(f"unknown {kind} {name!r}; {hint(name, known)}")
 
 
 def _join(values: Iterable[object]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from bench.config.levels import check_size, noise_level
 from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, image_shape, nearest_hint
 from bench.config.run import RunConfig
 from bench.cost.certifier import folder_name
@@ -170,10 +171,10 @@ def positive(text: str) -> float:
     Raises:
         UsageError: it is none, or not above 0.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
+    if "," in text:
         raise UsageError(f"--sigma is {text!r}, expected one number > 0")
+    value = noise_level(text)
+    if value <= 0:
+        raise UsageError(f"--sigma is {text!r}, expected one number > 0")
+    check_size(value)
     return value

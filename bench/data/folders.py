@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from bench.types import Geometry, Split, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+LOOKED_AT = 500
+"""Files, about, whose size stands for that of all images of a tree."""
 
 DEEP_MODES = ("I", "F")
 """Prefixes of Pillow's modes with more than 8 bits a channel, which conversion to RGB would clip to white."""
@@ -99,6 +103,34 @@ def load_tree(
     return Split(task=task, name=split, images=images, labels=labels, class_names=classes)
 
 
+def common_side(root: Path | None) -> int | None:
+    """Return the side of the square images of a tree, as LOOKED_AT of them have it; None where there is no image.
+
+    Raises:
+        DataError: they differ in size, or are not square.
+    """
+    from PIL import Image
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    if root is None or not Path(root).is_dir():
+        return None
+    files = sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    sizes: dict[tuple[int, int], Path] = {}
+    for path in files[:: max(1, len(files) // LOOKED_AT)]:
+        with (
+            contextlib.suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError),
+            Image.open(path) as opened,
+        ):
+            sizes.setdefault(opened.size, path)
+    if len(sizes) > 1 or any(width != height for width, height in sizes):
+        seen = ", ".join(f"{path} is {width}x{height}" for (width, height), path in [*sizes.items()][:2])
+        raise DataError(
+            f"images of {root} are not squares of one size ({seen}): give --image-size PIXELS, to which each is "
+            "resized by its short side and cropped"
+        )
+    return next(iter(sizes))[0] if sizes else None
+
+
 def _split_folder(name: str, split: str, root: Path | None) -> Path:
     """Return the folder whose subfolders are the classes of `split`."""
     if root is None:
@@ -137,6 +169,22 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{folder} holds no class folder; sort its images into one folder per class")
     return tuple(names)
+
+
+def size_and_colours(path: Path) -> tuple[int, int, bool]:
+    """Return width and height of an image file, and whether a pixel of it has a colour other than grey.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            red, green, blue = opened.convert("RGB").split()
+            return *opened.size, not red.tobytes() == green.tobytes() == blue.tobytes()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}); replace or remove the file") from error
 
 
 def read_image(

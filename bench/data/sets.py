@@ -19,9 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.config.names import DATASETS, IMAGENET_RESIZE, nearest_hint
+from bench.config.names import (
+    DATASETS,
+    IMAGE_SHAPES,
+    IMAGENET_RESIZE,
+    NUM_CLASSES,
+    image_shape,
+    nearest_hint,
+)
 from bench.config.run import RunConfig
-from bench.data.folders import ImageTree, load_tree
+from bench.data.folders import ImageTree, common_side, load_tree
 from bench.errors import DataError
 from bench.types import Geometry, Split, Task
 
@@ -54,6 +61,21 @@ def load_split(config: RunConfig, name: SplitName) -> Split:
         image_size=config.image_size,
         geometry=config.geometry,
     )
+
+
+def task_of(config: RunConfig) -> Task | None:
+    """Return what a network of a configuration's data set must fit, without reading its images; None if it is not told.
+
+    A folder's is told by the folder, where it is there.
+    """
+    name = config.dataset
+    if name in IMAGE_SHAPES:
+        channels, _, side = image_shape(name, config.image_size)
+        return Task(dataset=name, channels=channels, image_size=side, num_classes=NUM_CLASSES[name])
+    try:
+        return load_split(config, "test").task
+    except DataError:
+        return None
 
 
 class PixelTensor:
@@ -103,8 +125,8 @@ def load(
         data_dir: root folder as torchvision lays it out (None: ./data), the folder that holds the four IDX
             files of mnist or fashion-mnist, the folder of ImageNet's train/ and val/, or the root of a tree.
         download: fetch a torchvision set that is not there yet.
-        image_size: side in pixels of the images of `folder`, and of ImageNet's centre crop (None: 224), at most
-            IMAGENET_RESIZE there; other sets have their own size.
+        image_size: side in pixels of the images of `folder` (None: their own, which must be one), and of ImageNet's
+            centre crop (None: 224), at most IMAGENET_RESIZE there; other sets have their own size.
         geometry: of ImageNet's images; see `bench.types.Geometry`.
 
     Raises:
@@ -115,7 +137,7 @@ def load(
     if name == "mnist5k":
         return _mnist5k(split)
     if name in ("imagenet", "folder"):
-        size = 224 if image_size is None else image_size
+        size = image_size or (common_side(data_dir) if name == "folder" else None) or 224
         resize = IMAGENET_RESIZE if name == "imagenet" else size
         return load_tree(name, split, data_dir, resize=resize, crop=size, geometry=geometry)
     root = DEFAULT_DATA_DIR if data_dir is None else Path(data_dir)
@@ -269,6 +291,12 @@ def _one_line(error: Exception) -> str:
 
 
 def _not_found(name: str, root: Path, expected: str) -> DataError:
+    split = next((root / part for part in ("test", "val", "train") if (root / part).is_dir()), root)
+    if split != root and any(entry.is_dir() for entry in split.iterdir()):
+        return DataError(
+            f"{name} was not found whole in {root}, expected {expected}; {split} holds a folder per class: take it as "
+            f"--dataset folder --data-dir {root}"
+        )
     return DataError(
         f"{name} was not found whole in {root}, expected {expected}; name its folder with --data-dir, "
         "or add --download"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from bench.config.methods import BUILT_IN, methods
-from bench.config.names import is_plug_in, nearest_hint
+from bench.config.names import is_plug_in, method_hint, nearest_hint
 from bench.config.overrides import override
 from bench.errors import UnpublishedError, UsageError
 from bench.training.architectures import Architecture, Chains, Network, RecipeTable
@@ -33,7 +34,7 @@ def load(name: str) -> MethodModule:
         return stands_in
     known = methods()
     if name not in known:
-        raise UsageError(f"unknown method {name!r}; {nearest_hint(name, known)}")
+        raise UsageError(f"unknown method {name!r}; {method_hint(name, known)}")
     try:
         module: Any = importlib.import_module(known[name].module)
     except Exception as error:  # whatever the module does when it is imported
@@ -77,7 +78,7 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
     """
     module: Any = load(name)
     config = module.Config(task=task, sigma=sigma)
-    changes, where = dict(options), f"method {name}"
+    changes, where = _own_options(name, options), f"method {name}"
     if hasattr(module, "expand"):
         named = {key: value for key, value in changes.items() if key in module.NAMED_OPTIONS}
         try:
@@ -103,13 +104,46 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
     return config
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Return nothing for options that `configure` takes, whatever the data set.
+def _own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the method's Config is to take; `checkpoint` need not be a field of it.
+
+    Raises:
+        UsageError: one that is no option of the method, but of the run; or no path as `checkpoint`.
+    """
+    for key, instead in (("sigma", "--sigma"), ("task", "--dataset")):
+        if key in options:
+            raise UsageError(f"{name}.{key} is no option of a method: give {instead}")
+    if is_plug_in(name) or "checkpoint" in _fields_of(name):
+        return dict(options)
+    if not isinstance(options.get("checkpoint", ""), str):
+        raise UsageError(f"{name}.checkpoint is {options['checkpoint']!r}, expected the path of a file")
+    return {key: value for key, value in options.items() if key != "checkpoint"}
+
+
+def checkpoint_of(config: Any, options: Mapping[str, Any]) -> Path | None:
+    """Return the file that the option `checkpoint` names, of any method; None where it names none.
+
+    Args:
+        config: what `configure` made of the options.
+    """
+    named = getattr(config, "checkpoint", None) or options.get("checkpoint")
+    return Path(named).expanduser() if named else None
+
+
+def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options that `configure` takes, whatever the data set, with text as the values that it stands for.
 
     Raises:
         UsageError: as in `configure`.
     """
-    configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), 0.5, options)
+    config = configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), 0.5, options)
+    return {
+        key: getattr(config, key, value) if key != "backbone" else value for key, value in options.items()
+    }
+
+
+def _fields_of(name: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(load(name).Config)}
 
 
 def stands_for(name: str, option: str) -> Collection[str]:
@@ -123,7 +157,7 @@ def stands_for(name: str, option: str) -> Collection[str]:
 
 def has_backbone(name: str) -> bool:
     """Return whether the method's network can be chosen."""
-    return "backbone" in {field.name for field in dataclasses.fields(load(name).Config)}
+    return "backbone" in _fields_of(name)
 
 
 def backbone(name: str) -> Backbone:
@@ -158,11 +192,13 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     """
     import torch
 
+    from bench.smoothing.classifiers import opened
+
     config, module = configure(name, task, sigma, options, trains=False), load(name)
 
     def on_cpu() -> Any:
         with torch.device("cpu"):  # whatever device is asked for: not every module can be made elsewhere
-            return module.build(config, None)
+            return opened(name, lambda: module.build(config, None))
 
     return Architecture(name=name, task=task, build=lambda make: make(name, on_cpu), batch_size=128)
 

@@ -1,16 +1,23 @@
-"""Where trained checkpoints lie: a folder the user names, results/zoo here, or the one that comes with the program."""
+"""Where trained checkpoints lie: a folder that the user names, else zoo here and the one that comes with the program.
+
+The program's own is only read: whoever keeps it names it, `bench train ... --zoo results/zoo`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from importlib import resources
 from pathlib import Path
 
-from bench.errors import CheckpointError
+from bench.errors import CheckpointError, UsageError
 
-LOCAL_ZOO = Path("results") / "zoo"
+LOCAL_ZOO = Path("zoo")
 """Where `bench train` writes, below the current folder, when no --zoo is given."""
+
+SHIPPED_ZOO = Path("results") / "zoo"
+"""The zoo of a checkout, which a wheel holds as bench/zoo."""
 
 
 def search_path(zoo: Path | None) -> tuple[Path, ...]:
@@ -18,13 +25,37 @@ def search_path(zoo: Path | None) -> tuple[Path, ...]:
     if zoo is not None:
         return (zoo,)
     package = Path(str(resources.files("bench")))
-    return LOCAL_ZOO, package / "zoo", package.parent / LOCAL_ZOO
+    return LOCAL_ZOO, SHIPPED_ZOO, package / "zoo", package.parent / SHIPPED_ZOO
+
+
+def check(zoo: Path | None) -> None:
+    """Return nothing where a zoo that is given is there: a mistyped name would have everything trained anew.
+
+    Raises:
+        UsageError: it is no folder.
+    """
+    if zoo is not None and not zoo.is_dir():
+        raise UsageError(
+            f"--zoo is {zoo}, which is no folder: mend the name, or make the folder, and what is missing is trained "
+            "into it"
+        )
 
 
 def find(zoo: Path | None, dataset: str, name: str) -> Path | None:
     """Return the first existing <zoo>/<dataset>/<name>, or None."""
     paths = (folder / dataset / name for folder in search_path(zoo))
     return next((path for path in paths if path.is_file()), None)
+
+
+def other_levels(zoo: Path | None, dataset: str, name: str) -> list[float]:
+    """Return the noise levels, ascending, at which there are checkpoints that are called alike but for the sigma."""
+    start, sigma, _ = name.partition("_sigma_")
+    found = set()
+    for folder in search_path(zoo) if sigma else ():
+        for path in (folder / dataset).glob(f"{start}_sigma_*.safetensors"):
+            with contextlib.suppress(ValueError):
+                found.add(float(path.name.removeprefix(f"{start}_sigma_").removesuffix(".safetensors")))
+    return sorted(found)
 
 
 def writable(zoo: Path | None, dataset: str) -> Path:

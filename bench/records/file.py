@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.codec import RUN
-from bench.records.lines import FILE_NAME, Lines, differing, read_lines, write_lines
+from bench.records.lines import FILE_NAME, Lines, difference, differing, read_lines, write_lines
 from bench.types import NOISE_VERSION, CostRecord, Record, Run, RunHeader
 
 
@@ -53,11 +53,24 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         before, now = _rested_on(old, header), _rested_on(header, old)
         if set(old.indices) <= set(header.indices):  # more images may be added
             now["indices"] = old.indices
+        elif set(header.indices) < set(old.indices):
+            raise ProtocolError(_fewer_images(self.path, old, header))
         self.require(before, now)
+        self._require_weights(old, header)
         if (extended := _extended(old, header)) != old:
             self.replace_header(extended)
         self.run = dataclasses.replace(run, header=extended)
         self._seen = set(map(_identity, run.records))
+
+    def _require_weights(self, old: RunHeader, new: RunHeader) -> None:
+        """Raise ProtocolError where a method computes with other weights than the run began with."""
+        for key in sorted(old.weights.keys() & new.weights.keys()):
+            if old.weights[key] != new.weights[key]:
+                method, _, sigma = key.rpartition("/")
+                raise ProtocolError(
+                    f"{self.path} holds certificates of {method} at sigma {sigma} with other weights (SHA-256 then "
+                    f"{old.weights[key]}, now {new.weights[key]}): bring those weights back, or give another --out"
+                )
 
     def append(self, *items: Record | CostRecord) -> None:
         """Write one line per item and wait until they are on the disk.
@@ -144,7 +157,7 @@ def check_comparable(runs: Sequence[Run], allow: Collection[str] = ()) -> None:
             if name not in allow:
                 raise ProtocolError(
                     f"{runs[0].folder} and {run.folder} differ in {name} ({both}): "
-                    f"compare runs of one protocol, or allow {name} to differ"
+                    f"compare runs of one protocol, or allow {name} to differ (--allow {name})"
                 )
 
 
@@ -164,6 +177,8 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
         radii=new.radii,
         indices=new.indices,
         checkpoints=new.checkpoints | old.checkpoints,
+        weights=new.weights | old.weights,
+        unfinished=new.unfinished | old.unfinished,
         batch_sizes=new.batch_sizes | old.batch_sizes,
         config=new.config | {"methods": list(methods), "sigmas": list(sigmas), "options": options},
         logs=old.logs | new.logs,
@@ -180,6 +195,13 @@ def _rested_on(header: RunHeader, other: RunHeader) -> dict[str, Any]:
     for key in sorted(header.checkpoints.keys() & other.checkpoints.keys()):
         found[f"the checkpoint of {key}"] = header.checkpoints[key]
     return found
+
+
+def _fewer_images(path: Path, old: RunHeader, new: RunHeader) -> str:
+    return (
+        f"{path} was made under another indices (then and now: {difference(old.indices, new.indices)}): give another "
+        f"--out, or raise --limit, so that the {len(old.indices)} images of the run are among this command's"
+    )
 
 
 def _identity(record: Record) -> tuple[str, float, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.config.levels import written
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
 from bench.report.comparison import Comparison, compare
@@ -69,6 +70,7 @@ def compare_runs(
     gaps = gap_frame(comparison)
     if len(gaps) and against is None:
         frames["trainings"] = (gaps, gap_table(gaps))
+    frames = {name: (frame, comparison.cautioned(table)) for name, (frame, table) in frames.items()}
     files: list[Path] = []
     if out is not None:
         for name, (frame, table) in frames.items():
@@ -96,7 +98,10 @@ def _restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) ->
     """Return the runs with the methods and sigmas that are asked for, in records and headers."""
     kept_methods = _chosen("method", methods, [name for run in runs for name in run.header.methods])
     levels = [f"{sigma:g}" for run in runs for sigma in run.header.sigmas]
-    kept_sigmas = set(map(float, _chosen("sigma", sigmas, levels)))
+    names = levels if sigmas is None else sigmas.split(",")
+    kept_sigmas = {sigma for run in runs for sigma in run.header.sigmas if written(sigma, names)}
+    others = [name for name in names if not any(written(sigma, [name]) for sigma in kept_sigmas)]
+    _chosen("sigma", ",".join(others) or None, levels)
     return [
         replace(
             run,

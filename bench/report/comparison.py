@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,10 @@ from typing import Any
 
 from bench.errors import ProtocolError, RecordsError
 from bench.report.doubts import denied_alpha, identical_counts, impossible_radii
+from bench.report.markup import Table
 from bench.report.metrics import Curve, curve, group
 from bench.report.rates import Quartiles, speedups
-from bench.types import CostRecord, Record, Run, RunHeader
+from bench.types import UNSEEN, CostRecord, Record, Run, RunHeader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,8 @@ class Comparison:
         everything: the entries before anything was left out, for timings.
         costs: measured costs, in the order of the runs and their headers.
         radii: table columns, ascending.
-        notes: one sentence for each thing left out, and for rows that may be one classifier.
+        notes: one sentence for each thing left out, and for what is to be known of a row.
+        cautions: those of the notes that belong under every table.
     """
 
     runs: tuple[Run, ...]
@@ -87,6 +90,11 @@ class Comparison:
     costs: tuple[MeasuredCost, ...]
     radii: tuple[float, ...]
     notes: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
+
+    def cautioned(self, table: Table) -> Table:
+        """Return a table with the cautions among its notes."""
+        return replace(table, notes=(*table.notes, *(one for one in self.cautions if one not in table.notes)))
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -150,7 +158,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
         raise RecordsError(
             "nothing to compare: the runs hold no certified image; continue one with `bench run`"
         )
-    notes = [*_from_logs(runs, names), *_unfinished(runs, names, entries)]
+    notes = [
+        *_from_logs(runs, names),
+        *_unfinished(runs, names, entries),
+        *stopped_trainings(runs, names),
+        *_unseen_weights(runs, names),
+    ]
     kept: list[Entry] = []
     for sigma in sorted({entry.sigma for entry in entries}):
         kept += _on_common_images(
@@ -161,6 +174,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         entries=tuple(kept),
         best=tuple(_best_candidates(entries, notes)),
         everything=tuple(entries),
+        cautions=tuple(stopped_trainings(runs, names)),
         costs=tuple(cost for number, run in enumerate(runs) for cost in _costs(run, number, names)),
         radii=tuple(sorted({radius for run in runs for radius in run.header.radii})),
         notes=(*identical_counts(kept), *notes),
@@ -238,6 +252,41 @@ def _unfinished(runs: Sequence[Run], names: Sequence[str], entries: Sequence[Ent
                     f"{label_of(method, number, names)} at sigma {sigma:g} ({images} of {asked} images)"
                 )
     return [f"Unfinished: {', '.join(gaps)}."] if gaps else []
+
+
+def stopped_trainings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Return one sentence, or none, on checkpoints that were certified before their training had ended."""
+    stopped = [
+        f"{_row(key, number, names)} ({steps})"
+        for number, run in enumerate(runs)
+        for key, steps in run.header.unfinished.items()
+    ]
+    if not stopped:
+        return []
+    return [
+        f"Training stopped before its end: {', '.join(stopped)}; such a row does not say what its method can do."
+    ]
+
+
+def _unseen_weights(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Return one sentence, or none, on rows whose weights the header has no digest of, or only of a part."""
+    unseen = [
+        f"{label_of(key.rpartition('/')[0], number, names)}{'' if text == UNSEEN else ' in part'}"
+        for number, run in enumerate(runs)
+        for key, text in run.header.weights.items()
+        if not re.fullmatch("[0-9a-f]{64}", text)
+    ]
+    if not unseen:
+        return []
+    return [
+        f"Weights unseen: {', '.join(dict.fromkeys(unseen))}; that its certificates are of one model rests on its user."
+    ]
+
+
+def _row(key: str, number: int, names: Sequence[str]) -> str:
+    """Return how "<method>/<sigma>", or with "/<part>" behind it, is called in a sentence."""
+    method, sigma, part = [*key.split("/"), "", ""][:3]
+    return f"{part}{' of ' * bool(part)}{label_of(method, number, names)} at sigma {sigma}"
 
 
 def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:

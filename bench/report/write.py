@@ -75,16 +75,16 @@ def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path
     samples.csv/.md follow where a run's estimation is not fixed. In the CSV files run and method stand for the label.
     """
     accuracy, acr, costs = accuracy_frame(comparison), acr_frame(comparison), cost_frame(comparison)
-    main = accuracy_table(accuracy, comparison)
+    cautioned, main = comparison.cautioned, accuracy_table(accuracy, comparison)
     unlabelled = accuracy.drop(columns=["block", "label"])
     files = write(folder, "certified_accuracy", unlabelled, main, has_latex=True)
     files += write(folder, "acr", acr.drop(columns="label"), acr_table(acr, comparison))
-    files += write(folder, "cost", costs.drop(columns="label"), *cost_tables(costs))
+    files += write(folder, "cost", costs.drop(columns="label"), *map(cautioned, cost_tables(costs)))
     bounds = lower_bounds_frame(comparison).drop(columns="label")
-    files += write(folder, "p_lower", bounds, lower_bounds_table(comparison))
+    files += write(folder, "p_lower", bounds, cautioned(lower_bounds_table(comparison)))
     samples = samples_frame(comparison)
     if len(samples):
-        files += write(folder, "samples", samples.drop(columns="label"), samples_table(samples))
+        files += write(folder, "samples", samples.drop(columns="label"), cautioned(samples_table(samples)))
     return main, files
 
 
@@ -106,7 +106,7 @@ def write_published(
         for suffix in ("csv", "md", "tex"):
             (folder / f"published.{suffix}").unlink(missing_ok=True)
         return [], sentence
-    table = published_table(frame, comparison, stated)
+    table = comparison.cautioned(published_table(frame, comparison, stated))
     return write(folder, "published", frame.drop(columns="label"), table, has_latex=True), sentence
 
 

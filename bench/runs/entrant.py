@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from torch import nn
 from bench.config.run import RunConfig
 from bench.errors import CheckpointError
 from bench.methods import registry, zoo
-from bench.training.checkpoints import check_trained_as, load_metadata
+from bench.smoothing.classifiers import opened
+from bench.training.checkpoints import check_trained_as, load_metadata, unfinished
 from bench.training.origin import LIMITS
 from bench.training.recipes import trained_options
-from bench.types import Classifier, Task
+from bench.types import Allowance, Classifier, Task
 
 SHOWN = 3
 """Options that a note on a checkpoint names at most."""
@@ -57,8 +58,8 @@ class Entrant:
         """True where it needs a checkpoint that is not there."""
         return self.file_name is not None and self.checkpoint is None
 
-    def required(self) -> Entrant:
-        """Return this entrant if its checkpoint is there.
+    def required(self, allow: Collection[Allowance] = ()) -> Entrant:
+        """Return this entrant if its checkpoint is there, and as in `finished`.
 
         Raises:
             CheckpointError: it is not; the message says how to train it.
@@ -69,22 +70,48 @@ class Entrant:
                 f"no {self.file_name} for {dataset}: train it first with "
                 f"`bench train {self.method} --dataset {dataset} --sigma {self.sigma:g}`, or name its --zoo"
             )
+        return self.finished(allow)
+
+    def finished(self, allow: Collection[Allowance] = ()) -> Entrant:
+        """Return this entrant if none of its files is of a training that was stopped before its end.
+
+        Args:
+            allow: with "unfinished" in it they may be.
+
+        Raises:
+            CheckpointError: one of them is; the message says how far it has come, and what to do.
+        """
+        for name, steps in {} if "unfinished" in allow else self.unfinished().items():
+            raise CheckpointError(
+                f"{self.files()[name]} is of a training that was stopped after {steps} and has not ended: repeat its "
+                "`bench train` to finish it, or add --allow unfinished, and every table will name it"
+            )
         return self
 
+    def files(self) -> dict[str, Path]:
+        """Return the files that its classifier is built from and that are there, by `key` and "<key>/<part>"."""
+        module = registry.load(self.method)
+        parts = module.foreign_files(self.config) if hasattr(module, "foreign_files") else {}
+        found = {} if self.checkpoint is None else {self.key: self.checkpoint}
+        return found | {f"{self.key}/{part}": path for part, path in parts.items() if path.exists()}
+
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of all files that its classifier is built from, by `key` and "<key>/<part>".
+        """Return the SHA-256 of each of its files.
 
         A part that is missing has none: opening it says what to do.
 
         Raises:
             CheckpointError: one of them cannot be read.
         """
-        module = registry.load(self.method)
-        parts = module.foreign_files(self.config) if hasattr(module, "foreign_files") else {}
-        found = {} if self.checkpoint is None else {self.key: zoo.sha256(self.checkpoint)}
-        return found | {
-            f"{self.key}/{part}": zoo.sha256(path) for part, path in parts.items() if path.exists()
-        }
+        return {name: zoo.sha256(path) for name, path in self.files().items()}
+
+    def unfinished(self) -> dict[str, str]:
+        """Return how far the training had come of each of its files whose training has not ended.
+
+        Raises:
+            CheckpointError: one of them cannot be read.
+        """
+        return {name: steps for name, path in self.files().items() if (steps := unfinished(path)) is not None}
 
     def build(self) -> Classifier:
         """Return its classifier, on the CPU.
@@ -92,7 +119,7 @@ class Entrant:
         Raises:
             UsageError, CheckpointError: an option or the checkpoint does not fit.
         """
-        return registry.load(self.method).build(self.config, self.checkpoint)
+        return opened(self.method, lambda: registry.load(self.method).build(self.config, self.checkpoint))
 
     def parameters(self) -> int:
         """Return the number of parameters of the whole method, 0 where it is no torch module."""
@@ -130,9 +157,9 @@ def configured(
 
 def _checkpoint(config: RunConfig, entrant: Entrant, note: Callable[[str], None]) -> Path | None:
     name = entrant.file_name
-    if file := getattr(entrant.config, "checkpoint", ""):
-        _check_declared(Path(file), entrant, note)
-        return Path(file)
+    if (file := registry.checkpoint_of(entrant.config, entrant.options)) is not None:
+        _check_declared(file, entrant, note)
+        return file
     path = None if name is None else zoo.find(config.zoo, config.dataset, name)
     if path is not None:
         trained = trained_options(entrant.config)

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from bench.config.run import to_json
 from bench.device import hardware
+from bench.methods.weights import fingerprint
 from bench.records.codec import PROGRAM
 from bench.runs.entrant import Entrant
 from bench.runs.workbench import Setup
@@ -23,7 +24,7 @@ def make_header(
     setup: Setup, entrants: Iterable[Entrant], command: str, batch_sizes: dict[str, int]
 ) -> RunHeader:
     """Return the header of a new run."""
-    config, split = setup.config, setup.split
+    config, split, made = setup.config, setup.split, list(entrants)
     shape = tuple(split.images[setup.indices[0]].shape)
     return RunHeader(
         schema_version=SCHEMA_VERSION,
@@ -43,7 +44,9 @@ def make_header(
         precision=config.precision if config.compile == "none" else f"{config.precision}, compiled",
         device_type=setup.device.type,
         config=to_json(config),
-        checkpoints={name: digest for one in entrants for name, digest in one.digests().items()},
+        checkpoints={name: digest for one in made for name, digest in one.digests().items()},
+        weights={one.key: fingerprint(one.build()) for one in made},
+        unfinished={name: steps for one in made for name, steps in one.unfinished().items()},
         batch_sizes=batch_sizes,
         hardware=hardware.describe(setup.device),
         libraries=library_versions(),

@@ -13,7 +13,7 @@ from bench.config.run import RunConfig, validate
 from bench.errors import CheckpointError
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
-from bench.types import Precision, Record, Run
+from bench.types import ANY_CHECKPOINT, Precision, Record, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Rebuilt:
             CheckpointError: its checkpoint is not there, or is another one than the run's; likewise what else it is
             built from.
         """
-        one = entrant(self.setup, method, sigma).required()
+        one = entrant(self.setup, method, sigma).required(ANY_CHECKPOINT)  # as the run was allowed to
         recorded = self._recorded(method, sigma)
         for name, digest in one.digests().items():
             if recorded.get(name, digest) != digest:
@@ -39,7 +39,8 @@ class Rebuilt:
                     f"{what} is not the one that {self.run.folder} certified ({method} at sigma {sigma:g}, "
                     f"SHA-256 {recorded[name]}): bring that file back, or certify again"
                 )
-        return smoothed(self.setup, one, self.run.header.batch_sizes[method])
+        weights = self.run.header.weights.get(one.key)
+        return smoothed(self.setup, one, self.run.header.batch_sizes[method], weights)
 
     def _recorded(self, method: str, sigma: float) -> dict[str, str]:
         """Return the digests in the header of what one classifier was built from, by name."""
@@ -54,6 +55,7 @@ class Rebuilt:
         noise = (header.noise_block, header.noise_version)
         how = (header.estimation, header.bound, noise, header.precision, header.device_type)
         files, options = list(self._recorded(method, sigma).values()), header.options.get(method, {})
+        files += filter(None, [header.weights.get(f"{method}/{sigma:g}")])
         parts = (files, options, header.config.get("compile"), header.batch_sizes.get(method))
         return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.config.run import RunConfig, run_name
 from bench.device.timing import instruments, measure
 from bench.errors import RecordsError
+from bench.methods import zoo
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.shards import Shard, check_folder
 from bench.runs.engines.base import Engine, LocalEngine
@@ -63,18 +64,23 @@ def run(
     Raises:
         BenchError: whatever the user can mend; all records written before are kept, and repeating continues.
     """
+    zoo.check(config.zoo)
     setup = replace(prepare(config), note=observer.note)
     entrants = enter_all(setup)
+    for one in entrants.values():
+        one.finished(config.allow)
     if shard is None:
         entrants = train_missing(setup, entrants, command, observer)
     for one in entrants.values():
-        one.required()
+        one.required(config.allow)
     folder, name = run_folder(config), shard.file_name if shard else FILE_NAME
     check_folder(folder, shard)
     batch_sizes = known_batch_sizes(folder / name)
     if not batch_sizes.keys() >= set(config.methods):
         batch_sizes = choose_batch_sizes(setup, entrants.values()) | batch_sizes
     header = make_header(setup, entrants.values(), command, batch_sizes)
+    for key, steps in header.unfinished.items():
+        observer.note(f"the training of {key} was stopped after {steps}: every table will name it")
     with RecordsFile.create_or_resume(folder, header, name) as records:
         if records.repaired:
             observer.note(records.repaired)
@@ -82,6 +88,7 @@ def run(
             config=replace(config, device=setup.device.type),  # type: ignore[arg-type]
             entrants=entrants,
             batch_sizes=records.run.header.batch_sizes,
+            weights=records.run.header.weights,
             setup=setup,
         )
         indices = shard.part(setup.indices) if shard else setup.indices

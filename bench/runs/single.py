@@ -9,7 +9,9 @@ from torch import Tensor
 
 from bench.config.names import IMAGENET_RESIZE
 from bench.config.run import RunConfig
-from bench.data.folders import read_image
+from bench.data.folders import read_image, size_and_colours
+from bench.errors import CheckpointError, DataError
+from bench.methods import zoo
 from bench.runs.workbench import Setup, choose_batch_sizes, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
 from bench.types import Certificate
@@ -26,6 +28,28 @@ class Opened:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, by class."""
         return self.setup.split.class_names
+
+    def check_fits(self, path: Path) -> None:
+        """Return nothing for an image file of the data set's size and colours.
+
+        Of a data set whose own images are resized any size will do.
+
+        Raises:
+            DataError: it would have to be resized or lose its colours, or cannot be read as an image.
+        """
+        config, task = self.setup.config, self.setup.split.task
+        width, height, has_colours = size_and_colours(path)
+        is_resized = task.dataset == "imagenet" or config.image_size is not None
+        fits_size = is_resized or (width, height) == (task.image_size, task.image_size)
+        if fits_size and not (has_colours and task.channels == 1):
+            return
+        kind = "in colour" if has_colours else "in grey"
+        wanted = "in colour" if task.channels == 3 else "in grey"
+        raise DataError(
+            f"{path} is {width}x{height} {kind}, and images of {task.dataset} are {task.image_size}x{task.image_size} "
+            f"{wanted}: bring it so, or add --fit to have it resized, cropped and greyed; a radius holds for what "
+            "comes of that"
+        )
 
     def certify_file(self, path: Path) -> Certificate:
         """Return the certificate of an image file, resized and centre-cropped as the data set's own are.
@@ -59,6 +83,14 @@ def open_method(config: RunConfig) -> Opened:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
     """
     setup = prepare(config)
-    one = entrant(setup, config.methods[0], config.sigmas[0]).required()
+    one = entrant(setup, config.methods[0], config.sigmas[0])
+    levels = zoo.other_levels(config.zoo, config.dataset, one.file_name or "") if one.is_missing else []
+    if levels:
+        held = ", ".join(f"{level:g}" for level in levels)
+        raise CheckpointError(
+            f"no {one.file_name} for {config.dataset}: {one.method} is there at sigma {held}; "
+            f"train this one with `bench train {one.method} --dataset {config.dataset} --sigma {one.sigma:g}`"
+        )
+    one.required(config.allow)
     size = choose_batch_sizes(setup, [one])[one.method]
     return Opened(setup=setup, smoothed=smoothed(setup, one, size))

@@ -18,7 +18,7 @@ from bench.methods import registry, zoo
 from bench.runs.entrant import Entrant
 from bench.runs.progress import Observer
 from bench.runs.workbench import Entrants, Setup, entrant
-from bench.training.checkpoints import load_metadata
+from bench.training.checkpoints import unfinished
 from bench.training.loop import Progress, TrainingJob
 from bench.training.recipes import trained_options
 
@@ -70,14 +70,14 @@ def train_method(
         raise UsageError(f"method {name!r} offers no train(config, job): give it a checkpoint through --zoo")
     split = load_split(config, "train")
     method = registry.configure(name, split.task, sigma, config.options.get(name, {}))
-    is_given = bool(getattr(method, "checkpoint", ""))
+    is_given = registry.checkpoint_of(method, config.options.get(name, {})) is not None
     if is_given or (checkpoint := module.checkpoint_name(method)) is None:
         raise UsageError(
             f"method {name!r} has nothing to train with these options: all its parts come from elsewhere"
         )
     folder = zoo.writable(config.zoo, config.dataset)
     if not options.again:
-        _check_unfinished(folder / checkpoint)
+        _check_unfinished(zoo.find(config.zoo, config.dataset, checkpoint), folder)
     kept, held_out = subsets.training_parts(split, config.seed, options.held_out)
     running = {name: value for name, value in vars(options).items() if name != "held_out"}
     job = TrainingJob(
@@ -85,6 +85,7 @@ def train_method(
         train_indices=torch.tensor(kept),
         held_out_indices=torch.tensor(held_out, dtype=torch.long),
         folder=folder,
+        shared=tuple(one / config.dataset for one in zoo.search_path(config.zoo)),
         workspace=workspace(config),
         device=resolve_device(config.device),
         seed=config.seed,
@@ -116,7 +117,8 @@ def train_missing(setup: Setup, entrants: Entrants, command: str, observer: Obse
 
 def _trained(setup: Setup, one: Entrant, command: str, observer: Observer) -> Path:
     observer.note(
-        f"no {one.file_name} for {setup.config.dataset}: training {one.method} at sigma {one.sigma:g} first, "
+        f"no {one.file_name} for {setup.config.dataset}: training {one.method} at sigma {one.sigma:g} first, into "
+        f"{zoo.writable(setup.config.zoo, setup.config.dataset)}, "
         "the bar shows the time left at most (Ctrl-C keeps what is done)"
     )
     return train_method(
@@ -128,8 +130,13 @@ def _trained(setup: Setup, one: Entrant, command: str, observer: Observer) -> Pa
     )
 
 
-def _check_unfinished(path: Path) -> None:
-    if path.is_file() and load_metadata(path).get("training", {}).get("is_complete", True):
-        raise UsageError(
-            f"{path} is there already: --again trains it anew and replaces it, --zoo DIR trains another elsewhere"
-        )
+def _check_unfinished(path: Path | None, folder: Path) -> None:
+    """Refuse to train what is there, in the folder that training writes to or in another that is looked into."""
+    if path is None or unfinished(path) is not None:
+        return
+    again = (
+        "--again trains it anew and replaces it"
+        if path.parent == folder
+        else f"--again trains another into {folder}, which takes its place for runs from this folder"
+    )
+    raise UsageError(f"{path} is there already: {again}, --zoo DIR trains another elsewhere")

@@ -20,12 +20,14 @@ from bench.device import hardware
 from bench.device.batching import halving, measured_batch_size
 from bench.device.precision import at_precision, compiled
 from bench.device.timing import instruments
-from bench.errors import ModelError, NumericalError, UsageError
+from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
+from bench.methods.weights import fingerprint
 from bench.runs.entrant import Entrant, enter
 from bench.runs.stream import Stream
 from bench.smoothing.certifier import Smoothed
+from bench.smoothing.faults import explained
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
-from bench.types import Record, Split
+from bench.types import Record, Split, Task
 
 Entrants = dict[tuple[str, float], Entrant]
 """(method, sigma) -> what certifies there."""
@@ -63,22 +65,35 @@ def entrant(setup: Setup, method: str, sigma: float) -> Entrant:
 
 def enter_all(setup: Setup) -> Entrants:
     """Return the entrants of a run; see `enter`."""
-    config = setup.config
-    return {(m, s): entrant(setup, m, s) for m in config.methods for s in config.sigmas}
+    return enter_with(setup.config, setup.split.task, setup.note)
 
 
-def smoothed(setup: Setup, one: Entrant, batch_size: int) -> Smoothed:
+def enter_with(config: RunConfig, task: Task, note: Callable[[str], None]) -> Entrants:
+    """Return the entrants of a configuration on the task of its data set; see `enter`."""
+    return {(m, s): enter(config, task, m, s, note) for m in config.methods for s in config.sigmas}
+
+
+def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = None) -> Smoothed:
     """Return an entrant's smoothed classifier on the device, at the run's precision.
 
+    Args:
+        weights: the fingerprint that its weights have in the run; None: any.
+
     Raises:
-        UsageError, CheckpointError: an option or the checkpoint does not fit.
+        UsageError, CheckpointError: an option or the checkpoint does not fit, or it has other weights.
     """
     built = one.build()
+    if weights is not None and (found := fingerprint(built)) != weights:
+        raise CheckpointError(
+            f"{one.method} at sigma {one.sigma:g} was built with other weights (SHA-256 {found}) than the run has "
+            f"({weights}): give it the same weights each time, such as from a file, or by a seed"
+        )
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     quick = compiled(built, setup.config.compile, setup.note)
+    precise = at_precision(quick, setup.device.type, setup.config.precision)
     return Smoothed(
-        classifier=halving(at_precision(quick, setup.device.type, setup.config.precision)),
+        classifier=explained(halving(precise), built),
         sigma=one.sigma,
         num_classes=setup.split.task.num_classes,
         batch_size=batch_size,
@@ -164,12 +179,14 @@ class Workbench:
         config: validated, its device spelled out: a process without that device refuses.
         entrants: of every method and sigma.
         batch_sizes: samples per call of each method.
+        weights: fingerprint of each entrant's weights by its key, which every process must find; see `smoothed`.
         setup: the prepared data; None until it is first needed.
     """
 
     config: RunConfig
     entrants: Entrants
     batch_sizes: dict[str, int]
+    weights: dict[str, str]
     setup: Setup | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,7 +204,8 @@ class Workbench:
             BenchError: as `prepare` and `smoothed`; what is returned raises as `certify_images`.
         """
         self.setup = setup = self.setup or prepare(self.config)
-        one = smoothed(setup, self.entrants[method, sigma], self.batch_sizes[method])
+        entered = self.entrants[method, sigma]
+        one = smoothed(setup, entered, self.batch_sizes[method], self.weights.get(entered.key))
 
         def certify(indices: Sequence[int]) -> list[Record]:
             try:

@@ -9,18 +9,23 @@ print(certificate.predict, certificate.radius)            # -1 means abstention
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.errors import ModelError
 from bench.smoothing.certifier import Smoothed, check_image
-from bench.smoothing.classifiers import from_module
+from bench.smoothing.classifiers import as_classifier, from_module
+from bench.smoothing.counting import not_a_tensor
+from bench.smoothing.faults import explained
 from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]
 
+Model = Classifier | nn.Module
+"""What is certified: a module of noisy pixels alone is a classifier too."""
+
 
 def certify(
-    classifier: Classifier,
+    classifier: Model,
     image: Tensor,
     *,
     sigma: float,
@@ -37,7 +42,7 @@ def certify(
     certifies smaller radii.
 
     Args:
-        classifier: of noisy pixels, such as `from_module(model)`.
+        classifier: a torch module or a callable of noisy pixels (B, C, H, W), or of (x_noisy, sigma, keys).
         image: (C, H, W) float32 in [0,1], on the device of the model.
         sigma: standard deviation of the noise in pixel units, > 0.
         n0: samples that select the class.
@@ -58,7 +63,7 @@ def certify(
 
 
 def predict(
-    classifier: Classifier,
+    classifier: Model,
     image: Tensor,
     *,
     sigma: float,
@@ -76,15 +81,18 @@ def predict(
     return _smoothed(classifier, image, sigma, batch_size).predict(image, index, protocol)
 
 
-def _smoothed(classifier: Classifier, image: Tensor, sigma: float, batch_size: int) -> Smoothed:
+def _smoothed(model: Model, image: Tensor, sigma: float, batch_size: int) -> Smoothed:
+    check_image(image)
+    classifier = explained(as_classifier(model, "certify's first argument"), model)
     columns = _count_columns(classifier, image, sigma)
     return Smoothed(classifier=classifier, sigma=sigma, num_classes=columns, batch_size=batch_size)
 
 
 @torch.inference_mode()
 def _count_columns(classifier: Classifier, image: Tensor, sigma: float) -> int:
-    check_image(image)
     logits = classifier(image[None], sigma, torch.zeros(1, dtype=torch.int64, device=image.device))
+    if not isinstance(logits, Tensor):
+        raise ModelError(not_a_tensor(logits, "(B, K)"))
     if logits.ndim != 2:
         raise ModelError(f"the classifier must return logits of shape (B, K), got {tuple(logits.shape)}")
     return logits.shape[1]

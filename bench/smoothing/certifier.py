@@ -18,7 +18,7 @@ from bench.smoothing.counting import Draws, Stop, clean_classes, count_classes, 
 from bench.smoothing.estimation import certified_radius, stopping_rule
 from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform
 from bench.smoothing.stats import binomial_two_sided_p
-from bench.types import ABSTAIN, Bound, Certificate, Classifier, Protocol, RunEstimation
+from bench.types import ABSTAIN, LARGEST_SIGMA, Bound, Certificate, Classifier, Protocol, RunEstimation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +174,11 @@ class Smoothed:
             raise UsageError(
                 f"sigma must be a positive number in pixel units, such as 0.5, got {self.sigma!r}"
             )
+        if self.sigma > LARGEST_SIGMA:
+            raise UsageError(
+                f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {self.sigma!r}: divide one "
+                "of 0 to 255 by 255"
+            )
         if self.batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, got {self.batch_size!r}")
         if self.num_classes < 2:
@@ -251,6 +256,10 @@ def check_image(x: Tensor) -> None:
     Raises:
         DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
     """
+    if not isinstance(x, Tensor):
+        raise DataError(
+            f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
+        )
     if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
     low, high = torch.stack(x.aminmax()).tolist()

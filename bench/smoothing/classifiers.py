@@ -1,23 +1,42 @@
-"""A user's own classifier by "module:function": a method without options, without a checkpoint, without training."""
+"""Any model as a classifier: a torch module, a callable, and a function of the user's own by "module:function"."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bench.errors import UsageError
+from bench.errors import CheckpointError, UsageError
 from bench.types import Classifier, Task
+
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
+
+TOLD = ("task", "sigma")
+"""Parameters of a user's function that are not options: it is told them where it has them."""
+
+NEEDED = object()
+"""Stands for the value of an option that has no default."""
+
+SHOWN = 300
+"""Characters of another program's message that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlugInConfig:
-    """What every method is told; a plug-in has no options of its own."""
+    """What every method is told; a plug-in's options are the parameters of its function."""
 
     task: Task
     sigma: float
@@ -31,8 +50,9 @@ class PlugIn:
     Config: type = PlugInConfig
 
     def build(self, config: PlugInConfig, checkpoint: Path | None) -> Classifier:
-        """Return the classifier that the function returns; see `open_plug_in`."""
-        return open_plug_in(self.source)
+        """Return the classifier that the function returns, called with the options; see `open_plug_in`."""
+        given = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in TOLD}
+        return open_plug_in(self.source, {**given, "task": config.task, "sigma": config.sigma})
 
 
 class PixelsAlone(nn.Module):
@@ -57,25 +77,16 @@ def from_module(module: nn.Module) -> PixelsAlone:
     return PixelsAlone(module).eval()
 
 
-def plug_in(source: str) -> PlugIn:
-    """Return the plug-in as a method, its function found but not yet called.
+def as_classifier(made: Any, source: str = "the function") -> Classifier:
+    """Return a torch module or a callable as a classifier, modules in eval mode: it may take noisy pixels alone.
+
+    Args:
+        made: of noisy pixels, or of (x_noisy, sigma, keys).
+        source: what made it, for the message.
 
     Raises:
-        UsageError: a module that cannot be imported, or that has no such function.
+        UsageError: it cannot be called.
     """
-    _function(source)
-    return PlugIn(source=source)
-
-
-def open_plug_in(source: str) -> Classifier:
-    """Return the classifier that "module:function" returns, in eval mode.
-
-    It is a module or a callable, of noisy pixels or of (x_noisy, sigma, keys).
-
-    Raises:
-        UsageError: no such function, one that needs arguments, or what it returns cannot be called.
-    """
-    made = _made(source)
     if not callable(made):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
     takes_pixels_alone = _takes_pixels_alone(made)
@@ -84,13 +95,79 @@ def open_plug_in(source: str) -> Classifier:
     return from_module(made) if takes_pixels_alone else made.eval()
 
 
+def opened(source: str, build: Callable[[], Any]) -> Classifier:
+    """Return what a method's or a user's function builds, as a classifier; see `as_classifier`.
+
+    Weights that it draws from torch's global generator are the same each time, and in every process.
+
+    Raises:
+        CheckpointError: a file that the function opens is missing, damaged or of another model.
+        UsageError: what it returns cannot be called; and whatever else `build` raises.
+    """
+    return as_classifier(_guarded(source, build), source)
+
+
+def _guarded(source: str, build: Callable[[], Any]) -> Any:
+    """Return what a function builds, its weights drawn from one seed; see `opened`."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return build()
+    except OSError as error:
+        raise CheckpointError(
+            f"{source} opens a file that cannot be read ({_short(error)}): bring that file, or mend its path where "
+            f"{source} opens it"
+        ) from error
+    except (SafetensorError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{source} opens a file that is damaged, or of another kind ({_short(error)}): bring the right file"
+        ) from error
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{source} loads weights of another model ({_short(error)}): bring the file of this model, or make the "
+            "model of the file"
+        ) from error
+
+
+def plug_in(source: str) -> PlugIn:
+    """Return the plug-in as a method, its function found but not yet called.
+
+    Raises:
+        UsageError: a module that cannot be imported, or that has no such function.
+    """
+    own = [
+        (name, annotation, field(default=default))
+        for name, (annotation, default) in _options_of(_function(source)).items()
+    ]
+    config = make_dataclass("Config", own, bases=(PlugInConfig,), frozen=True, kw_only=True)
+    return PlugIn(source=source, Config=config)
+
+
+def open_plug_in(source: str, arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Classifier:
+    """Return the classifier that "module:function" returns, in eval mode.
+
+    It is a module or a callable, of noisy pixels or of (x_noisy, sigma, keys).
+
+    Args:
+        arguments: of the function, by name; of TOLD those that it has a parameter for.
+
+    Raises:
+        UsageError: no such function, one that needs other arguments, or what it returns cannot be called.
+        CheckpointError: as in `opened`.
+    """
+    return opened(source, lambda: _made(source, arguments))
+
+
 def open_part(source: str) -> Any:
     """Return whatever "module:function" returns, a torch module in eval mode: a part of a method.
 
     Raises:
         UsageError: no such function, or one that needs arguments.
+        CheckpointError: as in `opened`.
     """
-    made = _made(source)
+    made = _guarded(source, lambda: _made(source, NO_ARGUMENTS))
     return made.eval() if isinstance(made, nn.Module) else made
 
 
@@ -100,42 +177,137 @@ def open_module(source: str) -> nn.Module:
     Raises:
         UsageError: no such function, one that needs arguments, or what it returns is no torch module.
     """
-    made = _made(source)
+    made = open_part(source)
     if not isinstance(made, nn.Module):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module")
     return made.eval()
 
 
-def _made(source: str) -> Any:
+def _made(source: str, arguments: Mapping[str, Any]) -> Any:
     function = _function(source)
+    options = _options_of(function)
+    taken = {
+        name: value
+        for name, value in arguments.items()
+        if (name in options and value is not NEEDED) or (name in TOLD and name in _parameters(function))
+    }
     try:
-        inspect.signature(function).bind()
+        inspect.signature(function).bind(**taken)
     except (TypeError, ValueError) as error:
         raise UsageError(_refusal(source, str(error))) from error
-    return function()
+    return function(**taken)
 
 
-def _function(source: str) -> Callable[[], Any]:
+def _options_of(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the type and the default, NEEDED for none, of each parameter that text or a plain value can stand for."""
+    try:
+        made_by: Any = vars(function)["__init__"] if isinstance(function, type) else function
+        hints = get_type_hints(made_by)
+    except Exception:  # a name in an annotation that does not exist is no fault of the function's
+        hints = {}
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, one in _parameters(function).items():
+        has_default = one.default is not inspect.Parameter.empty
+        annotation = hints.get(name, _type_of(one.default) if has_default else str)
+        if not _is_plain(annotation) and has_default and one.default is not None:
+            annotation = _type_of(one.default)
+        if name not in TOLD and _is_plain(annotation):
+            found[name] = (annotation, one.default if has_default else NEEDED)
+    return found
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters that can be given by name."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: one for name, one in signature.parameters.items() if one.kind in named}
+
+
+def _type_of(default: Any) -> Any:
+    """Return the type that values in place of a default have; one that is not plain for a default that is not."""
+    if default is None:
+        return str | None
+    if isinstance(default, tuple) and len({*map(type, default)}) == 1:
+        return tuple[type(default[0]), ...]  # type: ignore[misc]
+    return type(default)
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Return whether text can stand for a value of a type; see `bench.config.overrides.override`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return all(map(_is_plain, arguments))
+    if origin is tuple:
+        return all(one is Ellipsis or _is_plain(one) for one in arguments)
+    return origin is Literal or annotation in (int, float, bool, str, Path, NoneType)
+
+
+def _function(source: str) -> Callable[..., Any]:
     module_name, function_name = source.split(":")
     try:
-        return getattr(importlib.import_module(module_name), function_name)
+        with _from_current_folder():
+            module = importlib.import_module(module_name)
+        return getattr(module, function_name)
     except (ImportError, AttributeError) as error:
-        raise UsageError(_refusal(source, str(error))) from error
+        raise UsageError(_refusal(source, f"{error}{_place(error)}")) from error
+    except Exception as error:  # whatever the user's module does when it is imported
+        told = f"{type(error).__name__}: {error}{_place(error)}"
+        raise UsageError(f"{source} cannot be called: its module cannot be imported ({told})") from error
+
+
+@contextlib.contextmanager
+def _from_current_folder() -> Iterator[None]:
+    """Look for modules in the current folder first, and behind all others once the block has ended."""
+    here = os.getcwd()
+    importlib.invalidate_caches()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)
+
+
+def _place(error: Exception) -> str:
+    """Return the file and line of the user's code where an error was raised, "" where it was raised by ours."""
+    own = [
+        one
+        for one in traceback.extract_tb(error.__traceback__)
+        if one.filename != __file__
+        and not one.filename.startswith("<frozen")
+        and "importlib" not in one.filename
+    ]
+    theirs = [one for one in own if "site-packages" not in one.filename] or own
+    return f", {theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else ""
 
 
 def _refusal(source: str, reason: str) -> str:
     return (
-        f"{source} cannot be called: {reason}; expected an importable module (PYTHONPATH) and a function without "
-        "arguments that returns what is asked for"
+        f"{source} cannot be called: {reason}; expected a module in the current folder or on PYTHONPATH, and a "
+        f"function without arguments, or with --set {source}.NAME=VALUE for each, that returns what is asked for"
     )
 
 
 def _takes_pixels_alone(made: Callable[..., Any]) -> bool:
-    signature = inspect.signature(made.forward if isinstance(made, nn.Module) else made)
-    for arguments in ((None,) * 3, (None,)):
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            continue
-        return len(arguments) == 1
-    return False
+    """Return whether something is called with noisy pixels alone: it can be, and has no place that is named sigma."""
+    try:
+        signature = inspect.signature(made.forward if isinstance(made, nn.Module) else made)
+    except (TypeError, ValueError):  # a scripted module tells nothing of itself
+        return isinstance(made, nn.Module)
+    kinds = {one.kind for one in signature.parameters.values()}
+    if "sigma" in signature.parameters or inspect.Parameter.VAR_POSITIONAL in kinds:
+        return False
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

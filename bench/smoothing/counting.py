@@ -236,8 +236,18 @@ def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([noise for noise, _ in pieces]), torch.cat([keys for _, keys in pieces])
 
 
+def not_a_tensor(logits: object, shape: str) -> str:
+    """Return what is wrong with logits that are not a torch tensor of the shape."""
+    return (
+        f"the classifier must return logits of shape {shape} as a torch tensor, got {type(logits).__name__}: wrap an "
+        "array in torch.from_numpy"
+    )
+
+
 def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
     """Raise ModelError where the logits do not have shape (samples, num_classes)."""
+    if not isinstance(logits, Tensor) and hasattr(logits, "__array__"):
+        raise ModelError(not_a_tensor(logits, f"({samples}, {num_classes})"))
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (samples, num_classes):
         raise ModelError(

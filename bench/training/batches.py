@@ -53,6 +53,7 @@ class TrainingJob:
         split: the training split; `train_indices` and `held_out_indices` part it (the test split plays no part). None
             may be held out: the last weights are kept then.
         folder: where finished checkpoints go: <zoo>/<dataset>.
+        shared: where those of earlier stages may be found too, the first one first.
         workspace: where curves and the states to resume from lie.
         command: the command line, kept in the checkpoint.
         options: the method's options that shape the checkpoint, kept in it.
@@ -79,6 +80,16 @@ class TrainingJob:
     workers: int = 0
     report: Callable[[Progress], None] = field(default=lambda progress: None)
     clock: Callable[[], float] = time.perf_counter
+    shared: tuple[Path, ...] = ()
+
+    def found(self, name: str) -> Path:
+        """Return the file of that name of an earlier stage, in `folder` or in the first of `shared` that has it.
+
+        Where none has it, it is the one in `folder`, which need not exist.
+        """
+        own = self.folder / name
+        paths = (own, *(folder / name for folder in self.shared))
+        return next((path for path in paths if path.is_file()), own)
 
     def held_out(self) -> tuple[Tensor, Tensor]:
         """Return the held-out images (N,C,H,W) in [0,1] and their labels (N,), on the device; N may be 0."""

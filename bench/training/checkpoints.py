@@ -164,6 +164,27 @@ def check_trained_as(path: Path, options: Mapping[str, Any], method: str) -> Non
             )
 
 
+def unfinished(path: Path) -> str | None:
+    """Return how far the training had come that wrote a checkpoint before it ended, such as "38 steps"; else None.
+
+    None also for a file that says nothing of its training, or that is not one of ours.
+
+    Raises:
+        CheckpointError: as in `load_metadata`.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    training = load_metadata(path).get("training", {})
+    if training.get("is_complete", True) is not False:
+        return None
+    steps, options = training.get("steps"), training.get("options")
+    most = options.get("max_steps") if isinstance(options, dict) else None
+    if not isinstance(steps, list) or not all(isinstance(one, int) for one in steps):
+        return "an unknown number of steps"
+    of = f" of at most {most:,}" if isinstance(most, int) and len(steps) == 1 else ""
+    return f"{' and '.join(f'{one:,}' for one in steps)}{of} steps"
+
+
 def load_torch_file(path: Path) -> Any:
     """Return what a file written by `torch.save` holds: tensors and plain values; no code in it is run.
 

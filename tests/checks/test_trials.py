@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from bench.checks.doctor.trials import (
+    AT_ITS_NOISE,
+    CANNOT_TELL,
+    Answer,
     Trial,
     Verdict,
     accuracy,
+    collapse,
     fit_order,
     judge,
     judge_collapse,
@@ -113,3 +117,15 @@ def test_known_orders_give_the_class_of_each_output():
     twelve = known_orders(tuple(f"{k:02}" for k in range(12)))
     assert twelve["sorted as text (0, 1, 10, 11, ..., 2)"].tolist()[:4] == [0, 1, 10, 11]
     assert "alphabetical by class name" not in twelve
+
+
+@pytest.mark.parametrize(("noisy", "is_told"), [((60, 8), True), ((60, 57), False)])
+def test_a_classifier_that_noise_makes_guess_is_told_of_with_both_accuracies(noisy, is_told):
+    names = ("clean images", "sigma 0.12", "sigma 0.25")
+    trials = tuple(
+        accuracy(name, AT_ITS_NOISE, right, 64) for name, right in zip(names, (61, *noisy), strict=True)
+    )
+    answer = Answer(question="sigma", declared=None, trials=trials, verdict=CANNOT_TELL, by="accuracy lost")
+    told = collapse(answer)
+    assert bool(told) == is_told
+    assert not is_told or "right on 95.3% of clean images and on 12.5% at sigma 0.25: do not certify" in told

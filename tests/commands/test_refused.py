@@ -46,7 +46,7 @@ REFUSED = [
         1,
         "run holds no image of dd at sigma 0.25; it holds rrcm at",
     ),
-    ("doctor --checkpoint x.pt --sigma nan", 2, "nan is not a finite number"),
+    ("doctor --checkpoint x.pt --sigma nan", 2, "sigma is 'nan', expected a noise level in pixel units"),
     ("import-checkpoint x.pt --sigma -1 --out y", 2, "-1.0 is not in the range x>=0"),
     ("predict x.png --method rrcm,dds", 2, "--method is rrcm,dds, expected one: repeat the command"),
     ("certify x.png --method rrcm --sigma 0.25,0.5", 2, "--sigma is 0.25,0.5, expected one"),

@@ -108,7 +108,7 @@ def test_an_unreadable_image_is_named(tree: Path, content: bytes | str) -> None:
     path = tree / "test" / "bee" / "d.png"
     write_image(path, np.random.default_rng(0).integers(0, 256, (64, 64, 3)))
     path.write_bytes(path.read_bytes()[:900] if isinstance(content, str) else content)
-    split = load("folder", "test", data_dir=tree)
+    split = load("folder", "test", data_dir=tree, image_size=8)
     with pytest.raises(
         DataError, match=r"bee/d.png cannot be read as an image .*; replace or remove the file"
     ):
@@ -197,3 +197,21 @@ def test_geometry_reaches_imagenet_and_its_header_and_is_refused_elsewhere(tmp_p
     assert split.images[0].shape == (3, 224, 224)
     with pytest.raises(UsageError, match="geometry is short-side, but only 'imagenet' takes it"):
         validate(RunConfig(geometry="short-side"), tuple(BUILT_IN))
+
+
+def test_images_of_one_size_are_taken_as_they_are(tmp_path: Path) -> None:
+    for part, name in (("train", "ant"), ("test", "ant"), ("test", "bee"), ("train", "bee")):
+        write_image(tmp_path / part / name / "a.png", np.full((32, 32, 3), 7))
+    for part in ("train", "test"):
+        split = load("folder", part, data_dir=tmp_path)  # type: ignore[arg-type]
+        assert (split.task.image_size, split.images[0].shape) == (32, (3, 32, 32))
+        assert split.images[0].unique().tolist() == pytest.approx([7 / 255])
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (32, 16, 3)], ids=["another size", "no square"])
+def test_images_of_several_sizes_need_one_to_be_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    write_image(tmp_path / "test" / "ant" / "a.png", np.zeros((32, 32, 3)))
+    write_image(tmp_path / "test" / "ant" / "b.png", np.zeros(shape))
+    with pytest.raises(DataError, match=r"not squares of one size \(.*a.png is 32x32, .*: give --image-size"):
+        load("folder", "test", data_dir=tmp_path)
+    assert load("folder", "test", data_dir=tmp_path, image_size=16).task.image_size == 16

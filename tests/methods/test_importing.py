@@ -116,6 +116,7 @@ def test_run_takes_the_file_without_a_zoo_and_records_its_digest(tmp_path, monke
     given = ["--set", f"gaussian.checkpoint={path}", "--methods", "gaussian", "--sigmas", "0.25"]
     sizes = ["--n", 20, "--n0", 10, "--limit", 1, "--cost-repetitions", 0, "--device", "cpu"]
     out = tmp_path / "run"
+    (tmp_path / "none").mkdir()
     assert bench(monkeypatch, "run", *data, *given, *sizes, "--zoo", tmp_path / "none", "--out", out) == 0
     run = read_run(out)
     assert run.header.checkpoints == {"gaussian/0.25": hashlib.sha256(path.read_bytes()).hexdigest()}

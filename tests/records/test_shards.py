@@ -194,6 +194,7 @@ def test_shards_run_and_merged_equal_a_run_in_one_piece(tmp_path, monkeypatch, c
 
 
 def test_a_shard_trains_nothing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "zoo").mkdir()
     run = [*synthetic_method.arguments(tmp_path, "--zoo", tmp_path / "zoo"), "--methods", "gaussian"]
     assert bench(monkeypatch, "run", *run, "--out", tmp_path / "run", "--shard", "1/2") == 1
     assert "train it first with `bench train gaussian" in capsys.readouterr().err

@@ -75,6 +75,7 @@ def test_one_noise_level_is_trained_at_a_time(train):
 
 def test_two_methods_that_share_a_checkpoint_must_agree_on_how_it_is_trained(tmp_path, monkeypatch, capsys):
     image_tree(tmp_path / "data")
+    (tmp_path / "zoo").mkdir()
     options = ["--methods", "dds,densepure", "--sigmas", "0.5", "--set", "densepure.max_steps=3"]
     assert bench(monkeypatch, "run", *arguments(tmp_path, *options, "--out", tmp_path / "run")) == 1
     assert "dds.safetensors was trained with max_steps 2, not 3" in " ".join(capsys.readouterr().err.split())

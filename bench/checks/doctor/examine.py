@@ -16,6 +16,7 @@ from bench.checks.doctor.images import Images
 from bench.checks.doctor.passport import Subject, fed
 from bench.checks.doctor.scalings import Scaling, known_scalings
 from bench.checks.doctor.trials import (
+    AT_ITS_NOISE,
     CANNOT_TELL,
     IMAGES_PER_CLASS,
     Answer,
@@ -294,7 +295,7 @@ def _ask_sigma(use: Use, images: Images) -> Answer:
     """
     declared = None if use.sigma is None else sigma_name(use.sigma)
     accuracies = tuple(
-        replace(use.trial(sigma_name(level), images, level), condition="accuracy at its noise")
+        replace(use.trial(sigma_name(level), images, level), condition=AT_ITS_NOISE)
         for level in use.tried_levels
     )
     if use.batch_norm is None:

@@ -14,7 +14,8 @@ from bench.checks.doctor.scalings import Scaling, from_mean_and_deviation, named
 from bench.config.names import is_plug_in
 from bench.errors import UsageError
 from bench.methods import importing, registry
-from bench.smoothing.classifiers import PixelsAlone, from_module, open_plug_in
+from bench.smoothing.classifiers import PixelsAlone, from_module, opened
+from bench.smoothing.faults import explained
 from bench.training.checkpoints import load_checkpoint
 from bench.training.released import DenoiserReading, Fed
 from bench.types import Checkpoint, Classifier, Task
@@ -126,8 +127,9 @@ def _method(file: Checkpoint, request: Request, program: str) -> Subject:
         raise UsageError(f"{file} says that {config['method']} made it, not {method}: leave --method out")
     sigma = config.get("sigma") if request.sigma is None else request.sigma
     is_released = bool(file.description)
-    built: Any = registry.load(method).build(
-        _configured(method, config, sigma or 0.5, request), file if is_released else file.source
+    configured = _configured(method, config, sigma or 0.5, request)
+    built: Any = opened(
+        method, lambda: registry.load(method).build(configured, file if is_released else file.source)
     )
     if not isinstance(built, nn.Module):
         return _classifier(built, None, sigma, request, [("made by", program), ("method", method)])
@@ -158,13 +160,17 @@ def _with_backbone(method: str, config: Mapping[str, Any]) -> str:
 def _trained(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     scores = [f"{score:.1%}" for score in training.get("held_out_scores", []) if score is not None]
     rows = [("held-out score", ", ".join(scores))] if scores else []
+    if training.get("is_complete", True) is False:
+        rows.append(("training", "UNFINISHED: it was stopped before its end"))
     if "imported_from" in training:
         rows.append(("imported from", f"{training['imported_from']}, SHA-256 {training.get('sha256')}"))
     return rows
 
 
 def _plug_in(source: str, request: Request) -> Subject:
-    made = open_plug_in(source)
+    options = request.options.get(source, {})
+    config = registry.configure(source, request.task, request.sigma or 0.5, options)
+    made = registry.load(source).build(config, None)
     module = made.network if isinstance(made, PixelsAlone) else made
     rows = [("made by", f"plug-in {source}"), ("method", type(module).__name__)]
     return _classifier(made, module if isinstance(module, nn.Module) else None, request.sigma, request, rows)
@@ -179,7 +185,7 @@ def _classifier(
 ) -> Subject:
     """Return a classifier with the rows that all classifiers have."""
     task, scaling = request.task, declared_scaling(network, request.task.channels)
-    told = is_told_sigma(classifier, task)
+    told = is_told_sigma(explained(classifier, network), task)
     passport = [
         *rows,
         ("parameters", NOT_TOLD if network is None else _count(network)),

@@ -23,6 +23,9 @@ CONFIDENCE = 0.95
 IMAGES_PER_CLASS = 3
 """Images per class, on average, that a fitted order of labels needs at least."""
 
+AT_ITS_NOISE = "accuracy at its noise"
+"""Condition of the accuracies of a classifier at several noise levels."""
+
 Kind = Literal["as declared", "looks like", "cannot tell"]
 
 
@@ -86,6 +89,22 @@ class Answer:
     trials: tuple[Trial, ...]
     verdict: Verdict
     by: str
+
+
+def collapse(answer: Answer) -> str:
+    """Return a sentence where noise takes more than half of the accuracy on clean images, for certain; "" elsewhere.
+
+    Args:
+        answer: on sigma, its accuracies by ascending noise, clean images first.
+    """
+    accuracies = [one for one in answer.trials if one.condition == AT_ITS_NOISE]
+    for one in accuracies[1:]:
+        if one.high < accuracies[0].low / 2:
+            return (
+                f"It is right on {accuracies[0].score:.1%} of clean images and on {one.score:.1%} at {one.reading}: do "
+                "not certify it from there on, unless behind a denoiser."
+            )
+    return ""
 
 
 def accuracy(reading: str, condition: str, correct: int, images: int) -> Trial:

@@ -46,7 +46,8 @@ class ProcessPool:
         """Start a process."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, load, self._threads), daemon=True)
-        process.start()
+        with _without_interrupts():
+            process.start()
         theirs.close()
         self._workers[self._started] = ours, process
         self._started += 1
@@ -87,11 +88,22 @@ class ProcessPool:
         self._workers.clear()
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Put Ctrl-C off in the block; a process that is started in it never hears of one.
+
+    Ctrl-C reaches every process of a terminal, and the process that has the run ends the others: one that is still
+    importing would print a traceback of its own.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, load: Loader, threads: int) -> None:
     """Do jobs until the run has ended, which closes the connection."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all; the process that has the run ends the others
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read where torch is imported later
     if "torch" in sys.modules:  # what was sent here has imported it
         sys.modules["torch"].set_num_threads(threads)
