@@ -1,5 +1,24 @@
 """Every exception this project raises on purpose; each message is one sentence that says how to mend it."""
 
+SHOWN = 60
+"""Characters of a value that a message holds, about."""
+
+
+def shown(value: object, most: int = SHOWN) -> str:
+    """Return a value for a message: text as it is, anything else as Python writes it, long ones with their middle cut.
+
+    Args:
+        value: of any type and size.
+        most: characters, at most, before the middle is cut.
+    """
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes, a list within itself
+        text = f"a very large {type(value).__name__}"
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]} ... ({len(text)} characters) ... {text[-most // 4 :]}"
+
 
 class BenchError(Exception):
     """Something the user can mend; the command line prints its message in one line and exits with 1."""

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 REBUILD_OPTIONS = shared_options(
     click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data, if it has moved."),
     click.option("--zoo", type=click.Path(path_type=Path), help="Folder of checkpoints, if they have moved."),
+    click.option(
+        "--set",
+        "changes",
+        metavar="METHOD.OPTION=VALUE",
+        multiple=True,
+        help="Repeat an option of the run that names code: what its records name is not run else.",
+    ),
 )
 
 
@@ -55,17 +62,28 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--index", type=int, required=True, help="Position of the image in the test split.")
-@click.option("--method", metavar="NAME", help="Only this method.")
+@click.option(
+    "--methods",
+    "--method",
+    "methods",
+    metavar="A,B,...",
+    help="Only these methods of the run; a MODULE:FUNCTION is called only if it stands here.",
+)
 @click.option("--sigma", type=float, help="Only this noise level.")
 @REBUILD_OPTIONS
-def replay(run: Path, index: int, method: str | None, sigma: float | None, **where: Any) -> int:
+def replay(
+    run: Path, index: int, methods: str | None, sigma: float | None, changes: tuple[str, ...], **where: Any
+) -> int:
     """Compute the certificates of one image of RUN again, and say whether they equal those on record."""
     from bench.checks.replay import replay
+    from bench.config.code import typed_code
     from bench.records.file import read_run
     from bench.runs.rebuild import rebuild
 
+    rebuilt = rebuild(read_run(run), typed=typed_code(methods, changes), **where)
+    chosen = None if methods is None else tuple(methods.split(","))
     differing = 0
-    for again in replay(rebuild(read_run(run), **where), index, method, sigma):
+    for again in replay(rebuilt, index, chosen, sigma):
         name = f"image {index}, {again.old.method} at sigma {again.old.sigma:g}"
         if not again.differences:
             click.echo(f"{name}: equal")
@@ -79,7 +97,11 @@ def replay(run: Path, index: int, method: str | None, sigma: float | None, **whe
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--methods", metavar="A,B,...", help="Only these methods of the run.")
+@click.option(
+    "--methods",
+    metavar="A,B,...",
+    help="Only these methods of the run; a MODULE:FUNCTION is called only if it stands here.",
+)
 @click.option("--sigmas", metavar="X,Y,...", help="Only these noise levels of the run.")
 @click.option(
     "--images", type=click.IntRange(1), help="Images per method and sigma; default 100, or 10 for the others."
@@ -113,6 +135,7 @@ def audit(
     seed: int,
     data_dir: Path | None,
     zoo: Path | None,
+    changes: tuple[str, ...],
     **attack: int,
 ) -> int:
     """Attack RUN's certified images inside their certified radius, or compare precisions or batch sizes.
@@ -124,12 +147,13 @@ def audit(
     from bench.checks.attack import Attack
     from bench.commands.printing import print_table
     from bench.commands.progress import Bars
+    from bench.config.code import typed_code
     from bench.records.file import read_run
     from bench.runs.rebuild import rebuild
 
     if precision and batch_sizes:
         raise UsageError("--precision and --batch-size are two audits: give one of them")
-    rebuilt = rebuild(read_run(run), data_dir=data_dir, zoo=zoo)
+    rebuilt = rebuild(read_run(run), data_dir=data_dir, zoo=zoo, typed=typed_code(methods, changes))
     is_attack = not (precision or batch_sizes)
     scope = audit_run.scope_of(
         rebuilt.run,
@@ -138,6 +162,7 @@ def audit(
         images=images or (100 if is_attack else 10),
         command=command_line(),
     )
+    rebuilt.check_code(scope.methods)
     with Bars() as bars:
         if batch_sizes:
             result = audit_run.audit_batch_sizes(rebuilt, scope, batch_sizes, bars.audited)

@@ -194,7 +194,12 @@ def resolve_one(method: str, sigma: str, given: dict[str, Any]) -> RunConfig:
 
 
 def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
-    """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given."""
+    """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given.
+
+    Raises:
+        UsageError: an option or preset that is wrong, or a preset that names code which no option given names.
+    """
+    from bench.config.code import check_typed, named_code, typed_code
     from bench.config.methods import methods
     from bench.config.overrides import override
     from bench.config.run import RunConfig, load_preset, validate
@@ -207,6 +212,8 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     if "dataset" in changes and changes["dataset"] != config.dataset:
         config = replace(config, options={})  # a preset's options are for its own data set
     config = override(config, changes, where="options")
+    typed = typed_code(changes.get("methods"), given.get("changes") or ())
+    check_typed(named_code(config.methods, config.options), typed, f"preset {preset}")
     if config.dataset == "imagenet" and config.data_dir is None and os.environ.get(IMAGENET_DIR):
         config = replace(config, data_dir=Path(os.environ[IMAGENET_DIR]))
     config = validate(config, methods())
