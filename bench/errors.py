@@ -5,16 +5,16 @@ SHOWN = 60
 
 
 def shown(value: object, most: int = SHOWN) -> str:
-    """Return a value for a message: text as it is, anything else as Python writes it, long ones with their middle cut.
-
-    Args:
-        value: of any type and size.
-        most: characters, at most, before the middle is cut.
-    """
+    """Return a value of any type and size as Python writes it, for a message: of a long one, its two ends."""
     try:
-        text = value if isinstance(value, str) else repr(value)
+        text = repr(value)
     except (ValueError, RecursionError):  # an integer of more digits than Python writes, a list within itself
         text = f"a very large {type(value).__name__}"
+    return clipped(text, most)
+
+
+def clipped(text: str, most: int = SHOWN) -> str:
+    """Return a text of any length for a message: of one that is longer than `most` characters, its two ends."""
     if len(text) <= most:
         return text
     return f"{text[: most // 2]} ... ({len(text)} characters) ... {text[-most // 4 :]}"

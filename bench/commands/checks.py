@@ -51,7 +51,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     from bench.records.file import read_run, write_run
     from bench.records.recertify import recertify
 
-    old = read_run(run)
+    old = read_run(run, repairs=True)
     given = {"alpha": alpha, "n": n, "bound": bound}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     protocol = dataclasses.replace(old.header.protocol, **changes)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.config.names import is_plug_in
-from bench.errors import UsageError, shown
+from bench.errors import UsageError, clipped
 
 
 def named_code(methods: Iterable[str], options: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -55,8 +55,8 @@ def check_typed(found: Mapping[str, str], typed: Iterable[str], source: object) 
     """
     for name in found.keys() - {*typed}:
         raise UsageError(
-            f"{source} names code, {shown(name)}, and a name in a file is not run: read that code, "
-            f"then add {shown(found[name], 200)} to run it"
+            f"{source} names code, {clipped(name)}, and a name in a file is not run: read that code, "
+            f"then add {clipped(found[name], 200)} to run it"
         )
 
 

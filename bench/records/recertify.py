@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench.errors import UsageError
-from bench.smoothing.estimation import bound_tail
+from bench.smoothing.estimation import certified_radius
 from bench.smoothing.noise import bound_uniform, stable_seed
-from bench.smoothing.stats import radius
 from bench.types import ABSTAIN, CostRecord, Protocol, Record, Run, RunHeader
 
 Counts = tuple[tuple[int, int], ...]
@@ -75,11 +74,12 @@ def _recertified(record: Record, header: RunHeader, protocol: Protocol) -> Recor
         counts = _fewer(counts, protocol.n, stable_seed(seed, record.index, protocol.n, "recertify"))
     uniform = bound_uniform(protocol, record.index)
     drawn = sum(count for _, count in counts)
-    tail = bound_tail(dict(counts).get(record.selected, 0), drawn, protocol, uniform)
+    k = dict(counts).get(record.selected, 0)
+    certified = certified_radius(k, drawn, protocol, record.sigma, uniform)
     return dataclasses.replace(
         record,
-        predict=record.selected if tail <= 0.5 else ABSTAIN,
-        radius=radius(tail, record.sigma),
+        predict=ABSTAIN if certified is None else record.selected,
+        radius=certified or 0.0,
         counts_estimation=counts,
         n=protocol.n,
         samples=record.n0 + drawn,

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from bench.errors import DataError, UsageError
 from bench.smoothing.counting import Draws, Stop, count_classes, count_group
-from bench.smoothing.estimation import bound_tail, is_settled, table_tails
+from bench.smoothing.estimation import certified_radius, is_settled, table_tails
 from bench.smoothing.noise import Stage, bound_uniform
-from bench.smoothing.stats import binomial_two_sided_p, radius
+from bench.smoothing.stats import binomial_two_sided_p
 from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation, Protocol
 
 
@@ -173,12 +173,12 @@ def certificate_of(
     protocol: Protocol,
     uniform: float | None = None,
 ) -> Certificate:
-    """Return what the counts of both stages, one per class, certify; see `Smoothed.certify` and `bound_tail`."""
+    """Return what the counts of both stages, one per class, certify; see `Smoothed.certify` and `certified_radius`."""
     selected = selection.index(max(selection))
-    tail = bound_tail(estimation[selected], sum(estimation), protocol, uniform)
+    certified = certified_radius(estimation[selected], sum(estimation), protocol, sigma, uniform)
     return Certificate(
-        predict=selected if tail <= 0.5 else ABSTAIN,
-        radius=radius(tail, sigma),
+        predict=ABSTAIN if certified is None else selected,
+        radius=certified or 0.0,
         counts_selection=_sparse(selection),
         counts_estimation=_sparse(estimation),
         samples=sum(selection) + sum(estimation),

@@ -37,6 +37,21 @@ def bound_tail(k: int, samples: int, protocol: Protocol, uniform: float | None =
     return min(tails)
 
 
+def certified_radius(
+    k: int, samples: int, protocol: Protocol, sigma: float, uniform: float | None = None
+) -> float | None:
+    """Return the radius that k of some samples certify for the selected class, >= 0; None: nothing, abstain.
+
+    It is what a certificate is made with, and what a record is checked against.
+
+    Args:
+        k, samples, protocol, uniform: as in `bound_tail`.
+        sigma: standard deviation of the noise, > 0; the radius has its unit.
+    """
+    tail = bound_tail(k, samples, protocol, uniform)
+    return radius(tail, sigma) if tail <= 0.5 else None
+
+
 def largest_radius(protocol: Protocol, sigma: float) -> float:
     """Return the radius certified when all n draws agree (and the uniform is 0): no image can get more."""
     return radius(bound_tail(protocol.n, protocol.n, protocol, 0.0), sigma)

@@ -13,7 +13,7 @@ from torch import nn
 from bench.checks.doctor.scalings import Scaling, from_mean_and_deviation, named
 from bench.config.code import check_typed, named_code
 from bench.config.names import is_plug_in, nearest_hint
-from bench.errors import CheckpointError, UsageError, shown
+from bench.errors import CheckpointError, UsageError, clipped, shown
 from bench.methods import importing, registry
 from bench.smoothing.classifiers import PixelsAlone, from_module, open_plug_in
 from bench.training.checkpoints import load_checkpoint
@@ -149,12 +149,18 @@ def _check_method(file: Checkpoint, method: Any, request: Request) -> None:
     if request.method is None and not isinstance(method, str):
         raise UsageError(f"{file} says that {shown(method)} made it, which is no name: give --method")
     if made_by not in (None, method):
-        raise UsageError(f"{file} says that {shown(made_by)} made it, not {method}: leave --method out")
+        raise UsageError(
+            f"{file} says that {clipped(str(made_by))} made it, not {method}: leave --method out"
+        )
     if not is_plug_in(method) and method not in registry.methods():
-        hint = shown(nearest_hint(method, registry.methods()), 200)
-        raise UsageError(f"{file} says that {shown(method)} made it, an unknown method: give --method; {hint}")
+        hint = clipped(nearest_hint(method, registry.methods()), 200)
+        raise UsageError(
+            f"{file} says that {shown(method)} made it, an unknown method: give --method; {hint}"
+        )
     typed = {request.method, *named_code((), request.options)} - {None}
-    named = named_code([method], {method: {name: value for name, value in file.config.items() if name != "method"}})
+    named = named_code(
+        [method], {method: {name: value for name, value in file.config.items() if name != "method"}}
+    )
     check_typed({name: how.replace("--methods", "--method") for name, how in named.items()}, typed, file)
 
 
