@@ -12,9 +12,8 @@ from decimal import Decimal
 from bench.config.names import NUM_CLASSES
 from bench.errors import clipped, shown
 from bench.smoothing.estimation import certified_radius
-from bench.smoothing.noise import bound_uniform
 from bench.smoothing.stats import largest_radius
-from bench.types import ABSTAIN, CostRecord, Record, RunHeader
+from bench.types import ABSTAIN, CostRecord, Protocol, Record, RunHeader
 
 ROUNDING = 1e-10
 """Share of a radius, or of sigma, by which libraries of another version may round it otherwise."""
@@ -105,7 +104,7 @@ def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
     classes, wanted = len(header.class_names), header.n0 + header.n
     if header.logs:
         classes = max(classes, NUM_CLASSES.get(header.dataset, 0))
-    of_counts = _of_counts(header, repairs=repairs)
+    of_counts = _of_counts(header, classes, repairs=repairs)
     of_log = _of_log(header)
 
     def fault(record: Record) -> str | None:
@@ -118,55 +117,74 @@ def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
             return f"clean is {clean}, expected 0 to {classes - 1}"
         if not 0.0 <= record.seconds < math.inf:
             return f"seconds is {record.seconds}, expected a finite number, 0 or more"
-        if not record.counts_selection:
-            if record.samples != wanted:
-                return f"samples is {record.samples}, expected n0 + n, {wanted}"
-            return of_log(record)
-        for name in ("counts_selection", "counts_estimation"):
-            last = -1
-            for label, count in getattr(record, name):
-                if not (last < label < classes and count >= 0):
-                    return f"{name} holds {count} samples of class {label}, expected ascending classes below {classes}"
-                last = label
-        return of_counts(record)
+        if record.counts_selection:
+            return of_counts(record)
+        if record.samples != wanted:
+            return f"samples is {record.samples}, expected n0 + n, {wanted}"
+        return of_log(record)
 
     return fault
 
 
-def _of_counts(header: RunHeader, *, repairs: bool) -> Fault:
+def _of_counts(header: RunHeader, classes: int, *, repairs: bool) -> Fault:
     """Return what checks that a record's counts add up, and that class and radius are what they certify."""
-    protocol, stops = header.protocol, header.estimation == "sequential"
+    protocol, n0, n, stops = header.protocol, header.n0, header.n, header.estimation == "sequential"
     known: dict[tuple[int, int, float], float | None] = {}
+    uniform_of = _uniforms(protocol)
 
-    def expected(k: int, drawn: int, record: Record) -> float | None:
-        if record.uniform is not None:  # another for each image
-            return certified_radius(k, drawn, protocol, record.sigma, record.uniform)
-        key = k, drawn, record.sigma
+    def certified(k: int, drawn: int, sigma: float, uniform: float | None) -> float | None:
+        if uniform is not None:  # another for each image
+            return certified_radius(k, drawn, protocol, sigma, uniform)
+        key = k, drawn, sigma
         if key not in known:
             if len(known) >= KEPT:
                 known.clear()
-            known[key] = certified_radius(k, drawn, protocol, record.sigma)
+            known[key] = certified_radius(k, drawn, protocol, sigma)
         return known[key]
 
     def fault(record: Record) -> str | None:
-        selected, selection = record.selected, sum([count for _, count in record.counts_selection])
-        estimation = dict(record.counts_estimation)
-        drawn = sum(estimation.values())
-        if selection != header.n0:
-            return f"counts_selection adds up to {selection}, expected n0, {header.n0}"
+        counts = record.counts_estimation
+        selection, drawn = _sum(record.counts_selection, classes), _sum(counts, classes)
+        if selection is None or drawn is None:
+            name = "counts_selection" if selection is None else "counts_estimation"
+            return f"{name} is {shown(getattr(record, name))}, expected counts of ascending classes below {classes}"
+        if selection != n0:
+            return f"counts_selection adds up to {selection}, expected n0, {n0}"
         if record.samples != selection + drawn:
             return f"samples is {record.samples}, but its counts add up to {selection + drawn}"
-        if record.uniform != bound_uniform(protocol, record.index):
-            return f"uniform is {record.uniform}, expected {bound_uniform(protocol, record.index)}"
-        if not estimation:
+        if record.uniform != (uniform := uniform_of(record.index)):
+            return f"uniform is {record.uniform}, expected {uniform}"
+        if not counts:
             return _skip_fault(record, header)
-        if not (0 < drawn <= header.n if stops else drawn == header.n):
-            return f"counts_estimation adds up to {drawn}, expected {'at most ' * stops}n, {header.n}"
+        if not (0 < drawn <= n if stops else drawn == n):
+            return f"counts_estimation adds up to {drawn}, expected {'at most ' * stops}n, {n}"
         if repairs:
             return None
-        return _outcome_fault(record, selected, expected(estimation.get(selected, 0), drawn, record), header)
+        selected = record.selected
+        k = next((count for label, count in counts if label == selected), 0)
+        return _outcome_fault(record, selected, certified(k, drawn, record.sigma, uniform), header.alpha)
 
     return fault
+
+
+def _sum(counts: Iterable[tuple[int, int]], classes: int) -> int | None:
+    """Return the sum of counts; None where one is negative, or the classes do not ascend below `classes`."""
+    total, last = 0, -1
+    for label, count in counts:
+        if label <= last or count < 0:
+            return None
+        total += count
+        last = label
+    return total if last < classes else None
+
+
+def _uniforms(protocol: Protocol) -> Callable[[int], float | None]:
+    """Return what gives an image's own draw for a randomised bound; None for a bound that takes none."""
+    if protocol.bound != "randomised":
+        return lambda index: None
+    from bench.smoothing.noise import bound_uniform  # here, since torch comes with it
+
+    return lambda index: bound_uniform(protocol, index)
 
 
 def _skip_fault(record: Record, header: RunHeader) -> str | None:
@@ -179,16 +197,16 @@ def _skip_fault(record: Record, header: RunHeader) -> str | None:
     return f"radius is {record.radius!r}, but the image was skipped" if record.radius else None
 
 
-def _outcome_fault(record: Record, selected: int, certified: float | None, header: RunHeader) -> str | None:
-    rule = f"at alpha {header.alpha:g}"
+def _outcome_fault(record: Record, selected: int, certified: float | None, alpha: float) -> str | None:
     if certified is None:
         if record.predict != ABSTAIN:
-            return f"predict is {record.predict}, but its counts certify no class {rule}"
-        return f"radius is {record.radius!r}, but its counts certify none {rule}" if record.radius else None
+            return f"predict is {record.predict}, but its counts certify no class at alpha {alpha:g}"
+        return f"radius is {record.radius!r}, but its counts certify none" if record.radius else None
     if record.predict != selected:
-        return f"predict is {record.predict}, but its counts certify class {selected} {rule}"
-    if not abs(record.radius - certified) <= ROUNDING * max(certified, record.sigma):
-        return f"radius is {record.radius!r}, but its counts certify {certified!r} {rule}"
+        return f"predict is {record.predict}, but its counts certify class {selected} at alpha {alpha:g}"
+    difference = record.radius - certified
+    if difference and not abs(difference) <= ROUNDING * max(certified, record.sigma):
+        return f"radius is {record.radius!r}, but its counts certify {certified!r} at alpha {alpha:g}"
     return None
 
 
