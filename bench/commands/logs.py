@@ -71,6 +71,7 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; else stdout.")
 def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Path | None) -> None:
     """Write the certificates of RUN as a log: idx, label, predict, radius, correct, time in seconds."""
+    from bench.records.disk import replace_file
     from bench.records.file import read_run
     from bench.records.logs import format_log
     from bench.report.metrics import group
@@ -83,7 +84,7 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8", newline="\n")
+        replace_file(out, text)
         click.echo(f"{out}")
 
 

@@ -90,9 +90,11 @@ def readme(page: Path) -> None:
 
     A table stands between the lines <!-- table: PATH --> and <!-- end of table -->; PATH is relative to PAGE.
     """
-    old = page.read_text(encoding="utf-8")
+    from bench.records.disk import replace_file
+
+    old = _text(page)
     new = fill_tables(old, page.parent)
-    page.write_text(new, encoding="utf-8", newline="\n")
+    replace_file(page, new)
     click.echo(f"{page}: {'as it was' if new == old else 'changed'}")
 
 
@@ -115,4 +117,13 @@ def _content(name: str, folder: Path) -> str:
         raise UsageError(
             f"a table mark names {name}, which is no file below {folder}; make it, or mend the mark"
         )
-    return path.read_text(encoding="utf-8").strip()
+    return _text(path).strip()
+
+
+def _text(path: Path) -> str:
+    from bench.config.texts import read_text
+
+    try:
+        return read_text(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error}): name a text file") from error

@@ -20,6 +20,7 @@ from scipy import special
 from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, STANDARD_STRIDE, image_shape
 from bench.config.numbers import integer, number
 from bench.config.run import RunConfig
+from bench.config.texts import read_text
 from bench.errors import RecordsError, UsageError, clipped, shown
 from bench.records.meaning import ANOTHER_ALPHA
 from bench.smoothing.stats import largest_radius
@@ -231,8 +232,8 @@ def parse_seconds(text: str) -> float:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except OSError as error:
         raise RecordsError(f"log {path} cannot be read ({error}): name a tab-separated text file") from error
     if not lines:
         raise RecordsError(f"log {path} is empty: name a log with one row per image")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.records.disk import replace_file
 from bench.report.comparison import Comparison
 from bench.report.markup import Table, format_significant, to_latex, to_markdown
 from bench.report.metrics import samples_used
@@ -122,7 +123,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
-        path.write_text(text, encoding="utf-8", newline="\n")
+        replace_file(path, text)
     return paths
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 import warnings
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from bench.errors import CheckpointError
+from bench.records.disk import replace_file
 from bench.training import processes
 from bench.types import Checkpoint
 
@@ -60,9 +60,7 @@ def save_checkpoint(
             for name, value in tensors.items()
         }
         content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        replace_file(path, content)
     processes.meet()
 
 

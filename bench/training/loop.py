@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from bench.device.hardware import device_name
 from bench.errors import CheckpointError, NumericalError
+from bench.records.disk import replacing
 from bench.training import curves, processes
 from bench.training.batches import Batch, Loader, Progress, TrainingJob, seeded
 from bench.training.checkpoints import load_torch_file
@@ -276,9 +276,8 @@ class _Fit:
             "scaler": self.scaler.state_dict(),
         }
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.state_path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.state_path)
+        with replacing(self.state_path) as file:
+            torch.save(state, file)
 
     def resume(self) -> None:
         self._load_state()
