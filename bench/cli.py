@@ -10,7 +10,10 @@ import sys
 import click
 
 from bench.commands import checks, cost, doctor, images, logs, names, report, run, train
-from bench.errors import BenchError, TerminatedError, UsageError
+from bench.errors import BenchError, TerminatedError, UsageError, clipped, plain
+
+LONGEST = 4000
+"""Characters of a message, at most."""
 
 ALIASES = {"import": "import-log", "export": "export-log"}
 """Shorter names that are understood, and not listed."""
@@ -83,7 +86,7 @@ def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"bench: {' '.join(message.split())}", err=True)
+    click.echo(f"bench: {clipped(plain(' '.join(message.split())), LONGEST)}", err=True)
     sys.exit(code)
 
 

@@ -20,6 +20,24 @@ def clipped(text: str, most: int = SHOWN) -> str:
     return f"{text[: most // 2]} ... ({len(text)} characters) ... {text[-most // 4 :]}"
 
 
+def plain(text: str) -> str:
+    """Return a text in which control characters and those that turn the direction of writing are spelled out.
+
+    A terminal obeys them wherever they come from; "\\n" and "\\t" are spelled out too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _spelled(one) for one in text)
+
+
+def _spelled(character: str) -> str:
+    return character if character in _KEPT else character.encode("unicode_escape").decode()
+
+
+_KEPT = frozenset("\u00a0\u2002\u2003\u2009\u202f\u3000\u200d\ufe0f")
+"""Spaces, and what joins the parts of one sign: they are not printable to Python, and harmless."""
+
+
 class BenchError(Exception):
     """Something the user can mend; the command line prints its message in one line and exits with 1."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, shared_options
+from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, say, shared_options
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ def replay(
     for again in replay(rebuilt, index, chosen, sigma):
         name = f"image {index}, {again.old.method} at sigma {again.old.sigma:g}"
         if not again.differences:
-            click.echo(f"{name}: equal")
+            say(f"{name}: equal")
             continue
         differing += 1
         for field in again.differences:
             old, new = getattr(again.old, field), getattr(again.new, field)
-            click.echo(f"{name}: {field} differs, {old} on record and {new} now")
+            say(f"{name}: {field} differs, {old} on record and {new} now")
     return 1 if differing else 0
 
 
@@ -171,9 +171,9 @@ def audit(
         else:
             result = audit_run.audit_attacks(rebuilt, scope, Attack(**attack), seed, bars.audited)
     print_table(result.table)
-    click.echo(f"Written: {', '.join(map(str, result.files))}")
+    say(f"Written: {', '.join(map(str, result.files))}")
     if result.flag:
-        click.echo(f"bench: {result.flag}", err=True)
+        say(f"bench: {result.flag}", err=True)
     return 1 if result.flag else 0
 
 
@@ -210,7 +210,7 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
 
     found = list(track(check_method(config, trials or 100), f"self-test of {method}", PROPERTIES))
     for one in found:
-        click.echo(f"{'passes' if one.holds else 'FAILS '}  {one.name} ({one.seen})")
+        say(f"{'passes' if one.holds else 'FAILS '}  {one.name} ({one.seen})")
     return 0 if all(one.holds for one in found) else 1
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve
+from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve, say
 from bench.cost.presets import COST_PRESETS
 from bench.errors import UsageError
 
@@ -173,13 +173,13 @@ def _measure(request: Request, max_seconds: float | None) -> None:
     started = time.perf_counter()
     with opened(request) as measurement:
         left = measurement.left()
-        click.echo(
+        say(
             f"{len(left)} measurements left, about {duration(measurement.expected_seconds())} on "
             f"{measurement.meters.device}",
             err=True,
         )
         if measurement.meters.type == "cpu":
-            click.echo("These are CPU numbers: they say nothing of a GPU.", err=True)
+            say("These are CPU numbers: they say nothing of a GPU.", err=True)
         with Bars() as bars:
             bars.show("measured", done=0, total=len(left))
             for done, step in enumerate(measurement.steps(started, max_seconds), 1):
@@ -188,9 +188,7 @@ def _measure(request: Request, max_seconds: float | None) -> None:
         missing = len(measurement.left())
     _report(measurement.folder)
     if missing:
-        click.echo(
-            f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue."
-        )
+        say(f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue.")
 
 
 def _report(folder: Path) -> None:
@@ -202,7 +200,7 @@ def _report(folder: Path) -> None:
     run = read_cost_run(folder)
     written = write_tables(run, folder) + write_figures(run, folder)
     print_table(short_table(run))
-    click.echo(f"Written: {folder} ({len(written)} files)")
+    say(f"Written: {folder} ({len(written)} files)")
 
 
 def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
@@ -218,7 +216,7 @@ def _equal_accuracy(run_folder: Path, radius: float, out: Path) -> None:
     written = equal_accuracy.write_equal_accuracy(table, compared, out)
     written += write_pareto(curves, radius, run.costs[0].device, out)
     print_table(table)
-    click.echo(f"Written: {', '.join(map(str, written))}")
+    say(f"Written: {', '.join(map(str, written))}")
 
 
 def _certifier(config: RunConfig, repetitions: int, reference: Precision | None, folder: Path | None) -> None:
@@ -235,4 +233,4 @@ def _certifier(config: RunConfig, repetitions: int, reference: Precision | None,
     table = certifier.cost_table(costs, command_line(), device)
     print_table(table)
     written = certifier.write_costs(costs, table, folder or certifier.RESULTS / certifier.folder_name(device))
-    click.echo(f"Written: {', '.join(map(str, written))}")
+    say(f"Written: {', '.join(map(str, written))}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, NoiseLevel, preset_of, resolve
+from bench.commands.options import DATA_OPTIONS, NoiseLevel, preset_of, resolve, say
 
 if TYPE_CHECKING:
     from bench.checks.doctor.trials import Answer, Trial
@@ -74,7 +74,7 @@ def doctor(
         print_table(answer_table(answer))
         answers.append(answer)
     for answer in answers:
-        click.echo(f"{answer.question}: {sentence(answer)}")
+        say(f"{answer.question}: {sentence(answer)}")
     return 1 if any(answer.verdict.kind == "looks like" for answer in answers) else 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import command_line, preset_of
+from bench.commands.options import command_line, preset_of, say
 from bench.config.names import DATASETS, nearest_hint
 from bench.errors import RecordsError, UsageError
 
@@ -49,10 +49,8 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
         done = set(records.run.records)
         records.append(*(record for record in logs.log_records(log, config) if record not in done))
     for note in logs.log_notes(log, config):
-        click.echo(f"note: {note}", err=True)
-    click.echo(
-        f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}"
-    )
+        say(f"note: {note}", err=True)
+    say(f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}")
 
 
 @click.command(name="export-log")
@@ -85,7 +83,7 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
         click.echo(text, nl=False)
     else:
         replace_file(out, text)
-        click.echo(f"{out}")
+        say(f"{out}")
 
 
 @click.command(name="check-log")
@@ -122,7 +120,7 @@ def check_log(
     log = read_log(file, allows_repeats=True)
     claim = Claim(rounding=rounding, **claimed)
     check = check_log(log, claim, dataset)
-    click.echo(f"{file.name}: {len(log.rows)} rows, sigma {claim.sigma:g}, claimed {level(claim)}")
+    say(f"{file.name}: {len(log.rows)} rows, sigma {claim.sigma:g}, claimed {level(claim)}")
     verdicts = {True: "yes", False: "NO", None: "unknown"}
     rows = [(finding.check, verdicts[finding.holds], finding.seen) for finding in check.findings]
     name_table(("check", "holds", "seen"), rows)

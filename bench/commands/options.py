@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.config.names import DATASETS
-from bench.errors import UsageError
+from bench.errors import UsageError, plain
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -69,6 +69,11 @@ PROTOCOL_OPTIONS = shared_options(
     click.option("--precision", metavar="float32|tf32|bfloat16", help="Arithmetic of the networks."),
     click.option("--compile", metavar="none|default|cuda-graphs", help="Run networks under torch.compile."),
 )
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print a line in which nothing is left that a terminal would obey, whatever files it was made from."""
+    click.echo(plain(str(text)), err=err)
 
 
 def started_processes() -> int:

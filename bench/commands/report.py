@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.commands.options import say
 from bench.errors import UsageError
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -36,7 +37,7 @@ def report(
     if html:
         from bench.report.page.write import write_page
 
-        click.echo(f"Page: {write_page(comparison, folder, data_dir)}")
+        say(f"Page: {write_page(comparison, folder, data_dir)}")
 
 
 @click.command()
@@ -80,7 +81,7 @@ def compare(
     for table in tables:
         print_table(table, has_intervals=True)
     if written:
-        click.echo(f"Written: {', '.join(map(str, written))}")
+        say(f"Written: {', '.join(map(str, written))}")
 
 
 @click.command(hidden=True)
@@ -95,7 +96,7 @@ def readme(page: Path) -> None:
     old = _text(page)
     new = fill_tables(old, page.parent)
     replace_file(page, new)
-    click.echo(f"{page}: {'as it was' if new == old else 'changed'}")
+    say(f"{page}: {'as it was' if new == old else 'changed'}")
 
 
 def fill_tables(text: str, folder: Path) -> str:

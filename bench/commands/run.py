@@ -17,6 +17,7 @@ from bench.commands.options import (
     command_line,
     make_engine,
     resolve,
+    say,
     shared_options,
 )
 
@@ -82,7 +83,8 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     if part is None:
         report_runs([folder], folder)
     else:
-        click.echo(f"{folder / part.file_name}\nWhen all {part.count} shards are done: bench merge {folder}")
+        say(folder / part.file_name)
+        say(f"When all {part.count} shards are done: bench merge {folder}")
 
 
 def _print_config(config: RunConfig) -> None:
@@ -91,7 +93,7 @@ def _print_config(config: RunConfig) -> None:
 
     for key, value in to_json(replace(config, out=run_folder(config))).items():
         shown = ",".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{key} = {shown}")
+        say(f"{key} = {shown}")
 
 
 @click.command()
@@ -105,7 +107,7 @@ def status(run: Path) -> None:
     table, sentences = status_of(done, what_to_do(run, lacks))
     print_table(table)
     for sentence in sentences:
-        click.echo(sentence)
+        say(sentence)
 
 
 def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
@@ -169,7 +171,7 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
     setup = prepare(config)
     count = images or len(setup.indices)
     for sentence in forecast.protocol_sentences(config.n, config.alpha, config.sigmas, count, radius):
-        click.echo(sentence)
+        say(sentence)
     entrants = enter_all(setup)
     sizes = choose_batch_sizes(setup, entrants.values())
     first = (entrants[method, config.sigmas[0]] for method in config.methods)
@@ -181,11 +183,11 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
         )
     )
     if config.estimation != "fixed":
-        click.echo(f"With {config.estimation} estimation a run takes at most this.")
+        say(f"With {config.estimation} estimation a run takes at most this.")
     for method in config.methods:
         missing = [f"{s:g}" for s in config.sigmas if entrants[method, s].is_missing]
         if missing:
-            click.echo(f"Still to be trained: {method} at sigma {', '.join(missing)}.")
+            say(f"Still to be trained: {method} at sigma {', '.join(missing)}.")
 
 
 @click.command()
@@ -199,5 +201,5 @@ def merge(run: Path) -> None:
     from bench.records.shards import merge as join
 
     joined = join(run)
-    click.echo(f"{len(joined.records)} certificates joined in {run}")
+    say(f"{len(joined.records)} certificates joined in {run}")
     report_runs([run], run)

@@ -15,6 +15,7 @@ from bench.commands.options import (
     command_line,
     preset_of,
     resolve,
+    say,
     started_processes,
 )
 from bench.errors import UnfinishedError, UsageError
@@ -104,7 +105,7 @@ def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown
             _draw_each(workspace(config), stages)
         raise
     if is_shown:
-        click.echo(f"{path}")
+        say(f"{path}")
         _draw_each(workspace(config), stages)
 
 
@@ -114,7 +115,7 @@ def _draw_each(folder: Path, stages: Iterable[str]) -> None:
 
     for stage in stages:
         if (source := folder / f"{stage}.csv").exists():
-            click.echo(f"{draw_curves([source], source.with_suffix('.png'))}")
+            say(f"{draw_curves([source], source.with_suffix('.png'))}")
 
 
 @click.command()
@@ -133,7 +134,7 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
     """
     from bench.report.figures.curves import draw_curves
 
-    click.echo(f"{draw_curves(sources, out)}")
+    say(f"{draw_curves(sources, out)}")
 
 
 @click.command(name="import-checkpoint")
@@ -165,5 +166,5 @@ def import_checkpoint(path: Path, out: Path, which: str | None, method: str | No
     from bench.methods.importing import import_checkpoint as convert
 
     for sentence in convert(path, out, command=command_line(), which=which, method=method, said=said):
-        click.echo(sentence)
-    click.echo(f"{out}")
+        say(sentence)
+    say(f"{out}")

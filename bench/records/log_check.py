@@ -259,8 +259,10 @@ def _recertified(row: LogRow, k: int, claim: Claim) -> LogRow:
 def _check_claim(claim: Claim) -> None:
     if not 0 < claim.sigma < math.inf:
         raise UsageError(f"sigma is {claim.sigma:g}, expected sigma > 0")
-    if not 2 <= claim.n <= MOST_DRAWS:
-        raise UsageError(f"n is {shown(claim.n)}, expected 2 <= n <= {MOST_DRAWS}")
+    if claim.n < 2:
+        raise UsageError(f"n is {shown(claim.n)}, expected n >= 2")
+    if claim.n > MOST_DRAWS:
+        raise UsageError(f"n is {shown(claim.n)}, expected n <= {MOST_DRAWS}")
     if not 0 < claim.alpha < 1:
         raise UsageError(f"alpha is {claim.alpha:g}, expected 0 < alpha < 1")
     if _largest(claim) <= 0:

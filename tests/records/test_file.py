@@ -55,7 +55,6 @@ COST = CostRecord(
 
 
 UNSURE = {"predict": -1, "radius": 0.0, "counts_estimation": ((0, 500), (1, 500))}
-"""Of a record that abstains."""
 
 
 def record(index=0, **changes):
@@ -74,12 +73,13 @@ def record(index=0, **changes):
         samples=1100,
         seconds=1 / 7,
     )
-    made = dataclasses.replace(made, **changes)
     if "radius" in changes:
-        return made
+        return dataclasses.replace(made, **changes)
+    made = dataclasses.replace(made, **changes)
     k = dict(made.counts_estimation)[1]
-    tail = stats.beta.isf(0.001, 1001 - k, k)
-    return dataclasses.replace(made, radius=-made.sigma * float(stats.norm.ppf(tail)))
+    return dataclasses.replace(
+        made, radius=-made.sigma * float(stats.norm.ppf(stats.beta.isf(0.001, 1001 - k, k)))
+    )
 
 
 def write(folder, *items, header=HEADER):

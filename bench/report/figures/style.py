@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.config.methods import BUILT_IN, described
-from bench.errors import UsageError
+from bench.errors import UsageError, plain
 from bench.records.disk import replace_file
 from bench.report.comparison import Comparison, Named
 
@@ -175,8 +175,8 @@ def use_plain_numbers(axis: Axis) -> None:
 
 
 def literal(text: str) -> str:
-    """Return `text` so that matplotlib shows it as it is, without reading formulas between dollar signs."""
-    return text.replace("$", r"\$")
+    """Return `text` so that matplotlib shows it as it is: no formula between dollar signs, no control character."""
+    return "\n".join(map(plain, text.split("\n"))).replace("$", r"\$")
 
 
 def legend_shape(labels: Collection[str], width: float) -> tuple[int, int]:
