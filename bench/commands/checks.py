@@ -163,6 +163,7 @@ def audit(
         command=command_line(),
     )
     rebuilt.check_code(scope.methods)
+    audit_run.folder_of(rebuilt.run)
     with Bars() as bars:
         if batch_sizes:
             result = audit_run.audit_batch_sizes(rebuilt, scope, batch_sizes, bars.audited)

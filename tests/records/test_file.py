@@ -392,13 +392,3 @@ def test_a_header_that_could_not_be_read_again_makes_no_file(tmp_path, changes):
     with pytest.raises(RecordsError, match="a header cannot be stored"):
         write(tmp_path, header=make_header(**changes))
     assert not (tmp_path / FILE_NAME).exists()
-
-
-def test_a_system_without_file_locks_reads_and_does_not_write(tmp_path, monkeypatch):
-    write(tmp_path, record())
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    assert read_run(tmp_path).records == (record(),)
-    with pytest.raises(
-        RecordsError, match="cannot be locked on this system: write records on Linux or macOS"
-    ):
-        RecordsFile.create_or_resume(tmp_path, HEADER)
