@@ -6,6 +6,7 @@ Only the commands print, and only this file exits. Results go to stdout, progres
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -55,6 +56,7 @@ def main() -> None:
     Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
+        _check_arguments(sys.argv[1:])
         code = cli.main(standalone_mode=False)
     except UsageError as error:
         _fail(str(error), 2)
@@ -77,6 +79,19 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no text: the command line is kept in headers, which are text.
+
+    Raises:
+        UsageError: an argument, such as a path, is not UTF-8.
+    """
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise UsageError(
+                f"{argument.encode('utf-8', 'backslashreplace').decode()} is no text in UTF-8: rename it"
+            )
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:

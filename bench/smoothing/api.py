@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from bench.errors import ModelError
-from bench.smoothing.certifier import Smoothed, check_image
+from bench.smoothing.certifier import Smoothed, check_image, check_sigma
 from bench.smoothing.classifiers import from_module
+from bench.smoothing.counting import check_shape
 from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]
@@ -84,7 +85,13 @@ def _smoothed(classifier: Classifier, image: Tensor, sigma: float, batch_size: i
 @torch.inference_mode()
 def _count_columns(classifier: Classifier, image: Tensor, sigma: float) -> int:
     check_image(image)
+    check_sigma(sigma)
     logits = classifier(image[None], sigma, torch.zeros(1, dtype=torch.int64, device=image.device))
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"the classifier must return logits, a tensor of shape (B, K), got {type(logits).__name__}"
+        )
     if logits.ndim != 2:
         raise ModelError(f"the classifier must return logits of shape (B, K), got {tuple(logits.shape)}")
+    check_shape(logits, 1, logits.shape[1])
     return logits.shape[1]

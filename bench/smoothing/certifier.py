@@ -5,15 +5,15 @@ One certifier serves every method; what a method sees, and how its classes are c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from bench.errors import DataError, UsageError
+from bench.errors import DataError, UsageError, shown
 from bench.smoothing.counting import Draws, Stop, count_classes, count_group
 from bench.smoothing.estimation import certified_radius, is_settled, table_tails
 from bench.smoothing.noise import Stage, bound_uniform
@@ -77,7 +77,7 @@ class Smoothed:
         Args: as in `certify`, with G images, indices and labels; batch_size may be more than one image has samples.
         Raises: as in `certify`.
         """
-        self._check(images, protocol)
+        self._check(images, indices, protocol)
         group = torch.stack(list(images))
         selections = self.count(group, _draws(protocol, "selection", indices))
         selected = [counts.index(max(counts)) for counts in selections]
@@ -108,7 +108,7 @@ class Smoothed:
 
         Args, Raises: as in `certify`.
         """
-        self._check([x], protocol)
+        self._check([x], [index], protocol)
         [counts] = self.count(x[None], _draws(protocol, "estimation", [index]))
         second, first = sorted(counts)[-2:]
         p_value = binomial_two_sided_p(first, first + second)
@@ -146,18 +146,15 @@ class Smoothed:
     def _numbers(self) -> dict[str, Any]:
         return {"sigma": self.sigma, "num_classes": self.num_classes, "batch_size": self.batch_size}
 
-    def _check(self, images: Sequence[Tensor], protocol: Protocol) -> None:
+    def _check(self, images: Sequence[Tensor], indices: Sequence[int], protocol: Protocol) -> None:
         for x in images:
             check_image(x)
         check_protocol(protocol)
-        if not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise UsageError(
-                f"sigma must be a positive number in pixel units, such as 0.5, got {self.sigma!r}"
-            )
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, got {self.batch_size!r}")
-        if self.num_classes < 2:
-            raise UsageError(f"num_classes must be at least 2, got {self.num_classes!r}")
+        check_sigma(self.sigma)
+        for index in indices:
+            check_count("index", index, 0)
+        check_count("batch_size", self.batch_size, 1)
+        check_count("num_classes", self.num_classes, 2)
 
 
 def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Draws]:
@@ -210,10 +207,9 @@ def check_protocol(protocol: Protocol) -> None:
         UsageError: n0, n, alpha or seed lies outside its range; the message names it.
     """
     for name, count, least in (("n0", protocol.n0, 1), ("n", protocol.n, 1), ("seed", protocol.seed, 0)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < least:
-            raise UsageError(f"{name} must be a whole number of at least {least}, got {count!r}")
-    if not 0 < protocol.alpha < 1:
-        raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {protocol.alpha!r}")
+        check_count(name, count, least)
+    if not _is_number(protocol.alpha) or not 0 < protocol.alpha < 1:
+        raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {shown(protocol.alpha)}")
     for name, value, known in (
         ("estimation", protocol.estimation, get_args(Estimation)),
         ("bound", protocol.bound, get_args(Bound)),
@@ -224,17 +220,56 @@ def check_protocol(protocol: Protocol) -> None:
         raise UsageError("sequential estimation needs the radii whose verdicts it settles, got none")
 
 
+def check_count(name: str, count: object, least: int) -> None:
+    """Return nothing for a whole number from `least` on, below 2**63.
+
+    Raises:
+        UsageError: it is another; the message names it.
+    """
+    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, got {shown(count)}")
+    if int(count) >= 2**63:
+        raise UsageError(f"{name} must be below 2**63, got {shown(count)}")
+
+
+MOST_SIGMA = 1e6
+"""A noise level from which on float32 keeps nothing of the image beside the noise."""
+
+
+def check_sigma(sigma: object) -> None:
+    """Return nothing for a noise level that float32 noise can have.
+
+    Raises:
+        UsageError: it is another.
+    """
+    if not _is_number(sigma) or not 0 < sigma <= MOST_SIGMA:  # type: ignore[operator]
+        raise UsageError(
+            f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)} "
+            f"(at most {MOST_SIGMA:g})"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_image(x: Tensor) -> None:
     """Return nothing for an image that can be certified.
 
     Raises:
         DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
     """
+    if not isinstance(x, Tensor):
+        raise DataError(f"an image must be a tensor (C, H, W) float32, got {type(x).__name__}")
     if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
+    if x.layout != torch.strided or x.device.type == "meta":
+        raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
+    if not bool(x.isfinite().all()):
+        raise DataError("an image must hold finite numbers, got NaN or infinity")
     low, high = torch.stack(x.aminmax()).tolist()
     if not (low >= 0 and high <= 1):
         raise DataError(
-            f"an image must lie in [0,1], got values from {low:g} to {high:g}: undo its normalisation, "
+            f"an image must lie in [0,1], got values from {low:.9g} to {high:.9g}: undo its normalisation, "
             "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
         )

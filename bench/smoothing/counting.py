@@ -193,10 +193,12 @@ def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
-    """Raise ModelError where the logits do not have shape (samples, num_classes)."""
+    """Raise ModelError where the logits do not have shape (samples, num_classes), or are no real numbers."""
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (samples, num_classes):
         raise ModelError(
             f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
             f"sample and one column per class, got {shape}: use a model of these classes"
         )
+    if logits.dtype == torch.bool or logits.is_complex():
+        raise ModelError(f"the classifier must return real numbers, got {logits.dtype}: return its logits")

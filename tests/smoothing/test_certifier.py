@@ -133,7 +133,7 @@ def test_from_module_classifies_in_evaluation_mode():
     [
         (torch.tensor([[[-1.0, 2.0]]]), r"must lie in \[0,1\], got values from -1 to 2: undo its normal"),
         (torch.tensor([[[-1.0, 0.5]]]), r"must lie in \[0,1\], got values from -1 to 0.5"),
-        (torch.tensor([[[math.nan, 0.5]]]), r"must lie in \[0,1\], got values from nan to nan"),
+        (torch.tensor([[[math.nan, 0.5]]]), r"must hold finite numbers, got NaN or infinity"),
         (X[0], r"must be \(C, H, W\) float32, got shape \(2, 2\), torch.float32"),
         (X.double(), r"must be \(C, H, W\) float32, got shape \(1, 2, 2\), torch.float64"),
         (X[:0], r"must be \(C, H, W\) float32, got shape \(0, 2, 2\)"),
@@ -150,8 +150,8 @@ def test_a_wrong_image_is_refused(x, message):
     [
         ({"sigma": 0.0}, r"sigma must be a positive number in pixel units, such as 0.5, got 0.0"),
         ({"sigma": math.inf}, "sigma must be a positive number in pixel units, such as 0.5, got inf"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"num_classes": 1}, "num_classes must be a whole number of at least 2, got 1"),
     ],
 )
 def test_a_wrong_argument_is_refused(change, message):
