@@ -157,7 +157,7 @@ def _check_method(file: Checkpoint, method: Any, request: Request) -> None:
         raise UsageError(
             f"{file} says that {shown(method)} made it, an unknown method: give --method; {hint}"
         )
-    typed = {request.method, *named_code((), request.options)} - {None}
+    typed = {request.method or "", *named_code((), request.options)}
     named = named_code(
         [method], {method: {name: value for name, value in file.config.items() if name != "method"}}
     )
