@@ -170,7 +170,10 @@ def audit_batch_sizes(rebuilt: Rebuilt, scope: Scope, batch_sizes: str, audited:
     Raises:
         UsageError: fewer than two sizes, or one that is not a whole number of at least 1.
     """
-    sizes = [int(size) if size.isdecimal() else 0 for size in batch_sizes.split(",")]
+    sizes = [
+        int(size) if size.isascii() and size.isdecimal() and len(size) < 10 else 0
+        for size in batch_sizes.split(",")
+    ]
     if len(sizes) < 2 or min(sizes) < 1:
         raise UsageError(f"batch sizes are {batch_sizes!r}, expected two or more such as 128,256")
     variants = partial(batch_size_variants, rebuilt, batch_sizes=sizes)

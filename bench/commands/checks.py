@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, command_line, resolve_one, say, shared_options
+from bench.commands.options import DATA_OPTIONS, Real, Whole, command_line, resolve_one, say, shared_options
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,9 +33,11 @@ REBUILD_OPTIONS = shared_options(
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--alpha", type=float, help="Probability that a certificate is wrong, at most; default: the run's."
+    "--alpha", type=Real(), help="Probability that a certificate is wrong, at most; default: the run's."
 )
-@click.option("--n", "--N", "n", type=int, help="Samples to use of those that the run drew; default: all.")
+@click.option(
+    "--n", "--N", "n", type=Whole(), help="Samples to use of those that the run drew; default: all."
+)
 @click.option(
     "--bound",
     type=click.Choice(["clopper-pearson", "randomised"]),
@@ -61,7 +63,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--index", type=int, required=True, help="Position of the image in the test split.")
+@click.option("--index", type=Whole(), required=True, help="Position of the image in the test split.")
 @click.option(
     "--methods",
     "--method",
@@ -69,7 +71,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     metavar="A,B,...",
     help="Only these methods of the run; a MODULE:FUNCTION is called only if it stands here.",
 )
-@click.option("--sigma", type=float, help="Only this noise level.")
+@click.option("--sigma", type=Real(), help="Only this noise level.")
 @REBUILD_OPTIONS
 def replay(
     run: Path, index: int, methods: str | None, sigma: float | None, changes: tuple[str, ...], **where: Any
@@ -104,7 +106,7 @@ def replay(
 )
 @click.option("--sigmas", metavar="X,Y,...", help="Only these noise levels of the run.")
 @click.option(
-    "--images", type=click.IntRange(1), help="Images per method and sigma; default 100, or 10 for the others."
+    "--images", type=Whole(1), help="Images per method and sigma; default 100, or 10 for the others."
 )
 @click.option(
     "--precision", is_flag=True, help="Compare float32, TF32, bfloat16 and compiled on the same noise."
@@ -112,18 +114,10 @@ def replay(
 @click.option(
     "--batch-size", "batch_sizes", metavar="A,B,...", help="Compare these batch sizes on the same noise."
 )
-@click.option(
-    "--samples", type=click.IntRange(1), default=16, show_default=True, help="Noisy copies per step."
-)
-@click.option(
-    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Gradient steps per restart."
-)
-@click.option(
-    "--restarts", type=click.IntRange(1), default=2, show_default=True, help="Random starting points."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the attack's noise."
-)
+@click.option("--samples", type=Whole(1), default=16, show_default=True, help="Noisy copies per step.")
+@click.option("--steps", type=Whole(1), default=10, show_default=True, help="Gradient steps per restart.")
+@click.option("--restarts", type=Whole(1), default=2, show_default=True, help="Random starting points.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, help="Seed of the attack's noise.")
 @REBUILD_OPTIONS
 def audit(
     run: Path,
@@ -182,9 +176,7 @@ def audit(
 @click.option(
     "--method", metavar="NAME", help="Check this trained method's classifier instead of the certifier."
 )
-@click.option(
-    "--trials", type=click.IntRange(1), help="Certificates per check; default 1000, or 100 of a method."
-)
+@click.option("--trials", type=Whole(1), help="Certificates per check; default 1000, or 100 of a method.")
 @click.option("--sigma", metavar="FLOAT", help="Noise level of the method; default 0.5.")
 @DATA_OPTIONS
 def selftest(method: str | None, trials: int | None, sigma: str | None, **given: Any) -> int:

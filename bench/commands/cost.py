@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve, say
+from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, Real, Whole, command_line, resolve, say
 from bench.cost.presets import COST_PRESETS
 from bench.errors import UsageError
 
@@ -37,12 +37,10 @@ if TYPE_CHECKING:
 )
 @PROTOCOL_OPTIONS
 @click.option("--batch-sizes", default="auto", show_default=True, metavar="auto|A,B,...", help="The sweep.")
-@click.option(
-    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Network calls of chains."
-)
-@click.option("--votes", type=click.IntRange(1), default=10, show_default=True, help="Chains of densepure.")
-@click.option("--repetitions", type=click.IntRange(1), default=10, show_default=True, help="Rounds.")
-@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop cleanly before so long.")
+@click.option("--steps", type=Whole(1), default=10, show_default=True, help="Network calls of chains.")
+@click.option("--votes", type=Whole(1), default=10, show_default=True, help="Chains of densepure.")
+@click.option("--repetitions", type=Whole(1), default=10, show_default=True, help="Rounds.")
+@click.option("--max-seconds", type=Real(0, min_open=True), help="Stop cleanly before so long.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: below results/.")
 @click.option(
     "--run",
@@ -50,7 +48,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Compare the methods of a finished run at equal certified accuracy.",
 )
-@click.option("--radius", type=float, default=0.5, show_default=True, help="L2 radius for --run.")
+@click.option("--radius", type=Real(), default=0.5, show_default=True, help="L2 radius for --run.")
 @click.option(
     "--reference-precision",
     "reference",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import command_line, preset_of, say
+from bench.commands.options import Real, Whole, command_line, preset_of, say
 from bench.config.names import DATASETS, nearest_hint
-from bench.errors import RecordsError, UsageError
+from bench.config.numbers import number
+from bench.errors import RecordsError, UsageError, shown
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 @click.command(name="import-log")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dataset", required=True, metavar="NAME", help="Data set that was certified.")
-@click.option("--sigma", required=True, type=float, help="Noise level in pixel units.")
+@click.option("--sigma", required=True, type=Real(), help="Noise level in pixel units.")
 @click.option("--method", required=True, metavar="NAME", help="What its rows are called.")
-@click.option("--alpha", required=True, type=float, help="Probability that a certificate is wrong, at most.")
-@click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimate the probability.")
-@click.option("--n0", "--N0", "n0", default=100, show_default=True, help="Samples that select the class.")
+@click.option("--alpha", required=True, type=Real(), help="Probability that a certificate is wrong, at most.")
+@click.option("--n", "--N", "n", required=True, type=Whole(), help="Samples that estimate the probability.")
+@click.option(
+    "--n0", "--N0", "n0", type=Whole(), default=100, show_default=True, help="Samples that select the class."
+)
 @click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
-@click.option("--image-size", type=int, metavar="PIXELS", help="Side of the images of 'imagenet'; 224.")
+@click.option("--image-size", type=Whole(), metavar="PIXELS", help="Side of the images of 'imagenet'; 224.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -> None:
     """Make a run of a published log FILE, for `bench report`.
@@ -56,16 +59,14 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
 @click.command(name="export-log")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--method", required=True, metavar="NAME", help="A method of the run.")
-@click.option("--sigma", required=True, type=float, help="A noise level of the run.")
+@click.option("--sigma", required=True, type=Real(), help="A noise level of the run.")
 @click.option(
     "--format",
     type=click.Choice(["smoothing"]),
     expose_value=False,
     help="The one format; need not be given.",
 )
-@click.option(
-    "--digits", type=click.IntRange(1, 17), help="Significant digits of the radii, rounded down; else all."
-)
+@click.option("--digits", type=Whole(1, 17), help="Significant digits of the radii, rounded down; else all.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; else stdout.")
 def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Path | None) -> None:
     """Write the certificates of RUN as a log: idx, label, predict, radius, correct, time in seconds."""
@@ -88,9 +89,9 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
 
 @click.command(name="check-log")
 @click.argument("file", metavar="LOG", type=click.Path(path_type=Path))
-@click.option("--sigma", required=True, type=float, help="Noise level in pixel units.")
-@click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimated the probability.")
-@click.option("--alpha", required=True, type=float, help="Failure probability that is claimed.")
+@click.option("--sigma", required=True, type=Real(), help="Noise level in pixel units.")
+@click.option("--n", "--N", "n", required=True, type=Whole(), help="Samples that estimated the probability.")
+@click.option("--alpha", required=True, type=Real(), help="Failure probability that is claimed.")
 @click.option(
     "--dataset", metavar="NAME", help="What was certified: tells the classes and the published subset."
 )
@@ -101,7 +102,7 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
     show_default=True,
     help="How the radii were written.",
 )
-@click.option("--recertify", type=float, metavar="ALPHA", help="Also give the table at this alpha.")
+@click.option("--recertify", type=Real(), metavar="ALPHA", help="Also give the table at this alpha.")
 @click.option("--radii", metavar="X,Y,...", default="0,0.25,0.5,0.75,1,1.5,2", help="Radii of that table.")
 def check_log(
     file: Path, dataset: str | None, rounding: Rounding, recertify: float | None, radii: str, **claimed: Any
@@ -169,9 +170,9 @@ def parse_radii(text: str) -> tuple[float, ...]:
         UsageError: one of them is no number >= 0.
     """
     try:
-        radii = tuple(map(float, text.split(",")))
+        radii = tuple(map(number, text.split(",")))
     except ValueError as error:
-        raise UsageError(f"--radii is {text!r}, expected numbers such as 0,0.25,0.5") from error
+        raise UsageError(f"--radii is {shown(text)}, expected numbers such as 0,0.25,0.5") from error
     if not all(0 <= radius < math.inf for radius in radii):
         raise UsageError(f"--radii is {text!r}, expected numbers >= 0")
     return radii

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import sys
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.config.names import DATASETS
-from bench.errors import UsageError, plain
+from bench.config.numbers import integer, number
+from bench.errors import UsageError, plain, shown
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -39,6 +39,32 @@ def shared_options(*options: Decorator) -> Decorator:
         return function
 
     return decorate
+
+
+class Whole(click.IntRange):
+    """A whole number in decimal digits, perhaps in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if isinstance(value, str):
+            try:
+                value = integer(value)
+            except ValueError:
+                self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+class Real(click.FloatRange):
+    """A finite decimal number, perhaps in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        if isinstance(value, str):
+            try:
+                value = number(value)
+            except ValueError:
+                self.fail(f"{shown(value)} is not a finite number.", param, ctx)
+        return float(super().convert(value, param, ctx))
 
 
 DATA_OPTIONS = shared_options(
@@ -91,32 +117,23 @@ ENGINE_OPTIONS = shared_options(
     ),
     click.option(
         "--workers",
-        type=click.IntRange(1),
+        type=Whole(1),
         metavar="INT",
         help="Processes, default: one a core; or Ray's workers, default: as many as there is room for now.",
     ),
     click.option(
         "--address", metavar="auto|HOST:PORT", help="A running Ray cluster; default: start one here."
     ),
-    click.option(
-        "--cpus-per-worker", type=click.FloatRange(0), default=1.0, show_default=True, help="Ray's."
-    ),
-    click.option("--gpus-per-worker", type=click.FloatRange(0), help="Ray's; default: 1 where GPUs compute."),
+    click.option("--cpus-per-worker", type=Real(0), default=1.0, show_default=True, help="Ray's."),
+    click.option("--gpus-per-worker", type=Real(0), help="Ray's; default: 1 where GPUs compute."),
 )
 
 
-class NoiseLevel(click.FloatRange):
+class NoiseLevel(Real):
     """A finite number, at least 0."""
 
     def __init__(self) -> None:
         super().__init__(min=0)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return float(number)
 
 
 ENGINE_NAMES = ("engine", "workers", "address", "cpus_per_worker", "gpus_per_worker")

@@ -14,6 +14,8 @@ from bench.commands.options import (
     ENGINE_NAMES,
     ENGINE_OPTIONS,
     PROTOCOL_OPTIONS,
+    Real,
+    Whole,
     command_line,
     make_engine,
     resolve,
@@ -152,11 +154,9 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
 
 @click.command()
 @RUN_OPTIONS
-@click.option("--images", type=click.IntRange(1), metavar="INT", help="Images; default: the preset's.")
-@click.option(
-    "--radius", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Wanted."
-)
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--images", type=Whole(1), metavar="INT", help="Images; default: the preset's.")
+@click.option("--radius", type=Real(0, min_open=True), default=1.0, show_default=True, help="Wanted.")
+@click.option("--workers", type=Whole(1), default=1, show_default=True, help="Processes.")
 def plan(preset: str, images: int | None, radius: float, workers: int, **given: Any) -> None:
     """Say what a run would show and take: radii within reach, intervals, samples, hours, memory.
 

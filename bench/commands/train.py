@@ -12,6 +12,8 @@ import click
 from bench.commands.options import (
     DATA_OPTIONS,
     NoiseLevel,
+    Real,
+    Whole,
     command_line,
     preset_of,
     resolve,
@@ -35,19 +37,19 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Train anew what the zoo has, and replace it.")
 @click.option(
     "--max-seconds",
-    type=float,
+    type=Real(),
     metavar="SECONDS",
     help="Stop each stage after this time; repeating the command goes on.",
 )
 @click.option(
     "--checkpoint-every",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="STEPS",
     help="Save the state this often between looks at the held-out part.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=0,
     show_default=True,
     help="Threads that read image files ahead (of each process).",
@@ -144,7 +146,7 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--sigma", type=NoiseLevel(), metavar="FLOAT", help="Noise level that a classifier was trained at."
 )
-@click.option("--num-heads", type=click.IntRange(min=1), metavar="INT", help="Attention heads of a new size.")
+@click.option("--num-heads", type=Whole(min=1), metavar="INT", help="Attention heads of a new size.")
 @click.option(
     "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
 )
