@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import nn
 
 from baselines.networks.lenet import LENET
@@ -20,7 +22,7 @@ def backbone(name: str) -> Backbone | None:
     """
     if name in (RESNET.name, LENET.name):
         return RESNET if name == RESNET.name else LENET
-    if name.startswith("cifar_resnet") and name.removeprefix("cifar_resnet").isdecimal():
+    if re.fullmatch(r"cifar_resnet[0-9]{1,4}", name):  # deeper ones are a name in a file that is damaged
         return residual_backbone(name, int(name.removeprefix("cifar_resnet")))
     if name not in backbone_names():
         return None

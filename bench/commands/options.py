@@ -14,7 +14,7 @@ import click
 
 from bench.config.names import DATASETS
 from bench.config.numbers import integer, number
-from bench.errors import UsageError, plain, shown
+from bench.errors import UsageError, clipped, plain, shown
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -63,7 +63,7 @@ class Real(click.FloatRange):
             try:
                 value = number(value)
             except ValueError:
-                self.fail(f"{shown(value)} is not a finite number.", param, ctx)
+                self.fail(f"{clipped(value)} is not a finite number.", param, ctx)
         return float(super().convert(value, param, ctx))
 
 
