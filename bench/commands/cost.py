@@ -192,10 +192,11 @@ def _measure(request: Request, max_seconds: float | None) -> None:
 def _report(folder: Path) -> None:
     from bench.commands.printing import print_table
     from bench.cost.figures import write_figures
-    from bench.cost.records import read_cost_run
+    from bench.cost.records import check_reportable, read_cost_run
     from bench.cost.tables import short_table, write_tables
 
     run = read_cost_run(folder)
+    check_reportable(run)
     written = write_tables(run, folder) + write_figures(run, folder)
     print_table(short_table(run))
     say(f"Written: {folder} ({len(written)} files)")

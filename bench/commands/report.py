@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.commands.options import say
-from bench.errors import UsageError
+from bench.errors import UsageError, clipped
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -113,10 +113,12 @@ def fill_tables(text: str, folder: Path) -> str:
 
 
 def _content(name: str, folder: Path) -> str:
-    path = (folder / name).resolve()
+    path = folder / name
+    if "\0" not in name:  # which no path holds
+        path = path.resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise UsageError(
-            f"a table mark names {name}, which is no file below {folder}; make it, or mend the mark"
+            f"a table mark names {clipped(name)}, which is no file below {folder}; make it, or mend the mark"
         )
     return _text(path).strip()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import RecordsError, shown
+from bench.errors import RecordsError, clipped, shown
 from bench.records.codec import Codec
 from bench.records.lines import FILE_NAME, Lines, read_lines
 
@@ -233,6 +233,23 @@ def read_cost_run(folder: Path) -> CostRun:
     """
     held = read_lines(folder / FILE_NAME, CODEC)
     return _run(folder / FILE_NAME, held.header, held.items)
+
+
+def check_reportable(run: CostRun) -> None:
+    """Return nothing for a run whose tables can be made.
+
+    Raises:
+        RecordsError: it holds no session, no timing, or a timed method whose size it does not hold.
+    """
+    if not run.sessions or not run.sessions[-1].n or not run.repetitions:
+        raise RecordsError(f"{run.folder} holds no timings to report: repeat the `bench cost` that began it")
+    sized = {size.method for size in run.sizes}
+    timed = (*run.repetitions, *run.splits, *run.energies, *run.images)
+    for one in timed:
+        if one.method not in sized:
+            raise RecordsError(
+                f"{run.folder} lacks the size of {clipped(one.method)}: repeat its `bench cost`"
+            )
 
 
 _POSITIVE = (
