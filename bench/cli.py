@@ -6,11 +6,15 @@ Only the commands print, and only this file exits. Results go to stdout, progres
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
 from bench.commands import checks, cost, doctor, images, logs, names, report, run, train
-from bench.errors import BenchError, TerminatedError, UsageError
+from bench.errors import BenchError, TerminatedError, UsageError, clipped, plain
+
+LONGEST = 4000
+"""Characters of a message, at most."""
 
 ALIASES = {"import": "import-log", "export": "export-log"}
 """Shorter names that are understood, and not listed."""
@@ -52,6 +56,7 @@ def main() -> None:
     Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
+        _check_arguments(sys.argv[1:])
         code = cli.main(standalone_mode=False)
     except UsageError as error:
         _fail(str(error), 2)
@@ -76,6 +81,19 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no text: the command line is kept in headers, which are text.
+
+    Raises:
+        UsageError: an argument, such as a path, is not UTF-8.
+    """
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise UsageError(
+                f"{argument.encode('utf-8', 'backslashreplace').decode()} is no text in UTF-8: rename it"
+            )
+
+
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     from bench.device.batching import is_out_of_memory
 
@@ -83,7 +101,7 @@ def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"bench: {' '.join(message.split())}", err=True)
+    click.echo(f"bench: {clipped(plain(' '.join(message.split())), LONGEST)}", err=True)
     sys.exit(code)
 
 

@@ -1,5 +1,42 @@
 """Every exception this project raises on purpose; each message is one sentence that says how to mend it."""
 
+SHOWN = 60
+"""Characters of a value that a message holds, about."""
+
+
+def shown(value: object, most: int = SHOWN) -> str:
+    """Return a value of any type and size as Python writes it, for a message: of a long one, its two ends."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes, a list within itself
+        text = f"a very large {type(value).__name__}"
+    return clipped(text, most)
+
+
+def clipped(text: str, most: int = SHOWN) -> str:
+    """Return a text of any length for a message: of one that is longer than `most` characters, its two ends."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]} ... ({len(text)} characters) ... {text[-most // 4 :]}"
+
+
+def plain(text: str) -> str:
+    """Return a text in which control characters and those that turn the direction of writing are spelled out.
+
+    A terminal obeys them wherever they come from; "\\n" and "\\t" are spelled out too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _spelled(one) for one in text)
+
+
+def _spelled(character: str) -> str:
+    return character if character in _KEPT else character.encode("unicode_escape").decode()
+
+
+_KEPT = frozenset("\u00a0\u2002\u2003\u2009\u202f\u3000\u200d\ufe0f")
+"""Spaces, and what joins the parts of one sign: they are not printable to Python, and harmless."""
+
 
 class BenchError(Exception):
     """Something the user can mend; the command line prints its message in one line and exits with 1."""

@@ -38,7 +38,7 @@ def own_backbone(name: str) -> Backbone | None:
     """
     if name in (RESNET.name, LENET.name):
         return RESNET if name == RESNET.name else LENET
-    if (found := re.fullmatch(r"cifar_resnet(\d+)(a?)", name)) is None:
+    if (found := re.fullmatch(r"cifar_resnet([0-9]{1,4})(a?)", name)) is None:  # deeper ones are damage
         return None
     return (padded_backbone if found[2] else residual_backbone)(name, int(found[1]))
 

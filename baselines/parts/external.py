@@ -361,8 +361,10 @@ def _from_transformers(name: str, task: Task) -> ResizedClassifier:
         ) from error
     source = name.removeprefix(TRANSFORMERS)
     try:
-        network = AutoModelForImageClassification.from_pretrained(source, use_safetensors=True)
-        processor = AutoImageProcessor.from_pretrained(source)
+        network = AutoModelForImageClassification.from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False
+        )
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{name} cannot be read: {first_line(error)}") from error
     _check_classes(name, (network.config.num_labels, getattr(network.config, "num_channels", 3)), task)

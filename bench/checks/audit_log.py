@@ -8,9 +8,10 @@ from pathlib import Path
 
 from bench.checks.attack import Attack
 from bench.checks.audit import Attacked
+from bench.errors import RecordsError
 from bench.records.codec import Codec
 from bench.records.lines import Lines
-from bench.types import Record
+from bench.types import ABSTAIN, Record
 
 FILE_NAME = "attack.jsonl"
 
@@ -50,6 +51,14 @@ CODEC = Codec[Effort, Line](
 class AttackLog(Lines[Effort, Line]):
     """The file, open for appending."""
 
+    def _resume(self, header: Effort) -> None:
+        super()._resume(header)
+        for number, one in enumerate(self.items, 2):
+            if (fault := _fault(one)) is not None:
+                raise RecordsError(
+                    f"{self.path}, line {number}: {fault}: remove the line to attack that image again"
+                )
+
     def add(self, attacked: Attacked, *, subject: str, command: str) -> None:
         """Write one line and wait until it is on the disk; see `Lines.append`."""
         line = Line(**asdict(attacked), subject=subject, command=command)
@@ -68,6 +77,23 @@ class AttackLog(Lines[Effort, Line]):
             if certified.get(one.index) == (one.subject, one.method, one.sigma, one.certified, one.radius)
         }
         return dict(sorted(found.items()))
+
+
+def _fault(one: Line) -> str | None:
+    """Return which field of an attack has a value that none gives, and why; None where all are right."""
+    for name, least in (
+        ("sigma", 0),
+        ("index", 0),
+        ("certified", 0),
+        ("radius", 0),
+        ("distance", 0),
+        ("predict", ABSTAIN),
+    ):
+        if not getattr(one, name) >= least:
+            return f"{name} is {getattr(one, name)}, expected {least} or more"
+    if one.distance > one.radius:
+        return f"distance is {one.distance}, expected {one.radius} at most, the radius"
+    return None
 
 
 def open_attack_log(path: Path, effort: Effort) -> AttackLog:

@@ -28,6 +28,7 @@ from bench.checks.audit_log import FILE_NAME, Effort, open_attack_log
 from bench.config.levels import written
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
+from bench.records.disk import check_no_link
 from bench.report.markup import Block, Table, format_percent, format_significant
 from bench.report.write import write
 from bench.runs.rebuild import Rebuilt
@@ -81,6 +82,16 @@ class Report:
     flag: str | None = None
 
 
+def folder_of(run: Run) -> Path:
+    """Return the folder of a run's audits.
+
+    Raises:
+        RecordsError: a link stands in its place, so that another folder would be written to.
+    """
+    check_no_link(run.folder / FOLDER)
+    return run.folder / FOLDER
+
+
 def scope_of(run: Run, *, methods: str | None, sigmas: str | None, images: int, command: str) -> Scope:
     """Return the scope that a command asks for; None stands for all of the run.
 
@@ -118,7 +129,7 @@ def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, a
         RecordsError: as `open_attack_log`.
     """
     parts = _in_scope(rebuilt, scope, _is_certified)
-    path, effort = rebuilt.run.folder / FOLDER / FILE_NAME, Effort(**asdict(settings), seed=seed)
+    path, effort = folder_of(rebuilt.run) / FILE_NAME, Effort(**asdict(settings), seed=seed)
     header = rebuilt.run.header
     with open_attack_log(path, effort) as log:
         for method, sigma, records in parts:
@@ -137,7 +148,7 @@ def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, a
     findings = [finding(attacked, header.alpha) for attacked in every if attacked]
     commands = tuple(dict.fromkeys(one.command for attacked in every for one in attacked))
     table = findings_table(findings, commands)
-    files = write(rebuilt.run.folder / FOLDER, "attack", _findings_frame(findings), table)
+    files = write(folder_of(rebuilt.run), "attack", _findings_frame(findings), table)
     return Report(table=table, files=(path, *files), flag=_flag(rebuilt, findings))
 
 
@@ -165,7 +176,10 @@ def audit_batch_sizes(rebuilt: Rebuilt, scope: Scope, batch_sizes: str, audited:
     Raises:
         UsageError: fewer than two sizes, or one that is not a whole number of at least 1.
     """
-    sizes = [int(size) if size.isdecimal() else 0 for size in batch_sizes.split(",")]
+    sizes = [
+        int(size) if size.isascii() and size.isdecimal() and len(size) < 10 else 0
+        for size in batch_sizes.split(",")
+    ]
     if len(sizes) < 2 or min(sizes) < 1:
         raise UsageError(f"batch sizes are {batch_sizes!r}, expected two or more such as 128,256")
     variants = partial(batch_size_variants, rebuilt, batch_sizes=sizes)
@@ -192,7 +206,7 @@ def _audit_changes(
         audited(method, sigma, len(records), len(records))
     table = changes_table(found, what, tuple(notes))
     frame = pd.DataFrame([asdict(change) for change in found])
-    files = write(rebuilt.run.folder / FOLDER, what.replace(" ", "_"), frame, table)
+    files = write(folder_of(rebuilt.run), what.replace(" ", "_"), frame, table)
     return Report(table=table, files=tuple(files))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.config.names import nearest_hint
@@ -35,19 +35,19 @@ class Replay:
 
 
 def replay(
-    rebuilt: Rebuilt, index: int, method: str | None = None, sigma: float | None = None
+    rebuilt: Rebuilt, index: int, methods: Sequence[str] | None = None, sigma: float | None = None
 ) -> Iterator[Replay]:
     """Yield every certificate of one image on record, computed again with the run's protocol and batch size.
 
     Args:
         rebuilt: the run.
         index: position of the image in the test split.
-        method, sigma: only this method, only this sigma.
+        methods, sigma: only these methods, only this sigma.
 
     Raises:
         ProtocolError: the run was made with another noise than this program draws.
         UsageError: the run holds no such record, a random part of the samples that were drawn, or records of an
-            estimation that is not run.
+            estimation that is not run; or its records alone name the code of a method.
         CheckpointError: a checkpoint is missing, or another one than the run's.
     """
     require_noise(rebuilt.run.header, rebuilt.run.folder)
@@ -61,24 +61,28 @@ def replay(
             f"{rebuilt.run.folder} has confidence-sequence estimation, which is read and reported but not run: its "
             "certificates cannot be computed again"
         )
-    for kind, name, held in (
-        ("method", method, rebuilt.run.header.methods),
-        ("sigma", sigma, rebuilt.run.header.sigmas),
-    ):
-        if name is not None and name not in held:
+    asked: list[tuple[str, object, Sequence[object]]] = [
+        ("method", method, rebuilt.run.header.methods) for method in methods or ()
+    ]
+    asked += [] if sigma is None else [("sigma", sigma, rebuilt.run.header.sigmas)]
+    for kind, name, held in asked:
+        if name not in held:
             raise UsageError(
                 f"{rebuilt.run.folder} holds no {kind} {name}; {nearest_hint(str(name), map(str, held))}"
             )
     records = [
         record
         for record in rebuilt.run.records
-        if record.index == index and method in (None, record.method) and sigma in (None, record.sigma)
+        if record.index == index
+        and (methods is None or record.method in methods)
+        and sigma in (None, record.sigma)
     ]
     if not records:
         some = ", ".join(map(str, rebuilt.run.header.indices[:5]))
         raise UsageError(
             f"{rebuilt.run.folder} holds no such certificate of image {index}; its images begin {some}"
         )
+    rebuilt.check_code(record.method for record in records)
     return (_replayed(rebuilt, record) for record in records)
 
 

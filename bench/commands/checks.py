@@ -14,8 +14,11 @@ from bench.commands.options import (
     ALLOW_OPTION,
     DATA_OPTIONS,
     NoiseLevel,
+    Real,
+    Whole,
     command_line,
     resolve_one,
+    say,
     shared_options,
 )
 from bench.errors import UsageError
@@ -27,15 +30,24 @@ if TYPE_CHECKING:
 REBUILD_OPTIONS = shared_options(
     click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data, if it has moved."),
     click.option("--zoo", type=click.Path(path_type=Path), help="Folder of checkpoints, if they have moved."),
+    click.option(
+        "--set",
+        "changes",
+        metavar="METHOD.OPTION=VALUE",
+        multiple=True,
+        help="Repeat an option of the run that names code: what its records name is not run else.",
+    ),
 )
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--alpha", type=float, help="Probability that a certificate is wrong, at most; default: the run's."
+    "--alpha", type=Real(), help="Probability that a certificate is wrong, at most; default: the run's."
 )
-@click.option("--n", "--N", "n", type=int, help="Samples to use of those that the run drew; default: all.")
+@click.option(
+    "--n", "--N", "n", type=Whole(), help="Samples to use of those that the run drew; default: all."
+)
 @click.option(
     "--bound",
     type=click.Choice(["clopper-pearson", "randomised"]),
@@ -51,7 +63,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     from bench.records.file import read_run, write_run
     from bench.records.recertify import recertify
 
-    old = read_run(run)
+    old = read_run(run, repairs=True)
     given = {"alpha": alpha, "n": n, "bound": bound}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     protocol = dataclasses.replace(old.header.protocol, **changes)
@@ -61,35 +73,50 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--index", type=int, required=True, help="Position of the image in the test split.")
-@click.option("--method", metavar="NAME", help="Only this method.")
+@click.option("--index", type=Whole(), required=True, help="Position of the image in the test split.")
+@click.option(
+    "--methods",
+    "--method",
+    "methods",
+    metavar="A,B,...",
+    help="Only these methods of the run; a MODULE:FUNCTION is called only if it stands here.",
+)
 @click.option("--sigma", type=NoiseLevel(), metavar="FLOAT", help="Only this noise level.")
 @REBUILD_OPTIONS
-def replay(run: Path, index: int, method: str | None, sigma: float | None, **where: Any) -> int:
+def replay(
+    run: Path, index: int, methods: str | None, sigma: float | None, changes: tuple[str, ...], **where: Any
+) -> int:
     """Compute the certificates of one image of RUN again, and say whether they equal those on record."""
     from bench.checks.replay import replay
+    from bench.config.code import typed_code
     from bench.records.file import read_run
     from bench.runs.rebuild import rebuild
 
+    rebuilt = rebuild(read_run(run), typed=typed_code(methods, changes), **where)
+    chosen = None if methods is None else tuple(methods.split(","))
     differing = 0
-    for again in replay(rebuild(read_run(run), **where), index, method, sigma):
+    for again in replay(rebuilt, index, chosen, sigma):
         name = f"image {index}, {again.old.method} at sigma {again.old.sigma:g}"
         if not again.differences:
-            click.echo(f"{name}: equal")
+            say(f"{name}: equal")
             continue
         differing += 1
         for field in again.differences:
             old, new = getattr(again.old, field), getattr(again.new, field)
-            click.echo(f"{name}: {field} differs, {old} on record and {new} now")
+            say(f"{name}: {field} differs, {old} on record and {new} now")
     return 1 if differing else 0
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--methods", metavar="A,B,...", help="Only these methods of the run.")
+@click.option(
+    "--methods",
+    metavar="A,B,...",
+    help="Only these methods of the run; a MODULE:FUNCTION is called only if it stands here.",
+)
 @click.option("--sigmas", metavar="X,Y,...", help="Only these noise levels of the run.")
 @click.option(
-    "--images", type=click.IntRange(1), help="Images per method and sigma; default 100, or 10 for the others."
+    "--images", type=Whole(1), help="Images per method and sigma; default 100, or 10 for the others."
 )
 @click.option(
     "--precision", is_flag=True, help="Compare float32, TF32, bfloat16 and compiled on the same noise."
@@ -97,18 +124,10 @@ def replay(run: Path, index: int, method: str | None, sigma: float | None, **whe
 @click.option(
     "--batch-size", "batch_sizes", metavar="A,B,...", help="Compare these batch sizes on the same noise."
 )
-@click.option(
-    "--samples", type=click.IntRange(1), default=16, show_default=True, help="Noisy copies per step."
-)
-@click.option(
-    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Gradient steps per restart."
-)
-@click.option(
-    "--restarts", type=click.IntRange(1), default=2, show_default=True, help="Random starting points."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the attack's noise."
-)
+@click.option("--samples", type=Whole(1), default=16, show_default=True, help="Noisy copies per step.")
+@click.option("--steps", type=Whole(1), default=10, show_default=True, help="Gradient steps per restart.")
+@click.option("--restarts", type=Whole(1), default=2, show_default=True, help="Random starting points.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, help="Seed of the attack's noise.")
 @REBUILD_OPTIONS
 def audit(
     run: Path,
@@ -120,6 +139,7 @@ def audit(
     seed: int,
     data_dir: Path | None,
     zoo: Path | None,
+    changes: tuple[str, ...],
     **attack: int,
 ) -> int:
     """Attack RUN's certified images inside their certified radius, or compare precisions or batch sizes.
@@ -131,12 +151,13 @@ def audit(
     from bench.checks.attack import Attack
     from bench.commands.printing import print_table
     from bench.commands.progress import Bars
+    from bench.config.code import typed_code
     from bench.records.file import read_run
     from bench.runs.rebuild import rebuild
 
     if precision and batch_sizes:
         raise UsageError("--precision and --batch-size are two audits: give one of them")
-    rebuilt = rebuild(read_run(run), data_dir=data_dir, zoo=zoo)
+    rebuilt = rebuild(read_run(run), data_dir=data_dir, zoo=zoo, typed=typed_code(methods, changes))
     is_attack = not (precision or batch_sizes)
     scope = audit_run.scope_of(
         rebuilt.run,
@@ -145,6 +166,8 @@ def audit(
         images=images or (100 if is_attack else 10),
         command=command_line(),
     )
+    rebuilt.check_code(scope.methods)
+    audit_run.folder_of(rebuilt.run)
     with Bars() as bars:
         if batch_sizes:
             result = audit_run.audit_batch_sizes(rebuilt, scope, batch_sizes, bars.audited)
@@ -153,9 +176,9 @@ def audit(
         else:
             result = audit_run.audit_attacks(rebuilt, scope, Attack(**attack), seed, bars.audited)
     print_table(result.table)
-    click.echo(f"Written: {', '.join(map(str, result.files))}")
+    say(f"Written: {', '.join(map(str, result.files))}")
     if result.flag:
-        click.echo(f"bench: {result.flag}", err=True)
+        say(f"bench: {result.flag}", err=True)
     return 1 if result.flag else 0
 
 
@@ -163,9 +186,7 @@ def audit(
 @click.option(
     "--method", metavar="NAME", help="Check this trained method's classifier instead of the certifier."
 )
-@click.option(
-    "--trials", type=click.IntRange(1), help="Certificates per check; default 1000, or 100 of a method."
-)
+@click.option("--trials", type=Whole(1), help="Certificates per check; default 1000, or 100 of a method.")
 @click.option("--sigma", metavar="FLOAT", help="Noise level of the method; default 0.5.")
 @DATA_OPTIONS
 @ALLOW_OPTION
@@ -200,7 +221,7 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
 
     found = list(track(check_method(config, trials or 100), f"self-test of {method}", PROPERTIES))
     for one in found:
-        click.echo(f"{'passes' if one.holds else 'FAILS '}  {one.name} ({one.seen})")
+        say(f"{'passes' if one.holds else 'FAILS '}  {one.name} ({one.seen})")
     return 0 if all(one.holds for one in found) else 1
 
 

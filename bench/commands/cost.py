@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, command_line, resolve
+from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, Real, Whole, command_line, resolve, say
 from bench.cost.presets import COST_PRESETS
 from bench.errors import RecordsError, UsageError
 
@@ -37,12 +37,10 @@ if TYPE_CHECKING:
 )
 @PROTOCOL_OPTIONS
 @click.option("--batch-sizes", default="auto", show_default=True, metavar="auto|A,B,...", help="The sweep.")
-@click.option(
-    "--steps", type=click.IntRange(1), default=10, show_default=True, help="Network calls of chains."
-)
-@click.option("--votes", type=click.IntRange(1), default=10, show_default=True, help="Chains of densepure.")
-@click.option("--repetitions", type=click.IntRange(1), default=10, show_default=True, help="Rounds.")
-@click.option("--max-seconds", type=click.FloatRange(0, min_open=True), help="Stop cleanly before so long.")
+@click.option("--steps", type=Whole(1), default=10, show_default=True, help="Network calls of chains.")
+@click.option("--votes", type=Whole(1), default=10, show_default=True, help="Chains of densepure.")
+@click.option("--repetitions", type=Whole(1), default=10, show_default=True, help="Rounds.")
+@click.option("--max-seconds", type=Real(0, min_open=True), help="Stop cleanly before so long.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: below results/.")
 @click.option(
     "--run",
@@ -173,13 +171,13 @@ def _measure(request: Request, max_seconds: float | None) -> None:
     started = time.perf_counter()
     with opened(request) as measurement:
         left = measurement.left()
-        click.echo(
+        say(
             f"{len(left)} measurements left, about {duration(measurement.expected_seconds())} on "
             f"{measurement.meters.device}",
             err=True,
         )
         if measurement.meters.type == "cpu":
-            click.echo("These are CPU numbers: they say nothing of a GPU.", err=True)
+            say("These are CPU numbers: they say nothing of a GPU.", err=True)
         with Bars() as bars:
             bars.show("measured", done=0, total=len(left))
             for done, step in enumerate(measurement.steps(started, max_seconds), 1):
@@ -188,21 +186,20 @@ def _measure(request: Request, max_seconds: float | None) -> None:
         missing = len(measurement.left())
     _report(measurement.folder)
     if missing:
-        click.echo(
-            f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue."
-        )
+        say(f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue.")
 
 
 def _report(folder: Path) -> None:
     from bench.commands.printing import print_table
     from bench.cost.figures import write_figures
-    from bench.cost.records import read_cost_run
+    from bench.cost.records import check_reportable, read_cost_run
     from bench.cost.tables import short_table, write_tables
 
     run = read_cost_run(folder)
+    check_reportable(run)
     written = write_tables(run, folder) + write_figures(run, folder)
     print_table(short_table(run))
-    click.echo(f"Written: {folder} ({len(written)} files)")
+    say(f"Written: {folder} ({len(written)} files)")
 
 
 def _equal_accuracy(run_folder: Path, out: Path) -> None:
@@ -223,12 +220,12 @@ def _equal_accuracy(run_folder: Path, out: Path) -> None:
         raise RecordsError(
             f"{REFERENCE} certifies no image of {run_folder}: equal accuracy is relative to it; certify more images"
         )
-    table = equal_accuracy_table(comparison, all_of_them, command_line())
+    table = comparison.cautioned(equal_accuracy_table(comparison, all_of_them, command_line()))
     written = write(out, "equal_accuracy", equal_accuracy_frame(all_of_them), table)
     drawn = {radius: found for radius, found in by_radius.items() if compared[radius]}
     written += write_equal_accuracy_figure(comparison, drawn, out)
     print_table(table, has_intervals=True)
-    click.echo(f"Written: {', '.join(map(str, written))}")
+    say(f"Written: {', '.join(map(str, written))}")
 
 
 def _certifier(config: RunConfig, repetitions: int, reference: Precision | None, folder: Path | None) -> None:
@@ -245,4 +242,4 @@ def _certifier(config: RunConfig, repetitions: int, reference: Precision | None,
     table = certifier.cost_table(costs, command_line(), device)
     print_table(table)
     written = certifier.write_costs(costs, table, folder or certifier.RESULTS / certifier.folder_name(device))
-    click.echo(f"Written: {', '.join(map(str, written))}")
+    say(f"Written: {', '.join(map(str, written))}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, NoiseLevel, preset_of, resolve
+from bench.commands.options import DATA_OPTIONS, NoiseLevel, Whole, preset_of, resolve, say
 
 if TYPE_CHECKING:
     from bench.checks.doctor.trials import Answer, Trial
@@ -31,7 +31,7 @@ MORE = 4
     metavar="FLOAT",
     help="Noise level it is declared for; default: its own.",
 )
-@click.option("--num-heads", type=click.IntRange(min=1), metavar="INT", help="Attention heads of a new size.")
+@click.option("--num-heads", type=Whole(min=1), metavar="INT", help="Attention heads of a new size.")
 @click.option(
     "--layernorm/--no-layernorm", default=None, help="Whether rRCM's head reads after the last LayerNorm."
 )
@@ -75,9 +75,9 @@ def doctor(
         print_table(answer_table(answer))
         answers.append(answer)
     for answer in answers:
-        click.echo(f"{answer.question}: {sentence(answer)}")
+        say(f"{answer.question}: {sentence(answer)}")
         if told := collapse(answer):
-            click.echo(told)
+            say(told)
     return 1 if any(answer.verdict.kind == "looks like" for answer in answers) else 0
 
 

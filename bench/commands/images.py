@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from bench.commands.options import ALLOW_OPTION, DATA_OPTIONS, PROTOCOL_OPTIONS, resolve_one, shared_options
+from bench.commands.options import (
+    ALLOW_OPTION,
+    DATA_OPTIONS,
+    PROTOCOL_OPTIONS,
+    resolve_one,
+    say,
+    shared_options,
+)
 from bench.errors import UsageError
 
 IMAGE_OPTIONS = shared_options(
@@ -41,10 +48,10 @@ def certify(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> No
         opened.check_fits(image)
     certificate = opened.certify_file(image)
     if certificate.predict == ABSTAIN:
-        click.echo(f"{image}: abstains at sigma {config.sigmas[0]:g} (no class is certain enough)")
+        say(f"{image}: abstains at sigma {config.sigmas[0]:g} (no class is certain enough)")
     else:
         radius = format_radius(certificate.radius, 4)
-        click.echo(
+        say(
             f"{image}: class {opened.class_names[certificate.predict]}, certified L2 radius {radius} at sigma "
             f"{config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g}, pixels in [0,1])"
         )
@@ -70,4 +77,4 @@ def predict(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> No
         if label == ABSTAIN
         else f"class {opened.class_names[label]}"
     )
-    click.echo(f"{image}: {said} at sigma {config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g})")
+    say(f"{image}: {said} at sigma {config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g})")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import NoiseLevel, command_line, preset_of
+from bench.commands.options import NoiseLevel, Real, Whole, command_line, preset_of, say
 from bench.config.names import DATASETS, nearest_hint
-from bench.errors import RecordsError, UsageError
+from bench.config.numbers import number
+from bench.errors import RecordsError, UsageError, shown
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
 )
 @click.option("--method", required=True, metavar="NAME", help="What its rows are called.")
-@click.option("--alpha", required=True, type=float, help="Probability that a certificate is wrong, at most.")
-@click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimate the probability.")
-@click.option("--n0", "--N0", "n0", default=100, show_default=True, help="Samples that select the class.")
+@click.option("--alpha", required=True, type=Real(), help="Probability that a certificate is wrong, at most.")
+@click.option("--n", "--N", "n", required=True, type=Whole(), help="Samples that estimate the probability.")
+@click.option(
+    "--n0", "--N0", "n0", type=Whole(), default=100, show_default=True, help="Samples that select the class."
+)
 @click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
-@click.option("--image-size", type=int, metavar="PIXELS", help="Side of the images of 'imagenet'; 224.")
+@click.option("--image-size", type=Whole(), metavar="PIXELS", help="Side of the images of 'imagenet'; 224.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -> None:
     """Make a run of a published log FILE, for `bench report`.
@@ -53,10 +56,8 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
         done = set(records.run.records)
         records.append(*(record for record in logs.log_records(log, config) if record not in done))
     for note in logs.log_notes(log, config):
-        click.echo(f"note: {note}", err=True)
-    click.echo(
-        f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}"
-    )
+        say(f"note: {note}", err=True)
+    say(f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}")
 
 
 @click.command(name="export-log")
@@ -69,12 +70,11 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     expose_value=False,
     help="The one format; need not be given.",
 )
-@click.option(
-    "--digits", type=click.IntRange(1, 17), help="Significant digits of the radii, rounded down; else all."
-)
+@click.option("--digits", type=Whole(1, 17), help="Significant digits of the radii, rounded down; else all.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; else stdout.")
 def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Path | None) -> None:
     """Write the certificates of RUN as a log: idx, label, predict, radius, correct, time in seconds."""
+    from bench.records.disk import replace_file
     from bench.records.file import read_run
     from bench.records.logs import format_log
     from bench.report.metrics import group
@@ -87,8 +87,8 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8", newline="\n")
-        click.echo(f"{out}")
+        replace_file(out, text)
+        say(f"{out}")
 
 
 @click.command(name="check-log")
@@ -96,8 +96,8 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
 @click.option(
     "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
 )
-@click.option("--n", "--N", "n", required=True, type=int, help="Samples that estimated the probability.")
-@click.option("--alpha", required=True, type=float, help="Failure probability that is claimed.")
+@click.option("--n", "--N", "n", required=True, type=Whole(), help="Samples that estimated the probability.")
+@click.option("--alpha", required=True, type=Real(), help="Failure probability that is claimed.")
 @click.option(
     "--dataset", metavar="NAME", help="What was certified: tells the classes and the published subset."
 )
@@ -108,7 +108,7 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
     show_default=True,
     help="How the radii were written.",
 )
-@click.option("--recertify", type=float, metavar="ALPHA", help="Also give the table at this alpha.")
+@click.option("--recertify", type=Real(), metavar="ALPHA", help="Also give the table at this alpha.")
 @click.option("--radii", metavar="X,Y,...", default="0,0.25,0.5,0.75,1,1.5,2", help="Radii of that table.")
 def check_log(
     file: Path, dataset: str | None, rounding: Rounding, recertify: float | None, radii: str, **claimed: Any
@@ -127,7 +127,7 @@ def check_log(
     log = read_log(file, allows_repeats=True)
     claim = Claim(rounding=rounding, **claimed)
     check = check_log(log, claim, dataset)
-    click.echo(f"{file.name}: {len(log.rows)} rows, sigma {claim.sigma:g}, claimed {level(claim)}")
+    say(f"{file.name}: {len(log.rows)} rows, sigma {claim.sigma:g}, claimed {level(claim)}")
     verdicts = {True: "yes", False: "NO", None: "unknown"}
     rows = [(finding.check, verdicts[finding.holds], finding.seen) for finding in check.findings]
     name_table(("check", "holds", "seen"), rows)
@@ -176,9 +176,9 @@ def parse_radii(text: str) -> tuple[float, ...]:
         UsageError: one of them is no number >= 0.
     """
     try:
-        radii = tuple(map(float, text.split(",")))
+        radii = tuple(map(number, text.split(",")))
     except ValueError as error:
-        raise UsageError(f"--radii is {text!r}, expected numbers such as 0,0.25,0.5") from error
+        raise UsageError(f"--radii is {shown(text)}, expected numbers such as 0,0.25,0.5") from error
     if not all(0 <= radius < math.inf for radius in radii):
         raise UsageError(f"--radii is {text!r}, expected numbers >= 0")
     return radii

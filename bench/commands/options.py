@@ -14,7 +14,8 @@ import click
 
 from bench.config.levels import check_size, noise_level, noise_levels
 from bench.config.names import DATASETS, is_plug_in
-from bench.errors import UsageError
+from bench.config.numbers import integer, number
+from bench.errors import UsageError, clipped, plain, shown
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -39,6 +40,32 @@ def shared_options(*options: Decorator) -> Decorator:
         return function
 
     return decorate
+
+
+class Whole(click.IntRange):
+    """A whole number in decimal digits, perhaps in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if isinstance(value, str):
+            try:
+                value = integer(value)
+            except ValueError:
+                self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+class Real(click.FloatRange):
+    """A finite decimal number, perhaps in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        if isinstance(value, str):
+            try:
+                value = number(value)
+            except ValueError:
+                self.fail(f"{clipped(value)} is not a finite number.", param, ctx)
+        return float(super().convert(value, param, ctx))
 
 
 DATA_OPTIONS = shared_options(
@@ -94,6 +121,11 @@ ALLOW_OPTION = click.option(
 )
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """Print a line in which nothing is left that a terminal would obey, whatever files it was made from."""
+    click.echo(plain(str(text)), err=err)
+
+
 def started_processes() -> int:
     """Return how many processes `accelerate launch` started for this command."""
     return int(os.environ.get(WORLD_SIZE, "1"))
@@ -109,21 +141,19 @@ ENGINE_OPTIONS = shared_options(
     ),
     click.option(
         "--workers",
-        type=click.IntRange(1),
+        type=Whole(1),
         metavar="INT",
         help="Processes, default: one a core; or Ray's workers, default: as many as there is room for now.",
     ),
     click.option(
         "--address", metavar="auto|HOST:PORT", help="A running Ray cluster; default: start one here."
     ),
-    click.option(
-        "--cpus-per-worker", type=click.FloatRange(0), default=1.0, show_default=True, help="Ray's."
-    ),
-    click.option("--gpus-per-worker", type=click.FloatRange(0), help="Ray's; default: 1 where GPUs compute."),
+    click.option("--cpus-per-worker", type=Real(0), default=1.0, show_default=True, help="Ray's."),
+    click.option("--gpus-per-worker", type=Real(0), help="Ray's; default: 1 where GPUs compute."),
 )
 
 
-class NoiseLevel(click.FloatRange):
+class NoiseLevel(Real):
     """A noise level in pixel units, at least 0."""
 
     def __init__(self) -> None:
@@ -217,7 +247,12 @@ def resolve_one(method: str, sigma: str, given: dict[str, Any]) -> RunConfig:
 
 
 def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
-    """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given."""
+    """Return the validated configuration of a preset (None: RunConfig's defaults) and the options given.
+
+    Raises:
+        UsageError: an option or preset that is wrong, or a preset that names code which no option given names.
+    """
+    from bench.config.code import check_typed, named_code, typed_code
     from bench.config.methods import methods
     from bench.config.overrides import override
     from bench.config.run import RunConfig, load_preset, validate
@@ -232,6 +267,8 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     if "dataset" in changes and changes["dataset"] != config.dataset:
         config = replace(config, options={})  # a preset's options are for its own data set
     config = override(config, changes, where="options")
+    typed = typed_code(changes.get("methods"), given.get("changes") or ())
+    check_typed(named_code(config.methods, config.options), typed, f"preset {preset}")
     if config.dataset == "imagenet" and config.data_dir is None and os.environ.get(IMAGENET_DIR):
         config = replace(config, data_dir=Path(os.environ[IMAGENET_DIR]))
     config = validate(config, methods())
@@ -239,8 +276,8 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     config = validate(replace(config, options=options), methods())
     for name in filter(is_plug_in, config.methods):
         registry.load(name)  # a function of the user's own is found before anything else is done
-    typed = {name: registry.checked_options(name, values) for name, values in options.items()}
-    return replace(config, options=typed)
+    checked = {name: registry.checked_options(name, values) for name, values in options.items()}
+    return replace(config, options=checked)
 
 
 def _method_options(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.commands.options import say
+from bench.errors import plain
 from bench.report import markup
 
 if TYPE_CHECKING:
@@ -26,28 +27,29 @@ def print_table(table: markup.Table, *, has_intervals: bool = False) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=240 if has_intervals else 160)
-    shown = Table(title=table.caption or None, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    title = Text(plain(table.caption)) if table.caption else None
+    shown = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for position, header in enumerate(table.headers):
         is_name = position == 0
         shown.add_column(
-            header,
+            Text(plain(header)),
             justify="left" if is_name or table.holds_words else "right",
             no_wrap=is_name or not table.holds_words,
             overflow="fold" if table.holds_words else "ellipsis",
         )
     for block in table.blocks:
         if block.title:
-            shown.add_row(Text(block.title, style="italic"))
+            shown.add_row(Text(plain(block.title), style="italic"))
         for row in block.rows:
             shown.add_row(*(_text(markup.as_cell(cell), has_intervals) for cell in row))
         shown.add_section()
     console.print(shown)
     for note in table.notes:
-        console.print(note, highlight=False, markup=False, style="dim")
+        console.print(plain(note), highlight=False, markup=False, style="dim")
 
 
 def _text(cell: markup.Cell, has_interval: bool) -> Text:
-    text = Text(cell.text, style="bold" if cell.is_best else "")
+    text = Text(plain(cell.text), style="bold" if cell.is_best else "")
     return text.append(f" {cell.detail}", style="not bold") if has_interval and cell.interval else text
 
 
@@ -80,7 +82,7 @@ def report_runs(
     print_table(report.table)
     lines = (*report.sentences, f"Tables and figures: {out} ({len(report.files)} files)", report.published)
     for line in filter(None, lines):
-        click.echo(line)
+        say(line)
     return comparison
 
 

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from bench.config.run import RunConfig
+from bench.errors import plain
 from bench.runs.progress import Observer, Throughput
 from bench.types import Record
 
@@ -41,10 +42,10 @@ class Bars:
 
     def __init__(self, *, is_shown: bool = True) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -62,13 +63,14 @@ class Bars:
 
     def show(self, name: str, *, done: int, total: int, detail: str = "") -> None:
         """Show that `done` of `total` steps of something are done; its bar is added where there is none."""
+        name, detail = plain(name), plain(detail)
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, completed=done, detail=detail)
         self._progress.update(self._tasks[name], total=total, completed=done, detail=detail)
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._progress.console.print(plain(text), highlight=False, markup=False)
 
     def training(self, method: str, sigma: float, progress: TrainingProgress) -> None:
         """Show the progress of one stage of a training."""

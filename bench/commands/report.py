@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from bench.errors import UsageError
+from bench.commands.options import say
+from bench.errors import UsageError, clipped
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -36,7 +37,7 @@ def report(
     if html:
         from bench.report.page.write import write_page
 
-        click.echo(f"Page: {write_page(comparison, folder, data_dir)}")
+        say(f"Page: {write_page(comparison, folder, data_dir)}")
 
 
 @click.command()
@@ -82,7 +83,7 @@ def compare(
     if nothing:
         click.echo(nothing)
     if written:
-        click.echo(f"Written: {', '.join(map(str, written))}")
+        say(f"Written: {', '.join(map(str, written))}")
 
 
 @click.command(hidden=True)
@@ -92,10 +93,12 @@ def readme(page: Path) -> None:
 
     A table stands between the lines <!-- table: PATH --> and <!-- end of table -->; PATH is relative to PAGE.
     """
-    old = page.read_text(encoding="utf-8")
+    from bench.records.disk import replace_file
+
+    old = _text(page)
     new = fill_tables(old, page.parent)
-    page.write_text(new, encoding="utf-8", newline="\n")
-    click.echo(f"{page}: {'as it was' if new == old else 'changed'}")
+    replace_file(page, new)
+    say(f"{page}: {'as it was' if new == old else 'changed'}")
 
 
 def fill_tables(text: str, folder: Path) -> str:
@@ -112,9 +115,20 @@ def fill_tables(text: str, folder: Path) -> str:
 
 
 def _content(name: str, folder: Path) -> str:
-    path = (folder / name).resolve()
+    path = folder / name
+    if "\0" not in name:  # which no path holds
+        path = path.resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise UsageError(
-            f"a table mark names {name}, which is no file below {folder}; make it, or mend the mark"
+            f"a table mark names {clipped(name)}, which is no file below {folder}; make it, or mend the mark"
         )
-    return path.read_text(encoding="utf-8").strip()
+    return _text(path).strip()
+
+
+def _text(path: Path) -> str:
+    from bench.config.texts import read_text
+
+    try:
+        return read_text(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error}): name a text file") from error

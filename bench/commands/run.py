@@ -15,9 +15,12 @@ from bench.commands.options import (
     ENGINE_NAMES,
     ENGINE_OPTIONS,
     PROTOCOL_OPTIONS,
+    Real,
+    Whole,
     command_line,
     make_engine,
     resolve,
+    say,
     shared_options,
 )
 
@@ -89,7 +92,8 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     if part is None:
         report_runs([folder], folder)
     else:
-        click.echo(f"{folder / part.file_name}\nWhen all {part.count} shards are done: bench merge {folder}")
+        say(folder / part.file_name)
+        say(f"When all {part.count} shards are done: bench merge {folder}")
 
 
 def _print_config(config: RunConfig) -> None:
@@ -98,7 +102,7 @@ def _print_config(config: RunConfig) -> None:
 
     for key, value in to_json(replace(config, out=run_folder(config))).items():
         shown = ",".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{key} = {shown}")
+        say(f"{key} = {shown}")
 
 
 def _print_checkpoints(config: RunConfig) -> None:
@@ -133,7 +137,7 @@ def status(run: Path) -> None:
     table, sentences = status_of(done, what_to_do(run, lacks))
     print_table(table)
     for sentence in sentences:
-        click.echo(sentence)
+        say(sentence)
 
 
 def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
@@ -178,11 +182,9 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
 
 @click.command()
 @RUN_OPTIONS
-@click.option("--images", type=click.IntRange(1), metavar="INT", help="Images; default: the preset's.")
-@click.option(
-    "--radius", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Wanted."
-)
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--images", type=Whole(1), metavar="INT", help="Images; default: the preset's.")
+@click.option("--radius", type=Real(0, min_open=True), default=1.0, show_default=True, help="Wanted.")
+@click.option("--workers", type=Whole(1), default=1, show_default=True, help="Processes.")
 def plan(preset: str, images: int | None, radius: float, workers: int, **given: Any) -> None:
     """Say what a run would show and take: radii within reach, intervals, samples, hours, memory.
 
@@ -198,7 +200,7 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
     setup = prepare(config)
     count = images or len(setup.indices)
     for sentence in forecast.protocol_sentences(config.n, config.alpha, config.sigmas, count, radius):
-        click.echo(sentence)
+        say(sentence)
     entrants = enter_all(setup)
     sizes = choose_batch_sizes(setup, entrants.values())
     first = (entrants[method, config.sigmas[0]] for method in config.methods)
@@ -210,13 +212,13 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
         )
     )
     if config.estimation != "fixed":
-        click.echo(f"With {config.estimation} estimation a run takes at most this.")
+        say(f"With {config.estimation} estimation a run takes at most this.")
     if config.estimation == "sequential":
-        click.echo(BETWEEN_RADII)
+        say(BETWEEN_RADII)
     for method in config.methods:
         missing = [f"{s:g}" for s in config.sigmas if entrants[method, s].is_missing]
         if missing:
-            click.echo(f"Still to be trained: {method} at sigma {', '.join(missing)}.")
+            say(f"Still to be trained: {method} at sigma {', '.join(missing)}.")
 
 
 @click.command()
@@ -230,5 +232,5 @@ def merge(run: Path) -> None:
     from bench.records.shards import merge as join
 
     joined = join(run)
-    click.echo(f"{len(joined.records)} certificates joined in {run}")
+    say(f"{len(joined.records)} certificates joined in {run}")
     report_runs([run], run)

@@ -12,9 +12,12 @@ import click
 from bench.commands.options import (
     DATA_OPTIONS,
     NoiseLevel,
+    Real,
+    Whole,
     command_line,
     preset_of,
     resolve,
+    say,
     started_processes,
 )
 from bench.errors import UnfinishedError, UsageError
@@ -37,19 +40,19 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Train anew what the zoo has, and replace it.")
 @click.option(
     "--max-seconds",
-    type=float,
+    type=Real(),
     metavar="SECONDS",
     help="Stop each stage after this time; repeating the command goes on.",
 )
 @click.option(
     "--checkpoint-every",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="STEPS",
     help="Save the state this often between looks at the held-out part.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=0,
     show_default=True,
     help="Threads that read image files ahead (of each process).",
@@ -134,7 +137,7 @@ def _train(method: str, config: RunConfig, options: TrainingOptions, *, is_shown
             _draw_each(workspace(config), stages)
         raise
     if is_shown:
-        click.echo(f"{path}")
+        say(f"{path}")
         _draw_each(workspace(config), stages)
 
 
@@ -144,7 +147,7 @@ def _draw_each(folder: Path, stages: Iterable[str]) -> None:
 
     for stage in stages:
         if (source := folder / f"{stage}.csv").exists():
-            click.echo(f"{draw_curves([source], source.with_suffix('.png'))}")
+            say(f"{draw_curves([source], source.with_suffix('.png'))}")
 
 
 @click.command()
@@ -163,7 +166,7 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
     """
     from bench.report.figures.curves import draw_curves
 
-    click.echo(f"{draw_curves(sources, out)}")
+    say(f"{draw_curves(sources, out)}")
 
 
 @click.command(name="import-checkpoint")
@@ -173,7 +176,7 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 @click.option(
     "--sigma", type=NoiseLevel(), metavar="FLOAT", help="Noise level that a classifier was trained at."
 )
-@click.option("--num-heads", type=click.IntRange(min=1), metavar="INT", help="Attention heads of a new size.")
+@click.option("--num-heads", type=Whole(min=1), metavar="INT", help="Attention heads of a new size.")
 @click.option(
     "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
 )
@@ -195,5 +198,5 @@ def import_checkpoint(path: Path, out: Path, which: str | None, method: str | No
     from bench.methods.importing import import_checkpoint as convert
 
     for sentence in convert(path, out, command=command_line(), which=which, method=method, said=said):
-        click.echo(sentence)
-    click.echo(f"{out}")
+        say(sentence)
+    say(f"{out}")

@@ -71,6 +71,9 @@ SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""
 
 
+LONGEST = 200
+"""Characters of a mistyped name that a hint is looked for by."""
+
 PLUG_IN = re.compile(r"[A-Za-z_][\w.]*(?<!\.py):[A-Za-z_]\w*")
 """module:function; a file's name is no module."""
 
@@ -83,7 +86,9 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
         known: the valid names.
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(
+        name[:LONGEST], names, n=1
+    )  # whose time grows with the square of the length
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
 
 

@@ -10,7 +10,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bench.config.names import nearest_hint
-from bench.errors import UsageError
+from bench.config.numbers import integer, number
+from bench.errors import UsageError, shown
 
 Instance = TypeVar("Instance")
 
@@ -36,7 +37,7 @@ def override(instance: Instance, changes: Mapping[str, Any], *, where: str = "")
     names = [field.name for field in dataclasses.fields(instance) if field.init]
     for name in changes:
         if name not in names:
-            raise UsageError(f"{prefix}unknown key {name!r}; {nearest_hint(name, names)}")
+            raise UsageError(f"{prefix}unknown key {shown(name)}; {nearest_hint(name, names)}")
     annotations = get_type_hints(type(instance))
     converted = {}
     for name, value in changes.items():
@@ -44,7 +45,7 @@ def override(instance: Instance, changes: Mapping[str, Any], *, where: str = "")
             converted[name] = _convert(value, annotations[name])
         except (ValueError, OverflowError) as error:
             expected = describe(annotations[name])
-            raise UsageError(f"{prefix}{name} is {value!r}, expected {expected}") from error
+            raise UsageError(f"{prefix}{name} is {shown(value)}, expected {expected}") from error
     return dataclasses.replace(instance, **converted)
 
 
@@ -115,13 +116,14 @@ def _convert_scalar(value: Any, annotation: Any) -> Any:
 
 def _convert_number(value: Any, annotation: type[int] | type[float]) -> int | float:
     """Return a finite number; an int from an int or its text, a float from any number or its text."""
-    accepted = (int, str) if annotation is int else (int, float, str)
-    if not isinstance(value, accepted):
+    if isinstance(value, str):
+        return integer(value) if annotation is int else number(value)
+    if not isinstance(value, int if annotation is int else (int, float)):
         raise ValueError
-    number = annotation(value)
-    if not math.isfinite(number):
+    converted = annotation(value)
+    if not math.isfinite(converted):
         raise ValueError
-    return number
+    return converted
 
 
 def describe(annotation: Any) -> str:

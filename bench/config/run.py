@@ -24,7 +24,8 @@ from bench.config.names import (
     resolve_subset,
 )
 from bench.config.overrides import override
-from bench.errors import UsageError
+from bench.config.texts import read_text
+from bench.errors import UsageError, clipped, shown
 from bench.types import Allowance, Compilation, Geometry, Precision, Protocol, RunEstimation
 
 ALL_METHODS = "all"
@@ -32,6 +33,12 @@ ALL_METHODS = "all"
 
 PRESET_TEXTS = ("description", "cost", "expected")
 """Keys of a preset that inform its reader and change nothing."""
+
+MOST_COUNT = 2**40
+"""Samples, images or repetitions, at most: more than any machine computes."""
+
+MOST_PRESET = 2**20
+"""Bytes of a preset's file, at most."""
 
 NOT_IN_RUN_NAME = ("preset", "out", "download", "allow", "radii", "cost_repetitions")
 """Fields that change no record: the run's name does not depend on them."""
@@ -208,25 +215,26 @@ def _preset_file(name_or_path: str) -> Traversable:
 
 def _read_preset(file: Traversable) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(file, MOST_PRESET) if isinstance(file, Path) else file.read_text(encoding="utf-8")
+        return tomllib.loads(text)
+    except OSError as error:
         raise UsageError(f"preset {file} cannot be read ({error}); name a TOML file") from error
     except RecursionError as error:
         raise UsageError(f"preset {file} is nested too deeply; name a preset's TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"preset {file} is not TOML: {error}") from error
+    except ValueError as error:  # what is no TOML, and a number of more digits than Python reads
+        raise UsageError(f"preset {file} is not TOML: {clipped(str(error), 200)}") from error
 
 
 def _check_numbers(config: RunConfig) -> None:
     for name, least in (("n", 1), ("n0", 1), ("skip", 0), ("cost_repetitions", 0)):
-        _check_least(name, getattr(config, name), least)
+        _check_range(name, getattr(config, name), least)
     for name in ("limit", "batch_size", "image_size"):
         if isinstance(value := getattr(config, name), int):
-            _check_least(name, value, 1)
+            _check_range(name, value, 1)
     if not 0.0 < config.alpha < 1.0:
         raise UsageError(f"alpha is {config.alpha:g}, expected 0 < alpha < 1")
     if not 0 <= config.seed < 2**63:
-        raise UsageError(f"seed is {config.seed}, expected 0 <= seed < 2**63")
+        raise UsageError(f"seed is {shown(config.seed)}, expected 0 <= seed < 2**63")
     _check_list("sigmas", config.sigmas)
     if min(config.sigmas) <= 0.0:
         raise UsageError(f"sigmas holds {min(config.sigmas):g}, expected each > 0")
@@ -255,9 +263,11 @@ def _check_data_options(config: RunConfig) -> None:
         )
 
 
-def _check_least(name: str, value: int, least: int) -> None:
+def _check_range(name: str, value: int, least: int) -> None:
     if value < least:
-        raise UsageError(f"{name} is {value}, expected {name} >= {least}")
+        raise UsageError(f"{name} is {shown(value)}, expected {name} >= {least}")
+    if value > MOST_COUNT:
+        raise UsageError(f"{name} is {shown(value)}, expected {name} <= {MOST_COUNT}")
 
 
 def _check_list(name: str, values: Sequence[object]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.errors import RecordsError, clipped, shown
 from bench.records.codec import Codec
 from bench.records.lines import FILE_NAME, Lines, read_lines
 
@@ -234,8 +235,61 @@ def read_cost_run(folder: Path) -> CostRun:
     return _run(folder / FILE_NAME, held.header, held.items)
 
 
+def check_reportable(run: CostRun) -> None:
+    """Return nothing for a run whose tables can be made.
+
+    Raises:
+        RecordsError: it holds no session, no timing, or a timed method whose size it does not hold.
+    """
+    if not run.sessions or not run.sessions[-1].n or not run.repetitions:
+        raise RecordsError(f"{run.folder} holds no timings to report: repeat the `bench cost` that began it")
+    sized = {size.method for size in run.sizes}
+    timed = (*run.repetitions, *run.splits, *run.energies, *run.images)
+    for one in timed:
+        if one.method not in sized:
+            raise RecordsError(
+                f"{run.folder} lacks the size of {clipped(one.method)}: repeat its `bench cost`"
+            )
+
+
+_POSITIVE = (
+    "sigma",
+    "steps",
+    "votes",
+    "n0",
+    "parameters",
+    "flops",
+    "calls",
+    "batch_size",
+    "samples",
+    "seconds",
+    "joules",
+)
+_NOT_NEGATIVE = ("round", "peak_memory_bytes", "watts", "other_processes")
+"""Fields of all lines that are above 0, and those that are 0 or more where they are told."""
+
+
+def _fault(item: CostHeader | Item) -> str | None:
+    """Return which field of a line has a value that no measurement gives, and why; None where all are right."""
+    for name in _POSITIVE:
+        if not getattr(item, name, 1) > 0:
+            return f"{name} is {getattr(item, name)}, expected a number above 0"
+    for name in _NOT_NEGATIVE:
+        if (getattr(item, name, None) or 0) < 0:
+            return f"{name} is {getattr(item, name)}, expected 0 or more"
+    several = (*getattr(item, "n", ()), *getattr(item, "image", ()))
+    if not all(value > 0 for value in several):
+        return f"n or image is {shown(several)}, expected numbers above 0"
+    if not all(value >= 0 for value in getattr(item, "stages", {}).values()):
+        return "stages holds a time below 0"
+    return None
+
+
 def _run(path: Path, header: CostHeader, items: Sequence[Item]) -> CostRun:
     found: dict[str, list[Any]] = {name: [] for name in _FIELDS.values()}
+    for number, item in enumerate((header, *items), 1):
+        if (fault := _fault(item)) is not None:
+            raise RecordsError(f"{path}, line {number}: {fault}: undo the change, or remove the line")
     for item in items:
         found[_FIELDS[type(item)]].append(item)
     values = {name: tuple(some) for name, some in found.items()}

@@ -13,7 +13,8 @@ import torch
 
 from bench.config.levels import check_size, noise_level
 from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, image_shape, nearest_hint
-from bench.config.run import RunConfig
+from bench.config.numbers import integer
+from bench.config.run import MOST_COUNT, RunConfig
 from bench.cost.certifier import folder_name
 from bench.cost.measure import Measurement
 from bench.cost.plan import Plan, check_settings
@@ -22,7 +23,7 @@ from bench.cost.records import COST_SCHEMA_VERSION, CostHeader, CostSession, ope
 from bench.data.sets import load_split
 from bench.device import hardware
 from bench.device.timing import Instruments, instruments
-from bench.errors import UsageError
+from bench.errors import UsageError, shown
 from bench.methods import registry
 from bench.runs.header import LIBRARIES
 from bench.training.architectures import Architecture, Chains
@@ -159,10 +160,13 @@ def _settings(precision: str | None, device_type: str) -> tuple[str, ...]:
 
 
 def _integers(name: str, text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--{name} is {text!r}, expected integers >= 1, such as 10000,100000")
-    return tuple(int(part) for part in parts)
+    try:
+        values = tuple(map(integer, text.split(",")))
+    except ValueError:
+        values = (0,)
+    if not all(0 < value <= MOST_COUNT for value in values):
+        raise UsageError(f"--{name} is {shown(text)}, expected integers >= 1, such as 10000,100000")
+    return values
 
 
 def positive(text: str) -> float:
@@ -172,9 +176,9 @@ def positive(text: str) -> float:
         UsageError: it is none, or not above 0.
     """
     if "," in text:
-        raise UsageError(f"--sigma is {text!r}, expected one number > 0")
+        raise UsageError(f"--sigma is {shown(text)}, expected one number > 0")
     value = noise_level(text)
     if value <= 0:
-        raise UsageError(f"--sigma is {text!r}, expected one number > 0")
+        raise UsageError(f"--sigma is {shown(text)}, expected one number > 0")
     check_size(value)
     return value

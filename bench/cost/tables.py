@@ -12,6 +12,7 @@ import pandas as pd
 from bench.config.methods import kinds
 from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
 from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
+from bench.errors import RecordsError
 from bench.report import markup
 from bench.report.markup import Block, Cell, Table, format_percent, format_significant
 from bench.report.published import claims
@@ -99,6 +100,8 @@ def stage_frame(run: CostRun) -> pd.DataFrame:
 def comparison_table(run: CostRun) -> Table:
     """Return both comparisons as blocks of one table; columns of what was measured of no method are left out."""
     found = rows(run)
+    if not found:
+        raise RecordsError(f"{run.folder} holds no timings to compare: repeat the `bench cost` that began it")
     by_row = [_cells(run, row) for row in found]
     headers = [
         name for name in by_row[0] if any(markup.as_cell(cells[name]).text != NONE for cells in by_row)

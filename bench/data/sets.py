@@ -34,6 +34,9 @@ from bench.types import Geometry, Split, Task
 
 SplitName = Literal["train", "test"]
 
+MOST_UNPACKED = 2**30
+"""Bytes of an IDX file, at most: twenty times those of MNIST."""
+
 DEFAULT_DATA_DIR = Path("data")
 """Where torchvision's data sets are looked for, and downloaded to, when no folder is named."""
 
@@ -242,7 +245,10 @@ def _idx_file(folder: Path, stem: str) -> Path | None:
 def _read_idx(path: Path, dimensions: int) -> Tensor:
     """Return the uint8 array of an IDX file: magic 0x0800 + dimensions, big-endian sizes, then the values."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MOST_UNPACKED + 1)
+        if len(content) > MOST_UNPACKED:
+            raise OSError(f"it holds more than {MOST_UNPACKED:,} bytes")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch the file again") from error
     start = 4 * (dimensions + 1)

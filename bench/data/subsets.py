@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.config.names import STANDARD_STRIDE, resolve_subset
-from bench.errors import DataError
+from bench.config.texts import read_text
+from bench.errors import DataError, shown
 from bench.types import Split
+
+MOST_DIGITS = 18
+"""Digits of an index, at most."""
 
 HELD_OUT_FRACTION, HELD_OUT_MOST = 0.1, 1000
 """Share of the training split that judges when training stops, and its most images; the test split plays no part."""
@@ -135,16 +139,16 @@ def _rank(*parts: object) -> bytes:
 
 def _read_indices(path: Path, size: int) -> tuple[int, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split()
+    except OSError as error:
         raise DataError(
             f"subset file {path} cannot be read ({error}); name a text file of indices"
         ) from error
     indices: dict[int, None] = {}  # an ordered set
     for line in lines:
-        if not (line.isascii() and line.isdecimal()):
+        if not (line.isascii() and line.isdecimal() and len(line) <= MOST_DIGITS):
             raise DataError(
-                f"subset file {path} holds {line!r}, expected one index per line; correct that line"
+                f"subset file {path} holds {shown(line)}, expected one index per line; correct that line"
             )
         if int(line) >= size:
             raise DataError(

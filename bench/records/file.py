@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ProtocolError, RecordsError, UsageError
+from bench.errors import ProtocolError, RecordsError, UsageError, clipped
 from bench.records.codec import RUN
 from bench.records.lines import FILE_NAME, Lines, difference, differing, read_lines, write_lines
+from bench.records.meaning import cost_fault, header_fault, record_fault
 from bench.types import NOISE_VERSION, CostRecord, Record, Run, RunHeader
 
 
@@ -87,21 +88,23 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         self._seen.update(map(_identity, new))
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, *, repairs: bool = False) -> Run:
     """Return a run for reporting; a cut last line is left out and the file stays as it is.
 
     Args:
         path: folder of the run, or its records file.
+        repairs: take classes and radii as they are, since they are computed anew from the counts.
 
     Returns:
         The run; of a cost measured twice, the later measurement.
 
     Raises:
-        RecordsError: there is no such file, a newer version wrote it, or a line is not valid.
+        RecordsError: there is no such file, a newer version wrote it, or a line is not valid or cannot be true: the
+            message names the line and the field.
     """
     file = path / FILE_NAME if path.is_dir() else path
     contents = read_lines(file, RUN)
-    return _run(file, contents.header, contents.items)
+    return _run(file, contents.header, contents.items, repairs=repairs)
 
 
 def write_run(folder: Path, run: Run) -> None:
@@ -209,11 +212,16 @@ def _identity(record: Record) -> tuple[str, float, int]:
 
 
 def _describe(record: Record) -> str:
-    return f"image {record.index} of {record.method} at sigma {record.sigma:g}"
+    return f"image {record.index} of {clipped(record.method)} at sigma {record.sigma:g}"
 
 
-def _run(path: Path, header: RunHeader, items: Sequence[Record | CostRecord]) -> Run:
+def _run(
+    path: Path, header: RunHeader, items: Sequence[Record | CostRecord], *, repairs: bool = False
+) -> Run:
     """Return the run that a file's lines make."""
+    if (fault := header_fault(header)) is not None:
+        raise RecordsError(f"{path}, line 1: {fault}: undo the change to the header, or start anew")
+    fault_of = record_fault(header, repairs=repairs)
     records: list[Record] = []
     # A stop between the costs of two methods has them all measured again, in the same rounds.
     costs: dict[tuple[str, float], CostRecord] = {}
@@ -221,11 +229,18 @@ def _run(path: Path, header: RunHeader, items: Sequence[Record | CostRecord]) ->
     n0, n, none = header.n0, header.n, set[int]()
     for number, item in enumerate(items, 2):
         if isinstance(item, CostRecord):
+            if (fault := cost_fault(item, header)) is not None:
+                raise RecordsError(f"{path}, line {number}: {fault}: remove the line to measure it again")
             costs[item.method, item.sigma] = item
             continue
         curve = left.get((item.method, item.sigma), none)
         if item.index not in curve or item.n != n or item.n0 != n0:
             raise RecordsError(_refusal(path, header, item, number))
+        if (fault := fault_of(item)) is not None:
+            raise RecordsError(
+                f"{path}, line {number}: {fault} ({_describe(item)}): undo the change, or remove the line to certify "
+                "that image again"
+            )
         curve.remove(item.index)
         records.append(item)
     return Run(folder=path.parent, header=header, records=tuple(records), costs=tuple(costs.values()))

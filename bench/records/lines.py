@@ -7,6 +7,7 @@ beside the file, since the file itself is replaced whenever its header is rewrit
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import itertools
 import os
@@ -15,11 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Self
 
+from bench.config.texts import check_ordinary
 from bench.errors import ProtocolError, RecordsError
 from bench.records.codec import Codec, HeaderT, ItemT, is_json
+from bench.records.disk import check_no_link, open_to_write, replace_file
 
 BLOCK = 4096
 """Lines that are decoded at once."""
+
+LONGEST = 2**26
+"""Bytes of a line, at most: a header of a million images has a tenth of them."""
 
 FILE_NAME = "records.jsonl"
 """Of the one file that most folders have; its lock is `.lock`, that of another file has the file's name in it."""
@@ -60,10 +66,12 @@ class Lines(Generic[HeaderT, ItemT]):
             self._lock = _lock(path, codec.instead)
             on_failure.callback(self.close)
             self._open(header)
+            self._file = _identity(os.stat(path))
             self._resume(header)
             on_failure.pop_all()
 
     def _open(self, header: HeaderT) -> None:
+        check_no_link(self.path)
         held = read_lines(self.path, self._codec) if self.path.exists() else None
         if held and (excess := self.path.stat().st_size - held.size):
             os.truncate(self.path, held.size)
@@ -100,7 +108,8 @@ class Lines(Generic[HeaderT, ItemT]):
         """
         with _writing(self.path, self._codec):
             lines = self.path.read_bytes().split(b"\n", 1)[1]
-            _write_atomically(self.path, self._codec.encode(header) + lines)
+            replace_file(self.path, self._codec.encode(header) + lines)
+            self._file = _identity(os.stat(self.path))
         self.header = header
 
     def append(self, *items: ItemT) -> None:
@@ -111,11 +120,18 @@ class Lines(Generic[HeaderT, ItemT]):
         """
         lines = b"".join(map(self._codec.encode, items))
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            descriptor = open_to_write(self.path, os.O_WRONLY | os.O_APPEND)
             try:
+                if _identity(os.fstat(descriptor)) != self._file:
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
                 _append(descriptor, lines)
             finally:
                 os.close(descriptor)
+        except FileNotFoundError as error:
+            raise RecordsError(
+                f"{self.path} was removed, moved or replaced while this command wrote to it: nothing more is computed; "
+                "bring it back to continue it, or begin anew"
+            ) from error
         except OSError as error:
             raise RecordsError(
                 f"{self.path} cannot be continued ({error}): its whole lines are kept, "
@@ -140,6 +156,7 @@ def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, It
         RecordsError: there is no such file, a newer version wrote it, or a line is not valid.
     """
     try:
+        check_ordinary(path)
         with open(path, "rb") as file, _collector_paused():
             lines = _whole_lines(file)
             if not (first := next(lines, b"")):
@@ -151,7 +168,7 @@ def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, It
                 size += sum(map(len, some))
     except OSError as error:
         raise RecordsError(
-            f"no records at {path} ({error.strerror}): give the folder that holds them"
+            f"no records at {path} ({error.strerror or error}): give the folder that holds them"
         ) from error
     return Contents(header=header, items=items, size=size)
 
@@ -164,7 +181,7 @@ def write_lines(path: Path, codec: Codec[HeaderT, ItemT], header: HeaderT, items
     """
     with _writing(path, codec):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, b"".join([codec.encode(header), *map(codec.encode, items)]))
+        replace_file(path, b"".join([codec.encode(header), *map(codec.encode, items)]))
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -204,10 +221,22 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from all others, whatever its name."""
+    return status.st_dev, status.st_ino
+
+
 def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
-    for line, following in itertools.pairwise(itertools.chain(file, [b""])):
+    for line, following in itertools.pairwise(itertools.chain(_bounded_lines(file), [b""])):
         if following or (line.endswith(b"\n") and is_json(line)):
             yield line
+
+
+def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(LONGEST):
+        if len(line) == LONGEST:
+            raise OSError(f"a line is longer than {LONGEST:,} bytes")
+        yield line
 
 
 def _lock(path: Path, instead: str) -> int:
@@ -220,14 +249,20 @@ def _lock(path: Path, instead: str) -> int:
         ) from error
     name = ".lock" if path.name == FILE_NAME else f".lock-{path.stem}"
     with contextlib.ExitStack() as on_failure:
-        descriptor = os.open(path.parent / name, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_to_write(path.parent / name, os.O_RDWR | os.O_CREAT)
         on_failure.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(descriptor, 20).decode().strip()
+            held_by = os.read(descriptor, 20).strip()
+            holder = held_by.decode() if held_by.isdigit() else "unknown"
             raise RecordsError(
                 f"another process (pid {holder}) writes to {path}: wait for it, or {instead}"
+            ) from error
+        except OSError as error:
+            raise RecordsError(
+                f"{path.parent / name} cannot be locked ({error.strerror}): this file system has no locks, "
+                "so write to another one"
             ) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -246,17 +281,3 @@ def _append(descriptor: int, lines: bytes) -> None:
         with contextlib.suppress(OSError):  # a cut line that stays is removed when the file is opened again
             os.ftruncate(descriptor, start)
         raise
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

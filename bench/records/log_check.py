@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.config.names import NUM_CLASSES, STANDARD_IMAGES, STANDARD_STRIDE
-from bench.errors import RecordsError, UsageError
+from bench.errors import RecordsError, UsageError, shown
 from bench.records.logs import Log, LogRow, about_correct
 from bench.smoothing.stats import largest_radius, radius, upper_tail
 
@@ -28,6 +28,9 @@ ALPHAS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)
 
 DRAWS = (1000, 10_000, 100_000)
 """Numbers of draws that are tried where none of the levels fits the claimed one: more draws fit almost any radii."""
+
+MOST_DRAWS = 1_000_000
+"""Most draws whose grid of radii is computed."""
 
 RULED_OUT = 10
 """Radii off its grid that rule an n and alpha out; fewer may be rows that were damaged."""
@@ -257,7 +260,9 @@ def _check_claim(claim: Claim) -> None:
     if not 0 < claim.sigma < math.inf:
         raise UsageError(f"sigma is {claim.sigma:g}, expected sigma > 0")
     if claim.n < 2:
-        raise UsageError(f"n is {claim.n}, expected n >= 2")
+        raise UsageError(f"n is {shown(claim.n)}, expected n >= 2")
+    if claim.n > MOST_DRAWS:
+        raise UsageError(f"n is {shown(claim.n)}, expected n <= {MOST_DRAWS}")
     if not 0 < claim.alpha < 1:
         raise UsageError(f"alpha is {claim.alpha:g}, expected 0 < alpha < 1")
     if _largest(claim) <= 0:
@@ -336,14 +341,15 @@ def _about_images(log: Log, dataset: str | None) -> Finding:
     held = sorted(set(log.indices))
     steps = Counter(after - before for before, after in itertools.pairwise(held))
     stride = steps.most_common(1)[0][0] if steps else 1
-    expected = set(range(held[0], held[-1] + 1, stride))
+    expected = range(held[0], held[-1] + 1, stride)  # never a set of it: two images may be far apart
     if stride == STANDARD_STRIDE.get(dataset or ""):
-        expected = set(range(0, STANDARD_IMAGES * stride, stride))
-    missing, extra = sorted(expected.difference(held)), sorted(set(held) - expected)
+        expected = range(0, STANDARD_IMAGES * stride, stride)
+    inside, extra = {index for index in held if index in expected}, [i for i in held if i not in expected]
+    missing = len(expected) - len(inside)
     every = f", every {stride}th" if stride > 1 else ""
     seen = f"{len(held)} images{every} from {held[0]} to {held[-1]}"
     if missing:
-        seen += f"; {len(missing)} missing, the first is {missing[0]}"
+        seen += f"; {missing} missing, the first is {next(i for i in expected if i not in inside)}"
     if extra:
         seen += f"; {len(extra)} outside this pattern, the first is {extra[0]}"
     return Finding(check=title, holds=not missing and not extra, seen=seen)
@@ -360,7 +366,7 @@ def _about_classes(log: Log, dataset: str | None) -> Finding:
     """Say which classes are there; of more classes than half the images, half the images' number is enough."""
     counts = Counter(row.label for row in log.rows)
     classes = NUM_CLASSES.get(dataset or "", 1 + max(counts))
-    missing = [label for label in range(classes) if label not in counts]
+    missing = list(itertools.islice((label for label in range(classes) if label not in counts), 6))
     seen = f"{len(counts)} of {classes} classes, {min(counts.values())} to {max(counts.values())} images each"
     if missing:
         seen += f"; none of class {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"

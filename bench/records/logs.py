@@ -17,21 +17,27 @@ from pathlib import Path
 
 from scipy import special
 
-from bench.config.names import IMAGE_SHAPES, STANDARD_STRIDE, image_shape
+from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, STANDARD_STRIDE, image_shape
+from bench.config.numbers import integer, number
 from bench.config.run import RunConfig
-from bench.errors import RecordsError, UsageError
+from bench.config.texts import read_text
+from bench.errors import RecordsError, UsageError, clipped, shown
+from bench.records.meaning import ANOTHER_ALPHA
 from bench.smoothing.stats import largest_radius
 from bench.types import ABSTAIN, SCHEMA_VERSION, Record, RunHeader
 
 COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 """Columns of a log, in the field's order; they are found by name, and others are left out."""
 
+MOST_CLASSES, MOST_IMAGES = 1_000_000, 2**40
+"""No data set has so many: a larger number in a log is damage."""
+
 UNKNOWN = "unknown"
 """Precision and device of a log; its unknown seed is -1, and its unknown block of noise 0."""
 
 _LAYOUTS = {5: (COLUMNS[1:], COLUMNS[:5]), 6: (COLUMNS,)}
 _FULL_PRECISION = 15
-_TIME = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d?):(\d\d?(?:\.\d*)?)")
+_TIME = re.compile(r"(?:([0-9]{1,9}) days?, )?([0-9]{1,9}):([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{0,30})?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +163,14 @@ def log_header(log: Log, config: RunConfig, *, command: str, git_revision: str) 
 
     Raises:
         UsageError: the images of the data set have no fixed shape.
+        RecordsError: a row has a class that the data set has not, or a radius that nothing certifies.
     """
     if config.dataset not in IMAGE_SHAPES:
         raise UsageError(
             f"images of data set {config.dataset!r} have no fixed shape; name one of {', '.join(IMAGE_SHAPES)}"
         )
-    classes = 1 + max(max(row.label, row.predict) for row in log.rows)
+    _check_rows(log, config)
+    classes = NUM_CLASSES[config.dataset]
     protocol = replace(config.protocol, seed=-1, estimation="fixed", bound="clopper-pearson")
     source = {"file": log.name, "notes": list(log_notes(log, config))}
     return RunHeader(
@@ -216,16 +224,16 @@ def parse_seconds(text: str) -> float:
     if match := _TIME.fullmatch(text.strip()):
         days, hours, minutes, rest = match.groups(default="0")
         return 86400.0 * int(days) + 3600.0 * int(hours) + 60.0 * int(minutes) + float(rest)
-    seconds = float(text)
-    if not 0.0 <= seconds < math.inf:
+    seconds = number(text)
+    if seconds < 0.0:
         raise ValueError(f"{text!r} is no time")
     return seconds
 
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except OSError as error:
         raise RecordsError(f"log {path} cannot be read ({error}): name a tab-separated text file") from error
     if not lines:
         raise RecordsError(f"log {path} is empty: name a log with one row per image")
@@ -234,7 +242,7 @@ def _read_lines(path: Path) -> list[str]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        number(text)
     except ValueError:
         return False
     return True
@@ -270,21 +278,22 @@ def _read_row(line: str, names: Sequence[str], where: str) -> LogRow:
         raise RecordsError(f"{where} has {len(cells)} columns, expected {len(names)}: remove a cut line")
     try:
         row = LogRow(
-            index=int(cells["idx"]) if "idx" in cells else None,
-            label=int(cells["label"]),
-            predict=int(cells["predict"]),
-            radius=float(cells["radius"]),
+            index=integer(cells["idx"]) if "idx" in cells else None,
+            label=integer(cells["label"]),
+            predict=integer(cells["predict"]),
+            radius=number(cells["radius"]),
             digits=len(Decimal(cells["radius"].strip()).normalize().as_tuple().digits),
-            correct=int(cells["correct"]) if "correct" in cells else None,
+            correct=integer(cells["correct"]) if "correct" in cells else None,
             seconds=parse_seconds(cells["time"]) if "time" in cells else None,
         )
     except (ValueError, ArithmeticError) as error:
-        raise RecordsError(f"{where} is no row of a log ({error}): {line!r}") from error
-    is_in_range = row.label >= 0 and row.predict >= ABSTAIN and 0.0 <= row.radius < math.inf
-    if not is_in_range or (row.index or 0) < 0 or (row.predict == ABSTAIN and row.radius > 0.0):
+        raise RecordsError(f"{where} is no row of a log ({clipped(str(error))}): {shown(line)}") from error
+    is_class = 0 <= row.label < MOST_CLASSES and ABSTAIN <= row.predict < MOST_CLASSES
+    is_image = 0 <= (row.index or 0) < MOST_IMAGES
+    if not is_class or not is_image or row.radius < 0.0 or (row.predict == ABSTAIN and row.radius > 0.0):
         raise RecordsError(
-            f"{where} holds {line!r}, expected idx >= 0, label >= 0, predict >= -1 and radius >= 0, which is 0 "
-            "where predict is -1: correct the line"
+            f"{where} holds {shown(line)}, expected idx >= 0, label >= 0, predict >= -1, classes below "
+            f"{MOST_CLASSES:,} and radius >= 0, which is 0 where predict is -1: correct the line"
         )
     return row
 
@@ -297,6 +306,27 @@ def _check_unique(path: Path, log: Log) -> None:
         seen.add(index)
 
 
+def _check_rows(log: Log, config: RunConfig) -> None:
+    """Refuse a class beyond the data set's, and a radius that n samples certify at no level."""
+    classes, n, sigma = NUM_CLASSES[config.dataset], config.n, config.sigmas[0]
+    for index, row in zip(log.indices, log.rows, strict=True):
+        if max(row.label, row.predict) >= classes:
+            raise RecordsError(
+                f"log {log.name} has class {max(row.label, row.predict)} for image {index}, but {config.dataset} has "
+                f"{classes} classes: name the data set that was certified"
+            )
+        if row.radius and _least_alpha(row.radius, n, sigma) >= 1:
+            raise RecordsError(
+                f"log {log.name} has radius {row.radius:g} for image {index}, which no alpha certifies at n = {n} and "
+                f"sigma {sigma:g}: give those that it was made with"
+            )
+
+
+def _least_alpha(radius: float, n: int, sigma: float) -> float:
+    """Return the level at which n samples certify a radius if all agree."""
+    return math.exp(n * float(special.log_ndtr(radius / sigma)))
+
+
 def _doubts(log: Log, config: RunConfig) -> list[str]:
     """Return a sentence where a radius is larger than n and alpha allow, by more than its rounding; else nothing."""
     n, alpha, sigma = config.n, config.alpha, config.sigmas[0]
@@ -306,9 +336,9 @@ def _doubts(log: Log, config: RunConfig) -> list[str]:
     if not above:
         return []
     unit = 10.0 ** (math.floor(math.log10(max(above))) - log.digits + 1)
-    needed = math.exp(n * float(special.log_ndtr((max(above) - unit / 2) / sigma)))
+    needed = _least_alpha(max(above) - unit / 2, n, sigma)
     return [
-        f"it was made at another alpha (or n) than alpha = {alpha:g}: {len(above)} of {len(log.rows)} radii exceed "
+        f"{ANOTHER_ALPHA} alpha = {alpha:g}: {len(above)} of {len(log.rows)} radii exceed "
         f"{largest:.4g}, the largest that n = {n} draws certify at it, and {max(above):g} needs alpha >= "
         f"{needed:.2g}"
     ]

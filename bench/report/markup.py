@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING
 
+from bench.config.numbers import number
+from bench.errors import plain
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,6 +28,9 @@ _LATEX = {
     "σ": r"$\sigma$",
     "α": r"$\alpha$",
 } | {character: "\\" + character for character in "{}$&#_%"}
+_FORMULA = ("=", "+", "-", "@")
+"""What begins a formula in a spreadsheet."""
+
 _MARKDOWN = {character: "\\" + character for character in r"\`*_{}[]<>#|~&$"}
 
 
@@ -112,6 +118,25 @@ def escape_latex(text: str) -> str:
     return _escape(text, _LATEX)
 
 
+def csv_text(value: object) -> object:
+    """Return a cell of a CSV file: a text that a spreadsheet would take for a formula stands behind an apostrophe.
+
+    Control characters are spelled out; numbers, also those that are written as text, stay as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    text = plain(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return True
+
+
 def format_radius(radius: float, decimals: int) -> str:
     """Return a radius with `decimals` decimals, rounded down: it never exceeds the certified one."""
     return str(Decimal(repr(float(radius))).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_DOWN))
@@ -164,7 +189,7 @@ def to_latex(table: Table) -> str:
 
 
 def _escape(text: str, replacements: dict[str, str]) -> str:
-    return "".join(replacements.get(character, character) for character in " ".join(text.split()))
+    return "".join(replacements.get(character, character) for character in plain(" ".join(text.split())))
 
 
 def _pipe_table(headers: Sequence[str], rows: Sequence[Row]) -> str:

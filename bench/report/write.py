@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.records.disk import replace_file
 from bench.report.comparison import Comparison
-from bench.report.markup import Table, format_significant, to_latex, to_markdown
+from bench.report.markup import Table, csv_text, format_significant, to_latex, to_markdown
 from bench.report.metrics import samples_used
 from bench.report.published import Claim, PublishedNumber, claims, published_numbers
 from bench.report.rates import REFERENCE
@@ -119,13 +120,14 @@ def write(
         folder: made where missing; files of these names in it are replaced.
         name: of the files, without their suffix.
     """
-    texts = {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": "\n".join(map(to_markdown, tables))}
+    cells = frame.map(csv_text).rename(columns=csv_text)
+    texts = {"csv": cells.to_csv(index=False, lineterminator="\n"), "md": "\n".join(map(to_markdown, tables))}
     if has_latex:
         texts["tex"] = "\n".join(map(to_latex, tables))
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
-        path.write_text(text, encoding="utf-8", newline="\n")
+        replace_file(path, text)
     return paths
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from bench.config.run import RunConfig
-from bench.errors import CheckpointError
+from bench.errors import CheckpointError, clipped, shown
 from bench.methods import registry, zoo
 from bench.smoothing.classifiers import opened
 from bench.training.checkpoints import check_trained_as, load_metadata, unfinished
@@ -191,8 +191,11 @@ def _check_declared(path: Path, entrant: Entrant, note: Callable[[str], None]) -
     declared = load_metadata(path).get("config", {})
     method, sigma = declared.get("method"), declared.get("sigma")
     if method not in (None, entrant.method):
+        made_by = clipped(str(method))
         raise CheckpointError(
-            f"{path} was made by {method}: give it as {method}.checkpoint, not {entrant.method}'s"
+            f"{path} was made by {made_by}: give it as {made_by}.checkpoint, not {entrant.method}'s"
         )
+    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, int | float)):
+        raise CheckpointError(f"{path} says sigma {shown(sigma)}, expected a number: import it anew")
     if sigma not in (None, entrant.sigma):
         note(f"{path} was trained at sigma {sigma:g} and is used at {entrant.sigma:g}.")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.config.code import check_typed, named_code
 from bench.config.methods import methods
 from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
@@ -18,10 +20,25 @@ from bench.types import ANY_CHECKPOINT, Precision, Record, Run
 
 @dataclass(frozen=True, kw_only=True)
 class Rebuilt:
-    """A run with what is needed to compute its certificates again."""
+    """A run with what is needed to compute its certificates again.
+
+    Attributes:
+        typed: each "module:function" that the user named beside the run; its records name others in vain.
+    """
 
     run: Run
     setup: Setup
+    typed: frozenset[str] = frozenset()
+
+    def check_code(self, methods: Iterable[str]) -> None:
+        """Return nothing where the user typed all code that these methods of the run would call.
+
+        Raises:
+            UsageError: the records alone name it.
+        """
+        options = self.setup.config.options
+        used = {method: options.get(method, {}) for method in methods}
+        check_typed(named_code((), used), self.typed, self.run.folder)
 
     def smoothed(self, method: str, sigma: float) -> Smoothed:
         """Return the smoothed classifier that the run certified.
@@ -29,7 +46,9 @@ class Rebuilt:
         Raises:
             CheckpointError: its checkpoint is not there, or is another one than the run's; likewise what else it is
             built from.
+            UsageError: the records alone name its code.
         """
+        self.check_code([method])
         one = entrant(self.setup, method, sigma).required(ANY_CHECKPOINT)  # as the run was allowed to
         recorded = self._recorded(method, sigma)
         for name, digest in one.digests().items():
@@ -70,12 +89,19 @@ class Rebuilt:
         return tuple(sorted(found, key=lambda record: record.index))
 
 
-def rebuild(run: Run, *, data_dir: Path | None = None, zoo: Path | None = None) -> Rebuilt:
+def rebuild(
+    run: Run,
+    *,
+    data_dir: Path | None = None,
+    zoo: Path | None = None,
+    typed: frozenset[str] = frozenset(),
+) -> Rebuilt:
     """Return the run with its data and configuration.
 
     Args:
         run: a run that was certified here (not one read from a published log).
         data_dir, zoo: where data and checkpoints lie now; None: where the run found them.
+        typed: as in `Rebuilt`.
 
     Raises:
         DataError, UsageError: the data or the device is not there, or the header holds unknown settings.
@@ -83,4 +109,4 @@ def rebuild(run: Run, *, data_dir: Path | None = None, zoo: Path | None = None) 
     config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
     config = replace(config, device=run.header.device_type)  # type: ignore[arg-type]
-    return Rebuilt(run=run, setup=prepare(validate(config, methods())))
+    return Rebuilt(run=run, setup=prepare(validate(config, methods())), typed=typed)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from bench.config.code import check_typed, named_code
 from bench.config.run import RunConfig, run_name
 from bench.device.timing import instruments, measure
 from bench.errors import RecordsError
@@ -30,7 +31,7 @@ from bench.runs.workbench import (
     first_image_stream,
     prepare,
 )
-from bench.types import CostRecord, RunHeader
+from bench.types import CostRecord, Run, RunHeader
 
 RUNS = Path("results") / "runs"
 """Where runs lie, below the current folder, when no --out is given."""
@@ -84,6 +85,9 @@ def run(
     with RecordsFile.create_or_resume(folder, header, name) as records:
         if records.repaired:
             observer.note(records.repaired)
+        measures = config.cost_repetitions > 0 and (shard is None or shard.number == 1)
+        if measures and not _is_measured(records.run):
+            _check_code(records, config)
         work = Workbench(
             config=replace(config, device=setup.device.type),  # type: ignore[arg-type]
             entrants=entrants,
@@ -94,7 +98,7 @@ def run(
         indices = shard.part(setup.indices) if shard else setup.indices
         jobs = pending_jobs(records.run, config, indices, observer, work.together)
         write_results((engine or LocalEngine()).results(work, jobs), records, observer, held)
-        if config.cost_repetitions > 0 and (shard is None or shard.number == 1):
+        if measures:
             _measure_once(setup, entrants, records, observer)
         return records.run.header, folder
 
@@ -102,9 +106,21 @@ def run(
 def _measure_once(setup: Setup, entrants: Entrants, records: RecordsFile, observer: Observer) -> None:
     """Measure the costs of the run's methods, unless its file holds them all."""
     header = records.run.header
-    if not {measured.method for measured in records.run.costs} >= set(header.methods):
+    if not _is_measured(records.run):
         observer.measuring(header.methods)
         records.append(*measure_costs(setup, entrants, header))
+
+
+def _is_measured(run: Run) -> bool:
+    return {measured.method for measured in run.costs} >= set(run.header.methods)
+
+
+def _check_code(records: RecordsFile, config: RunConfig) -> None:
+    """Refuse, before anything is certified, to call a function that stands among the folder's methods alone."""
+    others = [method for method in records.run.header.methods if method not in config.methods]
+    named = named_code(others, {})
+    more = {name: f"{how} (with the others), or --cost-repetitions 0," for name, how in named.items()}
+    check_typed(more, (), records.path)
 
 
 def measure_costs(setup: Setup, entrants: Entrants, header: RunHeader) -> list[CostRecord]:

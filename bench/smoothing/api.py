@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import ModelError
-from bench.smoothing.certifier import Smoothed, check_image
+from bench.smoothing.certifier import Smoothed, check_image, check_sigma
 from bench.smoothing.classifiers import as_classifier, from_module
-from bench.smoothing.counting import not_a_tensor
+from bench.smoothing.counting import check_shape, not_a_tensor
 from bench.smoothing.faults import explained
 from bench.types import Certificate, Classifier, Protocol
 
@@ -90,9 +90,12 @@ def _smoothed(model: Model, image: Tensor, sigma: float, batch_size: int) -> Smo
 
 @torch.inference_mode()
 def _count_columns(classifier: Classifier, image: Tensor, sigma: float) -> int:
+    check_image(image)
+    check_sigma(sigma)
     logits = classifier(image[None], sigma, torch.zeros(1, dtype=torch.int64, device=image.device))
     if not isinstance(logits, Tensor):
         raise ModelError(not_a_tensor(logits, "(B, K)"))
     if logits.ndim != 2:
         raise ModelError(f"the classifier must return logits of shape (B, K), got {tuple(logits.shape)}")
+    check_shape(logits, 1, logits.shape[1])
     return logits.shape[1]

@@ -5,15 +5,15 @@ One certifier serves every method; what a method sees, and how its classes are c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from bench.errors import DataError, UsageError
+from bench.errors import DataError, UsageError, shown
 from bench.smoothing.counting import Draws, Stop, clean_classes, count_classes, count_group
 from bench.smoothing.estimation import certified_radius, stopping_rule
 from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform
@@ -166,23 +166,12 @@ class Smoothed:
     def _check(self, images: Sequence[Tensor], indices: Sequence[int], protocol: Protocol) -> None:
         for x in images:
             check_image(x)
-        for index in indices:
-            if not 0 <= index < 2**INDEX_BITS:
-                raise UsageError(f"the index of an image must be from 0 to 2^{INDEX_BITS} - 1, got {index!r}")
         check_protocol(protocol)
-        if not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise UsageError(
-                f"sigma must be a positive number in pixel units, such as 0.5, got {self.sigma!r}"
-            )
-        if self.sigma > LARGEST_SIGMA:
-            raise UsageError(
-                f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {self.sigma!r}: divide one "
-                "of 0 to 255 by 255"
-            )
-        if self.batch_size < 1:
-            raise UsageError(f"batch_size must be at least 1, got {self.batch_size!r}")
-        if self.num_classes < 2:
-            raise UsageError(f"num_classes must be at least 2, got {self.num_classes!r}")
+        check_sigma(self.sigma)
+        for index in indices:
+            check_count("index", index, 0, INDEX_BITS)
+        check_count("batch_size", self.batch_size, 1)
+        check_count("num_classes", self.num_classes, 2)
 
 
 def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Draws]:
@@ -200,10 +189,10 @@ def certificate_of(
 ) -> Certificate:
     """Return what the counts of both stages, one per class, certify; see `Smoothed.certify`, `certified_radius`."""
     selected = selection.index(max(selection))
-    radius = certified_radius(estimation[selected], sum(estimation), protocol, sigma, uniform)
+    certified = certified_radius(estimation[selected], sum(estimation), protocol, sigma, uniform)
     return Certificate(
-        predict=ABSTAIN if radius is None else selected,
-        radius=radius or 0.0,
+        predict=ABSTAIN if certified is None else selected,
+        radius=certified or 0.0,
         counts_selection=_sparse(selection),
         counts_estimation=_sparse(estimation),
         samples=sum(selection) + sum(estimation),
@@ -230,16 +219,15 @@ def check_protocol(protocol: Protocol) -> None:
     Raises:
         UsageError: n0, n, alpha or seed lies outside its range; the message names it.
     """
-    most = 2**BLOCK_BITS * NOISE_BLOCK
-    for name, count, limits in (
-        ("n0", protocol.n0, (1, most)),
-        ("n", protocol.n, (1, most)),
-        ("seed", protocol.seed, (0, 2**63 - 1)),
+    sample_bits = BLOCK_BITS + (NOISE_BLOCK - 1).bit_length()
+    for name, count, least, bits in (
+        ("n0", protocol.n0, 1, sample_bits),
+        ("n", protocol.n, 1, sample_bits),
+        ("seed", protocol.seed, 0, 63),
     ):
-        if not isinstance(count, int) or isinstance(count, bool) or not limits[0] <= count <= limits[1]:
-            raise UsageError(f"{name} must be a whole number from {limits[0]} to {limits[1]}, got {count!r}")
-    if not 0 < protocol.alpha < 1:
-        raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {protocol.alpha!r}")
+        check_count(name, count, least, bits)
+    if not _is_number(protocol.alpha) or not 0 < protocol.alpha < 1:
+        raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {shown(protocol.alpha)}")
     for name, value, known in (
         ("estimation", protocol.estimation, get_args(RunEstimation)),
         ("bound", protocol.bound, get_args(Bound)),
@@ -248,6 +236,37 @@ def check_protocol(protocol: Protocol) -> None:
             raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     if protocol.estimation == "sequential" and not protocol.radii:
         raise UsageError("sequential estimation needs the radii that it is to certify, got none")
+
+
+def check_count(name: str, count: object, least: int, bits: int = 63) -> None:
+    """Return nothing for a whole number from `least` on, below 2**bits.
+
+    Raises:
+        UsageError: it is another; the message names it.
+    """
+    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, got {shown(count)}")
+    if int(count) >= 2**bits:
+        raise UsageError(f"{name} must be below 2**{bits}, got {shown(count)}")
+
+
+def check_sigma(sigma: object) -> None:
+    """Return nothing for a noise level of images in [0,1].
+
+    Raises:
+        UsageError: it is no positive number, or above LARGEST_SIGMA.
+    """
+    if not _is_number(sigma) or not sigma > 0:  # type: ignore[operator]
+        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
+    if sigma > LARGEST_SIGMA:  # type: ignore[operator]
+        raise UsageError(
+            f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {shown(sigma)}: divide one of "
+            "0 to 255 by 255"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_image(x: Tensor) -> None:
@@ -262,9 +281,13 @@ def check_image(x: Tensor) -> None:
         )
     if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
+    if x.layout != torch.strided or x.device.type == "meta":
+        raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
+    if not bool(x.isfinite().all()):
+        raise DataError("an image must hold finite numbers, got NaN or infinity")
     low, high = torch.stack(x.aminmax()).tolist()
     if not (low >= 0 and high <= 1):
         raise DataError(
-            f"an image must lie in [0,1], got values from {low:g} to {high:g}: undo its normalisation, "
+            f"an image must lie in [0,1], got values from {low:.9g} to {high:.9g}: undo its normalisation, "
             "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
         )

@@ -245,7 +245,7 @@ def not_a_tensor(logits: object, shape: str) -> str:
 
 
 def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
-    """Raise ModelError where the logits do not have shape (samples, num_classes)."""
+    """Raise ModelError where the logits do not have shape (samples, num_classes), or are no real numbers."""
     if not isinstance(logits, Tensor) and hasattr(logits, "__array__"):
         raise ModelError(not_a_tensor(logits, f"({samples}, {num_classes})"))
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -254,3 +254,5 @@ def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
             f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
             f"sample and one column per class, got {shape}: use a model of these classes"
         )
+    if logits.dtype == torch.bool or logits.is_complex():
+        raise ModelError(f"the classifier must return real numbers, got {logits.dtype}: return its logits")

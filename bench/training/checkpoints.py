@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +18,19 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from bench.errors import CheckpointError
+from bench.errors import CheckpointError, clipped, shown
+from bench.records.disk import replace_file
 from bench.training import processes
 from bench.types import Checkpoint
 
 OBJECTS = ("config", "training")
 """Entries of a safetensors file's metadata that are JSON objects: its configuration, and how it came about."""
+
+NAMED = 24
+"""Wrong tensors that a message names, at most."""
+
+MOST_PICKLED = 2**23
+"""Bytes of the part of a torch file that says what its tensors are, at most: some 50,000 tensors."""
 
 DAMAGE = (
     RuntimeError,
@@ -60,9 +67,7 @@ def save_checkpoint(
             for name, value in tensors.items()
         }
         content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        replace_file(path, content)
     processes.meet()
 
 
@@ -95,7 +100,7 @@ def load_metadata(path: Path) -> dict[str, Any]:
     for key in OBJECTS:
         if not isinstance(metadata.get(key, {}), dict):
             raise CheckpointError(
-                f"{path} says {key} {stored[key][:40]!r}, expected a JSON object as `bench train` and "
+                f"{path} says {key} {shown(stored[key])}, expected a JSON object as `bench train` and "
                 "`bench import-checkpoint` write it; take that entry out of the file's metadata."
             )
     return metadata
@@ -116,7 +121,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({first_line(error)}): it may be truncated; "
+            f"{path} is not a readable safetensors file ({clipped(first_line(error), 200)}): it may be truncated; "
             "delete it to train it again, or fetch it again."
         ) from error
 
@@ -125,9 +130,11 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path | C
     """Load tensors into a module strictly.
 
     Raises:
-        CheckpointError: a name is missing or unexpected, or a shape differs; the message names them.
+        CheckpointError: a name is missing or unexpected, or a shape or kind of number differs; the message names some.
     """
-    check_weights(shapes_of(module.state_dict()), tensors, source)
+    own = module.state_dict()
+    check_weights(shapes_of(own), tensors, source)
+    check_kinds(own, tensors, source)
     module.load_state_dict(tensors)
 
 
@@ -142,7 +149,7 @@ def check_configuration(
     config = metadata.get("config", {})
     for name, value in options.items():
         if config.get(name, value) != value:
-            said = str(config[name]).lower()
+            said = clipped(str(config[name]).lower())
             raise CheckpointError(
                 f"{source} was made with {name} {said}, not {str(value).lower()}: "
                 f"add --set {config.get('method', 'METHOD')}.{name}={said}."
@@ -156,11 +163,13 @@ def check_trained_as(path: Path, options: Mapping[str, Any], method: str) -> Non
         CheckpointError: it was trained with another value of one of them, or cannot be read.
     """
     trained = load_metadata(path).get("training", {}).get("options", {})
+    if not isinstance(trained, dict):
+        raise CheckpointError(f"{path} says options {shown(trained)}, expected a table: train it again.")
     for name, value in options.items():
         if name in trained and trained[name] != value:
             raise CheckpointError(
-                f"{path} was trained with {name} {trained[name]}, not {value}: leave --set {method}.{name} out, or "
-                "give another --zoo for a checkpoint that is trained like that."
+                f"{path} was trained with {name} {clipped(str(trained[name]))}, not {value}: "
+                f"leave --set {method}.{name} out, or give another --zoo for a checkpoint that is trained like that."
             )
 
 
@@ -196,6 +205,7 @@ def load_torch_file(path: Path) -> Any:
     other = _other_kind(path)
     if other:
         raise CheckpointError(f"{path} is {other}, expected a file written by torch.save.")
+    _check_unpacked(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -212,6 +222,26 @@ def load_torch_file(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
         ) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a zip archive that would unpack to much more than it is: torch stores its parts as they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, *DAMAGE) as error:
+        raise CheckpointError(
+            f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
+        ) from error
+    unpacked, size = sum(part.file_size for part in parts), path.stat().st_size
+    pickled = max((part.file_size for part in parts if part.filename.endswith(".pkl")), default=0)
+    if unpacked > 2 * size + MOST_PICKLED or pickled > MOST_PICKLED:
+        raise CheckpointError(
+            f"{path} would unpack to {max(unpacked, pickled):,} bytes, which no checkpoint of {size:,} bytes does: "
+            "fetch it again."
+        )
 
 
 def _other_kind(path: Path) -> str:
@@ -244,7 +274,7 @@ def check_weights(
     """Return nothing for tensors of exactly these names and shapes.
 
     Raises:
-        CheckpointError: how many names are missing, unexpected or of another shape, and every one of them.
+        CheckpointError: how many names are missing, unexpected or of another shape, and the first of them.
     """
     missing = [f"missing {name}" for name in expected if name not in tensors]
     unexpected = [f"unexpected {name}" for name in tensors if name not in expected]
@@ -255,7 +285,41 @@ def check_weights(
     ]
     if problems := [*missing, *unexpected, *misshapen]:
         counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(misshapen)} of another shape"
-        raise CheckpointError(f"{source} holds another model's weights ({counts}): {'; '.join(problems)}.")
+        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+        some = "; ".join(clipped(problem, 200) for problem in problems[:NAMED])
+        raise CheckpointError(f"{source} holds another model's weights ({counts}): {some}{more}.")
+
+
+def check_kinds(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: Path | Checkpoint
+) -> None:
+    """Return nothing for tensors of the expected kinds: floating-point numbers of 16 bits or more, or integers.
+
+    Numbers of another size become those of the network, which holds each of float16 and bfloat16 exactly.
+
+    Raises:
+        CheckpointError: a tensor is of another kind (integers or complex numbers for real ones), holds 8-bit
+            numbers that need scales of their own, or holds no values at all.
+    """
+    for name, own in expected.items():
+        given = tensors[name]
+        if given.layout != torch.strided or given.device.type == "meta":
+            raise CheckpointError(
+                f"{source} holds no plain values for {name}: save its state dict of dense tensors."
+            )
+        if _kind(given) != _kind(own):
+            raise CheckpointError(
+                f"{source} holds {name} as {str(given.dtype).removeprefix('torch.')}, expected "
+                f"{str(own.dtype).removeprefix('torch.')}: convert its weights, such as quantised ones, first."
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "float" if tensor.element_size() > 1 else "float of 8 bits"
+    if tensor.is_complex() or tensor.is_quantized or tensor.dtype == torch.bool:
+        return str(tensor.dtype)
+    return "integer"
 
 
 def load_state(path: Path | Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:

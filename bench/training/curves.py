@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from bench.errors import RecordsError
+from bench.config.numbers import integer, number
+from bench.config.texts import read_text
+from bench.errors import RecordsError, clipped, shown
+from bench.records.disk import open_to_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,8 @@ def append(path: Path, look: Look) -> None:
     """Add one line to the file, which is made with its header where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
+    descriptor = open_to_write(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with open(descriptor, "a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         if is_new:
             writer.writerow(HEADER)
@@ -76,7 +80,9 @@ def read(path: Path) -> tuple[Look, ...]:
     try:
         return tuple(map(_look, rows))
     except ValueError as error:
-        raise RecordsError(f"{path} has a line that is no look ({error}): remove that line.") from error
+        raise RecordsError(
+            f"{path} has a line that is no look ({clipped(str(error), 200)}): remove that line."
+        ) from error
 
 
 def _readable(path: Path) -> Iterable[Look]:
@@ -92,11 +98,15 @@ def _rows(path: Path) -> list[list[str]]:
     """Return the rows below the header."""
     if not path.is_file():
         raise RecordsError(f"No curves at {path}: name a CSV file that `bench train` wrote.")
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    try:
+        text = read_text(path)
+        header, *rows = list(csv.reader(text.splitlines(keepends=True))) or [[]]
+    except (OSError, csv.Error) as error:
+        raise RecordsError(f"{path} cannot be read ({error}): name curves of `bench train`.") from error
     if tuple(header) != HEADER:
         raise RecordsError(
-            f"{path} begins with {','.join(header)!r}, expected {','.join(HEADER)!r}: name curves of `bench train`."
+            f"{path} begins with {shown(','.join(header))}, expected {','.join(HEADER)!r}: name curves of "
+            "`bench train`."
         )
     return rows
 
@@ -107,11 +117,18 @@ def _look(row: list[str]) -> Look:
     stage, step, loss, score, rate, seconds, images, waiting = row
     return Look(
         stage=stage,
-        step=int(step),
-        loss=float(loss) if loss else None,
-        score=float(score) if score else None,
-        learning_rate=float(rate),
-        seconds=float(seconds),
-        images=int(images),
-        waiting=float(waiting),
+        step=_count(step),
+        loss=number(loss) if loss else None,
+        score=number(score) if score else None,
+        learning_rate=number(rate),
+        seconds=number(seconds),
+        images=_count(images),
+        waiting=number(waiting),
     )
+
+
+def _count(text: str) -> int:
+    value = integer(text)
+    if not 0 <= value < 2**53:
+        raise ValueError(f"{text!r} is no number of steps or images")
+    return value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import CheckpointError, NumericalError
+from bench.records.disk import replacing
 from bench.training import curves, processes
 from bench.training.batches import Batch, Loader, Progress, TrainingJob
 from bench.training.checkpoints import load_torch_file
@@ -291,9 +291,8 @@ class _Fit:
             "scaler": self.scaler.state_dict(),
         }
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.state_path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self.state_path)
+        with replacing(self.state_path) as file:
+            torch.save(state, file)
 
     def resume(self) -> None:
         self._load_state()

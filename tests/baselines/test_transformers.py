@@ -43,18 +43,23 @@ def library(monkeypatch):
             raise OSError("no such repository\nsecond line")
         return module.network
 
+    def processor_of(source, **options):
+        module.asked.append((source, options))
+        return module.processor
+
     module.AutoModelForImageClassification = SimpleNamespace(from_pretrained=network)
-    module.AutoImageProcessor = SimpleNamespace(from_pretrained=lambda source: module.processor)
+    module.AutoImageProcessor = SimpleNamespace(from_pretrained=processor_of)
     monkeypatch.setitem(sys.modules, "transformers", module)
     return module
 
 
-def test_classifier_sees_its_own_size_normalised_and_reads_safetensors_only(library):
+def test_classifier_sees_its_own_size_normalised_and_neither_pickles_nor_code_are_read(library):
     classifier = load_classifier("transformers:owner/name", "", COLOUR)
     logits = classifier(torch.full((1, 3, 8, 8), 0.75))
     torch.testing.assert_close(logits, torch.ones(1, 2))
     assert library.network.shape == (1, 3, 4, 6)
-    assert library.asked == [("owner/name", {"use_safetensors": True})]
+    no_code = {"trust_remote_code": False}
+    assert library.asked == [("owner/name", {"use_safetensors": True, **no_code}), ("owner/name", no_code)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bench.records.file import write_run
+from bench.records.recertify import recertify
 from tests.support.fake_runs import make_run
 from tests.support.tiny import bench
 
@@ -77,7 +78,8 @@ def test_what_is_refused_is_one_line(line, code, message, tmp_path, monkeypatch,
     (tmp_path / "a.tsv").write_text(LOG)
     run = make_run(methods=["rrcm", "dds"], images=2)
     write_run(tmp_path / "run", run)
-    write_run(tmp_path / "other", replace(run, header=replace(run.header, dataset="mnist", alpha=0.01)))
+    other = recertify(run, replace(run.header.protocol, alpha=0.01), "bench recertify")
+    write_run(tmp_path / "other", replace(other, header=replace(other.header, dataset="mnist")))
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     assert bench(monkeypatch, *shlex.split(line)) == code

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.device import batching
-from bench.errors import ProtocolError, RecordsError
+from bench.errors import RecordsError
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.lines import os
 from tests.records.test_file import COST, HEADER, record, write
@@ -186,8 +186,9 @@ def test_a_header_edited_by_hand_is_refused_by_its_field(tmp_path):
     with pytest.raises(RecordsError, match="made with n0 = 100 and n = 1000, the header says 100 and 500"):
         read_run(tmp_path)
     edit(tmp_path, 0, n=1000, alpha=0.01)
-    with pytest.raises(ProtocolError, match=r"under another alpha \(then and now: 0.01 and 0.001\)"):
-        RecordsFile.create_or_resume(tmp_path, HEADER)
+    for read in (read_run, lambda folder: RecordsFile.create_or_resume(folder, HEADER)):
+        with pytest.raises(RecordsError, match=r"line 2: radius is 1.1\d+, but its counts certify 1.\d+ at"):
+            read(tmp_path)
 
 
 def test_a_newer_schema_names_the_version_to_install(tmp_path):

@@ -137,9 +137,8 @@ HOSTILE = [
 def test_names_in_a_log_or_a_preset_stay_names(tmp_path, name):
     """Tables of hostile method, class and data set names: files of our own names in the folder, and nowhere else."""
     run = make_run(tmp_path / "inside", methods=("rrcm",), images=4)
-    header = replace(
-        run.header, methods=(name,), dataset=name, subset=name, class_names=(name, "1"), command=name
-    )
+    more = {"class_names": (name, *"123456789"), "batch_sizes": {name: 1}}
+    header = replace(run.header, methods=(name,), dataset=name, subset=name, command=name, **more)
     records = tuple(replace(one, method=name) for one in run.records)
     costs = tuple(replace(one, method=name, device=name) for one in run.costs)
     with RecordsFile.create_or_resume(tmp_path / "inside", header) as file:

@@ -4,7 +4,9 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from bench.records.codec import RUN
 from tests.records.test_file import record
@@ -28,18 +30,23 @@ def write_run(folder, images):
     """Write a run of two methods at five sigmas, with counts of 100,000 samples that hardly come twice."""
     generator = random.Random(0)
     methods, sigmas = ("rrcm", "dds"), (0.12, 0.25, 0.5, 0.75, 1.0)
-    header = make_header(methods=methods, sigmas=sigmas, indices=tuple(range(images)))
+    header = make_header(methods=methods, sigmas=sigmas, indices=tuple(range(images)), n=100_000)
+    k = np.arange(50_000, 100_001)
+    tails = stats.beta.isf(header.alpha, header.n - k + 1, k)
+    tails[-1] = -np.expm1(np.log(header.alpha) / header.n)
+    units = np.maximum(-stats.norm.ppf(tails), 0.0)
     with open(folder / "records.jsonl", "wb") as file:
         file.write(RUN.encode(header))
         for method in methods:
             for sigma in sigmas:
                 for index in range(images):
                     k = generator.randrange(50_000, 100_001)
-                    predict = (index + (k % 20 == 0)) % 10
-                    counts = ((predict, k), ((predict + 1) % 10, 100_000 - k))
-                    changes = {"method": method, "sigma": sigma, "label": index % 10, "predict": predict}
-                    radius, seconds = sigma * k / 25_000, generator.random()
-                    made = record(index, **changes, radius=radius, seconds=seconds, counts_estimation=counts)
+                    chosen, unit = (index + (k % 20 == 0)) % 9, float(units[k - 50_000])
+                    changes = {"method": method, "sigma": sigma, "label": index % 10}
+                    changes |= {"predict": chosen if unit else -1, "radius": sigma * unit}
+                    changes |= {"counts_selection": ((chosen, 100),), "n": header.n, "samples": 100_100}
+                    changes["counts_estimation"] = ((chosen, k), (chosen + 1, 100_000 - k))
+                    made = record(index, **changes, seconds=generator.random())
                     file.write(RUN.encode(made))
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from scipy import stats
 
 from bench.errors import ProtocolError, RecordsError
 from bench.records import lines
@@ -23,7 +24,7 @@ HEADER = make_header(
     radii=(0.0, 0.25),
     config={"run": {"limit": None, "names": ["a"]}},
     checkpoints={"rrcm/0.5": "aa", "dds/0.5": "bb"},
-    batch_sizes={"rrcm": 64},
+    batch_sizes={"rrcm": 64, "dds": 64},
     libraries={"torch": "2.3"},
     noise_version=2,
 )
@@ -54,14 +55,18 @@ COST = CostRecord(
 )
 
 
+UNSURE = {"predict": -1, "radius": 0.0, "counts_estimation": ((0, 500), (1, 500))}
+
+
 def record(index=0, **changes):
+    """Return a record of HEADER's run, its radius that of its counts unless it is given."""
     made = Record(
         method="rrcm",
         sigma=0.5,
         index=index,
         label=1,
         predict=1,
-        radius=0.1 + 0.2,
+        radius=0.0,
         counts_selection=((1, 100),),
         counts_estimation=((0, 3), (1, 997)),
         n0=100,
@@ -69,7 +74,13 @@ def record(index=0, **changes):
         samples=1100,
         seconds=1 / 7,
     )
-    return dataclasses.replace(made, **changes)
+    if "radius" in changes:
+        return dataclasses.replace(made, **changes)
+    made = dataclasses.replace(made, **changes)
+    k = dict(made.counts_estimation)[1]
+    return dataclasses.replace(
+        made, radius=-made.sigma * float(stats.norm.ppf(stats.beta.isf(0.001, 1001 - k, k)))
+    )
 
 
 def write(folder, *items, header=HEADER):
@@ -81,11 +92,11 @@ def write(folder, *items, header=HEADER):
 
 
 def test_what_is_read_equals_what_was_written(tmp_path):
-    write(tmp_path, record(0), COST, record(20, predict=-1, radius=0.0))
+    write(tmp_path, record(0), COST, record(20, **UNSURE))
     expected = Run(
         folder=tmp_path,
         header=HEADER,
-        records=(record(0), record(20, predict=-1, radius=0.0)),
+        records=(record(0), record(20, **UNSURE)),
         costs=(COST,),
     )
     assert read_run(tmp_path) == expected
@@ -98,7 +109,7 @@ def test_lines_are_compact_json_of_a_named_kind(tmp_path):
     assert [line["kind"] for line in lines] == ["header", "certificate", "cost"]
     assert lines[0]["config"] == {**HEADER.config, "drawn_n": 5000}
     assert not {"drawn_n", "logs"} & lines[0].keys()
-    assert b'"radius":0.30000000000000004,"counts_selection":[[1,100]],' in content
+    assert f'"radius":{record().radius!r},"counts_selection":[[1,100]],'.encode() in content
     assert content.isascii()
 
 
@@ -252,7 +263,7 @@ def test_a_header_on_which_nothing_rests_is_replaced(tmp_path):
 def test_radii_may_change_unless_sequential_estimation_stopped_by_them(tmp_path):
     for estimation, radii in (("fixed", (0.5,)), ("sequential", HEADER.radii)):
         header = dataclasses.replace(HEADER, estimation=estimation)
-        write(tmp_path / estimation, record(), header=header)
+        write(tmp_path / estimation, record(**UNSURE), header=header)
         with RecordsFile.create_or_resume(
             tmp_path / estimation, dataclasses.replace(header, radii=radii)
         ) as file:
@@ -378,13 +389,3 @@ def test_a_header_that_could_not_be_read_again_makes_no_file(tmp_path, changes):
     with pytest.raises(RecordsError, match="a header cannot be stored"):
         write(tmp_path, header=make_header(**changes))
     assert not (tmp_path / FILE_NAME).exists()
-
-
-def test_a_system_without_file_locks_reads_and_does_not_write(tmp_path, monkeypatch):
-    write(tmp_path, record())
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    assert read_run(tmp_path).records == (record(),)
-    with pytest.raises(
-        RecordsError, match="cannot be locked on this system: write records on Linux or macOS"
-    ):
-        RecordsFile.create_or_resume(tmp_path, HEADER)

@@ -258,7 +258,7 @@ def test_a_wrong_correct_column_is_named_and_not_used(tmp_path, rows, note):
         (HEADER + "0\t3\t3\t0.1\t1\t-1\n", "line 2 is no row of a log"),
         (HEADER + "0\t3\t-1\t0.1\t0\t1\n", "which is 0 where predict is -1: correct the line"),
         (HEADER + "0\t3\t-2\t0.1\t0\t1\n", "expected idx >= 0, label >= 0, predict >= -1"),
-        (HEADER + "0\t3\t3\tnan\t1\t1\n", "and radius >= 0"),
+        (HEADER + "0\t3\t3\tnan\t1\t1\n", "('nan' is no number)"),
         (HEADER + ROWS + ROWS[:20], "holds image 0 twice: keep one of its rows"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.file import FILE_NAME, RecordsFile, check_comparable, read_run
 from bench.types import Run
-from tests.records.test_file import COST, HEADER, UNLIKE, record, write
+from tests.records.test_file import COST, HEADER, UNLIKE, UNSURE, record, write
 
 
 def edit(folder, line, **changes):
@@ -110,8 +110,8 @@ def test_a_wrong_field_is_refused_by_line_and_name(tmp_path, line, changes, mess
 
 
 def test_infinity_written_as_a_large_number_is_refused(tmp_path):
-    content = write(tmp_path, record(radius=0.25))
-    (tmp_path / FILE_NAME).write_bytes(content.replace(b'"radius":0.25', b'"radius":1e999'))
+    content = write(tmp_path, record(**UNSURE))
+    (tmp_path / FILE_NAME).write_bytes(content.replace(b'"radius":0.0', b'"radius":1e999'))
     with pytest.raises(RecordsError, match=r"out of range - at `\$.radius`"):
         read_run(tmp_path)
 
@@ -122,10 +122,11 @@ def test_whole_numbers_are_read_as_floats_where_floats_are_declared(tmp_path):
 
 
 def test_lines_of_any_form_are_read_alike(tmp_path):
-    none = {"counts_selection": (), "counts_estimation": (), "predict": -1, "radius": 0.0}
-    many = {"counts_estimation": tuple((k, 10 + k) for k in range(10)), "uniform": 1 / 3, "seconds": 1e-7}
-    images = (record(0), record(20, **none), record(40, **many), record(60, method="dds"))
-    lines = write(tmp_path, *images[:2], COST, *images[2:]).splitlines()
+    none = {"counts_estimation": (), "samples": 100, "label": 0, "predict": -1, "radius": 0.0}
+    many = {"counts_estimation": tuple((k, 100) for k in range(10)), "predict": -1, "radius": 0.0}
+    images = (record(0), record(20, **none), record(40, **many, seconds=1e-7), record(60, method="dds"))
+    header = dataclasses.replace(HEADER, class_names=tuple("0123456789"), estimation="skip-wrong")
+    lines = write(tmp_path, *images[:2], COST, *images[2:], header=header).splitlines()
     loose = [json.dumps(dict(reversed(json.loads(line).items()))).encode() for line in lines]
     for forms in (lines, loose, [line + b" \r" for line in lines]):
         (tmp_path / FILE_NAME).write_bytes(b"\n".join([*forms, b""]))

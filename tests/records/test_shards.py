@@ -47,7 +47,12 @@ def test_what_is_no_shard_is_refused(text):
 
 
 def test_merged_shards_are_the_run_in_the_order_of_one_process(tmp_path):
-    write_shards(tmp_path, command="bench run --shard 3/3", created="later", batch_sizes={"rrcm": 9})
+    write_shards(
+        tmp_path,
+        command="bench run --shard 3/3",
+        created="later",
+        batch_sizes=dict.fromkeys(("rrcm", "dds"), 9),
+    )
     run = merge(tmp_path)
     order = sorted(COMPLETE.records, key=lambda r: (r.sigma, ["rrcm", "dds"].index(r.method), r.index))
     assert read_run(tmp_path) == run

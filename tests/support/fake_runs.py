@@ -94,7 +94,7 @@ def make_header(**changes: Any) -> RunHeader:
         "radii": RADII,
         "config": {},
         "checkpoints": {},
-        "batch_sizes": {},
+        "batch_sizes": dict.fromkeys(changes.get("methods", METHODS), 128),
         "hardware": {"device": "cpu", "cores": 2},
         "libraries": {},
     }

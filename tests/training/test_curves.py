@@ -53,7 +53,7 @@ def test_figure_has_a_line_per_file_and_a_panel_of_scores_only_where_there_are_a
     from matplotlib.figure import Figure
 
     drawn = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, out: drawn.append(figure.axes))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, out, **options: drawn.append(figure.axes))
     other = path.parent / "t.csv"
     append(other, LOOK)
     draw_curves([path, other], path.with_suffix(".png"))

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from bench.checks.doctor.scalings import Scaling, from_mean_and_deviation, named
-from bench.config.names import is_plug_in
-from bench.errors import UsageError
+from bench.config.code import check_typed, named_code
+from bench.config.names import is_plug_in, nearest_hint
+from bench.errors import CheckpointError, UsageError, clipped, shown
 from bench.methods import importing, registry
 from bench.smoothing.classifiers import PixelsAlone, from_module, opened
 from bench.smoothing.faults import explained
@@ -21,6 +22,9 @@ from bench.training.released import DenoiserReading, Fed
 from bench.types import Checkpoint, Classifier, Task
 
 NOT_TOLD = "not told"
+
+SIGMA_MOST = 1e6
+"""A noise level that no network is trained at: a number in a file from there on is no noise level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ def open_checkpoint(source: str, request: Request) -> Subject:
 
     Raises:
         CheckpointError: the file is missing, damaged, holds more than tensors, or does not fit the data set.
-        UsageError: nothing tells what made the file, or a plug-in that cannot be imported.
+        UsageError: nothing tells what made the file, the file alone names code, or a plug-in that cannot be imported.
     """
     path = Path(source)
     if is_plug_in(source) and not path.exists():
@@ -123,9 +127,8 @@ def _method(file: Checkpoint, request: Request, program: str) -> Subject:
         raise UsageError(
             f"{file} does not say which method made it: give --method, or bring the released file itself"
         )
-    if config.get("method") not in (None, method):
-        raise UsageError(f"{file} says that {config['method']} made it, not {method}: leave --method out")
-    sigma = config.get("sigma") if request.sigma is None else request.sigma
+    _check_method(file, method, request)
+    sigma = _sigma(file) if request.sigma is None else request.sigma
     is_released = bool(file.description)
     configured = _configured(method, config, sigma or 0.5, request)
     built: Any = opened(
@@ -140,6 +143,41 @@ def _method(file: Checkpoint, request: Request, program: str) -> Subject:
     subject = _classifier(from_module(classifier), classifier, 0.0, request, rows)
     passport = (*subject.passport, ("denoiser", denoiser.description()))
     return replace(subject, denoiser=denoiser, passport=passport)
+
+
+def _check_method(file: Checkpoint, method: Any, request: Request) -> None:
+    """Refuse a file that names no method, another one than the user does, or code that the user does not name."""
+    made_by = file.config.get("method")
+    if request.method is None and not isinstance(method, str):
+        raise UsageError(f"{file} says that {shown(method)} made it, which is no name: give --method")
+    if made_by not in (None, method):
+        raise UsageError(
+            f"{file} says that {clipped(str(made_by))} made it, not {method}: leave --method out"
+        )
+    if not is_plug_in(method) and method not in registry.methods():
+        hint = clipped(nearest_hint(method, registry.methods()), 200)
+        raise UsageError(
+            f"{file} says that {shown(method)} made it, an unknown method: give --method; {hint}"
+        )
+    typed = {request.method or "", *named_code((), request.options)}
+    named = named_code(
+        [method], {method: {name: value for name, value in file.config.items() if name != "method"}}
+    )
+    check_typed({name: how.replace("--methods", "--method") for name, how in named.items()}, typed, file)
+
+
+def _sigma(file: Checkpoint) -> float | None:
+    """Return the noise level that a file says it is for.
+
+    Raises:
+        CheckpointError: it says something that is none.
+    """
+    sigma = file.config.get("sigma")
+    if sigma is None:
+        return None
+    if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 <= sigma < SIGMA_MOST:
+        raise CheckpointError(f"{file} says sigma {shown(sigma)}, expected a number >= 0: give --sigma")
+    return float(sigma)
 
 
 def _configured(method: str, config: Mapping[str, Any], sigma: float, request: Request) -> Any:
@@ -158,7 +196,8 @@ def _with_backbone(method: str, config: Mapping[str, Any]) -> str:
 
 
 def _trained(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    scores = [f"{score:.1%}" for score in training.get("held_out_scores", []) if score is not None]
+    told = training.get("held_out_scores")
+    scores = [f"{score:.1%}" for score in told if isinstance(score, float)] if isinstance(told, list) else []
     rows = [("held-out score", ", ".join(scores))] if scores else []
     if training.get("is_complete", True) is False:
         rows.append(("training", "UNFINISHED: it was stopped before its end"))

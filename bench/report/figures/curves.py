@@ -11,7 +11,7 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.report.figures.style import COLORS, COLUMN_WIDTH, SETTINGS, literal
+from bench.report.figures.style import COLORS, COLUMN_WIDTH, SETTINGS, literal, write_figure
 from bench.training import curves
 from bench.training.curves import Look
 
@@ -41,7 +41,7 @@ def draw_curves(sources: Sequence[Path], out: Path) -> Path:
             panels[1].set_ylabel("held-out score")
         panels[0].legend()
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
+        write_figure(figure, out)
     return out
 
 

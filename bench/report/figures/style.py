@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.config.methods import BUILT_IN, described
+from bench.errors import UsageError, plain
+from bench.records.disk import replace_file
 from bench.report.comparison import Comparison, Named
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 6.9
@@ -172,8 +175,8 @@ def use_plain_numbers(axis: Axis) -> None:
 
 
 def literal(text: str) -> str:
-    """Return `text` so that matplotlib shows it as it is, without reading formulas between dollar signs."""
-    return text.replace("$", r"\$")
+    """Return `text` so that matplotlib shows it as it is: no formula between dollar signs, no control character."""
+    return "\n".join(map(plain, text.split("\n"))).replace("$", r"\$")
 
 
 def legend_shape(labels: Collection[str], width: float) -> tuple[int, int]:
@@ -205,6 +208,20 @@ def save_figure(figure: Figure, stem: Path, command: str = "") -> list[Path]:
         command: what made its records, kept in the metadata; "": nothing.
     """
     paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")]
-    figure.savefig(paths[0], metadata={"Description": command} if command else None)
-    figure.savefig(paths[1], metadata={"CreationDate": None} | ({"Subject": command} if command else {}))
+    write_figure(figure, paths[0], {"Description": command} if command else None)
+    write_figure(figure, paths[1], {"CreationDate": None} | ({"Subject": command} if command else {}))
     return paths
+
+
+def write_figure(figure: Figure, path: Path, metadata: Mapping[str, str | None] | None = None) -> None:
+    """Write a figure at once; its kind is that of the suffix.
+
+    Raises:
+        UsageError: no figure is of that kind.
+    """
+    drawn, kind = io.BytesIO(), path.suffix.removeprefix(".").lower()
+    kinds = figure.canvas.get_supported_filetypes()
+    if kind not in kinds:
+        raise UsageError(f"{path} does not end in the name of a kind of figure, such as .png, .pdf or .svg")
+    figure.savefig(drawn, format=kind, metadata=None if metadata is None else dict(metadata))
+    replace_file(path, drawn.getvalue())

@@ -10,6 +10,7 @@ from string import Template
 from typing import Any
 
 from bench.errors import UsageError
+from bench.records.disk import replace_file
 from bench.report.comparison import Comparison
 from bench.report.figures.style import styles
 from bench.report.page.pictures import Pictures, draw_pictures
@@ -52,7 +53,7 @@ def write_page(comparison: Comparison, folder: Path, data_dir: Path | None = Non
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    path.write_text(text, encoding="utf-8", newline="\n")
+    replace_file(path, text)
     return path
 
 

@@ -1,0 +1,243 @@
+"""What a header and its lines must mean to be believed: values in range, counts that add up, radii that they certify.
+
+A file is checked whenever it is read, so that no number of a table rests on a digit that was changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+
+from bench.config.names import NUM_CLASSES
+from bench.errors import clipped, shown
+from bench.smoothing.estimation import certified_radius
+from bench.smoothing.stats import largest_radius
+from bench.types import ABSTAIN, CostRecord, Protocol, Record, RunHeader
+
+ROUNDING = 1e-10
+"""Share of a radius, or of sigma, by which libraries of another version may round it otherwise."""
+
+ANOTHER_ALPHA = "it was made at another alpha (or n) than"
+"""Begins the note of a published log whose radii its n and alpha cannot certify; tables repeat it."""
+
+KEPT = 2**16
+"""Radii of counts that are remembered, at most: runs hold the same counts again and again."""
+
+Fault = Callable[[Record], str | None]
+"""Says of a record which of its fields is wrong, and why; None where all are right."""
+
+
+def header_fault(header: RunHeader) -> str | None:
+    """Return which field of a header has a value that no run can have, and why; None where there is none."""
+    return next(
+        (
+            f"{name} is {shown(value)}, expected {expected}"
+            for name, value, holds, expected in _demands(header)
+            if not holds
+        ),
+        None,
+    )
+
+
+def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
+    """Yield (field, value, whether it is in range, what is expected), what others rest on first."""
+    is_log = bool(header.logs)
+    for name in ("n", "n0"):
+        value = getattr(header, name)
+        yield name, value, 1 <= value <= 2**53, "1 or more, and not above 2**53"
+    yield "alpha", header.alpha, 0 < header.alpha < 1, "a number between 0 and 1"
+    yield "seed", header.seed, header.seed >= (-1 if is_log else 0), "0 or more"
+    yield "noise_block", header.noise_block, header.noise_block >= (not is_log), "1 or more"
+    drawn = header.drawn_n
+    yield "drawn_n", drawn, drawn is None or drawn > header.n, f"more than n, {header.n}"
+    for name in ("methods", "sigmas", "indices", "class_names", "radii"):
+        values = getattr(header, name)
+        yield name, values, bool(values), "one value or more"
+    for name in ("methods", "sigmas", "indices"):
+        values = getattr(header, name)
+        yield name, values, len(set(values)) == len(values), "different values"
+    yield "indices", min(header.indices), min(header.indices) >= 0, "each 0 or more"
+    yield "sigmas", header.sigmas, all(0 < one < math.inf for one in header.sigmas), "finite numbers above 0"
+    radii = header.radii
+    are_radii = all(0 <= one < math.inf for one in radii) and list(radii) == sorted(radii)
+    yield "radii", radii, are_radii, "ascending finite numbers, each 0 or more"
+    yield "image_shape", header.image_shape, min(header.image_shape) >= 1, "three numbers, each 1 or more"
+    sizes = header.batch_sizes
+    has_sizes = is_log or sizes.keys() >= set(header.methods)
+    yield "batch_sizes", sizes, has_sizes, "one for each of the methods"
+    yield "batch_sizes", sizes, all(size >= 1 for size in sizes.values()), "each 1 or more"
+    options = header.config.get("options", {})
+    is_table = isinstance(options, dict) and all(isinstance(values, dict) for values in options.values())
+    yield "config.options", options, is_table, "options by method"
+    yield "logs", header.logs, all(map(_is_log, header.logs.values())), "a file and notes for each log"
+
+
+def _is_log(value: object) -> bool:
+    notes = value.get("notes") if isinstance(value, dict) else None
+    return isinstance(notes, list) and all(isinstance(note, str) for note in notes)
+
+
+def cost_fault(cost: CostRecord, header: RunHeader) -> str | None:
+    """Return which field of a cost is wrong, and why; None where all are right."""
+    if cost.method not in header.methods or cost.sigma not in header.sigmas:
+        return f"the cost of {clipped(cost.method)} at sigma {cost.sigma:g} is not part of this run"
+    for name in ("batch_size", "samples_per_repetition", "samples_per_certificate"):
+        if getattr(cost, name) < 1:
+            return f"{name} is {getattr(cost, name)}, expected 1 or more"
+    for name in ("parameters", "peak_memory_bytes"):
+        if (getattr(cost, name) or 0) < 0:
+            return f"{name} is {getattr(cost, name)}, expected 0 or more"
+    seconds = cost.repetition_seconds
+    if not seconds or not all(0 < one < math.inf for one in seconds):
+        return f"repetition_seconds is {shown(seconds)}, expected finite numbers above 0"
+    return None
+
+
+def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
+    """Return what checks each record of a file under this header; n0, n and identity are checked before.
+
+    Args:
+        header: without a fault of its own.
+        repairs: leave class and radius alone: they are computed anew from the counts.
+    """
+    classes, wanted = len(header.class_names), header.n0 + header.n
+    if header.logs:
+        classes = max(classes, NUM_CLASSES.get(header.dataset, 0))
+    of_counts = _of_counts(header, classes, repairs=repairs)
+    of_log = _of_log(header)
+
+    def fault(record: Record) -> str | None:
+        if not 0 <= record.label < classes:
+            return f"label is {record.label}, expected 0 to {classes - 1}"
+        if not ABSTAIN <= record.predict < classes:
+            return f"predict is {record.predict}, expected {ABSTAIN} to {classes - 1}"
+        if record.clean is not None and not 0 <= record.clean < classes:
+            return f"clean is {record.clean}, expected 0 to {classes - 1}"
+        if not 0.0 <= record.seconds < math.inf:
+            return f"seconds is {record.seconds}, expected a finite number, 0 or more"
+        if record.counts_selection:
+            return of_counts(record)
+        if record.samples != wanted:
+            return f"samples is {record.samples}, expected n0 + n, {wanted}"
+        return of_log(record)
+
+    return fault
+
+
+def _of_counts(header: RunHeader, classes: int, *, repairs: bool) -> Fault:
+    """Return what checks that a record's counts add up, and that class and radius are what they certify."""
+    protocol, n0, n, stops = header.protocol, header.n0, header.n, header.stops_early
+    known: dict[tuple[int, int, float], float | None] = {}
+    uniform_of = _uniforms(protocol)
+
+    def certified(k: int, drawn: int, sigma: float, uniform: float | None) -> float | None:
+        if uniform is not None:  # another for each image
+            return certified_radius(k, drawn, protocol, sigma, uniform)
+        key = k, drawn, sigma
+        if key not in known:
+            if len(known) >= KEPT:
+                known.clear()
+            known[key] = certified_radius(k, drawn, protocol, sigma)
+        return known[key]
+
+    def fault(record: Record) -> str | None:
+        counts = record.counts_estimation
+        selection, drawn = _sum(record.counts_selection, classes), _sum(counts, classes)
+        if selection is None or drawn is None:
+            name = "counts_selection" if selection is None else "counts_estimation"
+            return f"{name} is {shown(getattr(record, name))}, expected counts of ascending classes below {classes}"
+        if selection != n0:
+            return f"counts_selection adds up to {selection}, expected n0, {n0}"
+        if record.samples != selection + drawn:
+            return f"samples is {record.samples}, but its counts add up to {selection + drawn}"
+        if record.uniform != (uniform := uniform_of(record.index)):
+            return f"uniform is {record.uniform}, expected {uniform}"
+        if not counts:
+            return _skip_fault(record, header)
+        if not (0 < drawn <= n if stops else drawn == n):
+            return f"counts_estimation adds up to {drawn}, expected {'at most ' * stops}n, {n}"
+        if repairs:
+            return None
+        selected = record.selected
+        k = next((count for label, count in counts if label == selected), 0)
+        return _outcome_fault(record, selected, certified(k, drawn, record.sigma, uniform), header.alpha)
+
+    return fault
+
+
+def _sum(counts: Iterable[tuple[int, int]], classes: int) -> int | None:
+    """Return the sum of counts; None where one is negative, or the classes do not ascend below `classes`."""
+    total, last = 0, -1
+    for label, count in counts:
+        if label <= last or count < 0:
+            return None
+        total += count
+        last = label
+    return total if last < classes else None
+
+
+def _uniforms(protocol: Protocol) -> Callable[[int], float | None]:
+    """Return what gives an image's own draw for a randomised bound; None for a bound that takes none."""
+    if protocol.bound != "randomised":
+        return lambda index: None
+    from bench.smoothing.noise import bound_uniform  # here, since torch comes with it
+
+    return lambda index: bound_uniform(protocol, index)
+
+
+def _skip_fault(record: Record, header: RunHeader) -> str | None:
+    """Check an image without estimation samples; older files hold its selected class, newer ones an abstention."""
+    mode = header.estimation
+    if mode == "fixed" or (mode == "skip-wrong" and record.selected == record.label):
+        return f"counts_estimation is empty, which {mode} estimation leaves no such image"
+    if record.predict not in (ABSTAIN, record.selected):
+        return f"predict is {record.predict}, but the image was skipped"
+    return f"radius is {record.radius!r}, but the image was skipped" if record.radius else None
+
+
+def _outcome_fault(record: Record, selected: int, certified: float | None, alpha: float) -> str | None:
+    if certified is None:
+        if record.predict != ABSTAIN:
+            return f"predict is {record.predict}, but its counts certify no class at alpha {alpha:g}"
+        return f"radius is {record.radius!r}, but its counts certify none" if record.radius else None
+    if record.predict != selected:
+        return f"predict is {record.predict}, but its counts certify class {selected} at alpha {alpha:g}"
+    difference = record.radius - certified
+    if difference and not abs(difference) <= ROUNDING * max(certified, record.sigma):
+        return f"radius is {record.radius!r}, but its counts certify {certified!r} at alpha {alpha:g}"
+    return None
+
+
+def _of_log(header: RunHeader) -> Fault:
+    """Return what checks a record without counts: it is of a log, and no radius is beyond what n draws certify."""
+    limits = {sigma: largest_radius(header.n, header.alpha, sigma) for sigma in header.sigmas}
+
+    def fault(record: Record) -> str | None:
+        log = header.logs.get(f"{record.method}/{record.sigma:g}")
+        if log is None:
+            return "counts_selection is empty, which only records of a published log may be"
+        if record.counts_estimation:
+            return "counts_estimation holds samples, but counts_selection none"
+        if not 0.0 <= record.radius < math.inf:
+            return f"radius is {record.radius!r}, expected a finite number, 0 or more"
+        if record.predict == ABSTAIN and record.radius:
+            return f"radius is {record.radius!r}, but the image abstains"
+        limit = limits[record.sigma]
+        if record.radius <= limit * (1 + ROUNDING) or _is_noted(log):
+            return None
+        rounded = float(f"{limit:.{significant_digits(record.radius)}g}")
+        if record.radius <= rounded:
+            return None
+        return f"radius is {record.radius!r}, but n and alpha certify {limit:.6g} at most"
+
+    return fault
+
+
+def _is_noted(log: Mapping[str, list[str]]) -> bool:
+    return any(ANOTHER_ALPHA in note for note in log["notes"])
+
+
+def significant_digits(number: float) -> int:
+    """Return with how many significant digits Python writes a number."""
+    return len(Decimal(repr(number)).normalize().as_tuple().digits)

@@ -1,0 +1,97 @@
+"""What `certify` and `predict` are given by mistake: one sentence of ours, before or in place of torch's."""
+
+import numpy as np
+import pytest
+import torch
+
+import bench
+from bench.errors import BenchError, DataError, ModelError, UsageError
+
+IMAGE = torch.full((1, 2, 2), 0.5)
+
+
+def logits(x_noisy, sigma, keys=None):
+    return torch.stack([x_noisy.mean((1, 2, 3)), torch.zeros(len(x_noisy))], 1)
+
+
+ANSWERS = {
+    "tuple": lambda found: (found,),
+    "dict": lambda found: {"logits": found},
+    "list": lambda found: found.tolist(),
+    "NoneType": lambda found: None,
+    "float": lambda found: 1.0,
+    "torch.bool": lambda found: found > 0,
+    "torch.complex64": lambda found: found.to(torch.complex64),
+}
+
+
+@pytest.mark.parametrize("name", ["certify", "predict"])
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_classifier_that_returns_something_else_than_logits_is_named(name, kind):
+    with pytest.raises(ModelError, match=f"the classifier must return .*, got {kind}"):
+        getattr(bench, name)(lambda *given: ANSWERS[kind](logits(*given)), IMAGE, sigma=0.5)
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_classifier_that_returns_it_amid_a_certificate_is_named(kind):
+    calls = []
+
+    def late(*given):
+        calls.append(given)
+        return logits(*given) if len(calls) < 3 else ANSWERS[kind](logits(*given))
+
+    with pytest.raises(ModelError, match=f"the classifier must return .*, got {kind}"):
+        bench.certify(late, IMAGE, sigma=0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seed": 2**63}, "seed must be below 2\\*\\*63, got 9223372036854775808"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"index": -1}, "index must be a whole number of at least 0, got -1"),
+        ({"index": 2**70}, "index must be below 2\\*\\*63"),
+        ({"index": 1.5}, "index must be a whole number of at least 0, got 1.5"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
+        ({"batch_size": "8"}, "batch_size must be a whole number of at least 1, got '8'"),
+        ({"sigma": "0.5"}, "sigma must be a positive number in pixel units, such as 0.5, got '0.5'"),
+        ({"sigma": 1e38}, r"sigma must be a positive number .*, got 1e\+38 \(at most 1e\+06\)"),
+        ({"sigma": 1e300}, "sigma must be a positive number"),
+        ({"sigma": float("nan")}, "sigma must be a positive number in pixel units, such as 0.5, got nan"),
+        ({"sigma": True}, "sigma must be a positive number in pixel units, such as 0.5, got True"),
+        ({"alpha": "0.1"}, "alpha must lie between 0 and 1, such as 0.001, got '0.1'"),
+        ({"n": 10**5000}, "n must be below 2\\*\\*63, got a very large int"),
+    ],
+)  # fmt: skip
+def test_odd_arguments_are_refused(given, message):
+    with pytest.raises(UsageError, match=message):
+        bench.certify(logits, IMAGE, **({"sigma": 0.5} | given))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ([[[0.5]]], r"an image must be a tensor \(C, H, W\) float32, got list"),
+        (None, "an image must be a tensor .*, got NoneType"),
+        (np.zeros((1, 2, 2), np.float32), "an image must be a tensor .*, got ndarray"),
+        (IMAGE.to_sparse(), "an image must be a dense tensor with values, got torch.sparse_coo on cpu"),
+        (IMAGE.to("meta"), "an image must be a dense tensor with values, got torch.strided on meta"),
+        (IMAGE * torch.nan, "an image must hold finite numbers, got NaN or infinity"),
+        (IMAGE + 0.5000001, r"an image must lie in \[0,1\], got values from 1.000000\d+ to 1.000000\d+:"),
+    ],
+)
+@pytest.mark.parametrize("name", ["certify", "predict"])
+def test_odd_images_are_refused(name, image, message):
+    with pytest.raises(DataError, match=message):
+        getattr(bench, name)(logits, image, sigma=0.5)
+
+
+def test_numbers_of_numpy_are_numbers():
+    one = bench.certify(logits, IMAGE, sigma=np.float32(0.5), index=np.int64(3), n=200)
+    assert one == bench.certify(logits, IMAGE, sigma=0.5, index=3, n=200)
+
+
+def test_messages_of_ours_are_short():
+    with pytest.raises(BenchError) as caught:
+        bench.certify(logits, IMAGE, sigma="9" * 10**7)
+    assert len(str(caught.value)) < 300
