@@ -19,7 +19,12 @@ from bench.errors import UsageError
 
 IMAGE_OPTIONS = shared_options(
     click.argument("image", type=click.Path(path_type=Path)),
-    click.option("--method", required=True, metavar="NAME", help="A method of `bench list methods`."),
+    click.option(
+        "--method",
+        required=True,
+        metavar="NAME",
+        help="One of `bench list methods`, or MODULE:FUNCTION.",
+    ),
     click.option(
         "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
     ),

@@ -23,6 +23,8 @@ from bench.commands.options import (
     say,
     shared_options,
 )
+from bench.config.names import STANDARD_IMAGES
+from bench.errors import DataError
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -35,7 +37,9 @@ RUN_OPTIONS = shared_options(
         "--preset", default="mnist5k", show_default=True, metavar="NAME|FILE.toml", help="Start from this."
     ),
     DATA_OPTIONS,
-    click.option("--methods", metavar="A,B,...", help="Methods to compare, or 'all'."),
+    click.option(
+        "--methods", metavar="A,B,...", help="Methods to compare, MODULE:FUNCTION of your own, or 'all'."
+    ),
     click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Noise levels in pixel units."),
     PROTOCOL_OPTIONS,
     ALLOW_OPTION,
@@ -197,10 +201,17 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
     from bench.runs import forecast
     from bench.runs.workbench import choose_batch_sizes, enter_all, prepare
 
-    setup = prepare(config)
+    def say_protocol(count: int) -> None:
+        for sentence in forecast.protocol_sentences(config.n, config.alpha, config.sigmas, count, radius):
+            say(sentence)
+
+    try:
+        setup = prepare(config)
+    except DataError:  # what n can certify needs no data
+        say_protocol(images or config.limit or STANDARD_IMAGES)
+        raise
     count = images or len(setup.indices)
-    for sentence in forecast.protocol_sentences(config.n, config.alpha, config.sigmas, count, radius):
-        say(sentence)
+    say_protocol(count)
     entrants = enter_all(setup)
     sizes = choose_batch_sizes(setup, entrants.values())
     first = (entrants[method, config.sigmas[0]] for method in config.methods)

@@ -112,7 +112,7 @@ def _recognised(file: ReleasedFile, method: str | None) -> Released:
         )
     *most, last = known
     raise CheckpointError(
-        f"{file.path} is {_likeness(file.content, file.tensors)}, expected {', '.join(most)}, or {last}; a network of "
+        f"{file.path} is {_likeness(file.content, file.tensors)}, expected {', '.join(most)}, or {last}. A network of "
         "another form is used by a function of yours that makes it and loads the file: give MODULE:FUNCTION."
     )
 

@@ -209,9 +209,9 @@ RUN = Codec[RunHeader, Record | CostRecord](
     header=("header", RunHeader),
     items={"certificate": Record, "cost": CostRecord},
     versions=(1, SCHEMA_VERSION),
-    added=("estimation", "drawn_n", "logs", "noise_version", "image_geometry"),
+    added=("estimation", "drawn_n", "logs", "noise_version", "image_geometry", "weights", "unfinished"),
     renamed={"estimation": {"sequential": "confidence-sequence"}},
-    in_config=("drawn_n", "logs", "image_geometry"),
+    in_config=("drawn_n", "logs", "image_geometry", "weights", "unfinished"),
     repeated=("method", "sigma"),
 )
 """Lines of a run's records."""

@@ -67,6 +67,10 @@ def run(
     """
     zoo.check(config.zoo)
     setup = replace(prepare(config), note=observer.note)
+    if config.limit is not None and len(setup.indices) < config.limit:
+        observer.note(
+            f"--limit is {config.limit}, and there are {len(setup.indices)} images: all are certified"
+        )
     entrants = enter_all(setup)
     for one in entrants.values():
         one.finished(config.allow)

@@ -158,6 +158,38 @@ def test_a_log_with_more_classes_than_the_data_set_is_refused(tmp_path, monkeypa
     assert "holds class 77, but svhn has 10 classes" in error_of(monkeypatch, capsys, line)
 
 
+def test_a_plan_without_the_data_still_says_what_n_can_certify(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert bench(monkeypatch, "plan", "--preset", "imagenet", "--methods", "gaussian") == 1
+    captured = capsys.readouterr()
+    assert "Largest radius that n = 10,000 certifies" in captured.out
+    assert "imagenet needs the folder" in captured.err
+
+
+def test_a_limit_beyond_the_images_is_told(root, monkeypatch, capsys):
+    (root / "bright.py").write_text(
+        "import torch\nmake = lambda: lambda x: torch.stack([x.mean((1, 2, 3)), 0.4 - x.mean((1, 2, 3))], 1)\n"
+    )
+    monkeypatch.chdir(root)
+    data = [
+        "--dataset",
+        "folder",
+        "--data-dir",
+        "data",
+        "--device",
+        "cpu",
+        "--out",
+        "beyond",
+        "--sigma",
+        "0.5",
+    ]
+    sizes = ["--n", 20, "--n0", 10, "--limit", 500, "--cost-repetitions", 0]
+    assert bench(monkeypatch, "run", *data, *sizes, "--methods", "bright:make") == 0
+    assert "--limit is 500, and there are 8 images: all are certified" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_a_zoo_that_is_not_there_is_refused_and_not_made(tmp_path, monkeypatch, capsys):
     image_tree(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
