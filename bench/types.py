@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 ABSTAIN = -1
 """Class returned when nothing can be certified; its radius is 0.0 and it counts as incorrect."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+NOISE_VERSION = 2
+"""Which noise a place gives (`bench.smoothing.noise`). Version 1 was torch's: it ends at 5.77, and blocks collide."""
 """Version of the records format; raised whenever a field changes its meaning."""
 
 
@@ -279,7 +282,7 @@ class RunHeader(Protocol):
     """First line of a records file: under which protocol, by which command, on what, the records were made.
 
     Attributes:
-        noise_block: samples drawn from one generator.
+        noise_block: samples that share a place in the noise.
         precision: arithmetic of the networks, with ", compiled" behind it where they were.
         config: the resolved configuration, as JSON values; empty for records of a published log.
         checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified, and with "/<part>" behind it
@@ -288,6 +291,7 @@ class RunHeader(Protocol):
         hardware: device name, cores, memory; libraries: name -> version.
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
         logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
+        noise_version: which noise a place gives, see `bench.smoothing.noise`; 1 in older files, and of published logs.
     """
 
     schema_version: int = field(metadata=_role("contents"))
@@ -311,6 +315,7 @@ class RunHeader(Protocol):
     libraries: dict[str, str] = field(metadata=_role("provenance"))
     drawn_n: int | None = field(default=None, metadata=_role("contents"))
     logs: dict[str, Any] = field(default_factory=dict, metadata=_role("contents"))
+    noise_version: int = field(default=1, metadata=_role("machine"))
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
+from bench.records.file import require_noise
 from bench.runs.rebuild import Rebuilt
 from bench.runs.workbench import certify_images
 from bench.types import Record
@@ -44,9 +45,11 @@ def replay(
         method, sigma: only this method, only this sigma.
 
     Raises:
+        ProtocolError: the run was made with another noise than this program draws.
         UsageError: the run holds no such record, or a random part of the samples that were drawn.
         CheckpointError: a checkpoint is missing, or another one than the run's.
     """
+    require_noise(rebuilt.run.header, rebuilt.run.folder)
     if (drawn := rebuilt.run.header.drawn_n) is not None:
         raise UsageError(
             f"{rebuilt.run.folder} holds a random part of the {drawn} samples that were drawn: replay the run that it "

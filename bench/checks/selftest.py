@@ -3,7 +3,7 @@
 Violations at alpha = 0.001 are too rare to tell a broken certifier from a sound one in a thousand trials, so the
 check runs at a larger alpha: the code is the same at any level. Half-spaces make the bound tight, which shows a
 bound that is too bold; slabs and balls have curved truth; the labeller at probability 1/2 shows a certifier that
-selects and estimates on the same noise.
+selects and estimates on the same noise; the tails show noise that is not normal far out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from bench.checks.synthetic import Synthetic, ball, half_space, labeller, slab
+from bench.checks.synthetic import Synthetic, ball, half_space, labeller, slab, tails
 from bench.smoothing.certifier import Smoothed
 from bench.smoothing.stats import binomial_upper_tail
 from bench.types import ABSTAIN, Bound, Certificate, Estimation, Protocol
@@ -33,6 +33,10 @@ MODES: tuple[tuple[Estimation, Bound], ...] = (
     ("sequential", "randomised"),
 )
 """(estimation, bound) that are tested."""
+
+TAILS_PROTOCOL, TAILS_TRIALS = Protocol(n0=1, n=2, alpha=0.29), 6
+"""Of the classifier that looks at tails. With bounded noise each of its certificates is wrong; with normal noise all
+of them are with probability TAIL_SHARE^18 = 6e-7 (a part of FALSE_ALARM)."""
 
 PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.1, 0.25, 0.5, 0.75))
 
@@ -96,11 +100,12 @@ def run_selftest(
         yield check_family(family, protocol, certify, size.trials, least_reach, checks)
     for family, least_reach in ((labeller(0.5, SIGMA), 0.0), (half_space(0.6, SIGMA), 0.9)):
         yield _check_predict(family, size.protocol, predict, size.trials, least_reach, checks)
+    yield check_tails(certify)
 
 
 def check_count() -> int:
     """Return the number of checks of a self-test."""
-    return len(_families()) * len(MODES) + 2
+    return len(_families()) * len(MODES) + 3
 
 
 def _families() -> tuple[tuple[Synthetic, float], ...]:
@@ -135,6 +140,12 @@ def check_family(
     )
 
 
+def check_tails(certify: Certify, trials: int = TAILS_TRIALS) -> Check:
+    """Return the check of `certify` on a classifier that looks at the tails of the noise."""
+    check = check_family(tails(SIGMA), TAILS_PROTOCOL, certify, trials, 0.0, 1)
+    return replace(check, allowed=trials - 1)
+
+
 def _check_predict(
     family: Synthetic, protocol: Protocol, predict: Predict, trials: int, least_reach: float, checks: int
 ) -> Check:
@@ -154,6 +165,8 @@ def _check_predict(
 def _title(family: Synthetic) -> str:
     if family.name == "labeller":
         return "labeller, even" if family.label == ABSTAIN else "labeller, uneven"
+    if family.name == "tails":
+        return "tails of single coordinates"
     return f"{family.name}, radius {family.radius:.3f}"
 
 

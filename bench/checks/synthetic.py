@@ -104,6 +104,30 @@ def labeller(probability: float, sigma: float) -> Synthetic:
     )
 
 
+def tails(sigma: float) -> Synthetic:
+    """Return a classifier that says 1 unless a coordinate, or a pair of them, lies further out than TAIL.
+
+    A pair of independent normal coordinates does with probability exp(-TAIL^2 / 2); one drawn by Box and Muller's
+    transform from 24-bit uniforms, as torch does on a CPU, never does, since such a pair ends at sqrt(48 ln 2) = 5.768.
+    The image is so wide that class 1 has probability TAIL_SHARE. What gets class 1 is convex and symmetric about the
+    image, so that its probability is even less everywhere else (Anderson's theorem): class 0 holds at every distance.
+    """
+    x = torch.full((1, TAIL_PAIRS, 2), 0.5)
+
+    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        # The pairs of torch's generator are the i-th and (i + 8)-th of each 16 values.
+        pairs = (one.view(-1, 2, 8) - 0.5 for one in x_noisy)
+        margin = TAIL * sigma - torch.stack([pair.square_().sum(1).amax() for pair in pairs]).sqrt()
+        return torch.stack([torch.zeros_like(margin), margin], 1)
+
+    return Synthetic(name="tails", classifier=classify, x=x, sigma=sigma, label=0, radius=math.inf)
+
+
+TAIL, TAIL_SHARE = 5.77, 0.45
+TAIL_PAIRS = math.ceil(-math.log(TAIL_SHARE) * math.exp(TAIL**2 / 2) / 8) * 8
+"""How many pairs of coordinates all lie within TAIL, in units of sigma, with probability TAIL_SHARE."""
+
+
 def uniform_of(keys: Tensor) -> Tensor:
     """Return float64 values in [0,1), one per int64 key, that look independent (the mixer of splitmix64)."""
     mixed = keys * -7046029254386353131

@@ -199,8 +199,8 @@ def _default(one: dataclasses.Field[Any]) -> Any:
 RUN = Codec[RunHeader, Record | CostRecord](
     header=("header", RunHeader),
     items={"certificate": Record, "cost": CostRecord},
-    versions=(SCHEMA_VERSION,),
-    added=("estimation", "drawn_n", "logs"),
+    versions=(1, SCHEMA_VERSION),
+    added=("estimation", "drawn_n", "logs", "noise_version"),
     in_config=("drawn_n", "logs"),
     repeated=("method", "sigma"),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.codec import RUN
 from bench.records.lines import FILE_NAME, Lines, differing, read_lines, write_lines
-from bench.types import CostRecord, Record, Run, RunHeader
+from bench.types import NOISE_VERSION, CostRecord, Record, Run, RunHeader
 
 
 class RecordsFile(Lines[RunHeader, Record | CostRecord]):
@@ -42,6 +42,8 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
 
     def _resume(self, header: RunHeader) -> None:
         old = self.header
+        if old.noise_version != header.noise_version:
+            require_noise(old, self.path)
         run = _run(self.path, old, self.items)
         before, now = _rested_on(old, header), _rested_on(header, old)
         if set(old.indices) <= set(header.indices):  # more images may be added
@@ -95,6 +97,24 @@ def write_run(folder: Path, run: Run) -> None:
         raise RecordsError(f"{path} exists: give another --out, or delete it")
     items: tuple[Record | CostRecord, ...] = (*run.records, *run.costs)
     write_lines(path, RUN, run.header, items)
+
+
+def require_noise(header: RunHeader, of: Path) -> None:
+    """Return nothing where records can be computed again with the noise that they were made with.
+
+    Args:
+        header: of the records.
+        of: their file or folder, for the message.
+
+    Raises:
+        ProtocolError: it is another noise than this program draws.
+    """
+    if header.noise_version != NOISE_VERSION:
+        raise ProtocolError(
+            f"{of} was made with version {header.noise_version} of the noise, and this program draws version "
+            f"{NOISE_VERSION}: its records can be reported, but neither extended nor replayed; certify again with "
+            "another --out"
+        )
 
 
 def check_comparable(runs: Sequence[Run], allow: Collection[str] = ()) -> None:

@@ -13,7 +13,7 @@ from bench.records.codec import PROGRAM
 from bench.runs.entrant import Entrant
 from bench.runs.workbench import Setup
 from bench.smoothing.noise import NOISE_BLOCK
-from bench.types import SCHEMA_VERSION, RunHeader
+from bench.types import NOISE_VERSION, SCHEMA_VERSION, RunHeader
 
 LIBRARIES = ("torch", "torchvision", "timm", "diffusers", "numpy", "scipy")
 """Libraries that records rest on."""
@@ -38,6 +38,7 @@ def make_header(
         methods=config.methods,
         sigmas=config.sigmas,
         noise_block=NOISE_BLOCK,
+        noise_version=NOISE_VERSION,
         precision=config.precision if config.compile == "none" else f"{config.precision}, compiled",
         device_type=setup.device.type,
         config=to_json(config),

@@ -51,7 +51,8 @@ class Rebuilt:
         """Return a digest of all that the certificates of one method at one sigma rest on, 64 hexadecimal digits."""
         header = self.run.header
         protocol = (header.dataset, header.image_shape, header.n0, header.n, header.alpha, header.seed)
-        how = (header.estimation, header.bound, header.noise_block, header.precision, header.device_type)
+        noise = (header.noise_block, header.noise_version)
+        how = (header.estimation, header.bound, noise, header.precision, header.device_type)
         files, options = list(self._recorded(method, sigma).values()), header.options.get(method, {})
         parts = (files, options, header.config.get("compile"), header.batch_sizes.get(method))
         return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()

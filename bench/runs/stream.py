@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.device.timing import Work
 from bench.smoothing.certifier import Smoothed
 from bench.smoothing.counting import check_shape
-from bench.smoothing.noise import NOISE_BLOCK, sample_keys, stable_seed, standard_normal
+from bench.smoothing.noise import NOISE_BLOCK, noise_block, sample_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,7 @@ class Stream:
         whole, rest = divmod(batch_size, NOISE_BLOCK)
         noise, keys = [], []
         for block, size in enumerate([NOISE_BLOCK] * whole + [rest] * (rest > 0)):
-            seed = stable_seed("cost", number, block)
-            noise.append(standard_normal(seed, (size, *x.shape), x.device))
+            noise.append(noise_block(0, number, "estimation", block, tuple(x.shape), x.device, size))
             keys.append(sample_keys(0, number, "estimation", block, x.device)[:size])
         if len(noise) > 1:
             noise, keys = [torch.cat(noise)], [torch.cat(keys)]

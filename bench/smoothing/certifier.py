@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.errors import DataError, UsageError
 from bench.smoothing.counting import Draws, Stop, clean_classes, count_classes, count_group
 from bench.smoothing.estimation import bound_tail, is_settled, table_tails
-from bench.smoothing.noise import Stage, bound_uniform
+from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform
 from bench.smoothing.stats import binomial_two_sided_p, radius
 from bench.types import ABSTAIN, Bound, Certificate, Classifier, Estimation, Protocol
 
@@ -77,7 +77,7 @@ class Smoothed:
         Args: as in `certify`, with G images, indices and labels; batch_size may be more than one image has samples.
         Raises: as in `certify`.
         """
-        self._check(images, protocol)
+        self._check(images, indices, protocol)
         group = torch.stack(list(images))
         selections = self.count(group, _draws(protocol, "selection", indices))
         selected = [counts.index(max(counts)) for counts in selections]
@@ -108,7 +108,7 @@ class Smoothed:
 
         Args, Raises: as in `certify`.
         """
-        self._check([x], protocol)
+        self._check([x], [index], protocol)
         [counts] = self.count(x[None], _draws(protocol, "estimation", [index]))
         second, first = sorted(counts)[-2:]
         p_value = binomial_two_sided_p(first, first + second)
@@ -160,9 +160,12 @@ class Smoothed:
     def _numbers(self) -> dict[str, Any]:
         return {"sigma": self.sigma, "num_classes": self.num_classes, "batch_size": self.batch_size}
 
-    def _check(self, images: Sequence[Tensor], protocol: Protocol) -> None:
+    def _check(self, images: Sequence[Tensor], indices: Sequence[int], protocol: Protocol) -> None:
         for x in images:
             check_image(x)
+        for index in indices:
+            if not 0 <= index < 2**INDEX_BITS:
+                raise UsageError(f"the index of an image must be from 0 to 2^{INDEX_BITS} - 1, got {index!r}")
         check_protocol(protocol)
         if not (self.sigma > 0 and math.isfinite(self.sigma)):
             raise UsageError(
@@ -223,9 +226,14 @@ def check_protocol(protocol: Protocol) -> None:
     Raises:
         UsageError: n0, n, alpha or seed lies outside its range; the message names it.
     """
-    for name, count, least in (("n0", protocol.n0, 1), ("n", protocol.n, 1), ("seed", protocol.seed, 0)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < least:
-            raise UsageError(f"{name} must be a whole number of at least {least}, got {count!r}")
+    most = 2**BLOCK_BITS * NOISE_BLOCK
+    for name, count, limits in (
+        ("n0", protocol.n0, (1, most)),
+        ("n", protocol.n, (1, most)),
+        ("seed", protocol.seed, (0, 2**63 - 1)),
+    ):
+        if not isinstance(count, int) or isinstance(count, bool) or not limits[0] <= count <= limits[1]:
+            raise UsageError(f"{name} must be a whole number from {limits[0]} to {limits[1]}, got {count!r}")
     if not 0 < protocol.alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {protocol.alpha!r}")
     for name, value, known in (

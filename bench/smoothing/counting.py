@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -123,7 +124,11 @@ def predicted_classes(
     Args, Raises: as in `count_group`; call it under inference mode.
     """
     start = 0
-    blocks = itertools.chain.from_iterable(_blocks(drawn, images) for drawn in draws)
+    blocks: Iterator[tuple[Tensor, Tensor]] = itertools.chain.from_iterable(
+        _blocks(drawn, images) for drawn in draws
+    )
+    if images.device.type == "cpu" and len(draws) * draws[0].samples > NOISE_BLOCK:
+        blocks = _ahead(blocks)
     for noise, keys in _batches(blocks, batch_size):
         x = images if len(draws) == 1 else images[_owners(start, len(keys), draws, images.device)]
         logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
@@ -196,9 +201,17 @@ def _blocks(draws: Draws, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     shape, device = tuple(images.shape[1:]), images.device
     for block in range(math.ceil(draws.samples / NOISE_BLOCK)):
         kept = min(NOISE_BLOCK, draws.samples - block * NOISE_BLOCK)
-        noise = noise_block(draws.seed, draws.index, draws.stage, block, shape, device)
-        keys = sample_keys(draws.seed, draws.index, draws.stage, block, device)
-        yield noise[:kept], keys[:kept]
+        noise = noise_block(draws.seed, draws.index, draws.stage, block, shape, device, kept)
+        yield noise, sample_keys(draws.seed, draws.index, draws.stage, block, device)[:kept]
+
+
+def _ahead(blocks: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the blocks, each drawn by another thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = thread.submit(next, blocks, None)
+            yield block
 
 
 def _batches(blocks: Iterator[tuple[Tensor, Tensor]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -69,11 +69,11 @@ def test_seconds_are_those_of_the_samples_classified(machine):
 
 @pytest.mark.parametrize("size", [1, 8, 200])
 def test_the_noise_of_every_timed_sample_is_drawn_in_the_timed_part(machine, monkeypatch, size):
-    def drawn(seed, shape, device):
-        machine.device.now += 2**-7 * shape[0]
-        return torch.zeros(shape)
+    def drawn(seed, index, stage, block, shape, device, samples):
+        machine.device.now += 2**-7 * samples
+        return torch.zeros((samples, *shape))
 
-    monkeypatch.setattr(stream, "standard_normal", drawn)
+    monkeypatch.setattr(stream, "noise_block", drawn)
     machine.measure(plan(machine.method("a", 2**-6), batch_sizes=(size,)))
     assert [one.seconds / one.samples for one in machine.run.repetitions] == [2**-7 + 2**-6] * 3
     assert machine.run.splits[0].stages["noise"] == size * 2**-7

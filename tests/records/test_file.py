@@ -25,6 +25,7 @@ HEADER = make_header(
     checkpoints={"rrcm/0.5": "aa", "dds/0.5": "bb"},
     batch_sizes={"rrcm": 64},
     libraries={"torch": "2.3"},
+    noise_version=2,
 )
 UNLIKE = {
     "dataset": "cifar10",
@@ -263,12 +264,20 @@ def test_radii_may_change_unless_sequential_estimation_stopped_by_them(tmp_path)
 def test_fields_with_defaults_may_be_missing_as_in_older_files(tmp_path):
     write(tmp_path, record())
     lines = (tmp_path / FILE_NAME).read_text().splitlines()
-    older = [
-        {name: value for name, value in json.loads(line).items() if name not in ("estimation", "uniform")}
-        for line in lines
-    ]
+    lacking = {"estimation", "uniform"}
+    older = [{k: v for k, v in json.loads(line).items() if k not in lacking} for line in lines]
     (tmp_path / FILE_NAME).write_text("".join(json.dumps(line) + "\n" for line in older))
     assert read_run(tmp_path) == Run(folder=tmp_path, header=HEADER, records=(record(),), costs=())
+
+
+def test_records_of_another_noise_are_read_but_not_extended(tmp_path):
+    content = write(tmp_path, record())
+    older = content.replace(b'"noise_version":2', b'"noise_version":1')
+    for file in (older, content.replace(b',"noise_version":2', b"")):  # older files lack the field
+        (tmp_path / FILE_NAME).write_bytes(file)
+        assert read_run(tmp_path).records == (record(),)
+        with pytest.raises(ProtocolError, match="version 1 of the noise, and this program draws version 2"):
+            RecordsFile.create_or_resume(tmp_path, HEADER)
 
 
 @pytest.mark.parametrize(("field", "value"), [*UNLIKE.items(), ("device_type", "cuda")])
@@ -276,10 +285,8 @@ def test_resuming_under_another_protocol_is_refused(tmp_path, field, value):
     content = write(tmp_path, record())
     with pytest.raises(ProtocolError) as caught:
         RecordsFile.create_or_resume(tmp_path, dataclasses.replace(HEADER, **{field: value}))
-    old = getattr(HEADER, field)
-    assert f"under another {field} (then and now: {old!r} and {value!r}): give another --out" in str(
-        caught.value
-    )
+    both = f"{getattr(HEADER, field)!r} and {value!r}"
+    assert f"under another {field} (then and now: {both}): give another --out" in str(caught.value)
     assert (tmp_path / FILE_NAME).read_bytes() == content
 
 

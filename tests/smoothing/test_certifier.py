@@ -163,10 +163,10 @@ def test_a_wrong_argument_is_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n0": 0}, "n0 must be a whole number of at least 1, got 0"),
-        ({"n": 10.0}, r"n must be a whole number of at least 1, got 10.0"),
-        ({"n": True}, "n must be a whole number of at least 1, got True"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"n0": 0}, "n0 must be a whole number from 1 to 2147483648, got 0"),
+        ({"n": 10.0}, r"n must be a whole number from 1 to 2147483648, got 10.0"),
+        ({"n": True}, "n must be a whole number from 1 to 2147483648, got True"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 9223372036854775807, got -1"),
         ({"alpha": 1.0}, r"alpha must lie between 0 and 1, such as 0.001, got 1.0"),
         ({"estimation": "none"}, "estimation must be one of fixed, skip-wrong, sequential, got 'none'"),
         ({"bound": "exact"}, "bound must be one of clopper-pearson, randomised, got 'exact'"),

@@ -13,6 +13,7 @@ from bench.errors import ModelError, NumericalError
 from bench.smoothing import counting
 from bench.smoothing.counting import count_classes
 from bench.smoothing.noise import NOISE_BLOCK, noise_block, sample_keys
+from tests.smoothing.rounding import rounding_errors
 from tests.smoothing.test_certifier import ARGUMENTS, GROUP, PROTOCOL, Recorder, X, constant, draws
 from tests.support.smoothing import certify, certify_group
 
@@ -75,9 +76,9 @@ def test_every_method_sees_the_same_noise_within_certify():
 def test_each_block_is_drawn_once(monkeypatch):
     drawn = []
 
-    def recording(seed, index, stage, block, shape, device):
+    def recording(seed, index, stage, block, shape, device, samples):
         drawn.append((stage, block))
-        return noise_block(seed, index, stage, block, shape, device)
+        return noise_block(seed, index, stage, block, shape, device, samples)
 
     monkeypatch.setattr(counting, "noise_block", recording)
     certify(constant(0.0, 1.0, 0.0), X, **ARGUMENTS | {"batch_size": 7})
@@ -188,3 +189,11 @@ def test_batches_on_cuda_do_not_wait_for_each_other():
         return len(caught)
 
     assert waits(10) == waits(300)
+
+
+@pytest.mark.parametrize("sigma", [0.25, 1.0])
+def test_what_a_classifier_sees_is_the_noisy_image_up_to_three_roundings(sigma):
+    errors = rounding_errors((3, 32, 32), sigma)
+    # Each of the three roundings errs by half a unit in the last place, of values below 8.6 sigma + 1.
+    assert abs(errors).max() < 3 * 2**-24 * (8.6 * sigma + 1)
+    assert 1e-8 < (errors**2).mean() ** 0.5 < 5e-8

@@ -1,5 +1,6 @@
 """Seeded noise: what a block of it depends on."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -52,6 +53,42 @@ def test_seed_index_stage_and_block_each_change_the_noise(other):
     assert abs((a * b).mean().item()) < 5.5 / math.sqrt(a.numel())
 
 
+@pytest.mark.parametrize(
+    ("seed", "one", "other"),
+    [
+        (0, (0, 213), (5280, 256)),
+        (8, (5560, 287), (5560, 408)),
+        (2**32, (0, 0), (0, 2**20)),
+        (5, (1, 2), (2, 1)),
+    ],
+)
+def test_blocks_whose_hashes_agree_in_32_bits_differ(seed, one, other):
+    a, b = (noise.noise_block(seed, i, "estimation", block, (1, 2, 2), CPU) for i, block in (one, other))
+    assert len(torch.cat([a, b]).flatten(1).unique(dim=0)) == 2 * noise.NOISE_BLOCK
+
+
+@pytest.mark.parametrize("seed", [3, 3 + 2**32, 3 + 2**62])
+def test_every_bit_of_a_seed_and_of_a_key_counts(seed):
+    blocks = [noise.noise_block(one, 0, "estimation", 0, (4,), CPU) for one in (3, seed)]
+    keyed = noise.keyed_noise(torch.tensor([3, seed]), 0, (512,), CPU)
+    assert torch.equal(*blocks) == torch.equal(*keyed) == (seed == 3)
+
+
+def test_the_first_samples_of_a_block_are_those_of_the_whole_block():
+    whole = noise.noise_block(1, 2, "selection", 3, (3, 3), CPU)
+    assert torch.equal(noise.noise_block(1, 2, "selection", 3, (3, 3), CPU, 5), whole[:5])
+
+
+def test_noise_drawn_in_torch_operations_is_that_of_numpy():
+    """What CUDA draws, on the CPU: an odd number of values, many keys at once."""
+    key, counter, keys = (5, 2), (6, 7, 0), torch.tensor([2**62 + 1, 4])
+    on_device = noise._on_device(noise._filled(key, CPU), noise._filled(counter, CPU), (5, 3, 3))
+    assert torch.equal(on_device, noise._standard_normal(key, counter, (5, 3, 3), CPU))
+    stream = noise._filled((noise._METHOD_STREAM,), CPU)
+    keyed = noise._on_device((keys[:, None], *stream), noise._filled((9, 0, 0), CPU), (3, 3))
+    assert torch.equal(keyed, noise.keyed_noise(keys, 9, (3, 3), CPU))
+
+
 def test_noise_has_mean_zero_and_variance_one():
     draws = noise.noise_block(0, 0, "estimation", 0, (4, 8, 8), CPU).double()
     # Standard deviations 1/sqrt(N) and sqrt(2/N); 5.5 of these is passed by chance with probability 8e-8.
@@ -60,14 +97,10 @@ def test_noise_has_mean_zero_and_variance_one():
 
 
 def test_keys_identify_each_sample_once():
-    blocks = [
-        noise.sample_keys(seed, index, stage, block, CPU)
-        for seed in (0, 1)
-        for index in (0, 1)
-        for stage in ("selection", "estimation")
-        for block in range(4)
-    ]
-    keys = torch.cat(blocks)
+    places = itertools.product(
+        (0, 1), (0, 1, 2**31 - 1), ("selection", "estimation"), (0, 1, 2, 3, 2**24 - 1)
+    )
+    keys = torch.cat([noise.sample_keys(*place, CPU) for place in places])
     assert keys.dtype == torch.int64
     assert (keys >= 0).all()
-    assert len(keys.unique()) == 32 * noise.NOISE_BLOCK
+    assert len(keys.unique()) == 60 * noise.NOISE_BLOCK

@@ -1,62 +1,47 @@
-"""Counter-based noise: the published words, normal values, and independence of how much is drawn."""
+"""Counter-based words: the published ones, in numpy and in torch alike."""
 
-import math
-
+import numpy as np
 import pytest
 import torch
-from scipy import stats
 
-from bench.smoothing.philox import CompiledPhilox, normal, philox
+from bench.smoothing.philox import signed, stream, torch_words
 
-CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize(
-    ("counter", "key", "expected"),
-    [
-        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
-        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-        (
-            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
-            (0xA4093822, 0x299F31D0),
-            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
-        ),
-    ],
-)
-def test_words_are_those_published_with_random123(counter, key, expected):
-    words = philox(tuple(torch.tensor([word]) for word in counter), tuple(map(torch.tensor, key)))
-    assert tuple(int(word) for word in words) == expected
-
-
-def test_values_are_standard_normal_and_uncorrelated_with_their_neighbours():
-    x = normal(3, (200_001,), CPU).double()
-    assert stats.kstest(x.numpy(), "norm").pvalue > 1e-6  # the false-alarm rate
-    assert abs(float((x[1:] * x[:-1]).mean())) < 5 / math.sqrt(len(x))  # false alarm below 1e-6
-    assert abs(float((x[1:] ** 2 * x[:-1] ** 2).mean()) - 1) < 5 * math.sqrt(8 / len(x))
+ALL = 2**64 - 1
+PI = (
+    0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0,
+    0x082EFA98EC4E6C89, 0x452821E638D01377, 0xBE5466CF34E90C6C,
+)  # fmt: skip
+PUBLISHED = [
+    (
+        (0, 0), (0, 0, 0, 0),
+        (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B),
+    ),
+    (
+        (ALL, ALL), (ALL, ALL, ALL, ALL),
+        (0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0),
+    ),
+    (
+        PI[4:], PI[:4],
+        (0xA528F45403E61D95, 0x38C72DBD566E9788, 0xA5A1610E72FD18B5, 0x57BD43B5E52B7FE6),
+    ),
+]  # fmt: skip
 
 
-def test_a_shorter_draw_is_the_beginning_of_a_longer_one():
-    long = normal(7, (5, 3, 3), CPU)
-    assert long.dtype == torch.float32
-    assert torch.equal(normal(7, (2, 3, 3), CPU), long[:2])
-    assert torch.equal(normal(7, (7,), CPU), long.flatten()[:7])
+@pytest.mark.parametrize(("key", "counter", "expected"), PUBLISHED)
+def test_words_are_those_published_with_random123(key, counter, expected):
+    found = torch_words(*([torch.tensor(signed(word)) for word in part] for part in (key, counter)))
+    assert tuple(int(word) % 2**64 for word in found) == expected
 
 
-@pytest.mark.parametrize("other", [8, 7 + 2**32, 7 + 2**62])
-def test_every_bit_of_the_seed_counts(other):
-    assert not torch.equal(normal(7, (8,), CPU), normal(other, (8,), CPU))
-
-
-def test_where_compiling_fails_the_words_are_the_same():
-    def refuses(function):
-        def fail(*arguments):
-            raise RuntimeError("no compiler")
-
-        return fail
-
-    compiled = CompiledPhilox(refuses)
-    assert torch.equal(normal(7, (8,), CPU, compiled), normal(7, (8,), CPU))
-    assert not compiled.is_compiled
-    working = CompiledPhilox(lambda function: function)
-    assert torch.equal(normal(7, (8,), CPU, working), normal(7, (8,), CPU))
-    assert working.is_compiled
+def test_a_stream_of_numpy_holds_the_words_of_its_counters():
+    rng = np.random.default_rng(0)
+    for key, counter in zip(
+        rng.integers(2**64, size=(8, 2), dtype=np.uint64),
+        rng.integers(2**64, size=(8, 3), dtype=np.uint64),
+        strict=True,
+    ):
+        groups = torch.arange(1, 6)
+        rest = [torch.tensor(signed(int(word))) for word in counter]
+        found = torch_words([torch.tensor(signed(int(word))) for word in key], (groups, *rest))
+        expected = stream(key, counter).random_raw(20)
+        assert np.array_equal(torch.stack(found, 1).numpy().view(np.uint64).ravel(), expected)

@@ -88,6 +88,7 @@ def make_header(**changes: Any) -> RunHeader:
         "methods": METHODS,
         "sigmas": SIGMAS,
         "noise_block": 128,
+        "noise_version": 2,
         "precision": "float32",
         "device_type": "cpu",
         "radii": RADII,

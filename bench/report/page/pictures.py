@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.data.sets import load
 from bench.errors import DataError
 from bench.smoothing.noise import noise_block
-from bench.types import RunHeader, Split
+from bench.types import NOISE_VERSION, RunHeader, Split
 
 BUDGET = 3_000_000
 """Characters of pictures on a page, at most; images beyond it are listed without one."""
@@ -94,14 +94,9 @@ def _noisy_pictures(
 ) -> Iterator[tuple[float, str]]:
     if header.seed < 0:
         return
-    noise = noise_block(header.seed, index, "selection", 0, tuple(x.shape), _device(header))[0].cpu()
+    noise = noise_block(header.seed, index, "selection", 0, tuple(x.shape), torch.device("cpu"), 1)[0]
     for sigma in sigmas:
         yield sigma, data_uri(x + sigma * noise)
-
-
-def _device(header: RunHeader) -> torch.device:
-    is_there = header.device_type == "cuda" and torch.cuda.is_available()
-    return torch.device("cuda" if is_there else "cpu")
 
 
 def _note(header: RunHeader, shown: int) -> str:
@@ -114,9 +109,7 @@ def _note(header: RunHeader, shown: int) -> str:
         return f"{images}No noisy pictures: the seed of the noise is unknown."
     own = (
         "the first that the certifier drew for it"
-        if _device(header).type == header.device_type
-        else (
-            f"drawn on this machine, not the certifier's own, which is reproducible on {header.device_type} alone"
-        )
+        if header.noise_version == NOISE_VERSION
+        else f"not the certifier's own, which version {header.noise_version} of the noise gave"
     )
     return f"{images}The noise of an image is {own}; noisy pixels are cut to [0,1] for showing only."
