@@ -124,7 +124,7 @@ class Smoothed:
 
         Args, Raises: as in `certify_group`.
         """
-        self._check(images, protocol)
+        self._check(images, indices, protocol)
         draws = _draws(replace(protocol, n0=1), "selection", indices)
         return clean_classes(self.classifier, torch.stack(list(images)), draws=draws, **self._numbers)
 
