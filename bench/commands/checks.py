@@ -211,7 +211,7 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
         checks = list(track(run_selftest(size), "self-test", check_count()))
         print_table(checks_table(checks, size))
         worst = worst_failure(STOPPING, 0.5)
-        click.echo(
+        say(
             f"Sequential estimation over all its paths (exact recursion, n {STOPPING.n}, alpha {STOPPING.alpha:g}): "
             f"wrong with probability {worst:.3g} at most."
         )

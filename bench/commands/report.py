@@ -81,7 +81,7 @@ def compare(
     for table in tables:
         print_table(table, has_intervals=True)
     if nothing:
-        click.echo(nothing)
+        say(nothing)
     if written:
         say(f"Written: {', '.join(map(str, written))}")
 

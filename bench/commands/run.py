@@ -117,17 +117,17 @@ def _print_checkpoints(config: RunConfig) -> None:
 
     zoo.check(config.zoo)
     if (task := task_of(config)) is None:
-        click.echo(f"missing = unknown: the data set {config.dataset} is not there yet")
+        say(f"missing = unknown: the data set {config.dataset} is not there yet")
         return
-    made = enter_with(config, task, note=lambda text: click.echo(f"note: {text}", err=True))
+    made = enter_with(config, task, note=lambda text: say(f"note: {text}", err=True))
     entrants = list(made.values())
     missing = [f"{one.key} ({one.file_name})" for one in entrants if one.is_missing]
     stopped = [f"{key} (after {steps})" for one in entrants for key, steps in one.unfinished().items()]
-    click.echo(f"missing = {', '.join(missing) or 'none'}")
+    say(f"missing = {', '.join(missing) or 'none'}")
     if missing:
-        click.echo(f"trained_into = {zoo.writable(config.zoo, config.dataset)}")
+        say(f"trained_into = {zoo.writable(config.zoo, config.dataset)}")
     if stopped:
-        click.echo(f"unfinished = {', '.join(stopped)}")
+        say(f"unfinished = {', '.join(stopped)}")
 
 
 @click.command()

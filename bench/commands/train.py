@@ -96,7 +96,7 @@ def train(method: str, sigma: str, **given: Any) -> None:
         given.pop("preset") or preset_of(given["dataset"]), {**given, "methods": method, "sigmas": sigma}
     )
     for note in _notes_on(method, config, given["changes"]):
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
         _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
 
