@@ -28,7 +28,8 @@ def draw_curves(sources: Sequence[Path], out: Path) -> Path:
     Raises:
         RecordsError: a file that is missing or holds no curves.
     """
-    lines = {name: curves.read(path) for name, path in _names(sources).items()}
+    read = {path: curves.read(path) for path in sources}  # before they are named: not every path has a name
+    lines = {name: read[path] for name, path in _names(sources).items()}
     is_scored = any(look.score is not None for looks in lines.values() for look in looks)
     with matplotlib.style.context(["default", SETTINGS]):
         figure = Figure(figsize=(COLUMN_WIDTH, 3.6 if is_scored else 2.2), layout="constrained")
