@@ -195,7 +195,7 @@ def test_a_newer_schema_names_the_version_to_install(tmp_path):
     write(tmp_path, header=dataclasses.replace(HEADER, libraries={"rrcm-bench": "7.1.0"}))
     edit(tmp_path, 0, schema_version=99)
     with pytest.raises(
-        RecordsError, match=r"schema version 99 .* this one reads 1: install rrcm-bench 7.1.0$"
+        RecordsError, match=r"schema version 99 .* this one reads 1 and 2: install rrcm-bench 7.1.0$"
     ):
         read_run(tmp_path)
 

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -95,6 +96,7 @@ def _without_interrupts() -> Iterator[None]:
     Ctrl-C reaches every process of a terminal, and the process that has the run ends the others: one that is still
     importing would print a traceback of its own.
     """
+    resource_tracker.ensure_running()  # which would let them through again, were it started in the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
