@@ -57,10 +57,10 @@ def test_no_lock_or_record_is_written_through_a_link(tmp_path, run, victim, name
     assert (tmp_path / "old").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["records.tmp", f".bench-{os.getpid()}.tmp"])
-def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path, victim, name):
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path, victim):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).symlink_to(victim)
+    for name in ("records.tmp", f".bench-{os.getpid()}.tmp"):
+        (tmp_path / "run" / name).symlink_to(victim)
     write(tmp_path / "run", record(0))
     assert len(read_run(tmp_path / "run").records) == 1
 
