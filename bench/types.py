@@ -23,7 +23,6 @@ SCHEMA_VERSION = 2
 NOISE_VERSION = 2
 """Which noise a place gives (`bench.smoothing.noise`). Version 1 was torch's: it ends at 5.77, and blocks collide."""
 
-
 LARGEST_SIGMA = 4.0
 """Largest noise level in pixel units that is taken for meant: larger ones are of another unit."""
 
@@ -40,24 +39,11 @@ Bound = Literal["clopper-pearson", "randomised"]
 """Lower bound of the selected class's probability at n samples; see `bench.smoothing.stats`."""
 
 
-Geometry = Literal["resize-256", "short-side"]
-"""How ImageNet's images become square: the short side to 256 pixels, then a centre crop; or the short side straight to
-the crop's own, as in the released program of rRCM."""
-
-
 Precision = Literal["float32", "tf32", "bfloat16"]
 """Arithmetic of the networks; see `bench.device.precision`."""
 
 Compilation = Literal["none", "default", "cuda-graphs"]
 """How networks are compiled; see `bench.device.precision`."""
-
-
-Allowance = Literal["unfinished"]
-"""What a user may ask for that is refused otherwise: checkpoints of trainings that were stopped before their end."""
-
-
-ANY_CHECKPOINT: tuple[Allowance, ...] = typing.get_args(Allowance)
-"""Every allowance: for what does not depend on how well a checkpoint was trained."""
 
 
 class Classifier(typing.Protocol):
@@ -317,13 +303,11 @@ class RunHeader(Protocol):
         config: the resolved configuration, as JSON values; empty for records of a published log.
         checkpoints: "<method>/<sigma>" -> SHA-256 of the checkpoint that was certified, and with "/<part>" behind it
             of what else a classifier was built from.
-        weights: "<method>/<sigma>" -> SHA-256 of the weights that computed, as `bench.methods.weights.fingerprint` has
-            it: of a function of the user's own, and of whatever no file tells, too.
-        unfinished: "<method>/<sigma>", or with "/<part>" behind it, -> how far a training had come whose checkpoint was
-            certified before it had ended.
+        weights: "<method>/<sigma>" -> SHA-256 of all weights that computed, by `bench.methods.weights.fingerprint`.
+        unfinished: "<method>/<sigma>", or with "/<part>" behind it, -> how far a stopped training run had come.
         batch_sizes: method -> batch size chosen, used again on resume.
         hardware: device name, cores, memory; libraries: name -> version.
-        image_geometry: how ImageNet's images were cut to their square, "" standing for "resize-256"; see `Geometry`.
+        image_geometry: how ImageNet's images were made square, "" standing for "resize-256"; see `config.names`.
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
         logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
         noise_version: which noise a place gives, see `bench.smoothing.noise`; 1 in older files, and of published logs.

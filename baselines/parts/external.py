@@ -58,7 +58,7 @@ def _ours(source: str, task: Task, kind: type[Model]) -> Model | own.GivenDenois
     """Return what a function of the user's or a file of `bench train` gives; None for any other source."""
     if is_function(source):
         made = open_part_of(source)
-        return made if isinstance(made, kind) else own.given_denoiser(source, made, task)
+        return made if isinstance(made, kind) else own.given_denoiser(source, made)
     path = Path(source)
     config = load_metadata(path).get("config", {}) if source.endswith(own.SUFFIX) else {}
     if "method" not in config:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.unet import Denoiser, small_unet
-from bench.errors import CheckpointError, UsageError
+from bench.errors import CheckpointError, ModelError, UsageError
 from bench.smoothing.sigma import sigma_to_model, to_model_units, to_pixel_units
 from bench.training.checkpoints import load_weights, load_with_arch
 from bench.types import Backbone, Task
@@ -57,38 +57,42 @@ def load_denoiser(
     return made.eval()
 
 
+CONTRACT = "(x_noisy, sigma_model, keys) -> x_hat of the same shape, in [-1,1] (bench.types.Denoiser)"
+
+
 class GivenDenoiser(nn.Module):
     """A denoiser of the user's own, a module or a function that meets `bench.types.Denoiser`, in pixel units."""
 
-    def __init__(self, denoiser: Denoises) -> None:
+    def __init__(self, source: str, denoiser: Denoises) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.source, self.denoiser = source, denoiser
 
     def denoise_pixels(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        """Return denoised pixels in [0,1] for x_noisy (B,C,H,W) in pixel units with noise of deviation sigma."""
+        """Return denoised pixels in [0,1] for x_noisy (B,C,H,W) in pixel units with noise of deviation sigma.
+
+        Raises:
+            ModelError: the user's denoiser returns something else than images of that shape.
+        """
         x_hat = self.denoiser(to_model_units(x_noisy), sigma_to_model(sigma), keys)
+        if not isinstance(x_hat, Tensor) or x_hat.shape != x_noisy.shape:
+            shape = tuple(x_hat.shape) if isinstance(x_hat, Tensor) else type(x_hat).__name__
+            raise ModelError(f"{self.source} gave {shape} for {tuple(x_noisy.shape)}, expected {CONTRACT}")
         return to_pixel_units(x_hat)
 
 
-def given_denoiser(source: str, made: Any, task: Task) -> GivenDenoiser:
-    """Return what a user's function made as a denoiser in eval mode, tried on one image.
+def given_denoiser(source: str, made: Any) -> GivenDenoiser:
+    """Return what a user's function made as a denoiser, in eval mode.
 
     Raises:
-        UsageError: it is no denoiser, or gives images of another shape.
+        UsageError: it cannot be called as a denoiser is.
     """
-    contract = "(x_noisy, sigma_model, keys) -> x_hat of the same shape, in [-1,1] (bench.types.Denoiser)"
-    x = torch.zeros(1, task.channels, task.image_size, task.image_size)
-    if not callable(made):
-        raise UsageError(f"{source} returned a {type(made).__name__}, expected a denoiser: {contract}")
-    denoiser = GivenDenoiser(made).eval()
     try:
-        with torch.no_grad():
-            found = denoiser.denoise_pixels(x, 0.5, torch.zeros(1, dtype=torch.long))
-    except (TypeError, AttributeError) as error:
-        raise UsageError(f"{source} failed on one image ({error}), expected {contract}") from error
-    if found.shape != x.shape:
-        raise UsageError(f"{source} gave {tuple(found.shape)} for {tuple(x.shape)}, expected {contract}")
-    return denoiser
+        inspect.signature(made.forward if isinstance(made, nn.Module) else made).bind(None, None, None)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{source} returned a {type(made).__name__}, expected a denoiser: {CONTRACT}"
+        ) from error
+    return GivenDenoiser(source, made).eval()
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

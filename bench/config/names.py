@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from bench.errors import UsageError
 
@@ -66,6 +67,16 @@ IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 
 IMAGENET_RESIZE = 256
 """Short side in pixels to which ImageNet's test images are resized before the centre crop."""
+
+Geometry = Literal["resize-256", "short-side"]
+"""How ImageNet's images become square: the short side to 256 pixels, then a centre crop; or the short side straight to
+the crop's own, as in the released program of rRCM."""
+
+Allowance = Literal["unfinished"]
+"""What a user may ask for that is refused otherwise: checkpoints of trainings that were stopped before their end."""
+
+ANY_CHECKPOINT: tuple[Allowance, ...] = get_args(Allowance)
+"""Every allowance: for what does not depend on how well a checkpoint was trained."""
 
 SUBSETS = ("auto", "standard", "balanced", "file:PATH")
 """What --subset takes."""

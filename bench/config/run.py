@@ -18,6 +18,8 @@ from bench.config.levels import check_size, noise_levels
 from bench.config.names import (
     DATASETS,
     IMAGENET_RESIZE,
+    Allowance,
+    Geometry,
     is_plug_in,
     method_hint,
     nearest_hint,
@@ -26,7 +28,7 @@ from bench.config.names import (
 from bench.config.overrides import override
 from bench.config.texts import read_text
 from bench.errors import UsageError, clipped, shown
-from bench.types import Allowance, Compilation, Geometry, Precision, Protocol, RunEstimation
+from bench.types import Compilation, Precision, Protocol, RunEstimation
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -55,7 +57,7 @@ class RunConfig(Protocol):
         download: fetch a missing torchvision data set.
         image_size: side in pixels of the images of data set `folder`, and of `imagenet`'s centre crop; None: 224 of
             `imagenet`, and of `folder` the images' own.
-        geometry: how `imagenet`'s images become square; see `bench.types.Geometry`.
+        geometry: how `imagenet`'s images become square; see `bench.config.names.Geometry`.
         methods: names in the registry, or "all".
         sigmas: noise levels in pixel units, each > 0.
         limit: images to certify, counted along the subset; None: all of it.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.config.names import ANY_CHECKPOINT
 from bench.cost.work import certificate
 from bench.device import hardware
 from bench.device.timing import Work, instruments, measure
@@ -25,7 +26,7 @@ from bench.report.tables.cost import quartile_cell, quartile_columns
 from bench.report.write import write
 from bench.runs.stream import Stream
 from bench.runs.workbench import Setup, choose_batch_sizes, entrant, first_image_stream
-from bench.types import ANY_CHECKPOINT, Precision
+from bench.types import Precision
 
 RESULTS = Path("results") / "certifier"
 

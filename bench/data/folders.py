@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from bench.config.names import Geometry
 from bench.errors import DataError
-from bench.types import Geometry, Split, Task
+from bench.types import Split, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -24,13 +24,14 @@ from bench.config.names import (
     IMAGE_SHAPES,
     IMAGENET_RESIZE,
     NUM_CLASSES,
+    Geometry,
     image_shape,
     nearest_hint,
 )
 from bench.config.run import RunConfig
 from bench.data.folders import ImageTree, common_side, load_tree
 from bench.errors import DataError
-from bench.types import Geometry, Split, Task
+from bench.types import Split, Task
 
 SplitName = Literal["train", "test"]
 
@@ -130,7 +131,7 @@ def load(
         download: fetch a torchvision set that is not there yet.
         image_size: side in pixels of the images of `folder` (None: their own, which must be one), and of ImageNet's
             centre crop (None: 224), at most IMAGENET_RESIZE there; other sets have their own size.
-        geometry: of ImageNet's images; see `bench.types.Geometry`.
+        geometry: of ImageNet's images; see `bench.config.names.Geometry`.
 
     Raises:
         DataError: an unknown name, or data that is missing, empty, damaged or incomplete.

@@ -77,7 +77,8 @@ def _check_sigma(log: Log, config: RunConfig) -> None:
     agrees = said > LARGEST_SIGMA or math.isclose(said, sigma, rel_tol=ROUNDED)  # "sigma_25" may mean 0.25
     hint = "" if agrees else f"; the name of the file says {said:g}"
     largest = max(row.radius for row in log.rows)
-    needed = math.exp(config.n * float(special.log_ndtr(largest * (1 - 10.0 ** (1 - log.digits)) / sigma)))
+    unit = 10.0 ** (math.floor(math.log10(largest)) - log.digits + 1) if largest else 0.0
+    needed = math.exp(config.n * float(special.log_ndtr((largest - unit / 2) / sigma)))
     if needed >= IMPOSSIBLE_ALPHA:
         raise UsageError(
             f"log {log.name} holds a radius of {largest:g}, which n = {config.n} draws cannot certify at sigma "

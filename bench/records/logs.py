@@ -163,13 +163,11 @@ def log_header(log: Log, config: RunConfig, *, command: str, git_revision: str) 
 
     Raises:
         UsageError: the images of the data set have no fixed shape.
-        RecordsError: a row has a class that the data set has not, or a radius that nothing certifies.
     """
     if config.dataset not in IMAGE_SHAPES:
         raise UsageError(
             f"images of data set {config.dataset!r} have no fixed shape; name one of {', '.join(IMAGE_SHAPES)}"
         )
-    _check_rows(log, config)
     classes = NUM_CLASSES[config.dataset]
     protocol = replace(config.protocol, seed=-1, estimation="fixed", bound="clopper-pearson")
     source = {"file": log.name, "notes": list(log_notes(log, config))}
@@ -304,22 +302,6 @@ def _check_unique(path: Path, log: Log) -> None:
         if index in seen:
             raise RecordsError(f"log {path} holds image {index} twice: keep one of its rows")
         seen.add(index)
-
-
-def _check_rows(log: Log, config: RunConfig) -> None:
-    """Refuse a class beyond the data set's, and a radius that n samples certify at no level."""
-    classes, n, sigma = NUM_CLASSES[config.dataset], config.n, config.sigmas[0]
-    for index, row in zip(log.indices, log.rows, strict=True):
-        if max(row.label, row.predict) >= classes:
-            raise RecordsError(
-                f"log {log.name} has class {max(row.label, row.predict)} for image {index}, but {config.dataset} has "
-                f"{classes} classes: name the data set that was certified"
-            )
-        if row.radius and _least_alpha(row.radius, n, sigma) >= 1:
-            raise RecordsError(
-                f"log {log.name} has radius {row.radius:g} for image {index}, which no alpha certifies at n = {n} and "
-                f"sigma {sigma:g}: give those that it was made with"
-            )
 
 
 def _least_alpha(radius: float, n: int, sigma: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from bench.config.names import Allowance
 from bench.config.run import RunConfig
 from bench.errors import CheckpointError, clipped, shown
 from bench.methods import registry, zoo
@@ -16,7 +17,7 @@ from bench.smoothing.classifiers import opened
 from bench.training.checkpoints import check_trained_as, load_metadata, unfinished
 from bench.training.origin import LIMITS
 from bench.training.recipes import trained_options
-from bench.types import Allowance, Classifier, Task
+from bench.types import Classifier, Task
 
 SHOWN = 3
 """Options that a note on a checkpoint names at most."""

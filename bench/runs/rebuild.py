@@ -10,12 +10,13 @@ from pathlib import Path
 
 from bench.config.code import check_typed, named_code
 from bench.config.methods import methods
+from bench.config.names import ANY_CHECKPOINT
 from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
 from bench.errors import CheckpointError
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
-from bench.types import ANY_CHECKPOINT, Precision, Record, Run
+from bench.types import Precision, Record, Run
 
 
 @dataclass(frozen=True, kw_only=True)

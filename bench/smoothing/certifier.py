@@ -5,6 +5,7 @@ One certifier serves every method; what a method sees, and how its classes are c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -256,7 +257,7 @@ def check_sigma(sigma: object) -> None:
     Raises:
         UsageError: it is no positive number, or above LARGEST_SIGMA.
     """
-    if not _is_number(sigma) or not sigma > 0:  # type: ignore[operator]
+    if not _is_number(sigma) or not 0 < sigma < math.inf:  # type: ignore[operator]
         raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
     if sigma > LARGEST_SIGMA:  # type: ignore[operator]
         raise UsageError(

@@ -33,16 +33,8 @@ MOST_PICKLED = 2**23
 """Bytes of the part of a torch file that says what its tensors are, at most: some 50,000 tensors."""
 
 DAMAGE = (
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    struct.error,
-    OSError,
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(ArithmeticError, struct.error, OSError),
 )
 """What torch's reader raises on damaged bytes: it follows them as a program of its own, whatever they have become."""
 
@@ -219,9 +211,11 @@ def load_torch_file(path: Path) -> Any:
             f"{path} holds {held}; nothing of it was run: save its state dict of tensors alone and try again."
         ) from error
     except DAMAGE as error:
-        raise CheckpointError(
-            f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is cut off or damaged ({first_line(error)}): fetch it again.")
 
 
 def _check_unpacked(path: Path) -> None:
@@ -232,9 +226,7 @@ def _check_unpacked(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, *DAMAGE) as error:
-        raise CheckpointError(
-            f"{path} is cut off or damaged ({first_line(error)}): fetch it again."
-        ) from error
+        raise _damaged(path, error) from error
     unpacked, size = sum(part.file_size for part in parts), path.stat().st_size
     pickled = max((part.file_size for part in parts if part.filename.endswith(".pkl")), default=0)
     if unpacked > 2 * size + MOST_PICKLED or pickled > MOST_PICKLED:

@@ -156,7 +156,7 @@ def test_functions_of_the_users_own_are_parts(tmp_path):
     [
         (
             {"denoiser": f"{HERE}:bright"},
-            r"bright failed on one image \(.*\), expected \(x_noisy, sigma_model, keys\) -> x_hat",
+            r"bright returned a Brightness, expected a denoiser: \(x_noisy, sigma_model, keys\) -> x_hat",
         ),
         ({"classifier": f"{HERE}:pipeline"}, "pipeline cannot be called: missing a required argument"),
         ({"classifier": f"{HERE}:unet_path"}, "returned a str, expected a torch module"),

@@ -8,6 +8,7 @@ import pytest
 from baselines import dds
 from bench.methods import zoo
 from bench.records.file import read_run
+from bench.smoothing.estimation import certified_radius
 from tests.support.tiny import bench
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -43,13 +44,16 @@ def test_a_record_from_before_classes_without_noise_were_kept_replays_equal(run,
     assert f"clean differs, {1 - first.clean} on record and {first.clean} now" in capsys.readouterr().out
 
 
-def test_a_changed_radius_is_named_with_both_values(run, monkeypatch, capsys):
-    first = read_run(run).records[0]
-    edit(run, 1, radius=9.0)
+def test_changed_counts_and_the_radius_that_they_certify_are_named_with_both_values(run, monkeypatch, capsys):
+    found = read_run(run)
+    first = found.records[0]
+    every = ((first.selected, first.n),)
+    radius = certified_radius(first.n, first.n, found.header.protocol, first.sigma)
+    edit(run, 1, counts_estimation=every, radius=radius, predict=first.selected)
     assert bench(monkeypatch, "replay", run, "--index", first.index, "--method", first.method) == 1
     said = capsys.readouterr().out
-    assert f"radius differs, 9.0 on record and {first.radius} now" in said
-    assert "counts" not in said
+    assert f"radius differs, {radius} on record and {first.radius} now" in said
+    assert f"counts_estimation differs, {every}" in said
 
 
 def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
@@ -81,8 +85,11 @@ def test_another_part_from_elsewhere_is_refused(run, monkeypatch, capsys):
 
 
 def test_certificates_of_an_estimation_that_is_not_run_are_not_replayed(run, monkeypatch, capsys):
+    index = read_run(run).header.indices[0]
     edit(run, 0, estimation="confidence-sequence")
-    assert bench(monkeypatch, "replay", run, "--index", read_run(run).header.indices[0]) == 2
+    file = run / "records.jsonl"
+    file.write_text(file.read_text().splitlines()[0] + "\n")
+    assert bench(monkeypatch, "replay", run, "--index", index) == 2
     assert (
         "has confidence-sequence estimation, which is read and reported but not run"
         in capsys.readouterr().err

@@ -332,7 +332,7 @@ def test_a_denoiser_of_ones_own_is_a_callable_of_the_contract(own, tmp_path, nam
     assert len(weights) == 64
     code, _, error = own("dds", *parts, "--set=dds.reverse_steps=2", "--out", "chain")
     assert code == 2
-    assert "a denoiser of your own is called once" in error
+    assert f"reverse_steps is 2, but {module}:{name} is no diffusion model: set reverse_steps=1" in error
 
 
 def test_a_sigma_without_a_checkpoint_names_those_that_have_one(tmp_path, monkeypatch, capsys):

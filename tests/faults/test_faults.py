@@ -17,8 +17,8 @@ from tests.records.test_reading import edit
 from tests.support import synthetic_method
 from tests.support.tiny import bench
 
-CALLS = 2
-"""Calls of the classifier per certificate at the default batch size: n0 = 10, then n = 100."""
+CALLS = 3
+"""Calls of the classifier per image at the default batch size: n0 = 10, n = 100, then the image without noise."""
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def write_log(folder, *rows):
         ({"label": str(2**70)}, "classes below 1,000,000"),
         ({"label": "100000000"}, "classes below 1,000,000"),
         ({"predict": "3000000000"}, "classes below 1,000,000"),
-        ({"label": "500000"}, "has class 500000 for image 0, but cifar10 has 10 classes"),
+        ({"label": "500000"}, "holds class 500000, but cifar10 has 10 classes"),
         ({"idx": str(2**70)}, "expected idx >= 0"),
         ({"label": "٣"}, "is no whole number"),
         ({"radius": "0.5_0"}, "is no number"),

@@ -199,7 +199,7 @@ def test_a_cost_that_cannot_be_true_is_refused(tmp_path, changes, message):
         read_run(tmp_path)
 
 
-LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.5\t1\t1.0\n20\t8\t-1\t0.0\t0\t2.5\n"
+LOG = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.5\t1\t1.0\n20\t7\t-1\t0.0\t0\t2.5\n"
 IMPORT = ("--dataset", "cifar10", "--sigma", 0.5, "--method", "m", "--alpha", 0.001, "--n", 1000)
 
 
@@ -232,8 +232,8 @@ def test_a_log_of_another_alpha_is_read_since_its_note_says_so(tmp_path, monkeyp
 
 def test_a_log_whose_radius_no_level_certifies_is_not_imported(tmp_path, monkeypatch, capsys):
     (tmp_path / "log.tsv").write_text(LOG.replace("0.5", "1e308"))
-    assert bench(monkeypatch, "import-log", tmp_path / "log.tsv", *IMPORT, "--out", tmp_path / "run") == 1
-    assert "has radius 1e+308 for image 0, which no alpha certifies at n = 1000" in capsys.readouterr().err
+    assert bench(monkeypatch, "import-log", tmp_path / "log.tsv", *IMPORT, "--out", tmp_path / "run") == 2
+    assert "holds a radius of 1e+308, which n = 1000 draws" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

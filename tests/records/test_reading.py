@@ -26,7 +26,7 @@ def run(folder="a", **changes):
 
 def test_sequential_records_of_schema_version_1_are_read_as_what_they_are_and_not_extended(tmp_path):
     header = dataclasses.replace(HEADER, estimation="sequential")
-    write(tmp_path, record(), header=header)
+    write(tmp_path, record(**UNSURE), header=header)
     assert read_run(tmp_path).header.estimation == "sequential"
     edit(tmp_path, 0, schema_version=1)
     assert read_run(tmp_path).header.estimation == "confidence-sequence"

@@ -12,7 +12,8 @@ from bench.records import lines
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.runs.engines.base import LocalEngine
 from bench.runs.progress import Observer, pending_jobs, write_results
-from bench.types import Record
+from bench.smoothing.estimation import certified_radius
+from bench.types import ABSTAIN, Protocol, Record
 
 CONFIG = RunConfig(methods=("a", "b"), sigmas=(0.25, 0.5))
 WRITING = ("write", "fsync", "replace", "ftruncate", "truncate")
@@ -30,13 +31,14 @@ def certify(method, sigma, index, seconds=0.0):
     """Return the record that every run makes of a job."""
     time.sleep(seconds)
     k = 50 + (7 * index) % 50
+    radius = certified_radius(k, 100, Protocol(n0=10, n=100), sigma)
     return Record(
         method=method,
         sigma=sigma,
         index=index,
         label=index % 2,
-        predict=1,
-        radius=sigma / (1 + index),
+        predict=ABSTAIN if radius is None else 1,
+        radius=radius or 0.0,
         counts_selection=((1, 10),),
         counts_estimation=((0, 100 - k), (1, k)),
         n0=10,
