@@ -49,7 +49,7 @@ DATA_OPTIONS = shared_options(
     click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
     click.option("--image-size", metavar="PIXELS", help="Side of the images of 'folder' or 'imagenet'; 224."),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
-    click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
+    click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute."),
     click.option("--zoo", metavar="DIR", help="Folder of checkpoints, <DIR>/<dataset>/<file>."),
     click.option(
         "--backbone", metavar="NAME", help="Network of gaussian, consistency, dds: resnet, vit, a timm name."

@@ -79,7 +79,7 @@ def run(
         if records.repaired:
             observer.note(records.repaired)
         work = Workbench(
-            config=replace(config, device=setup.device.type),  # type: ignore[arg-type]
+            config=replace(config, device=setup.device.type),
             entrants=entrants,
             batch_sizes=records.run.header.batch_sizes,
             setup=setup,

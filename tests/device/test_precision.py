@@ -37,19 +37,19 @@ def test_float32_changes_nothing():
 def test_where_compiling_fails_the_classifier_runs_as_it_is_and_it_is_said_once(fails_when):
     notes, modes = [], []
 
-    def compiler(classifier, mode):
+    def compiler(classifier, mode, dynamic):
         def quick(x_noisy, sigma, keys=None):
             if fails_when == "called":
                 raise RuntimeError("no compiler")
             return classifier(x_noisy, sigma, keys)
 
-        modes.append(mode)
+        modes.append((mode, dynamic))
         return quick
 
     quick = compiled(classify, "cuda-graphs", notes.append, compiler)
     assert torch.equal(logits(quick), logits(classify))
     assert torch.equal(logits(quick), logits(classify))
-    assert modes == ["reduce-overhead"]
+    assert modes == [("reduce-overhead", False)]
     said = "torch.compile failed (RuntimeError); the classifier runs as it is"
     assert notes == ([said] if fails_when == "called" else [])
 
