@@ -88,7 +88,8 @@ ENGINE_OPTIONS = shared_options(
         "--workers",
         type=click.IntRange(1),
         metavar="INT",
-        help="Processes, default: one a core; or Ray's workers, default: as many as there is room for now.",
+        help="Processes, default: one a core, or one a GPU, more than which share GPUs; or Ray's workers, default: as "
+        "many as there is room for now.",
     ),
     click.option(
         "--address", metavar="auto|HOST:PORT", help="A running Ray cluster; default: start one here."
@@ -144,10 +145,14 @@ def make_engine(
     if engine == "processes":
         from bench.runs.engines.processes import ProcessEngine
 
-        count = workers or cores
-        return ProcessEngine(workers=count, threads=max(1, cores // count))
+        gpus = _gpus(config)
+        count = workers or len(gpus) or cores
+        return ProcessEngine(workers=count, threads=max(1, cores // count), gpus=gpus)
     from bench.device.hardware import resolve_device
     from bench.runs.engines.ray import RayEngine
+
+    if ":" in config.device:
+        raise UsageError(f"--device is {config.device}, but Ray gives each worker its GPUs: --device cuda")
 
     if gpus_per_worker is None:
         gpus_per_worker = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
@@ -159,6 +164,17 @@ def make_engine(
         gpus_per_worker=gpus_per_worker,
         workers=workers,
     )
+
+
+def _gpus(config: RunConfig) -> tuple[str, ...]:
+    """Return the names of the GPUs that compute, as CUDA_VISIBLE_DEVICES has them: the one that is chosen, or all."""
+    from bench.device.hardware import resolve_device, visible_gpus
+
+    device = resolve_device(config.device)
+    if device.type != "cuda":
+        return ()
+    names = visible_gpus()
+    return names if device.index is None else (names[device.index],)
 
 
 def _cores() -> int:

@@ -131,7 +131,9 @@ def validate(config: RunConfig, known_methods: Collection[str]) -> RunConfig:
     config = override(config, values)
     _check_numbers(config)
     if not DEVICE.fullmatch(config.device):
-        raise UsageError(f"device is {config.device!r}, expected auto, cpu, cuda, cuda:0, cuda:1, ..., or mps")
+        raise UsageError(
+            f"device is {config.device!r}, expected auto, cpu, cuda, cuda:0, cuda:1, ..., or mps"
+        )
     _check_known("dataset", [config.dataset], DATASETS)
     _check_data_options(config)
     methods = tuple(known_methods) if config.methods == (ALL_METHODS,) else config.methods

@@ -56,6 +56,10 @@ ALPHA = 0.001
 """Level of the whole images that are certified as a check; it changes no time."""
 
 
+class NotCompiledError(Exception):
+    """torch.compile refused a network; the text is the name of its error."""
+
+
 class Workshop:
     """Networks on one device with random weights, each made once, so that methods share them."""
 
@@ -85,7 +89,11 @@ class Workshop:
             return partial(self.plain, precision=precision)
 
         def compiled(name: str, function: Callable[[], nn.Module]) -> nn.Module:
-            network: nn.Module = torch.compile(self.plain(name, function, precision), dynamic=False)  # type: ignore[assignment]
+            plain = self.plain(name, function, precision)
+            try:
+                network: nn.Module = torch.compile(plain, dynamic=False)  # type: ignore[assignment]
+            except Exception as error:  # such as a Python that it does not know
+                raise NotCompiledError(type(error).__name__) from error
             return network
 
         return compiled
@@ -261,6 +269,8 @@ def _reason(step: Step, error: Exception, *, is_built: bool) -> str | None:
     """Return why a batch size cannot be measured, None for an error that is not of this kind."""
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         return OUT_OF_MEMORY
+    if isinstance(error, NotCompiledError):
+        return f"torch.compile failed ({error})"
     if is_built and step.setting.endswith(COMPILED) and not isinstance(error, BenchError):
         return f"torch.compile failed ({type(error).__name__})"  # whatever the compiler raises
     return None

@@ -209,19 +209,28 @@ def duels(plan: Plan, method: str, run: Callable[[], CostRun]) -> Iterator[Step]
         if ours is None or theirs is None:
             continue
         before = run()
-        fought = [one.round for one in before.repetitions if one.duel == method and one.pair in (ours, theirs)]
+        fought = [
+            one.round for one in before.repetitions if one.duel == method and one.pair in (ours, theirs)
+        ]
         start, missing = max(fought, default=-1) + 1, plan.rounds(method) - len(common(before, ours, theirs))
         for number in range(start, start + missing):
             for pair in (ours, theirs) if number % 2 == 0 else (theirs, ours):
                 name, setting, size = pair
                 step = Step(
-                    kind="repetition", method=name, setting=setting, batch_size=size, round=number, duel=method
+                    kind="repetition",
+                    method=name,
+                    setting=setting,
+                    batch_size=size,
+                    round=number,
+                    duel=method,
                 )
                 if not is_done(step, run()):
                     yield step
 
 
-def common(run: CostRun, ours: tuple[str, str, int], theirs: tuple[str, str, int]) -> list[tuple[str, int, str]]:
+def common(
+    run: CostRun, ours: tuple[str, str, int], theirs: tuple[str, str, int]
+) -> list[tuple[str, int, str]]:
     """Return (session, round, duel) of the repetitions of two pairs that were made side by side."""
     found: list[list[tuple[str, int, str]]] = [
         [one.turn for one in run.repetitions if one.pair == pair] for pair in (ours, theirs)
@@ -239,7 +248,9 @@ def best_pair(run: CostRun, method: str) -> tuple[str, str, int] | None:
     """Return a method in its fastest setting and batch size, None where nothing was timed."""
     settings = dict.fromkeys(one.setting for one in run.repetitions if one.method == method)
     found = {
-        (method, setting, size): rate for setting in settings for size, rate in rates(run, method, setting).items()
+        (method, setting, size): rate
+        for setting in settings
+        for size, rate in rates(run, method, setting).items()
     }
     return max(found, key=lambda pair: found[pair]) if found else None
 

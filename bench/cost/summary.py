@@ -188,7 +188,10 @@ def _rows(run: CostRun, timed: Sequence[Pair], comparison: str, chosen: Mapping[
             share_of_peak=_share_of_peak(run, sizes[method], pair),
             joules_per_sample=_joules(run, pair),
             image_ratio=image_ratio(run, pair),
-            reasons=(*reasons(run, timed, pair, comparison), *_timed_apart(pair, speedups[method], _least(sizes[method]))),
+            reasons=(
+                *reasons(run, timed, pair, comparison),
+                *_timed_apart(pair, speedups[method], _least(sizes[method])),
+            ),
         )
         for method, pair in chosen.items()
     ]

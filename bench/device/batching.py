@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -91,26 +92,27 @@ def measured_batch_size(
         candidates: sizes to try, ascending; a size that does not fit into memory ends the trial, and so does one that
             would probably outlast it. The first one is run whatever it takes.
     """
-    best, best_rate, started = candidates[0], 0.0, meters.clock()
+    best, best_rate, end = candidates[0], 0.0, math.inf
     for size in candidates:
-        left = started + TRIAL_SECONDS - meters.clock()
-        if best_rate and 2 * size / best_rate > left:
+        if best_rate and meters.clock() + 2 * size / best_rate > end:
             break
         try:
-            rate = size / _seconds(work_of(size), meters, left)
+            rate = size / _seconds(work_of(size), meters, end)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             break
+        end = min(end, meters.clock() + TRIAL_SECONDS)  # the first size's first batch loads libraries
         if rate < GAIN * best_rate:
             break
         best, best_rate = size, rate
     return best
 
 
-def _seconds(work: Work, meters: Instruments, most: float) -> float:
-    """Return the shortest of three times of a batch after one that warms up; of fewer where they outlast `most`."""
-    warming, times = seconds_of(work, 1, meters), []
-    while len(times) < 3 and (not times or sum(times) + warming + times[-1] < most):
+def _seconds(work: Work, meters: Instruments, end: float) -> float:
+    """Return the shortest of three times of a batch after one that warms up; of fewer where one takes over a second."""
+    times: list[float] = []
+    seconds_of(work, 1, meters)
+    while len(times) < 3 and (not times or (times[-1] < 1.0 and meters.clock() + times[-1] < end)):
         times.append(seconds_of(work, 1, meters))
     return min(times)

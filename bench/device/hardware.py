@@ -47,6 +47,14 @@ def _choose_gpu(name: str, number: int) -> None:
     torch.cuda.set_device(number)
 
 
+def visible_gpus() -> tuple[str, ...]:
+    """Return the names of the GPUs that this process sees, as CUDA_VISIBLE_DEVICES has them: numbers or UUIDs."""
+    count = torch.cuda.device_count()
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count)] if listed is None else listed.split(",")
+    return tuple(name.strip() for name in names[:count])
+
+
 def as_float64(x: Tensor) -> Tensor:
     """Return x in float64, where it is, or on the CPU where the device, Apple's, has no float64."""
     return x.cpu().double() if x.device.type == "mps" else x.double()

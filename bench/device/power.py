@@ -117,12 +117,16 @@ def read_load(nvml: Any, handle: Any) -> Load:
 def joules(readings: Sequence[tuple[float, Load]]) -> float:
     """Return the energy of (seconds, load) in order of time: power integrated by the trapezoid rule."""
     return sum(
-        (later - sooner) * (one.watts + other.watts) / 2 for (sooner, one), (later, other) in pairwise(readings)
+        (later - sooner) * (one.watts + other.watts) / 2
+        for (sooner, one), (later, other) in pairwise(readings)
     )
 
 
 def while_reading(
-    work: Callable[[], object], read: Reader, clock: Callable[[], float], per_second: float = READINGS_PER_SECOND
+    work: Callable[[], object],
+    read: Reader,
+    clock: Callable[[], float],
+    per_second: float = READINGS_PER_SECOND,
 ) -> list[tuple[float, Load]]:
     """Run `work` and return (seconds, load) from its start to its end; the load is read from another thread."""
     readings = [(clock(), read())]
@@ -149,6 +153,8 @@ def load_of(readings: Sequence[Load]) -> Load:
         watts=statistics.fmean(one.watts for one in readings),
         temperature=max(one.temperature for one in readings),
         clock_mhz=min(one.clock_mhz for one in readings),
-        throttling=tuple(name for name in THROTTLING.values() if any(name in one.throttling for one in readings)),
+        throttling=tuple(
+            name for name in THROTTLING.values() if any(name in one.throttling for one in readings)
+        ),
         other_processes=max(one.other_processes for one in readings),
     )

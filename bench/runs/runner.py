@@ -29,6 +29,7 @@ from bench.runs.workbench import (
     first_image_stream,
     prepare,
 )
+from bench.smoothing.noise import why_slow
 from bench.types import CostRecord, RunHeader
 
 RUNS = Path("results") / "runs"
@@ -64,6 +65,8 @@ def run(
         BenchError: whatever the user can mend; all records written before are kept, and repeating continues.
     """
     setup = replace(prepare(config), note=observer.note)
+    if slow := why_slow(setup.device):
+        setup.note(slow)
     entrants = enter_all(setup)
     if shard is None:
         entrants = train_missing(setup, entrants, command, observer)

@@ -20,7 +20,10 @@ GROUPS = 256
 """Groups of four values that one program of the kernel draws."""
 
 _LOG = tl.constexpr(2**normal.LOG_BITS)
-_COSINE, _SINE = tl.constexpr(2 * 2**normal.LOG_BITS), tl.constexpr(2 * 2**normal.LOG_BITS + 2**normal.TURN_BITS)
+_COSINE, _SINE = (
+    tl.constexpr(2 * 2**normal.LOG_BITS),
+    tl.constexpr(2 * 2**normal.LOG_BITS + 2**normal.TURN_BITS),
+)
 _CONSTANTS = tl.constexpr(2 * 2**normal.LOG_BITS + 2 * 2**normal.TURN_BITS)
 """Where the parts of `_numbers` begin; 1 / c is the first."""
 

@@ -30,6 +30,7 @@ NOISE_BLOCK = 128
 INDEX_BITS, BLOCK_BITS = 31, 24
 """Images and blocks of a stage that are told apart, as powers of two."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class Series:
     """Which noise several images get: each the first `samples` samples of its own of a stage."""
@@ -158,7 +159,10 @@ def kernel_on(device: torch.device) -> ModuleType | str:
 def _trial(kernel: ModuleType, device: torch.device) -> bool:
     """Return whether both kinds of noise of a kernel are a CPU's in every bit."""
     cpu, shape, place = torch.device("cpu"), (1, 3, 5), (2**40 + 1, _STREAMS["estimation"], 200, 192)
-    keys, images = torch.tensor([3, 2**62 + 1]), torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))
+    keys, images = (
+        torch.tensor([3, 2**62 + 1]),
+        torch.rand((2, *shape), generator=torch.Generator().manual_seed(0)),
+    )
     x_noisy = kernel.image_noise(images.to(device), keys.to(device), place, 16, 0.3, NOISE_BLOCK)
     keyed = kernel.keyed_noise(keys.to(device), _METHOD_STREAM, 9, shape)
     series = Series(seed=place[0], stage="estimation", samples=place[2])
@@ -218,7 +222,9 @@ def _rows_in_torch(
         first: (B,), which value of its stream each row begins with.
     """
     count = math.prod(shape)
-    group = first[:, None] // philox.WORDS + torch.arange(1, 2 + math.ceil(count / philox.WORDS), device=first.device)
+    group = first[:, None] // philox.WORDS + torch.arange(
+        1, 2 + math.ceil(count / philox.WORDS), device=first.device
+    )
     words = philox.torch_words(key, (group, *counter))
     pairs = (*normal.torch_from_words(*words[:2]), *normal.torch_from_words(*words[2:]))
     values = torch.stack(pairs, dim=-1).flatten(1)

@@ -42,13 +42,18 @@ def test_keyed_noise_is_that_of_numpy_in_every_bit(interpreted, shape):
 @pytest.mark.parametrize(("shape", "samples"), [((1, 3, 3), 13), ((3, 2, 2), 200)])
 def test_a_batch_across_images_and_blocks_is_x_plus_sigma_z_in_every_bit(interpreted, seed, shape, samples):
     images, indices = torch.rand((3, *shape)), torch.tensor([2**31 - 1, 0, 7])
-    place, series = (seed, 2, samples, samples - 5), noise.Series(seed=seed, stage="estimation", samples=samples)
+    place, series = (
+        (seed, 2, samples, samples - 5),
+        noise.Series(seed=seed, stage="estimation", samples=samples),
+    )
     found = interpreted.image_noise(images, indices, place, 20, 0.37, noise.NOISE_BLOCK)
     expected, _ = noise.noisy_samples(images, indices, series, start=samples - 5, size=20, sigma=0.37)
     assert torch.equal(found.view(torch.int32), expected.view(torch.int32))
 
 
-def test_the_trial_before_the_first_use_accepts_the_kernel_and_refuses_one_of_other_values(interpreted, monkeypatch):
+def test_the_trial_before_the_first_use_accepts_the_kernel_and_refuses_one_of_other_values(
+    interpreted, monkeypatch
+):
     assert noise._trial(interpreted, CPU)
     whole = interpreted.keyed_noise
     monkeypatch.setattr(interpreted, "keyed_noise", lambda *given: whole(*given) * (1 + 2**-20))
@@ -67,6 +72,8 @@ def test_the_program_for_a_gpu_multiplies_and_adds_in_two_roundings():
     types |= {"KEYED": "constexpr", "SIZE": "constexpr"}
     ordered = {name: types[name] for name in kernel._draw.arg_names}
     source = ASTSource(fn=kernel._draw, signature=ordered, constexprs={"KEYED": False, "SIZE": kernel.GROUPS})
-    program = compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
+    program = compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm[
+        "ptx"
+    ]
     assert not re.search(r"fma\.\w+\.f(32|64)", program)
     assert len(re.findall(r"sqrt\.rn\.f64", program)) > 0

@@ -91,10 +91,15 @@ def test_noise_drawn_in_torch_operations_is_that_of_numpy():
 @pytest.mark.parametrize(("start", "size"), [(0, 300), (250, 320), (599, 1)])
 def test_samples_drawn_at_once_are_those_of_their_blocks(start, size):
     """An odd number of values, batches that begin and end within blocks, and several images."""
-    series, indices = noise.Series(seed=2**40, stage="estimation", samples=200), torch.tensor([2**31 - 1, 0, 7])
+    series, indices = (
+        noise.Series(seed=2**40, stage="estimation", samples=200),
+        torch.tensor([2**31 - 1, 0, 7]),
+    )
     images = torch.rand((3, 1, 3, 3), generator=torch.Generator().manual_seed(0))
     x_noisy, keys = noise.noisy_samples(images, indices, series, start=start, size=size, sigma=0.37)
-    blocks = [(x, index, block) for x, index in zip(images, indices.tolist(), strict=True) for block in (0, 1)]
+    blocks = [
+        (x, index, block) for x, index in zip(images, indices.tolist(), strict=True) for block in (0, 1)
+    ]
     expected, names = [], []
     for x, index, block in blocks:
         count = (128, 72)[block]

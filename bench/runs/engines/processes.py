@@ -9,7 +9,7 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,34 +22,49 @@ from bench.types import Record
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessEngine:
-    """Spreads jobs over `workers` processes, each with classifiers of its own, in `threads` threads."""
+    """Spreads jobs over `workers` processes, each with classifiers of its own, in `threads` threads.
+
+    Attributes:
+        gpus: names as CUDA_VISIBLE_DEVICES has them, which processes take in turn, each seeing its own alone; empty where
+            no GPU computes.
+    """
 
     workers: int
     threads: int = 1
+    gpus: tuple[str, ...] = ()
 
     def results(self, load: Loader, jobs: Iterator[Job]) -> Iterator[list[Record]]:
         """Yield each job's records as they come; see `bench.runs.engines.base.Engine` and `.dispatch`."""
-        return dispatch(ProcessPool(self.threads), self.workers, load, jobs)
+        return dispatch(ProcessPool(self.threads, self.gpus), self.workers, load, jobs)
 
 
 class ProcessPool:
     """Processes that are sent jobs and send back records; see `bench.runs.engines.dispatch.Pool`."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
+    def __init__(self, threads: int, gpus: Sequence[str] = ()) -> None:
+        self._threads, self._gpus = threads, gpus
         self._context = multiprocessing.get_context("spawn")
         self._started = 0
         self._workers: dict[int, tuple[Connection, SpawnProcess]] = {}
+        self._gpu_of: dict[int, str | None] = {}
         self._unsent: set[int] = set()
 
     def start(self, load: Loader) -> None:
         """Start a process."""
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, load, self._threads), daemon=True)
-        process.start()
+        gpu = self._free_gpu()
+        with _seeing(gpu):
+            process = self._context.Process(target=_serve, args=(theirs, load, self._threads), daemon=True)
+            process.start()
         theirs.close()
         self._workers[self._started] = ours, process
+        self._gpu_of[self._started] = gpu
         self._started += 1
+
+    def _free_gpu(self) -> str | None:
+        """Return the GPU that the fewest processes have, the first of equals; None where none computes."""
+        taken = [self._gpu_of[number] for number in self._workers]
+        return min(self._gpus, key=taken.count, default=None)
 
     def submit(self, worker: Hashable, job: Job) -> None:
         """Send a job; that the process has died is told by `wait`."""
@@ -85,6 +100,25 @@ class ProcessPool:
             process.join()
             connection.close()
         self._workers.clear()
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""The environment variable that says which GPUs a process sees."""
+
+
+@contextlib.contextmanager
+def _seeing(gpu: str | None) -> Iterator[None]:
+    """Have processes that start meanwhile see one GPU alone: they read it before they can import torch."""
+    before = os.environ.get(VISIBLE)
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if gpu is not None and before is None:
+            del os.environ[VISIBLE]
+        elif gpu is not None and before is not None:
+            os.environ[VISIBLE] = before
 
 
 def _serve(connection: Connection, load: Loader, threads: int) -> None:
