@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.training.augmentation import augment, random_affine
+from bench.training.augmentation import augment, in_float32, random_affine
 from bench.types import Task
 from rrcm.moco_views import distort
 from rrcm.randaugment import rand_augment
 
 
+@in_float32
 def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     """Return a strongly augmented view of x (B,C,H,W) in [0,1]; the same shape and range.
 
@@ -28,6 +29,7 @@ def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     return _half_blurred(_jittered(view, generator), generator).clamp(0, 1)
 
 
+@in_float32
 def moco_views(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return two strong views as in MoCo-v3 and the plain one, a flip; x and each view (B,3,H,W) in [0,1].
 
@@ -49,6 +51,7 @@ def plain_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     return augment(x, task, generator)
 
 
+@in_float32
 def finetuning_view(x: Tensor, task: Task, kind: str, generator: torch.Generator) -> Tensor:
     """Return x (B,C,H,W) in [0,1] augmented for fine-tuning; the same shape and range.
 
@@ -67,6 +70,7 @@ def finetuning_view(x: Tensor, task: Task, kind: str, generator: torch.Generator
     return random_crop(x, generator, area=(0.4, 1.0) if kind == "crop-flip" else (1.0, 1.0))
 
 
+@in_float32
 def random_crop(x: Tensor, generator: torch.Generator, *, area: tuple[float, float]) -> Tensor:
     """Return each image's random crop of a share of its area in `area`, resized back, and flipped or not.
 

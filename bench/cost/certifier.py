@@ -34,7 +34,7 @@ FORWARD, CERTIFIER, REFERENCE = "forward", "certifier", "reference"
 
 @dataclass(frozen=True, kw_only=True)
 class CertifierCost:
-    """Seconds of the samples of a certificate, or of several made together, in the bare forward pass, the certifier and the reference loop.
+    """Seconds of the samples of a certificate, or of several made together, in three ways.
 
     Attributes:
         seconds: FORWARD, CERTIFIER and REFERENCE -> one value per repetition, so that ratios can be paired.

@@ -204,7 +204,7 @@ class Measurer:
         return 0.0 if rate is None else step.batch_size / rate
 
     def _timed(self, work: Work) -> tuple[Timed, Load | None]:
-        """Return a repetition, and the load that was read while it lasted, at its end where it was too short for that."""
+        """Return a repetition, and the load that was read while it lasted, or at its end where it was too short."""
         meters = self._meters
         if meters.read_load is None:
             return timed(work, meters), None

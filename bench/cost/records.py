@@ -107,8 +107,8 @@ class Repetition(OfPair):
         peak_memory_bytes: of the method's weights and of what a batch needs beside them; None where not told.
         session: `created` of the command that made it; empty in files of FIRST_SCHEMA_VERSION.
         watts, temperature, clock_mhz, throttling, other_processes: while it lasted; None and empty without NVML.
-        duel: the method whose repetition and that of the reference of speedups, of this round, were made for each other,
-            one right after the other, whatever their settings; empty: all methods of a setting took turns.
+        duel: the method whose repetition and the reference's, of this round, were made for each other, one right after
+            the other, whatever their settings; empty: all methods of a setting took turns.
         warming: seconds that its pair took to be ready for the first time in its session, compiling included; else 0.
     """
 

@@ -71,8 +71,8 @@ class Speedup:
     Attributes:
         ratio: over the rounds that both were timed in. Without any it is unpaired: the ratio of the medians, and in
             place of quartiles those of one throughput over the opposite ones of the other.
-        rounds: of one session, and of one setting or duel, in which both were timed, so that drift weighs on both alike;
-            0: unpaired.
+        rounds: of one session, and of one setting or duel, in which both were timed, so that drift weighs on both
+            alike; 0: unpaired.
         together: repetitions of the method that `rounds` counts; without any, and in another setting than REFERENCE,
             those for which there is one of REFERENCE of the same session.
     """

@@ -46,7 +46,7 @@ def certificate(
 
     Args:
         images: how many; the stream's are taken in turn, each under noise of its own.
-        is_filled: whether the batches that are not full are filled up, as a network that is compiled for one size needs.
+        is_filled: whether batches that are not full are filled up, as a network that is compiled for one size needs.
     """
     classifier = stream.smoothed.classifier
     if is_filled:

@@ -40,7 +40,15 @@ class ImageTree:
         Raises:
             DataError: a file that is not an image, is cut short, or has more than 8 bits a channel.
         """
-        return read_image(self.paths[index], resize=self.resize, crop=self.crop)
+        return self.bytes_at(index).float() / 255
+
+    def bytes_at(self, index: int) -> Tensor:
+        """Return image `index`, (3, crop, crop) uint8.
+
+        Raises:
+            DataError: as for a single image.
+        """
+        return read_bytes(self.paths[index], resize=self.resize, crop=self.crop)
 
     def batch(self, indices: Tensor) -> Tensor:
         """Return the images at `indices` ((B,) int64), (B, 3, crop, crop) float32 in [0,1].
@@ -126,7 +134,12 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def read_image(path: Path, *, resize: int, crop: int, channels: int = 3) -> Tensor:
-    """Return one image file as (channels, crop, crop) float32 in [0,1]; one channel means grey, three RGB.
+    """Return one image file as (channels, crop, crop) float32 in [0,1]; see `read_bytes`."""
+    return read_bytes(path, resize=resize, crop=crop, channels=channels).float() / 255
+
+
+def read_bytes(path: Path, *, resize: int, crop: int, channels: int = 3) -> Tensor:
+    """Return one image file as (channels, crop, crop) uint8; one channel means grey, three RGB.
 
     Raises:
         DataError: the file is missing, is no image, or has more than 8 bits a channel.
@@ -144,4 +157,4 @@ def read_image(path: Path, *, resize: int, crop: int, channels: int = 3) -> Tens
     if mode.startswith(DEEP_MODES):
         raise DataError(f"{path} has more than 8 bits a channel (mode {mode}); convert it to 8 bits first")
     resized = functional.resize(image, [resize], functional.InterpolationMode.BILINEAR)
-    return functional.pil_to_tensor(functional.center_crop(resized, [crop, crop])).float() / 255
+    return functional.pil_to_tensor(functional.center_crop(resized, [crop, crop]))

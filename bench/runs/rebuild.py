@@ -80,5 +80,5 @@ def rebuild(run: Run, *, data_dir: Path | None = None, zoo: Path | None = None) 
     """
     config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
-    config = replace(config, device=run.header.device_type)  # type: ignore[arg-type]
+    config = replace(config, device=run.header.device_type)
     return Rebuilt(run=run, setup=prepare(validate(config, methods())))

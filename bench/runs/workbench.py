@@ -124,7 +124,7 @@ def _measured_size(setup: Setup, one: Entrant) -> int:
 
 
 def warm_up(setup: Setup, smoothed: Smoothed) -> None:
-    """Classify one batch where libraries load and kernels are compiled by the first one, so that no certificate has to."""
+    """Classify one batch on an accelerator, which loads libraries and compiles kernels, so that no certificate has to."""
     if setup.device.type != "cpu":
         x = setup.split.images[setup.indices[0]].to(setup.device)
         Stream(smoothed=smoothed, images=x[None]).work(smoothed.batch_size).batch()

@@ -91,7 +91,8 @@ class Batch:
     Attributes:
         x, labels: this process's share of the batch.
         generator: of what differs from image to image, and so from process to process.
-        shared: of what all images have in common; gives all processes the same. The same generator for one process.
+        shared: of what all images have in common; gives all processes the same. On a CPU, where one process trains, the
+            same generator; beside a GPU, one on the CPU.
     """
 
     x: Tensor
@@ -129,6 +130,8 @@ class Loader:
         x, labels = self._images(step)
         self.timings.append((asked, self.clock() - asked))
         generator = shared = seeded(self.job.device, self.job.seed, "step", step)
+        if self.job.device.type == "cuda":  # what is read of the GPU's own waits for it
+            shared = seeded(torch.device("cpu"), self.job.seed, "step", step)
         if processes.count() > 1:
             generator = seeded(self.job.device, self.job.seed, "step", step, "process", processes.rank())
         return Batch(x=x, labels=labels, step=step, generator=generator, shared=shared)
@@ -165,23 +168,31 @@ class Loader:
         split, device = self.job.split, self.job.device
         if self.pool is None:
             return images_and_labels(split, self.indices(step), device)
+        read = getattr(split.images, "bytes_at", split.images.__getitem__)  # bytes take a quarter of the way
         for later in range(step, step + 1 + AHEAD):
             if later not in self.ahead:
-                self.ahead[later] = [
-                    self.pool.submit(split.images.__getitem__, index)
-                    for index in self.indices(later).tolist()
-                ]
+                self.ahead[later] = [self.pool.submit(read, index) for index in self.indices(later).tolist()]
         images = torch.stack([future.result() for future in self.ahead.pop(step)])
         labels = torch.tensor([split.labels[index] for index in self.indices(step).tolist()])
         if device.type == "cuda":
             images, labels = images.pin_memory(), labels.pin_memory()
-        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        images = images.to(device, non_blocking=True)
+        return in_unit_range(images), labels.to(device, non_blocking=True)
 
 
 def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the images (B,C,H,W) in [0,1] at `indices` (B,) and their labels (B,), on `device`."""
+    pixels = getattr(split.images, "pixels", None)
+    if isinstance(pixels, Tensor):
+        labels = torch.tensor([split.labels[index] for index in indices.tolist()])
+        return in_unit_range(pixels[indices].to(device)), labels.to(device)
     images, labels = sets.batch(split, indices)
     return images.to(device), labels.to(device)
+
+
+def in_unit_range(images: Tensor) -> Tensor:
+    """Return bytes as float32 in [0,1], and any other images as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def seeded(device: torch.device, *parts: object) -> torch.Generator:

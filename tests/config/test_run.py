@@ -161,7 +161,10 @@ class TestValidate:
             ({"alpha": 0.0}, "alpha is 0, expected 0 < alpha < 1"),
             ({"alpha": 1.0}, "alpha is 1, expected 0 < alpha < 1"),
             ({"device": "gpu"}, "device is 'gpu', expected auto, cpu, cuda, cuda:0, cuda:1, ..., or mps"),
-            ({"device": "cuda:x"}, "device is 'cuda:x', expected auto"),
+            (
+                {"device": "cuda:x"},
+                "device is 'cuda:x', expected auto, cpu, cuda, cuda:0, cuda:1, ..., or mps",
+            ),
             ({"seed": -1}, "seed is -1, expected 0 <= seed < 2**63"),
             ({"seed": 2**63}, f"seed is {2**63}, expected 0 <= seed < 2**63"),
             ({"sigmas": ()}, "sigmas is empty, expected one value or more"),

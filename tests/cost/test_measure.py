@@ -9,7 +9,7 @@ import torch
 from bench.cost.measure import Measurement, Workshop
 from bench.cost.plan import TARGET_SECONDS, Step, check_settings, steps
 from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
-from bench.cost.summary import BEST, PUBLISHED, rows
+from bench.cost.summary import BEST, rows
 from bench.device.power import Load
 from bench.errors import UsageError
 from bench.runs import stream
@@ -314,50 +314,6 @@ def test_repetitions_too_short_for_a_verdict_are_not_taken_for_the_next_calls_le
     assert machine.run.repetitions == (short,)
     machine.measure(asked)
     assert machine.run.repetitions[1].seconds > 0.2
-
-
-def virtual(machine):
-    """Return a plan of a reference and two methods in two settings, one of the methods to come first."""
-    dds = machine.method("dds", 2**-4, batch_size=8)
-    return plan(
-        dds,
-        machine.method("a", 2**-7),
-        machine.method("b", 2**-6),
-        settings=("float32", "bfloat16"),
-        batch_sizes=None,
-        repetitions=10,
-        reference="dds",
-        first=("a",),
-    )
-
-
-def test_what_is_most_wanted_comes_first_and_duels_stand_side_by_side(machine):
-    asked = virtual(machine)
-    done = machine.measure(asked)
-    names = [step.method for step in done]
-    assert {step.method for step in done[: names.index("b")]} == {"a", "dds"}
-    duels = [step for step in done if step.duel]
-    assert all(
-        {one.method, other.method} == {one.duel, "dds"}
-        for one, other in zip(duels[::2], duels[1::2], strict=True)
-    )
-    found = rows(machine.run)
-    assert {(row.comparison, row.size.method): row.speedup.rounds >= 10 for row in found} == {
-        (comparison, name): True for comparison in (PUBLISHED, BEST) for name in ("dds", "a", "b")
-    }
-
-
-def test_calls_that_end_in_time_leave_every_row_paired(machine):
-    asked, calls = virtual(machine), 0
-    while machine.measure(asked, max_seconds=30.0, created=f"call {calls}"):
-        calls += 1
-        assert calls < 50
-    assert calls > 2
-    for row in rows(machine.run):
-        assert not any("timed in one call" in reason for reason in row.reasons), (
-            row.size.method,
-            row.reasons,
-        )
 
 
 def test_memory_that_others_held_is_tried_again_in_another_call(machine, monkeypatch):

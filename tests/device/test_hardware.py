@@ -92,7 +92,9 @@ def test_apples_device_has_its_float64_on_the_cpu():
 
 def test_a_gpus_memory_and_libraries_are_described(two_gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=7, major=9, minor=0))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=7, major=9, minor=0)
+    )
     found = hardware.describe(torch.device("cuda"))
     assert found["gpu_memory_bytes"] == 7
     assert {"driver", "cuda", "cudnn", "triton"} <= found.keys()

@@ -25,8 +25,8 @@ class ProcessEngine:
     """Spreads jobs over `workers` processes, each with classifiers of its own, in `threads` threads.
 
     Attributes:
-        gpus: names as CUDA_VISIBLE_DEVICES has them, which processes take in turn, each seeing its own alone; empty where
-            no GPU computes.
+        gpus: names as CUDA_VISIBLE_DEVICES has them, which processes take in turn, each seeing its own alone; empty
+            where no GPU computes.
     """
 
     workers: int
