@@ -23,6 +23,7 @@ from bench.cost.plan import (
     expected_seconds,
     rates,
     samples_of,
+    settles,
     steps,
 )
 from bench.cost.records import (
@@ -229,7 +230,8 @@ class Measurer:
             seconds, used = meters.clock() - start, meters.used_joules() - before
         else:
             assert meters.read_load is not None
-            self._run_for(work, SETTLING_SECONDS)
+            if settles(self._batch_seconds(step)):
+                self._run_for(work, SETTLING_SECONDS)
             readings = while_reading(
                 lambda: batches.append(self._run_for(work, ENERGY_SECONDS)), meters.read_load, meters.clock
             )

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from bench.cost.records import CostRun, OfPair
+from bench.device.batching import GAIN
 from bench.device.timing import interleaved
 from bench.errors import UsageError
 from bench.training.architectures import Architecture
@@ -26,6 +27,9 @@ WHOLE_IMAGE_SECONDS = 60.0
 
 WHOLE_BATCHES = 60
 """Batches that the whole images fill, about: both stages end with a batch that is not full, which must weigh little."""
+
+WIDER = 4
+"""How many times as large as the largest of a sweep the next batch is, while throughput gains."""
 
 SWEEP_ROUNDS = 3
 """Repetitions that find a batch size, where duels bring the others."""
@@ -125,7 +129,18 @@ class Plan:
             eager = setting.removesuffix(COMPILED)
             return [fastest_batch_size(run, one.name, eager) or self._sizes(eager, one, run)[-1]]
         is_fixed = self.device_type != "cpu" and (setting == "float32" or one.calls > 1)
-        return sorted({1, one.batch_size} if is_fixed else set(self.sweep))
+        if is_fixed:
+            return sorted({1, one.batch_size})
+        sizes = sorted(set(self.sweep))
+        while self.reference is not None and _still_gains(rates(run, one.name, setting), sizes):
+            sizes.append(WIDER * sizes[-1])
+        return sizes
+
+
+def _still_gains(known: Mapping[int, float], sizes: Sequence[int]) -> bool:
+    """Return whether the largest of several batch sizes was timed and gained enough for a larger one to be tried."""
+    last = [known.get(size) for size in sizes[-2:]]
+    return len(last) == 2 and None not in last and last[1] >= GAIN * last[0]  # type: ignore[operator]
 
 
 def check_settings(settings: Sequence[str]) -> tuple[str, ...]:
@@ -168,11 +183,18 @@ def steps(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
 
 
 def _rounds(plan: Plan, group: Sequence[str], setting: str, run: Callable[[], CostRun]) -> Iterator[Step]:
-    pairs = [pair for pair in plan.pairs(setting, run()) if pair[0] in group]
-    for number, (method, size) in interleaved(pairs, plan.repetitions):
-        step = Step(kind="repetition", method=method, setting=setting, batch_size=size, round=number)
-        if number < plan.sweep_rounds(method, setting) and not is_done(step, run()):
-            yield step
+    """Yield the repetitions of pairs that take turns; then, again and again, those of wider batches that may gain."""
+    known: set[tuple[str, int]] = set()
+    first = 0
+    while pairs := [one for one in plan.pairs(setting, run()) if one[0] in group and one not in known]:
+        for number, (method, size) in interleaved(pairs, plan.repetitions):
+            step = Step(
+                kind="repetition", method=method, setting=setting, batch_size=size, round=first + number
+            )
+            if number < plan.sweep_rounds(method, setting) and not is_done(step, run()):
+                yield step
+        known |= set(pairs)
+        first += plan.repetitions  # these are no turns with the ones before
 
 
 def _closing(
@@ -318,7 +340,7 @@ def samples_of(step: Step, run: CostRun) -> int | None:
 def expected_seconds(
     plan: Plan, step: Step, run: CostRun, *, flops_per_second: float, is_warm: bool
 ) -> float:
-    """Return about how long a step takes, by what was timed before, else by its operations.
+    """Return about how long a step takes: by what was timed of it, else of the method nearest in operations.
 
     Args:
         flops_per_second: what the device does in float32, by a trial.
@@ -329,11 +351,18 @@ def expected_seconds(
     if step.kind == "stages":
         return warming + batch
     if step.kind == "energy":
-        return warming + max(ENERGY_SECONDS, batch) + max(SETTLING_SECONDS, batch)
+        return (
+            warming + max(ENERGY_SECONDS, batch) + (max(SETTLING_SECONDS, batch) if settles(batch) else 0.0)
+        )
     if step.kind == "image":
         images, samples = checked(plan, step.method, step.setting, run) or (0, 0)
         return warming + images * samples * batch / step.batch_size
     return warming + max(TARGET_SECONDS, batch)
+
+
+def settles(batch_seconds: float) -> bool:
+    """Return whether a method runs alone before its power is read: what came before weighs little in a long batch."""
+    return batch_seconds < 10 * SETTLING_SECONDS
 
 
 def _warming_seconds(step: Step, run: CostRun, batch: float) -> float:
@@ -346,7 +375,19 @@ def _warming_seconds(step: Step, run: CostRun, batch: float) -> float:
 
 def _batch_seconds(step: Step, run: CostRun, flops_per_second: float) -> float:
     known = rates(run, step.method, step.setting)
-    if known:
-        return step.batch_size / known.get(step.batch_size, max(known.values()))
-    flops = next(size.flops for size in run.sizes if size.method == step.method)
-    return step.batch_size * flops / flops_per_second
+    if step.batch_size in known:
+        return step.batch_size / known[step.batch_size]
+    flops = {size.method: size.flops for size in run.sizes}
+    own, guesses = flops[step.method], []
+    for setting in (step.setting, step.setting.removesuffix(COMPILED), "float32"):
+        if found := rates(run, step.method, setting):
+            guesses.append(step.batch_size / found.get(step.batch_size, max(found.values())))
+            break
+    others = [
+        (abs(math.log(flops[name] / own)), max(found.values()) * flops[name])
+        for name in flops
+        if name != step.method and (found := rates(run, name, step.setting) or rates(run, name, "float32"))
+    ]
+    if others:
+        guesses.append(step.batch_size * own / min(others)[1])
+    return min(guesses, default=step.batch_size * own / flops_per_second)
