@@ -64,8 +64,8 @@ def replay(run: Path, index: int, method: str | None, sigma: float | None, **whe
     from bench.records.file import read_run
     from bench.runs.rebuild import rebuild
 
-    differing = 0
-    for again in replay(rebuild(read_run(run), **where), index, method, sigma):
+    differing, rebuilt = 0, rebuild(read_run(run), **where)
+    for again in replay(rebuilt, index, method, sigma):
         name = f"image {index}, {again.old.method} at sigma {again.old.sigma:g}"
         if not again.differences:
             click.echo(f"{name}: equal")
@@ -74,7 +74,16 @@ def replay(run: Path, index: int, method: str | None, sigma: float | None, **whe
         for field in again.differences:
             old, new = getattr(again.old, field), getattr(again.new, field)
             click.echo(f"{name}: {field} differs, {old} on record and {new} now")
+    if differing and rebuilt.setup.device.type != "cpu":
+        click.echo(OTHER_BATCHES)
     return 1 if differing else 0
+
+
+OTHER_BATCHES = (
+    "On a GPU images share batches, and the size of a batch decides which kernels compute: a few samples of a run that "
+    "was stopped, spread or extended may be classified otherwise than here, where the image has those beside it that a "
+    "run at one go gives it."
+)
 
 
 @click.command()

@@ -124,7 +124,7 @@ def _measured_size(setup: Setup, one: Entrant) -> int:
 
 
 def warm_up(setup: Setup, smoothed: Smoothed) -> None:
-    """Classify one batch on an accelerator, which loads libraries and compiles kernels, so that no certificate has to."""
+    """Classify one batch on an accelerator, so that libraries and kernels are ready before the first certificate."""
     if setup.device.type != "cpu":
         x = setup.split.images[setup.indices[0]].to(setup.device)
         Stream(smoothed=smoothed, images=x[None]).work(smoothed.batch_size).batch()

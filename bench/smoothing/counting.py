@@ -161,7 +161,10 @@ def _predicted_at_once(
     """Yield what `predicted_classes` does, the noise of each batch drawn at once; sizes: batch size and classes."""
     (batch_size, num_classes), first = sizes, draws[0]
     series = Series(seed=first.seed, stage=first.stage, samples=first.samples)
-    indices = torch.tensor([drawn.index for drawn in draws], device=images.device)
+    indices = torch.tensor([drawn.index for drawn in draws])
+    if images.device.type == "cuda":
+        indices = indices.pin_memory()  # from other memory the copy would wait for the device
+    indices = indices.to(images.device, non_blocking=True)
     total = len(draws) * first.samples
     for start in range(0, total, batch_size):
         size = min(batch_size, total - start)
