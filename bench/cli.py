@@ -10,6 +10,7 @@ import sys
 import click
 
 from bench.commands import checks, cost, doctor, images, logs, names, report, run, train
+from bench.device.heap import keep_memory
 from bench.errors import BenchError, TerminatedError, UsageError
 
 ALIASES = {"import": "import-log", "export": "export-log"}
@@ -51,6 +52,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
     """
+    keep_memory()
     try:
         code = cli.main(standalone_mode=False)
     except UsageError as error:

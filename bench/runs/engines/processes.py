@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from bench.device.heap import keep_memory
 from bench.errors import BenchError
 from bench.runs.engines.base import Job, Loader, Worker
 from bench.runs.engines.dispatch import Event, dispatch
@@ -126,6 +127,7 @@ def _serve(connection: Connection, load: Loader, threads: int) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches all; the process that has the run ends the others
+    keep_memory()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read where torch is imported later
     if "torch" in sys.modules:  # what was sent here has imported it
         sys.modules["torch"].set_num_threads(threads)
