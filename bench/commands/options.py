@@ -79,10 +79,10 @@ def started_processes() -> int:
 ENGINE_OPTIONS = shared_options(
     click.option(
         "--engine",
-        type=click.Choice(["local", "processes", "ray"]),
-        default="local",
+        type=click.Choice(["auto", "local", "processes", "ray"]),
+        default="auto",
         show_default=True,
-        help="Compute in this process, in several, or on a Ray cluster.",
+        help="Compute in this process, in several, or on a Ray cluster; auto: several where that pays.",
     ),
     click.option(
         "--workers",
@@ -139,10 +139,12 @@ def make_engine(
         raise UsageError(f"--workers is {workers}, but --engine is local: only processes and ray take it")
     if address is not None and engine != "ray":
         raise UsageError(f"--address is {address}, but --engine is {engine}: only ray takes it")
+    cores = _cores()
+    if engine == "auto" and workers is None:
+        return _automatic(config, cores)
     if engine == "local":
         return LocalEngine()
-    cores = _cores()
-    if engine == "processes":
+    if engine in ("auto", "processes"):
         from bench.runs.engines.processes import ProcessEngine
 
         gpus = _gpus(config)
@@ -164,6 +166,30 @@ def make_engine(
         gpus_per_worker=gpus_per_worker,
         workers=workers,
     )
+
+
+LONG_RUN, WORKER_BYTES = 10**6, 1.2 * 2**30
+"""Samples from which a run pays for the start of processes, and the memory that each may take."""
+
+
+def _automatic(config: RunConfig, cores: int) -> Engine:
+    """Return one worker for each GPU where there are several, or for each core of a long run, as far as memory goes.
+
+    A core to itself, without threads, makes the same records in less time than all cores together.
+    """
+    from bench.device.hardware import available_memory, resolve_device
+    from bench.runs.engines.base import LocalEngine
+    from bench.runs.engines.processes import ProcessEngine
+
+    kind = resolve_device(config.device).type
+    gpus = _gpus(config) if kind == "cuda" else ()
+    if len(gpus) > 1:
+        return ProcessEngine(workers=len(gpus), threads=max(1, cores // len(gpus)), gpus=gpus)
+    certificates = len(config.methods) * len(config.sigmas) * (config.limit or 500)
+    workers = min(cores, int(available_memory() // WORKER_BYTES))
+    if kind != "cpu" or workers < 2 or certificates * (config.n0 + config.n) < LONG_RUN:
+        return LocalEngine()
+    return ProcessEngine(workers=workers, threads=1)
 
 
 def _gpus(config: RunConfig) -> tuple[str, ...]:

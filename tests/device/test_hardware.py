@@ -9,6 +9,7 @@ from bench.commands.options import make_engine
 from bench.config.run import RunConfig
 from bench.device import hardware
 from bench.errors import UsageError
+from bench.runs.engines.base import LocalEngine
 from bench.runs.engines.processes import VISIBLE, ProcessEngine, ProcessPool
 
 
@@ -105,3 +106,22 @@ def test_memory_of_others_is_what_this_process_does_not_hold(two_gpus, monkeypat
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 25)
     assert hardware.memory_of_others(torch.device("cuda")) == 45
     assert hardware.memory_of_others(torch.device("cpu")) is None
+
+
+def on_cpu(monkeypatch, cores, gibibytes, **config):
+    monkeypatch.setattr("bench.commands.options._cores", lambda: cores)
+    monkeypatch.setattr(hardware, "available_memory", lambda: gibibytes * 2**30)
+    options = {"workers": None, "address": None, "cpus_per_worker": 1.0, "gpus_per_worker": None}
+    return make_engine(RunConfig(device="cpu", **{"methods": ("a",)} | config), engine="auto", **options)
+
+
+def test_a_long_run_has_a_worker_for_each_core_as_far_as_memory_goes(monkeypatch):
+    assert on_cpu(monkeypatch, 4, 100) == ProcessEngine(workers=4, threads=1)
+    assert on_cpu(monkeypatch, 4, 3) == ProcessEngine(workers=2, threads=1)
+    for cores, gibibytes, config in ((1, 100, {}), (4, 1, {}), (4, 100, {"limit": 5})):
+        assert isinstance(on_cpu(monkeypatch, cores, gibibytes, **config), LocalEngine)
+
+
+def test_several_gpus_have_a_worker_each_and_one_has_none(two_gpus):
+    assert engine("auto", "auto").gpus == ("0", "1")
+    assert isinstance(engine("cuda:0", "auto"), LocalEngine)
