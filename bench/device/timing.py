@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from bench.device.hardware import device_name
+from bench.device.heap import release_memory
 from bench.device.power import Reader, energy_counter, nvml_reader
 
 T = TypeVar("T")
@@ -62,9 +63,7 @@ def instruments(device: torch.device) -> Instruments:
         mark=partial(_event, device) if is_cuda else time.perf_counter,
         between=_event_seconds if is_cuda else lambda start, end: end - start,
         peak_memory=partial(_peak_allocated, device) if is_cuda else _peak_resident,
-        memory_now=partial(torch.cuda.memory_allocated, device)
-        if is_cuda
-        else partial(_status_bytes, "VmRSS:"),
+        memory_now=partial(torch.cuda.memory_allocated, device) if is_cuda else _resident_now,
         read_load=nvml_reader(device),
         used_joules=energy_counter(device),
     )
@@ -93,8 +92,14 @@ def _peak_allocated(device: torch.device, work: Callable[[], object]) -> int:
     return torch.cuda.max_memory_allocated(device)
 
 
+def _resident_now() -> int | None:
+    release_memory()
+    return _status_bytes("VmRSS:")
+
+
 def _peak_resident(work: Callable[[], object]) -> int | None:
     is_reset = True
+    release_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak; see proc_pid_clear_refs(5)
     except OSError:

@@ -42,13 +42,13 @@ def image_noise(
     """Return x + sigma z (size, C, H, W) float32 for the samples of images that follow one another.
 
     Args:
-        images: (G, C, H, W) float32, contiguous.
+        images: (G, C, H, W) float32.
         indices: (G,) int64, which pick their noise.
         place: seed, stream, samples of each image, and the first sample, counted through all images.
         block: samples that share a place.
     """
     out = torch.empty((size, *images.shape[1:]), device=images.device)
-    _launch(out, images, indices, (*place, block), sigma, is_keyed=False)
+    _launch(out, images.contiguous(), indices, (*place, block), sigma, is_keyed=False)
     return out
 
 
@@ -72,20 +72,21 @@ def _launch(
     if not values:
         return
     programs = triton.cdiv(values // philox.WORDS + 2, GROUPS)
-    _draw[(len(out) * programs,)](
-        out,
-        images,
-        identities,
-        _numbers(out.device),
-        *place,
-        sigma,
-        values,
-        programs,
-        KEYED=is_keyed,
-        SIZE=GROUPS,
-        num_warps=4,
-        enable_fp_fusion=False,
-    )
+    with torch.cuda.device_of(out):  # Triton launches on the current GPU
+        _draw[(len(out) * programs,)](
+            out,
+            images,
+            identities,
+            _numbers(out.device),
+            *place,
+            sigma,
+            values,
+            programs,
+            KEYED=is_keyed,
+            SIZE=GROUPS,
+            num_warps=4,
+            enable_fp_fusion=False,
+        )
 
 
 @functools.cache

@@ -110,7 +110,7 @@ def noisy_samples(
     them in one launch, without a loop on the host and without waiting.
 
     Args:
-        images: (G, C, H, W) float32, contiguous, on the device where the samples are wanted.
+        images: (G, C, H, W) float32, on the device where the samples are wanted.
         indices: (G,) int64 identities of the images, on that device.
         series: the noise; each image has `series.samples` samples.
         start: the first sample that is wanted, counted from the first image's first.
@@ -152,7 +152,8 @@ def kernel_on(device: torch.device) -> ModuleType | str:
     except ImportError:
         return "Triton is not installed"
     except Exception as error:  # whatever the compiler of this machine raises
-        return f"Triton's kernel failed ({type(error).__name__}: {str(error).strip().splitlines()[0][:120]})"
+        reason = str(error).strip().split("\n")[0][:120]
+        return f"Triton's kernel failed ({type(error).__name__}: {reason})"
     return kernel if found else "Triton's kernel gives other values than a CPU"
 
 
