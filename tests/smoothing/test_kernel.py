@@ -77,3 +77,36 @@ def test_the_program_for_a_gpu_multiplies_and_adds_in_two_roundings():
     ]
     assert not re.search(r"fma\.\w+\.f(32|64)", program)
     assert len(re.findall(r"sqrt\.rn\.f64", program)) > 0
+
+
+GPU = torch.device("cuda")
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Have the trial of the kernel raise what a test puts into a list."""
+    errors = []
+
+    def trial(kernel, device):
+        raise errors[0]
+
+    noise.kernel_on.cache_clear()
+    monkeypatch.setattr(noise, "_trial", trial)
+    yield errors
+    noise.kernel_on.cache_clear()
+
+
+def test_where_the_kernel_cannot_run_it_is_said_and_stands_in_the_header(failing):
+    failing.append(RuntimeError("Failed to find C compiler.\nPlease specify"))
+    reason = "Triton's kernel failed (RuntimeError: Failed to find C compiler.)"
+    assert noise.drawn_with(GPU) == f"torch operations: {reason}"
+    assert noise.why_slow(GPU).startswith(f"{reason}: noise is drawn in torch operations")
+    assert (noise.drawn_with(CPU), noise.why_slow(CPU)) == ("numpy", None)
+
+
+def test_a_device_that_is_out_of_memory_once_keeps_its_kernel(failing, monkeypatch):
+    failing.append(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        noise.kernel_on(GPU)
+    monkeypatch.setattr(noise, "_trial", lambda kernel, device: True)
+    assert noise.drawn_with(GPU) == "one Triton kernel"
