@@ -5,6 +5,7 @@ The batch, the augmentation and the noise of step k come from generators seeded 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,12 +18,16 @@ import torch
 from torch import Tensor
 
 from bench.data import sets
+from bench.data.folders import ImageTree
 from bench.smoothing.noise import stable_seed
 from bench.training import processes
 from bench.types import Split
 
 AHEAD = 2
 """Batches read ahead of the one asked for."""
+
+READERS = 8
+"""Threads that read image files where nobody says how many, at most one for each processor."""
 
 WINDOW = 100
 """Steps over which the share of waiting is taken."""
@@ -58,7 +63,8 @@ class TrainingJob:
         again: whether the state of another training of the same name gives way to this one.
         max_seconds: wall time of each stage in this call, after which the best weights so far are kept and a repeated
             call goes on; None = no limit.
-        workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory.
+        workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory;
+            None = READERS where images are files, else 0.
         checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
         clock: seconds, increasing.
     """
@@ -75,7 +81,7 @@ class TrainingJob:
     again: bool = False
     max_seconds: float | None = None
     checkpoint_every: int | None = None
-    workers: int = 0
+    workers: int | None = 0
     report: Callable[[Progress], None] = field(default=lambda progress: None)
     clock: Callable[[], float] = time.perf_counter
 
@@ -114,7 +120,8 @@ class Loader:
     ) -> None:
         self.job, self.clock = job, clock
         self.size = min(batch_size, len(job.train_indices))
-        self.pool = ThreadPoolExecutor(job.workers) if job.workers else None
+        workers = _readers(job.split) if job.workers is None else job.workers
+        self.pool = ThreadPoolExecutor(workers) if workers else None
         self.ahead: dict[int, list[Future[Tensor]]] = {}
         self.epoch, self.order = -1, torch.empty(0)
         self.timings: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
@@ -178,6 +185,11 @@ class Loader:
             images, labels = images.pin_memory(), labels.pin_memory()
         images = images.to(device, non_blocking=True)
         return in_unit_range(images), labels.to(device, non_blocking=True)
+
+
+def _readers(split: Split) -> int:
+    """Return how many threads read a split's images ahead: none for images in memory."""
+    return min(READERS, os.cpu_count() or 1) if isinstance(split.images, ImageTree) else 0
 
 
 def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
