@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from bench.commands import checks, cost, doctor, images, logs, names, report, run, train
+from bench.device.heap import keep_memory
 from bench.errors import BenchError, TerminatedError, UsageError, clipped, plain
 
 LONGEST = 4000
@@ -55,6 +56,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
     """
+    keep_memory()
     try:
         _check_arguments(sys.argv[1:])
         code = cli.main(standalone_mode=False)

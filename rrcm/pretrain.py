@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.errors import CheckpointError, UnfinishedError, UsageError
 from bench.smoothing.sigma import karras_grid, to_model_units
 from bench.training import loop
+from bench.training.averages import move_parameters
 from bench.training.checkpoints import (
     check_configuration,
     load_checkpoint,
@@ -128,7 +129,7 @@ class Objective:
         scales = num_scales(batch.step, recipe.max_steps) if recipe.curriculum else END_SCALES + 1
         grid = karras_grid(scales)
         device = batch.generator.device
-        index = int(torch.randint(len(grid) - 1, (), generator=batch.shared, device=device))
+        index = int(torch.randint(len(grid) - 1, (), generator=batch.shared, device=batch.shared.device))
         a, b, plain = map(to_model_units, self._views(batch))
         noise = torch.randn(batch.x.shape, generator=batch.generator, device=device)
         views = Views(a=a, b=b, plain=plain, noise=noise)
@@ -152,8 +153,7 @@ class Objective:
         """Move the target's parameters towards the online ones; its batch-norm statistics stay its own."""
         recipe = self.recipe
         rate = target_rate(step, recipe.max_steps, recipe.sharpness, recipe.target_start, recipe.target_end)
-        for kept, value in zip(self.target.parameters(), self.network.parameters(), strict=True):
-            kept.lerp_(value, 1 - rate)
+        move_parameters(self.target, self.network, 1 - rate)
 
     def score(self, average: nn.Module) -> None:
         """Return None: pre-training has no labels and runs for all its steps."""

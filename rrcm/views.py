@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.errors import UsageError
-from bench.training.augmentation import augment, random_affine, random_flip, random_resized_crop
+from bench.training.augmentation import augment, in_float32, random_affine, random_flip, random_resized_crop
 from bench.types import Task
 from rrcm.moco_views import distort
 
@@ -25,6 +25,7 @@ AREAS = {"crop-flip": (0.4, 1.0), "timm": (0.08, 1.0)}
 """Kind of view -> bounds of a crop's share of the area."""
 
 
+@in_float32
 def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     """Return a strongly augmented view of x (B,C,H,W) in [0,1]; the same shape and range.
 
@@ -39,6 +40,7 @@ def strong_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     return _half_blurred(_jittered(view, generator), generator).clamp(0, 1)
 
 
+@in_float32
 def moco_views(x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return two strong views as in MoCo-v3 and the plain one, a flip; x and each view (B,3,H,W) in [0,1].
 
@@ -60,6 +62,7 @@ def plain_view(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     return augment(x, task, generator)
 
 
+@in_float32
 def finetuning_view(x: Tensor, task: Task, kind: str, generator: torch.Generator) -> Tensor:
     """Return x (B,C,H,W) in [0,1] augmented for fine-tuning; the same shape and range.
 

@@ -6,6 +6,7 @@ the normalisation being layer 0 and having no parameters.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,14 +21,20 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Normalize(nn.Module):
     """Subtracts a mean and divides by a standard deviation per channel; no parameters, nothing in checkpoints."""
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.mean, self.std = mean, std
+        shape = (1, len(mean), 1, 1)
+        # On the device from the start: what is copied there in a forward pass waits for all that the device has to do.
+        self.register_buffer("_mean", torch.tensor(mean).view(shape), persistent=False)
+        self.register_buffer("_std", torch.tensor(std).view(shape), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (x - mean) / std for x (B,C,H,W) in pixel units."""
-        shape = (1, len(self.mean), 1, 1)
-        return (x - x.new_tensor(self.mean).view(shape)) / x.new_tensor(self.std).view(shape)
+        return (x - self._mean.to(x.dtype)) / self._std.to(x.dtype)
 
     def fed(self) -> Fed:
         """Return what the network behind it sees."""

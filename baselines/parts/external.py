@@ -387,6 +387,9 @@ def resized(network: nn.Module, size: int | None = None) -> ResizedClassifier:
     """Return timm's network behind the mean, deviation and input size of timm's data config, or of `size`."""
     import timm
 
-    data = timm.data.resolve_model_data_config(network)
+    plain = getattr(
+        network, "_orig_mod", network
+    )  # timm asks for the truth of a network, which a compiled one refuses
+    data = timm.data.resolve_model_data_config(plain)
     shape = tuple(data["input_size"][1:]) if size is None else (size, size)
     return ResizedClassifier(network, shape, data["mean"], data["std"])

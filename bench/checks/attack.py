@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.device.hardware import as_float64
 from bench.types import Classifier
 
 INSIDE = 1 - 1e-6
@@ -94,11 +95,11 @@ def _project(point: Tensor, target: Target) -> Tensor:
 
     Rounding to float32 moves a point by sqrt(dimensions) HALF_ULP at most; a ball no larger than that holds x alone.
     """
-    x = target.x.double()
-    offset = point.double() - x
+    x = as_float64(target.x)
+    offset = as_float64(point) - x
     reach = max(0.0, INSIDE * target.radius - math.sqrt(x.numel()) * HALF_ULP)
     scale = (reach / offset.norm().clamp_min(1e-12)).clamp_max(1.0)
-    return (x + scale * offset).clamp(0, 1).float()
+    return (x + scale * offset).clamp(0, 1).float().to(point.device)
 
 
 def _loss(classifier: Classifier, point: Tensor, target: Target, noise: Tensor) -> Tensor:

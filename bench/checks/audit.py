@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.checks.attack import Attack, Target, attack
+from bench.device.hardware import as_float64
 from bench.runs.rebuild import Rebuilt
 from bench.smoothing.certifier import Smoothed, certificate_of
 from bench.smoothing.counting import Draws, predicted_classes
@@ -72,7 +73,7 @@ def attack_records(
             index=record.index,
             certified=record.predict,
             radius=record.radius,
-            distance=float((point - x).double().norm()),
+            distance=float(as_float64(point - x).norm()),
             predict=smoothed.predict(point, record.index, protocol),
             has_gradients=has_gradients,
         )

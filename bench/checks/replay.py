@@ -9,7 +9,7 @@ from bench.config.names import nearest_hint
 from bench.errors import UsageError
 from bench.records.file import require_noise
 from bench.runs.rebuild import Rebuilt
-from bench.runs.workbench import certify_images
+from bench.runs.workbench import certify_images, group_size
 from bench.types import Record
 
 COMPARED = (
@@ -86,9 +86,20 @@ def replay(
     return (_replayed(rebuilt, record) for record in records)
 
 
+def companions(indices: Sequence[int], index: int, size: int) -> tuple[int, ...]:
+    """Return the images that a run certified together with one of them, as long as nothing stopped it: `size` at most.
+
+    On a GPU they share batches, whose size decides which of its kernels compute, and so the last bits of logits.
+    """
+    first = indices.index(index) // size * size
+    return tuple(indices[first : first + size])
+
+
 def _replayed(rebuilt: Rebuilt, old: Record) -> Replay:
     smoothed = rebuilt.smoothed(old.method, old.sigma)
-    [new] = certify_images(rebuilt.setup, old.method, smoothed, [old.index])
+    group = companions(rebuilt.run.header.indices, old.index, group_size(rebuilt.setup, smoothed.batch_size))
+    made = certify_images(rebuilt.setup, old.method, smoothed, group)
+    new = made[group.index(old.index)]
     named = [name for name in COMPARED if name != "clean" or old.clean is not None]
     differences = tuple(name for name in named if getattr(old, name) != getattr(new, name))
     return Replay(old=old, new=new, differences=differences)

@@ -104,7 +104,16 @@ def replay(
         for field in again.differences:
             old, new = getattr(again.old, field), getattr(again.new, field)
             say(f"{name}: {field} differs, {old} on record and {new} now")
+    if differing and rebuilt.setup.device.type != "cpu":
+        say(OTHER_BATCHES)
     return 1 if differing else 0
+
+
+OTHER_BATCHES = (
+    "On a GPU images share batches, and the size of a batch decides which kernels compute: a few samples of a run that "
+    "was stopped, spread or extended may be classified otherwise than here, where the image has those beside it that a "
+    "run at one go gives it."
+)
 
 
 @click.command()

@@ -167,6 +167,7 @@ def _measure(request: Request, max_seconds: float | None) -> None:
     from bench.commands.printing import duration
     from bench.commands.progress import Bars
     from bench.cost.request import opened
+    from bench.smoothing.noise import why_slow
 
     started = time.perf_counter()
     with opened(request) as measurement:
@@ -176,17 +177,43 @@ def _measure(request: Request, max_seconds: float | None) -> None:
             f"{measurement.meters.device}",
             err=True,
         )
+        if slow := why_slow(measurement.device):
+            say(slow, err=True)
+        if measurement.meters.type == "cuda" and measurement.meters.read_load is None:
+            say(NO_NVML, err=True)
         if measurement.meters.type == "cpu":
             say("These are CPU numbers: they say nothing of a GPU.", err=True)
+        limit, done = _limit(max_seconds), 0
         with Bars() as bars:
             bars.show("measured", done=0, total=len(left))
-            for done, step in enumerate(measurement.steps(started, max_seconds), 1):
+            for done, step in enumerate(measurement.steps(started, limit), 1):
                 last = f"{step.method} {step.setting} {step.batch_size} {step.kind}"
                 bars.show("measured", done=done, total=len(left), detail=last)
         missing = len(measurement.left())
+        if missing and not done:
+            raise UsageError(
+                f"--max-seconds is {max_seconds:g}, too few for any of the {missing} measurements left: the shortest "
+                f"takes about {duration(measurement.shortest())}"
+            )
     _report(measurement.folder)
     if missing:
         say(f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue.")
+
+
+REPORT_SECONDS = 25.0
+"""What a call that may last a minute or more keeps of its time for starting, tables and figures."""
+
+NO_NVML = (
+    "Power, clocks and company are not read, so that no measurement will be VALID: pip install 'rrcm-bench[gpu]' "
+    "(and a container must let NVML ask)."
+)
+
+
+def _limit(max_seconds: float | None) -> float | None:
+    """Return after how many seconds measuring must have ended, None without a limit."""
+    if max_seconds is None or max_seconds < 60:
+        return max_seconds
+    return max_seconds - REPORT_SECONDS
 
 
 def _report(folder: Path) -> None:

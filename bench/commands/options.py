@@ -83,7 +83,7 @@ DATA_OPTIONS = shared_options(
         "--geometry", metavar="resize-256|short-side", help="How ImageNet's images are cut to their square."
     ),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
-    click.option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute."),
+    click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute."),
     click.option(
         "--zoo",
         metavar="DIR",
@@ -134,16 +134,17 @@ def started_processes() -> int:
 ENGINE_OPTIONS = shared_options(
     click.option(
         "--engine",
-        type=click.Choice(["local", "processes", "ray"]),
-        default="local",
+        type=click.Choice(["auto", "local", "processes", "ray"]),
+        default="auto",
         show_default=True,
-        help="Compute in this process, in several, or on a Ray cluster.",
+        help="Compute in this process, in several, or on a Ray cluster; auto: several where that pays.",
     ),
     click.option(
         "--workers",
         type=Whole(1),
         metavar="INT",
-        help="Processes, default: one a core; or Ray's workers, default: as many as there is room for now.",
+        help="Processes, default: one a core, or one a GPU, more than which share GPUs; or Ray's workers, default: as "
+        "many as there is room for now.",
     ),
     click.option(
         "--address", metavar="auto|HOST:PORT", help="A running Ray cluster; default: start one here."
@@ -191,16 +192,22 @@ def make_engine(
         raise UsageError(f"--workers is {workers}, but --engine is local: only processes and ray take it")
     if address is not None and engine != "ray":
         raise UsageError(f"--address is {address}, but --engine is {engine}: only ray takes it")
+    cores = _cores()
+    if engine == "auto" and workers is None:
+        return _automatic(config, cores)
     if engine == "local":
         return LocalEngine()
-    cores = _cores()
-    if engine == "processes":
+    if engine in ("auto", "processes"):
         from bench.runs.engines.processes import ProcessEngine
 
-        count = workers or cores
-        return ProcessEngine(workers=count, threads=max(1, cores // count))
+        gpus = _gpus(config)
+        count = workers or len(gpus) or cores
+        return ProcessEngine(workers=count, threads=max(1, cores // count), gpus=gpus)
     from bench.device.hardware import resolve_device
     from bench.runs.engines.ray import RayEngine
+
+    if ":" in config.device:
+        raise UsageError(f"--device is {config.device}, but Ray gives each worker its GPUs: --device cuda")
 
     if gpus_per_worker is None:
         gpus_per_worker = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
@@ -212,6 +219,41 @@ def make_engine(
         gpus_per_worker=gpus_per_worker,
         workers=workers,
     )
+
+
+LONG_RUN, WORKER_BYTES = 10**6, 1.2 * 2**30
+"""Samples from which a run pays for the start of processes, and the memory that each may take."""
+
+
+def _automatic(config: RunConfig, cores: int) -> Engine:
+    """Return one worker for each GPU where there are several, or for each core of a long run, as far as memory goes.
+
+    A core to itself, without threads, makes the same records in less time than all cores together.
+    """
+    from bench.device.hardware import available_memory, resolve_device
+    from bench.runs.engines.base import LocalEngine
+    from bench.runs.engines.processes import ProcessEngine
+
+    kind = resolve_device(config.device).type
+    gpus = _gpus(config) if kind == "cuda" else ()
+    if len(gpus) > 1:
+        return ProcessEngine(workers=len(gpus), threads=max(1, cores // len(gpus)), gpus=gpus)
+    certificates = len(config.methods) * len(config.sigmas) * (config.limit or 500)
+    workers = min(cores, int(available_memory() // WORKER_BYTES))
+    if kind != "cpu" or workers < 2 or certificates * (config.n0 + config.n) < LONG_RUN:
+        return LocalEngine()
+    return ProcessEngine(workers=workers, threads=1)
+
+
+def _gpus(config: RunConfig) -> tuple[str, ...]:
+    """Return the names of the GPUs that compute, as CUDA_VISIBLE_DEVICES has them: the one that is chosen, or all."""
+    from bench.device.hardware import resolve_device, visible_gpus
+
+    device = resolve_device(config.device)
+    if device.type != "cuda":
+        return ()
+    names = visible_gpus()
+    return names if device.index is None else (names[device.index],)
 
 
 def _cores() -> int:

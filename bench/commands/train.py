@@ -53,17 +53,15 @@ if TYPE_CHECKING:
 @click.option(
     "--workers",
     type=Whole(min=0),
-    default=0,
-    show_default=True,
-    help="Threads that read image files ahead (of each process).",
+    help="Threads that read image files ahead (of each process); default: 8 for folders of images.",
 )
 @click.option(
     "--held-out",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     metavar="IMAGES",
     help="Training images held out to choose the weights by (a tenth, at most 1,000); 0 keeps the last weights.",
 )
-@click.option("--precision", metavar="float32|bfloat16|float16", help="Arithmetic of the forward pass.")
+@click.option("--precision", metavar="float32|tf32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
     metavar="pretrain|linear|finetune",

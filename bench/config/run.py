@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -42,6 +43,9 @@ MOST_COUNT = 2**40
 MOST_PRESET = 2**20
 """Bytes of a preset's file, at most."""
 
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+"""What names a device."""
+
 NOT_IN_RUN_NAME = ("preset", "out", "download", "allow", "radii", "cost_repetitions")
 """Fields that change no record: the run's name does not depend on them."""
 
@@ -63,7 +67,8 @@ class RunConfig(Protocol):
         limit: images to certify, counted along the subset; None: all of it.
         skip: images of the subset to leave out at its start.
         subset: "auto", "standard", "balanced" or "file:PATH".
-        device: "auto" takes an accelerator where there is one.
+        device: "cpu", "cuda" (the first GPU that is visible), "cuda:1" and so on, or "mps"; "auto" takes an accelerator
+            where there is one.
         batch_size: noisy samples per call of a classifier; "auto" lets the run choose.
         precision: of the network's arithmetic; tf32 needs a CUDA device.
         compile: whether networks run under torch.compile.
@@ -86,7 +91,7 @@ class RunConfig(Protocol):
     limit: int | None = None
     skip: int = 0
     subset: str = "auto"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: str = "auto"
     batch_size: int | Literal["auto"] = "auto"
     precision: Precision = "float32"
     compile: Compilation = "none"
@@ -150,6 +155,10 @@ def validate(config: RunConfig, known_methods: Collection[str]) -> RunConfig:
     values = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
     config = override(config, values)
     _check_numbers(config)
+    if not DEVICE.fullmatch(config.device):
+        raise UsageError(
+            f"device is {config.device!r}, expected auto, cpu, cuda, cuda:0, cuda:1, ..., or mps"
+        )
     _check_known("dataset", [config.dataset], DATASETS)
     _check_data_options(config)
     methods = tuple(known_methods) if config.methods == (ALL_METHODS,) else config.methods

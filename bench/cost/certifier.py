@@ -25,7 +25,7 @@ from bench.report.rates import Quartiles, quartiles
 from bench.report.tables.cost import quartile_cell, quartile_columns
 from bench.report.write import write
 from bench.runs.stream import Stream
-from bench.runs.workbench import Setup, choose_batch_sizes, entrant, first_image_stream
+from bench.runs.workbench import Setup, choose_batch_sizes, entrant, first_image_stream, group_size
 from bench.types import Precision
 
 RESULTS = Path("results") / "certifier"
@@ -35,7 +35,7 @@ FORWARD, CERTIFIER, REFERENCE = "forward", "certifier", "reference"
 
 @dataclass(frozen=True, kw_only=True)
 class CertifierCost:
-    """Seconds of a certificate's samples in the bare forward pass, the certifier and the reference loop.
+    """Seconds of the samples of a certificate, or of several made together, in three ways.
 
     Attributes:
         seconds: FORWARD, CERTIFIER and REFERENCE -> one value per repetition, so that ratios can be paired.
@@ -79,7 +79,8 @@ def certifier_cost(
 ) -> CertifierCost:
     """Return what the certifier costs for one method at the configuration's first sigma.
 
-    The three are timed in the same rounds, each round one certificate of n0 + n samples.
+    The three are timed in the same rounds, each round one certificate of n0 + n samples, on an accelerator as many as
+    a run makes together.
 
     Args:
         reference: precision of the reference loop, which is never compiled; None: the configuration's.
@@ -99,10 +100,13 @@ def certifier_cost(
     stream = other = first_image_stream(setup, one)
     if plain != config:
         other = first_image_stream(replace(setup, config=plain), one)
-    samples = config.n0 + config.n
+    together = group_size(setup, size)
+    samples = together * (config.n0 + config.n)
     works = {
         FORWARD: forward_pass(stream, samples, size),
-        CERTIFIER: certificate(stream, config.protocol, size),
+        CERTIFIER: certificate(
+            stream, config.protocol, size, images=together, is_filled=config.compile != "none"
+        ),
         REFERENCE: plain_loop(other, samples, size),
     }
     meters = instruments(setup.device)
@@ -217,7 +221,7 @@ def cost_table(costs: Sequence[CertifierCost], command: str, device: str) -> Tab
         blocks=(Block(title="", rows=rows),),
         notes=(
             f"Made by: {command}",
-            f"{device}, {first.precision}, (c) {first.reference}, {first.samples:,} samples per certificate, batches "
+            f"{device}, {first.precision}, (c) {first.reference}, {first.samples:,} samples per repetition, batches "
             f"of {', '.join(str(size) for size in sorted({one.batch_size for one in costs}))}, "
             f"{first.repetitions} interleaved repetitions; median [quartiles], ratios paired by repetition.",
             "(a): the network alone on a ready-made noisy batch. (b): noise, network, counts and bound. (c): a plain "

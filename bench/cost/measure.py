@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -17,12 +19,15 @@ from bench.cost.plan import (
     TARGET_SECONDS,
     Plan,
     Step,
-    checked_samples,
+    checked,
     expected_seconds,
+    rates,
     samples_of,
+    settles,
     steps,
 )
 from bench.cost.records import (
+    OUT_OF_MEMORY,
     CostFile,
     EnergyUse,
     Failure,
@@ -33,18 +38,27 @@ from bench.cost.records import (
     WholeImage,
 )
 from bench.cost.work import certificate, random_stream, stage_seconds
+from bench.device import hardware
 from bench.device.batching import is_out_of_memory
-from bench.device.power import joules, while_reading
-from bench.device.precision import many_programs
-from bench.device.timing import Instruments, Work, seconds_of, timed, warmed
+from bench.device.power import Load, joules, load_of, while_reading
+from bench.device.precision import layout, many_programs
+from bench.device.timing import Instruments, Timed, Work, seconds_of, timed, warmed
 from bench.errors import BenchError
 from bench.methods.sizes import workloads
 from bench.runs.stream import Stream
+from bench.training.architectures import Make
 from bench.training.loop import seeded_initialisation
 from bench.types import Protocol
 
+MARGIN = 1.15
+"""How much longer than expected a step may take."""
+
 ALPHA = 0.001
 """Level of the whole images that are certified as a check; it changes no time."""
+
+
+class NotCompiledError(Exception):
+    """torch.compile refused a network; the text is the name of its error."""
 
 
 class Workshop:
@@ -52,36 +66,62 @@ class Workshop:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._networks: dict[str, nn.Module] = {}
+        self._networks: dict[tuple[str, torch.memory_format], nn.Module] = {}
 
-    def plain(self, name: str, function: Callable[[], nn.Module]) -> nn.Module:
-        """Return the network of a name, in eval mode, made by `function` where it is new."""
-        if name not in self._networks:
+    def plain(self, name: str, function: Callable[[], nn.Module], precision: str = "float32") -> nn.Module:
+        """Return the network of a name, in eval mode, laid out for a precision; made by `function` where it is new."""
+        same = [network for (other, _), network in self._networks.items() if other == name]
+        if not same:
             with seeded_initialisation(0), self.device:
                 network = function()
-            moved = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._networks[name] = moved.eval()
-        return self._networks[name]
+        else:
+            network = same[0]
+        wanted = layout(network, self.device.type, precision)
+        if (name, wanted) not in self._networks:
+            network = copy.deepcopy(network) if same else network
+            moved = network.to(self.device, memory_format=wanted)  # type: ignore[call-overload]
+            self._networks[name, wanted] = moved.eval()
+        return self._networks[name, wanted]
 
-    def compiled(self, name: str, function: Callable[[], nn.Module]) -> nn.Module:
-        """Return the network under torch.compile, one program for each batch size."""
-        network: nn.Module = torch.compile(self.plain(name, function), dynamic=False)  # type: ignore[assignment]
-        return network
+    def maker(self, setting: str) -> Make:
+        """Return what makes networks for a setting, under torch.compile, one program for each batch size, or not."""
+        precision = setting.removesuffix(COMPILED)
+        if precision == setting:
+            return partial(self.plain, precision=precision)
+
+        def compiled(name: str, function: Callable[[], nn.Module]) -> nn.Module:
+            plain = self.plain(name, function, precision)
+            try:
+                network: nn.Module = torch.compile(plain, dynamic=False)  # type: ignore[assignment]
+            except Exception as error:  # such as a Python that it does not know
+                raise NotCompiledError(type(error).__name__) from error
+            return network
+
+        return compiled
+
+
+UNSETTLED_SECONDS = 10.0
+"""A batch that takes less is run once untimed before a repetition on a GPU: other methods have left the allocator's
+memory in pieces."""
 
 
 class Measurer:
-    """Does steps: keeps the networks, and for the current setting the streams and the works that are warm."""
+    """Does steps: keeps the networks, the streams and the works that are warm."""
 
     def __init__(
         self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
     ) -> None:
         self._plan, self._file, self._meters, self._sigma = plan, file, meters, sigma
         self._workshop = Workshop(device)
-        self._setting = ""
-        self._modules: dict[str, nn.Module] = {}
-        self._streams: dict[str, Stream] = {}
-        self._works: dict[tuple[str, int], Work] = {}
-        self.warm: set[tuple[str, str, int]] = set()
+        self._modules: dict[tuple[str, str], nn.Module] = {}
+        self._streams: dict[tuple[str, str], Stream] = {}
+        self._works: dict[tuple[str, str, int], Work] = {}
+        self._warming: dict[tuple[str, str, int], float] = {}
+
+    @property
+    def warm(self) -> Collection[tuple[str, str, int]]:
+        """Pairs that are ready."""
+        return self._works.keys()
 
     def perform(self, step: Step) -> Item:
         """Return the line of a step; a batch size that does not fit, or does not compile, gives a Failure."""
@@ -91,32 +131,33 @@ class Measurer:
             "energy": self._energy,
             "image": self._image,
         }
+        is_built = False
         try:
             self._take_up(step)
+            is_built = True
             return kinds[step.kind](step, self._warm_work(step))
         except Exception as error:
-            reason = _reason(step, error)
+            reason = _reason(step, error, is_built=is_built)
             if reason is None:
                 raise
-        self._works.pop((step.method, step.batch_size), None)
-        if self._workshop.device.type == "cuda":
+        self._works.pop(step.pair, None)
+        device, session = self._workshop.device, self._file.run.sessions[-1].created
+        if device.type == "cuda":
             torch.cuda.empty_cache()
-        return Failure(**_pair(step), reason=reason)
+        return Failure(
+            **_pair(step), reason=reason, session=session, memory_of_others=hardware.memory_of_others(device)
+        )
 
     def _take_up(self, step: Step) -> None:
-        """Make the method of a step ready in its setting, dropping what belongs to another setting."""
-        if step.setting != self._setting:
-            self._setting = step.setting
-            for known in (self._modules, self._streams, self._works):
-                known.clear()
-        if step.method in self._streams:
+        """Make the method of a step ready in its setting."""
+        key = step.method, step.setting
+        if key in self._streams:
             return
         one = self._plan.architectures[step.method]
-        is_compiled = step.setting.endswith(COMPILED)
-        module = one.build(self._workshop.compiled if is_compiled else self._workshop.plain)
-        self._modules[step.method] = module.to(self._workshop.device).eval()
-        self._streams[step.method] = random_stream(
-            self._modules[step.method],
+        module = one.build(self._workshop.maker(step.setting))
+        self._modules[key] = module.to(self._workshop.device).eval()
+        self._streams[key] = random_stream(
+            self._modules[key],
             step.setting.removesuffix(COMPILED),  # type: ignore[arg-type]
             (one.task.channels, one.task.image_size, one.task.image_size),
             one.task.num_classes,
@@ -124,25 +165,27 @@ class Measurer:
         )
 
     def _warm_work(self, step: Step) -> Work:
-        key = step.method, step.batch_size
-        if key not in self._works:
-            known = samples_of(step, self._file.run)
-            self._works[key] = warmed(
-                self._streams[step.method].work(step.batch_size),
+        if step.pair not in self._works:
+            known, start = samples_of(step, self._file.run), self._meters.clock()
+            self._works[step.pair] = warmed(
+                self._streams[step.method, step.setting].work(step.batch_size),
                 self._meters,
                 TARGET_SECONDS,
-                is_first_slow=step.setting.endswith(COMPILED),
+                excess_seconds=math.inf if step.setting.endswith(COMPILED) else None,
                 batches=known and known // step.batch_size,
             )
-            self.warm.add(step.pair)
-        return self._works[key]
+            self._warming[step.pair] = self._meters.clock() - start
+        return self._works[step.pair]
 
     def _repetition(self, step: Step, work: Work) -> Repetition:
-        one = timed(work, self._meters)
-        load = None if self._meters.read_load is None else self._meters.read_load()
+        session = self._file.run.sessions[-1].created
+        warming = self._warming.pop(step.pair, 0.0)
+        if self._meters.type == "cuda" and not warming and self._batch_seconds(step) < UNSETTLED_SECONDS:
+            work.batch()
+        one, load = self._timed(work)
         memory = None
         if one.peak_memory is not None and one.memory_before is not None:
-            weights = self._modules[step.method].state_dict().values()
+            weights = self._modules[step.method, step.setting].state_dict().values()
             memory = max(0, one.peak_memory - one.memory_before)
             memory += sum(value.numel() * value.element_size() for value in weights)
         return Repetition(
@@ -151,58 +194,87 @@ class Measurer:
             samples=one.samples,
             seconds=one.seconds,
             peak_memory_bytes=memory,
-            session=self._file.run.sessions[-1].created,
+            session=session,
+            duel=step.duel,
+            warming=warming,
             **({} if load is None else vars(load)),
         )
 
+    def _batch_seconds(self, step: Step) -> float:
+        rate = rates(self._file.run, step.method, step.setting).get(step.batch_size)
+        return 0.0 if rate is None else step.batch_size / rate
+
+    def _timed(self, work: Work) -> tuple[Timed, Load | None]:
+        """Return a repetition, and the load that was read while it lasted, or at its end where it was too short."""
+        meters = self._meters
+        if meters.read_load is None:
+            return timed(work, meters), None
+        made: list[Timed] = []
+        readings = while_reading(lambda: made.append(timed(work, meters)), meters.read_load, meters.clock)
+        within = [load for _, load in readings[1:-1]]
+        return made[-1], load_of(within or [readings[-1][1]])
+
     def _stages(self, step: Step, work: Work) -> StageSplit:
-        stream, module = self._streams[step.method], self._modules[step.method]
-        return StageSplit(**_pair(step), stages=stage_seconds(stream, module, work.size, self._meters))
+        key = step.method, step.setting
+        stages = stage_seconds(self._streams[key], self._modules[key], work.size, self._meters)
+        return StageSplit(**_pair(step), stages=stages)
 
     def _energy(self, step: Step, work: Work) -> EnergyUse:
+        """Return the energy of some seconds: by the device's own counter, else by its power, which follows late."""
         meters = self._meters
-        assert meters.read_load is not None
-        self._run_for(work, SETTLING_SECONDS)
         batches: list[int] = []
-        readings = while_reading(
-            lambda: batches.append(self._run_for(work, ENERGY_SECONDS)), meters.read_load, meters.clock
-        )
-        return EnergyUse(
-            **_pair(step),
-            samples=batches[-1] * work.size,
-            seconds=readings[-1][0] - readings[0][0],
-            joules=joules(readings),
-        )
+        if meters.used_joules is not None:
+            meters.synchronize()
+            start, before = meters.clock(), meters.used_joules()
+            batches.append(self._run_for(work, ENERGY_SECONDS))
+            seconds, used = meters.clock() - start, meters.used_joules() - before
+        else:
+            assert meters.read_load is not None
+            if settles(self._batch_seconds(step)):
+                self._run_for(work, SETTLING_SECONDS)
+            readings = while_reading(
+                lambda: batches.append(self._run_for(work, ENERGY_SECONDS)), meters.read_load, meters.clock
+            )
+            seconds, used = readings[-1][0] - readings[0][0], joules(readings)
+        return EnergyUse(**_pair(step), samples=batches[-1] * work.size, seconds=seconds, joules=used)
 
     def _run_for(self, work: Work, seconds: float) -> int:
-        """Run batches until the seconds are over, at least one, and return how many."""
+        """Run repetitions until the seconds are over, at least one, and return the batches."""
         meters, batches = self._meters, 0
         start = meters.clock()
         while batches == 0 or meters.clock() - start < seconds:
-            work.batch()
-            meters.synchronize()
-            batches += 1
+            seconds_of(work, work.batches, meters)
+            batches += work.batches
         return batches
 
     def _image(self, step: Step, work: Work) -> WholeImage:
-        samples = checked_samples(self._plan, step.method, step.setting, self._file.run)
-        assert samples is not None
-        n0 = self._plan.n0
-        protocol = Protocol(n0=n0, n=samples - n0, alpha=ALPHA, seed=0)
-        whole = certificate(self._streams[step.method], protocol, work.size)
-        return WholeImage(**_pair(step), samples=samples, seconds=seconds_of(whole, 1, self._meters))
+        found = checked(self._plan, step.method, step.setting, self._file.run)
+        assert found is not None
+        images, samples = found
+        protocol = Protocol(n0=self._plan.n0, n=samples - self._plan.n0, alpha=ALPHA, seed=0)
+        whole = certificate(
+            self._streams[step.method, step.setting],
+            protocol,
+            work.size,
+            images=images,
+            is_filled=step.setting.endswith(COMPILED),
+        )
+        seconds = seconds_of(whole, 1, self._meters)
+        return WholeImage(**_pair(step), samples=images * samples, seconds=seconds, images=images)
 
 
 def _pair(step: Step) -> dict[str, Any]:
     return {"method": step.method, "setting": step.setting, "batch_size": step.batch_size}
 
 
-def _reason(step: Step, error: Exception) -> str | None:
+def _reason(step: Step, error: Exception, *, is_built: bool) -> str | None:
     """Return why a batch size cannot be measured, None for an error that is not of this kind."""
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
-        return "out of memory"
-    if step.setting.endswith(COMPILED) and not isinstance(error, BenchError):  # whatever the compiler raises
-        return f"torch.compile failed ({type(error).__name__})"
+        return OUT_OF_MEMORY
+    if isinstance(error, NotCompiledError):
+        return f"torch.compile failed ({error})"
+    if is_built and step.setting.endswith(COMPILED) and not isinstance(error, BenchError):
+        return f"torch.compile failed ({type(error).__name__})"  # whatever the compiler raises
     return None
 
 
@@ -212,7 +284,7 @@ class Measurement:
     def __init__(
         self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
     ) -> None:
-        self.meters, self.folder = meters, file.run.folder
+        self.meters, self.folder, self.device = meters, file.run.folder, device
         self._plan, self._file = plan, file
         self._measurer = Measurer(plan, file, meters, device, sigma)
         for size in _missing_sizes(plan, file, sigma):
@@ -240,18 +312,23 @@ class Measurement:
 
         Args:
             started: the clock at the start.
-            max_seconds: a step that would not end within so many seconds of the start is left to a later call; the
-                first one is always done. None: no limit.
+            max_seconds: a step that would not end within so many seconds of the start is left to a later call, and
+                with the first such repetition all others, which stand in turns. None: no limit.
         """
-        is_first = True
+        is_cut = False
         for step in steps(self._plan, lambda: self._file.run):
-            end = self.meters.clock() - started + self._expected(step, self._measurer.warm)
-            if max_seconds is not None and end > max_seconds and not is_first:
-                return
+            if max_seconds is not None:
+                end = self.meters.clock() - started + MARGIN * self._expected(step, self._measurer.warm)
+                if end > max_seconds or (is_cut and step.kind == "repetition"):
+                    is_cut = is_cut or step.kind == "repetition"
+                    continue
             with many_programs() if step.setting.endswith(COMPILED) else nullcontext():
                 self._file.append(self._measurer.perform(step))
-            is_first = False
             yield step
+
+    def shortest(self) -> float:
+        """Return about how long the shortest step that is left takes, 0 where none is left."""
+        return min((MARGIN * self._expected(step, self._measurer.warm) for step in self.left()), default=0.0)
 
 
 def _missing_sizes(plan: Plan, file: CostFile, sigma: float) -> Iterator[MethodSize]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from bench.cost.records import CostRun, OfPair
+from bench.device.batching import GAIN
 from bench.device.timing import interleaved
 from bench.errors import UsageError
 from bench.training.architectures import Architecture
@@ -21,7 +23,22 @@ CHAIN_REPETITIONS = 3
 """Repetitions of methods with more than one network call for a sample, at most."""
 
 WHOLE_IMAGE_SECONDS = 60.0
-"""A method that certifies an image faster than this is checked on a whole one."""
+"""A method that certifies an image faster than this is checked on whole ones, for so long at most."""
+
+WHOLE_BATCHES = 60
+"""Batches that the whole images fill, about: both stages end with a batch that is not full, which must weigh little."""
+
+WIDER = 4
+"""How many times as large as the largest of a sweep the next batch is, while throughput gains."""
+
+SWEEP_ROUNDS = 3
+"""Repetitions that find a batch size, where duels bring the others."""
+
+MIN_SECONDS = 0.2
+"""Duration of every repetition, at least."""
+
+COMPILE_SECONDS = 120.0
+"""About how long torch.compile takes for a method, where no call has seen it."""
 
 TARGET_SECONDS = 0.4
 """About how long a repetition takes; it holds at least one batch."""
@@ -37,10 +54,14 @@ Kind = Literal["repetition", "stages", "energy", "image"]
 
 @dataclass(frozen=True, kw_only=True)
 class Step(OfPair):
-    """One step of a measurement, which writes one line; `round` counts the repetitions of one pair from 0."""
+    """One step of a measurement, which writes one line; `round` counts the repetitions of one pair from 0.
+
+    `duel`: see `bench.cost.records.Repetition`.
+    """
 
     kind: Kind
     round: int = 0
+    duel: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +75,9 @@ class Plan:
         sweep: what None stands for in settings other than float32 on an accelerator, and everywhere on a CPU.
         n0, n: samples of a certified image.
         energy: whether power can be read.
+        first: methods that are measured, and compared, before the others.
+        reference: the method that others are timed against in duels, so that the two stand side by side in one call
+            whatever their settings; None: all methods of a setting take turns, and nothing else is compared.
     """
 
     architectures: Mapping[str, Architecture]
@@ -65,11 +89,25 @@ class Plan:
     n0: int
     n: tuple[int, ...]
     energy: bool = False
+    first: tuple[str, ...] = ()
+    reference: str | None = None
 
     def rounds(self, method: str) -> int:
-        """Return how often each pair of a method is timed."""
+        """Return how many repetitions of a method a comparison rests on."""
         is_chain = self.architectures[method].calls > 1
         return min(self.repetitions, CHAIN_REPETITIONS) if is_chain else self.repetitions
+
+    def sweep_rounds(self, method: str, setting: str) -> int:
+        """Return how often each pair of a method is timed in turns with others; duels bring more of the best ones."""
+        is_whole = self.reference is None or (setting == "float32" and method in self.first)
+        return self.rounds(method) if is_whole else min(self.rounds(method), SWEEP_ROUNDS)
+
+    def groups(self) -> list[tuple[str, ...]]:
+        """Return the methods in the order in which they are measured: those of a group take turns."""
+        if self.reference is None:
+            return [tuple(self.architectures)]
+        first = tuple(name for name in self.architectures if name in {*self.first, self.reference})
+        return [first, *((name,) for name in self.architectures if name not in first)]
 
     def pairs(self, setting: str, run: CostRun) -> list[tuple[str, int]]:
         """Return (method, batch size) of a setting, batch sizes ascending for each method.
@@ -91,7 +129,18 @@ class Plan:
             eager = setting.removesuffix(COMPILED)
             return [fastest_batch_size(run, one.name, eager) or self._sizes(eager, one, run)[-1]]
         is_fixed = self.device_type != "cpu" and (setting == "float32" or one.calls > 1)
-        return sorted({1, one.batch_size} if is_fixed else set(self.sweep))
+        if is_fixed:
+            return sorted({1, one.batch_size})
+        sizes = sorted(set(self.sweep))
+        while self.reference is not None and _still_gains(rates(run, one.name, setting), sizes):
+            sizes.append(WIDER * sizes[-1])
+        return sizes
+
+
+def _still_gains(known: Mapping[int, float], sizes: Sequence[int]) -> bool:
+    """Return whether the largest of several batch sizes was timed and gained enough for a larger one to be tried."""
+    last = [known.get(size) for size in sizes[-2:]]
+    return len(last) == 2 and None not in last and last[1] >= GAIN * last[0]  # type: ignore[operator]
 
 
 def check_settings(settings: Sequence[str]) -> tuple[str, ...]:
@@ -112,22 +161,50 @@ def check_settings(settings: Sequence[str]) -> tuple[str, ...]:
 def steps(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) -> Iterator[Step]:
     """Yield what is left to do, each step when its turn comes; `run` returns what is recorded by then.
 
-    A forecast lists them before any is done, as if the largest batch size were the fastest; whole images are missing.
+    A forecast lists them before any is done, as if the largest batch size were the fastest; whole images and duels are
+    missing.
 
     In each setting, rounds come first: one repetition of every pair, the order turned by one from round to round. Then
-    each method's stages, its energy and one whole image, at its fastest batch size.
+    each method's stages, its energy and whole images, at its fastest batch size. With a reference, this is done group
+    by group, and each group's duels come before what follows its rounds.
     """
-    for setting in plan.settings:
-        pairs = plan.pairs(setting, run())
+    for group in plan.groups():
+        for setting in plan.settings:
+            yield from _rounds(plan, group, setting, run)
+            if plan.reference is None:
+                yield from _closing(plan, group, setting, run, is_forecast=is_forecast)
+        if plan.reference is None:
+            continue
+        if not is_forecast:
+            for method in group:
+                yield from duels(plan, method, run)
+        for setting in plan.settings:
+            yield from _closing(plan, group, setting, run, is_forecast=is_forecast)
+
+
+def _rounds(plan: Plan, group: Sequence[str], setting: str, run: Callable[[], CostRun]) -> Iterator[Step]:
+    """Yield the repetitions of pairs that take turns; then, again and again, those of wider batches that may gain."""
+    known: set[tuple[str, int]] = set()
+    first = 0
+    while pairs := [one for one in plan.pairs(setting, run()) if one[0] in group and one not in known]:
         for number, (method, size) in interleaved(pairs, plan.repetitions):
-            step = Step(kind="repetition", method=method, setting=setting, batch_size=size, round=number)
-            if number < plan.rounds(method) and not is_done(step, run()):
+            step = Step(
+                kind="repetition", method=method, setting=setting, batch_size=size, round=first + number
+            )
+            if number < plan.sweep_rounds(method, setting) and not is_done(step, run()):
                 yield step
-        for method in plan.architectures:
-            fastest = fastest_batch_size(run(), method, setting)
-            if fastest is None and is_forecast:
-                fastest = max(size for name, size in pairs if name == method)
-            yield from _closing_tasks(plan, (method, setting, fastest), run)
+        known |= set(pairs)
+        first += plan.repetitions  # these are no turns with the ones before
+
+
+def _closing(
+    plan: Plan, group: Sequence[str], setting: str, run: Callable[[], CostRun], *, is_forecast: bool
+) -> Iterator[Step]:
+    for method in group:
+        fastest = fastest_batch_size(run(), method, setting)
+        if fastest is None and is_forecast:
+            fastest = max(size for name, size in plan.pairs(setting, run()) if name == method)
+        yield from _closing_tasks(plan, (method, setting, fastest), run)
 
 
 def _closing_tasks(
@@ -138,11 +215,66 @@ def _closing_tasks(
         return
     kinds: list[Kind] = [] if setting.endswith(COMPILED) else ["stages"]
     kinds += ["energy"] if plan.energy else []
-    kinds += ["image"] if checked_samples(plan, method, setting, run()) is not None else []
+    kinds += ["image"] if checked(plan, method, setting, run()) is not None else []
     for kind in kinds:
         step = Step(kind=kind, method=method, setting=setting, batch_size=size)
         if not is_done(step, run()):
             yield step
+
+
+def duels(plan: Plan, method: str, run: Callable[[], CostRun]) -> Iterator[Step]:
+    """Yield the repetitions of a method and of the reference, as published and at best, that pairs are short of."""
+    if method == plan.reference or plan.reference is None:
+        return
+    for choose in (published_pair, best_pair):
+        ours, theirs = choose(run(), method), choose(run(), plan.reference)
+        if ours is None or theirs is None:
+            continue
+        before = run()
+        fought = [
+            one.round for one in before.repetitions if one.duel == method and one.pair in (ours, theirs)
+        ]
+        start, missing = max(fought, default=-1) + 1, plan.rounds(method) - len(common(before, ours, theirs))
+        for number in range(start, start + missing):
+            for pair in (ours, theirs) if number % 2 == 0 else (theirs, ours):
+                name, setting, size = pair
+                step = Step(
+                    kind="repetition",
+                    method=name,
+                    setting=setting,
+                    batch_size=size,
+                    round=number,
+                    duel=method,
+                )
+                if not is_done(step, run()):
+                    yield step
+
+
+def common(
+    run: CostRun, ours: tuple[str, str, int], theirs: tuple[str, str, int]
+) -> list[tuple[str, int, str]]:
+    """Return (session, round, duel) of the repetitions of two pairs that were made side by side."""
+    found: list[list[tuple[str, int, str]]] = [
+        [one.turn for one in run.repetitions if one.pair == pair] for pair in (ours, theirs)
+    ]
+    return [turn for turn in found[0] if turn in set(found[1]) and (turn[2] or ours[1] == theirs[1])]
+
+
+def published_pair(run: CostRun, method: str) -> tuple[str, str, int] | None:
+    """Return a method in float32 at its program's batch size, None where that was not timed."""
+    own = next(size.batch_size for size in run.sizes if size.method == method)
+    return (method, "float32", own) if own in rates(run, method, "float32") else None
+
+
+def best_pair(run: CostRun, method: str) -> tuple[str, str, int] | None:
+    """Return a method in its fastest setting and batch size, None where nothing was timed."""
+    settings = dict.fromkeys(one.setting for one in run.repetitions if one.method == method)
+    found = {
+        (method, setting, size): rate
+        for setting in settings
+        for size, rate in rates(run, method, setting).items()
+    }
+    return max(found, key=lambda pair: found[pair]) if found else None
 
 
 def is_done(step: Step, run: CostRun) -> bool:
@@ -150,11 +282,14 @@ def is_done(step: Step, run: CostRun) -> bool:
 
     Stages, energy and a whole image are measured once for each method and setting.
     """
+    session = run.sessions[-1].created if run.sessions else ""
     for failure in run.failures:
-        if failure.pair[:2] == step.pair[:2] and failure.batch_size <= step.batch_size:
+        is_void = failure.may_pass and failure.session != session
+        if failure.pair[:2] == step.pair[:2] and failure.batch_size <= step.batch_size and not is_void:
             return True
     if step.kind == "repetition":
-        return any((one.pair, one.round) == (step.pair, step.round) for one in run.repetitions)
+        asked = (step.pair, step.round, step.duel)
+        return any((one.pair, one.round, one.duel) == asked for one in run.repetitions)
     lines: Mapping[str, Sequence[OfPair]] = {
         "stages": run.splits,
         "energy": run.energies,
@@ -178,46 +313,81 @@ def fastest_batch_size(run: CostRun, method: str, setting: str) -> int | None:
     return max(known, key=lambda size: known[size]) if known else None
 
 
-def checked_samples(plan: Plan, method: str, setting: str, run: CostRun) -> int | None:
-    """Return the most samples n0 + n of an image that takes under WHOLE_IMAGE_SECONDS, None where none does."""
+def checked(plan: Plan, method: str, setting: str, run: CostRun) -> tuple[int, int] | None:
+    """Return how many images are certified together as a check, and the samples n0 + n of each.
+
+    The samples are the most of `plan.n` of which an image takes under WHOLE_IMAGE_SECONDS, and the images as many as
+    fill WHOLE_BATCHES within that time. None where no image is that fast, and for chains.
+    """
     size = fastest_batch_size(run, method, setting)
     if size is None or plan.architectures[method].calls > 1:
         return None
     rate = rates(run, method, setting)[size]
     fitting = [plan.n0 + n for n in plan.n if (plan.n0 + n) / rate < WHOLE_IMAGE_SECONDS]
-    return max(fitting, default=None)
+    if not fitting:
+        return None
+    samples = max(fitting)
+    images = min(math.ceil(WHOLE_BATCHES * size / samples), int(WHOLE_IMAGE_SECONDS * rate / samples))
+    return max(1, images), samples
 
 
 def samples_of(step: Step, run: CostRun) -> int | None:
-    """Return the samples of the last repetition of a step's pair, None where it was never timed."""
+    """Return the samples of the last repetition of a step's pair, None where none was timed for long enough."""
     same = [one for one in run.repetitions if one.pair == step.pair]
-    return same[-1].samples if same else None
+    return same[-1].samples if same and same[-1].seconds >= MIN_SECONDS else None
 
 
 def expected_seconds(
     plan: Plan, step: Step, run: CostRun, *, flops_per_second: float, is_warm: bool
 ) -> float:
-    """Return about how long a step takes, by what was timed before, else by its operations.
+    """Return about how long a step takes: by what was timed of it, else of the method nearest in operations.
 
     Args:
         flops_per_second: what the device does in float32, by a trial.
-        is_warm: its pair has been run in this process; another one is run once more before it is timed.
+        is_warm: its pair has been run in this process; another one is run once more, or compiled, before it is timed.
     """
     batch = _batch_seconds(step, run, flops_per_second)
-    warming = 0.0 if is_warm else batch + min(batch, TARGET_SECONDS)
+    warming = 0.0 if is_warm else _warming_seconds(step, run, batch)
     if step.kind == "stages":
         return warming + batch
     if step.kind == "energy":
-        return warming + max(ENERGY_SECONDS, batch) + max(SETTLING_SECONDS, batch)
+        return (
+            warming + max(ENERGY_SECONDS, batch) + (max(SETTLING_SECONDS, batch) if settles(batch) else 0.0)
+        )
     if step.kind == "image":
-        samples = checked_samples(plan, step.method, step.setting, run) or 0
-        return warming + samples * batch / step.batch_size
+        images, samples = checked(plan, step.method, step.setting, run) or (0, 0)
+        return warming + images * samples * batch / step.batch_size
     return warming + max(TARGET_SECONDS, batch)
+
+
+def settles(batch_seconds: float) -> bool:
+    """Return whether a method runs alone before its power is read: what came before weighs little in a long batch."""
+    return batch_seconds < 10 * SETTLING_SECONDS
+
+
+def _warming_seconds(step: Step, run: CostRun, batch: float) -> float:
+    """Return how long a pair takes to be ready: what it took before, else one batch, and a compilation where asked."""
+    known = [one.warming for one in run.repetitions if one.pair == step.pair and one.warming]
+    if known:
+        return max(known)
+    return batch + min(batch, TARGET_SECONDS) + (COMPILE_SECONDS if step.setting.endswith(COMPILED) else 0.0)
 
 
 def _batch_seconds(step: Step, run: CostRun, flops_per_second: float) -> float:
     known = rates(run, step.method, step.setting)
-    if known:
-        return step.batch_size / known.get(step.batch_size, max(known.values()))
-    flops = next(size.flops for size in run.sizes if size.method == step.method)
-    return step.batch_size * flops / flops_per_second
+    if step.batch_size in known:
+        return step.batch_size / known[step.batch_size]
+    flops = {size.method: size.flops for size in run.sizes}
+    own, guesses = flops[step.method], []
+    for setting in (step.setting, step.setting.removesuffix(COMPILED), "float32"):
+        if found := rates(run, step.method, setting):
+            guesses.append(step.batch_size / found.get(step.batch_size, max(found.values())))
+            break
+    others = [
+        (abs(math.log(flops[name] / own)), max(found.values()) * flops[name])
+        for name in flops
+        if name != step.method and (found := rates(run, name, step.setting) or rates(run, name, "float32"))
+    ]
+    if others:
+        guesses.append(step.batch_size * own / min(others)[1])
+    return min(guesses, default=step.batch_size * own / flops_per_second)

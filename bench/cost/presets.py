@@ -19,6 +19,7 @@ class CostPreset:
         samples: estimation samples n of a certified image.
         batch_sizes: samples per call that are tried on an accelerator, and on a CPU.
         description: one line about it.
+        first: methods that an accelerator measures, and compares, before the others.
     """
 
     dataset: str
@@ -28,6 +29,7 @@ class CostPreset:
     batch_sizes: tuple[int, ...]
     cpu_batch_sizes: tuple[int, ...]
     description: str
+    first: tuple[str, ...] = ("rrcm-b", "dds")
 
 
 COST_PRESETS: Mapping[str, CostPreset] = MappingProxyType(

@@ -107,7 +107,10 @@ class Repetition(OfPair):
             was waited for after every sample.
         peak_memory_bytes: of the method's weights and of what a batch needs beside them; None where not told.
         session: `created` of the command that made it; empty in files of FIRST_SCHEMA_VERSION.
-        watts, temperature, clock_mhz, throttling, other_processes: right after it; None and empty without NVML.
+        watts, temperature, clock_mhz, throttling, other_processes: while it lasted; None and empty without NVML.
+        duel: the method whose repetition and the reference's, of this round, were made for each other, one right after
+            the other, whatever their settings; empty: all methods of a setting took turns.
+        warming: seconds that its pair took to be ready for the first time in its session, compiling included; else 0.
     """
 
     round: int
@@ -120,13 +123,39 @@ class Repetition(OfPair):
     clock_mhz: float | None = None
     throttling: tuple[str, ...] = ()
     other_processes: int | None = None
+    duel: str = ""
+    warming: float = 0.0
+
+    @property
+    def turn(self) -> tuple[str, int, str]:
+        """Session, round and duel: repetitions of one turn were made side by side."""
+        return self.session, self.round, self.duel
+
+
+OUT_OF_MEMORY = "out of memory"
+
+CROWDED_BYTES = 2 * 2**30
+"""Memory of a device that others hold, this process's own libraries among them, from which they may be the reason why
+something does not fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure(OfPair):
-    """Why a method cannot be measured at a batch size."""
+    """Why a method cannot be measured at a batch size.
+
+    Attributes:
+        session: `created` of the command that found it; empty in older files.
+        memory_of_others: bytes of the device's memory that others held then, None where not told.
+    """
 
     reason: str
+    session: str = ""
+    memory_of_others: int | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        """True where the device was out of memory that others held: another call tries again."""
+        return self.reason == OUT_OF_MEMORY and (self.memory_of_others or 0) > CROWDED_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +176,11 @@ class EnergyUse(OfPair):
 
 @dataclass(frozen=True, kw_only=True)
 class WholeImage(OfPair):
-    """The time in which the certifier really certified one image of `samples` samples."""
+    """The time in which the certifier really certified some images together, of `samples` samples in all."""
 
     samples: int
     seconds: float
+    images: int = 1
 
 
 Item = CostSession | MethodSize | Repetition | Failure | StageSplit | EnergyUse | WholeImage

@@ -25,7 +25,8 @@ from bench.device import hardware
 from bench.device.timing import Instruments, instruments
 from bench.errors import UsageError, shown
 from bench.methods import registry
-from bench.runs.header import LIBRARIES
+from bench.report.rates import REFERENCE
+from bench.runs.header import LIBRARIES, machine
 from bench.training.architectures import Architecture, Chains
 from bench.types import Task
 
@@ -104,7 +105,9 @@ def _plan(request: Request, meters: Instruments) -> Plan:
         repetitions=request.repetitions,
         n0=100 if request.n0 is None else _integers("n0", request.n0)[0],
         n=samples if request.n is None else _integers("n", request.n),
-        energy=meters.read_load is not None,
+        energy=meters.read_load is not None or meters.used_joules is not None,
+        first=() if request.config is not None else COST_PRESETS[request.preset].first,
+        reference=REFERENCE if not is_cpu and REFERENCE in architectures and len(architectures) > 1 else None,
     )
 
 
@@ -113,7 +116,7 @@ def _session(command: str, device: torch.device, plan: Plan) -> CostSession:
         command=command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         git_revision=hardware.git_revision(),
-        hardware=hardware.describe(device),
+        hardware=machine(device),
         libraries={library: version(library) for library in LIBRARIES},
         n0=plan.n0,
         n=plan.n,

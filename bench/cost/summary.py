@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.cost.plan import CHAIN_REPETITIONS, COMPILED
+from bench.cost.plan import CHAIN_REPETITIONS, COMPILED, MIN_SECONDS
 from bench.cost.records import CostRun, MethodSize, OfPair, Repetition, StageSplit
 from bench.device.batching import GAIN
 from bench.device.hardware import peak_flops
@@ -20,9 +20,6 @@ MIN_REPETITIONS = 10
 MAX_SPREAD = 0.05
 """Difference of the quartiles over the median, at most."""
 
-MIN_SECONDS = 0.2
-"""Duration of every repetition, at least."""
-
 MAX_IMAGE_ERROR = 0.05
 """How far the time of a whole image may lie from that which follows from throughput, as a share of it."""
 
@@ -31,6 +28,9 @@ STAGES = ("noise", "denoiser", "resize", "classifier", "counting", "host")
 
 PUBLISHED, BEST = "as published", "at best"
 """The two comparisons: float32 at the batch size of the method's program; the fastest setting and batch size."""
+
+UNSEEN = "throttling not checked: pip install 'rrcm-bench[gpu]'"
+"""Of a GPU whose load could not be read."""
 
 POWER_CAP = THROTTLING[0x04]
 """The one reason for lower clocks that invalidates nothing: a board at full load is meant to run at its power cap."""
@@ -43,9 +43,9 @@ class Pair(OfPair):
     repetitions: tuple[Repetition, ...]
 
     @property
-    def rates(self) -> dict[tuple[str, int], float]:
-        """(session, round) -> samples per second."""
-        return {(one.session, one.round): one.samples / one.seconds for one in self.repetitions}
+    def rates(self) -> dict[tuple[str, int, str], float]:
+        """(session, round, duel) -> samples per second."""
+        return {one.turn: one.samples / one.seconds for one in self.repetitions}
 
     @property
     def throughput(self) -> Quartiles:
@@ -71,9 +71,10 @@ class Speedup:
     Attributes:
         ratio: over the rounds that both were timed in. Without any it is unpaired: the ratio of the medians, and in
             place of quartiles those of one throughput over the opposite ones of the other.
-        rounds: of one session and setting in which both were timed, so that drift weighs on both alike; 0: unpaired.
-        together: repetitions of the method for which there is one of REFERENCE of the same session and, where both have
-            the same setting, of the same round.
+        rounds: of one session, and of one setting or duel, in which both were timed, so that drift weighs on both
+            alike; 0: unpaired.
+        together: repetitions of the method that `rounds` counts; without any, and in another setting than REFERENCE,
+            those for which there is one of REFERENCE of the same session.
     """
 
     ratio: Quartiles
@@ -173,7 +174,10 @@ def _fastest(timed: Iterable[Pair]) -> Pair:
 
 def _rows(run: CostRun, timed: Sequence[Pair], comparison: str, chosen: Mapping[str, Pair]) -> list[Row]:
     sizes = {size.method: size for size in run.sizes}
-    speedups = {method: _speedup(pair, chosen.get(REFERENCE)) for method, pair in chosen.items()}
+    speedups = {
+        method: _speedup(pair, _reference(sizes, pair, chosen.get(REFERENCE), comparison))
+        for method, pair in chosen.items()
+    }
     return [
         Row(
             comparison=comparison,
@@ -184,10 +188,23 @@ def _rows(run: CostRun, timed: Sequence[Pair], comparison: str, chosen: Mapping[
             share_of_peak=_share_of_peak(run, sizes[method], pair),
             joules_per_sample=_joules(run, pair),
             image_ratio=image_ratio(run, pair),
-            reasons=(*reasons(run, timed, pair, comparison), *_timed_apart(pair, speedups[method])),
+            reasons=(
+                *reasons(run, timed, pair, comparison),
+                *_timed_apart(pair, speedups[method], _least(sizes[method])),
+            ),
         )
         for method, pair in chosen.items()
     ]
+
+
+def _reference(
+    sizes: Mapping[str, MethodSize], pair: Pair, reference: Pair | None, comparison: str
+) -> Pair | None:
+    """Return what a pair is compared with: as published nothing, where REFERENCE was not timed at its program's batch
+    size, unless both have one batch size."""
+    if reference is None or comparison != PUBLISHED or pair.batch_size == reference.batch_size:
+        return reference
+    return reference if reference.batch_size == sizes[REFERENCE].batch_size else None
 
 
 def _latency(timed: Sequence[Pair], chosen: Pair, comparison: str) -> Quartiles | None:
@@ -205,11 +222,12 @@ def _speedup(pair: Pair, reference: Pair | None) -> Speedup | None:
     if reference is None:
         return None
     own, other = pair.rates, reference.rates
-    if pair.setting != reference.setting:  # settings are timed one after another, not in rounds
-        sessions = {session for session, _ in other}
-        together = sum(session in sessions for session, _ in own)
+    is_same = pair.setting == reference.setting  # settings are timed one after another, but for duels
+    paired = [own[turn] / other[turn] for turn in own if turn in other and (is_same or turn[2])]
+    if not paired and not is_same:
+        sessions = {session for session, _, _ in other}
+        together = sum(session in sessions for session, _, _ in own)
         return Speedup(ratio=_unpaired_ratio(pair, reference), rounds=0, together=together)
-    paired = [own[key] / other[key] for key in own if key in other]
     ratio = quartiles(np.array(paired)) if paired else _unpaired_ratio(pair, reference)
     return Speedup(ratio=ratio, rounds=len(paired), together=len(paired))
 
@@ -221,10 +239,10 @@ def _unpaired_ratio(pair: Pair, reference: Pair) -> Quartiles:
     )
 
 
-def _timed_apart(pair: Pair, speedup: Speedup | None) -> Iterator[str]:
-    """Yield the reason that most repetitions have none of REFERENCE beside them; a round cut by a stop is no reason."""
+def _timed_apart(pair: Pair, speedup: Speedup | None, least: int) -> Iterator[str]:
+    """Yield the reason that too few repetitions have one of REFERENCE beside them; a round cut by a stop is none."""
     count = len(pair.repetitions)
-    if speedup is not None and 2 * speedup.together < count:
+    if speedup is not None and 2 * speedup.together < count and speedup.together < least:
         yield (
             f"{speedup.together} of {count} repetitions were timed in one call and round with {REFERENCE}: "
             "measure both in one new --out"
@@ -254,7 +272,9 @@ def reasons(run: CostRun, timed: Sequence[Pair], pair: Pair, comparison: str | N
         comparison: what the pair is chosen for; None: for itself.
     """
     size = next(size for size in run.sizes if size.method == pair.method)
-    found = _reasons_of_repetitions(pair, CHAIN_REPETITIONS if size.calls > 1 else MIN_REPETITIONS)
+    found = _reasons_of_repetitions(pair, _least(size))
+    if run.header.device_type == "cuda" and any(one.other_processes is None for one in pair.repetitions):
+        found.append(UNSEEN)
     if comparison == PUBLISHED and pair.batch_size != size.batch_size:
         found.append(f"batch size {pair.batch_size} is not the program's {size.batch_size}")
     if comparison == BEST and (missed := _missed_knee(run, timed, pair)):
@@ -263,6 +283,10 @@ def reasons(run: CostRun, timed: Sequence[Pair], pair: Pair, comparison: str | N
     if comparison is not None and ratio is not None and abs(ratio - 1) > MAX_IMAGE_ERROR:
         found.append(f"a whole image took {ratio:.2f} times as long as throughput says")
     return tuple(found)
+
+
+def _least(size: MethodSize) -> int:
+    return CHAIN_REPETITIONS if size.calls > 1 else MIN_REPETITIONS
 
 
 def _reasons_of_repetitions(pair: Pair, least: int) -> list[str]:

@@ -188,7 +188,7 @@ def _notes(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
     checked = [f"{row.size.method} {row.image_ratio:.2f}" for row in found if row.image_ratio is not None]
     if checked:
         yield (
-            "One whole image was certified; its time over that which follows from throughput: "
+            "Whole images were certified; their time over that which follows from throughput: "
             f"{', '.join(dict.fromkeys(checked))}."
         )
 
@@ -234,7 +234,7 @@ def _means(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
 
 
 def mean_advantage(found: Sequence[Row]) -> str | None:
-    """Return how many times faster our method is than the purifiers on the mean, None where one side is missing.
+    """Return how many times faster our method is than the purifiers, on the mean of several; None without a side.
 
     It divides the medians of the speedups relative to REFERENCE, as their column has them; None without REFERENCE too.
     """
@@ -242,6 +242,8 @@ def mean_advantage(found: Sequence[Row]) -> str | None:
     if ratios is None:
         return None
     own, values = ratios
+    if len(values) == 1:  # of one there is no mean
+        return f"{own} is {format_significant(*values.values())} times as fast as {next(iter(values))}."
     mean = format_significant(sum(values.values()) / len(values))
     geometric = format_significant(math.prod(values.values()) ** (1 / len(values)))
     faster = f"{mean} times as fast as the purifiers on the mean, {geometric} times on the geometric mean"

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from bench.device.batching import filled
 from bench.device.precision import at_precision
 from bench.device.timing import Instruments, Work
 from bench.runs.stream import Stream
@@ -38,11 +39,22 @@ def random_stream(
     return Stream(smoothed=smoothed, images=torch.rand((IMAGES, *shape), generator=generator).to(device))
 
 
-def certificate(stream: Stream, protocol: Protocol, batch_size: int) -> Work:
-    """Return the work whose one batch is a whole certificate of the first image."""
-    smoothed = replace(stream.smoothed, batch_size=batch_size)
-    certify = partial(smoothed.certify, stream.images[0], 0, protocol)
-    return Work(batch=certify, size=protocol.n0 + protocol.n)
+def certificate(
+    stream: Stream, protocol: Protocol, batch_size: int, *, images: int = 1, is_filled: bool = False
+) -> Work:
+    """Return the work whose one batch certifies some images together.
+
+    Args:
+        images: how many; the stream's are taken in turn, each under noise of its own.
+        is_filled: whether batches that are not full are filled up, as a network that is compiled for one size needs.
+    """
+    classifier = stream.smoothed.classifier
+    if is_filled:
+        classifier = filled(classifier, batch_size)
+    smoothed = replace(stream.smoothed, classifier=classifier, batch_size=batch_size)
+    given = [stream.images[number % len(stream.images)] for number in range(images)]
+    certify = partial(smoothed.certify_group, given, range(images), protocol, [None] * images)
+    return Work(batch=certify, size=images * (protocol.n0 + protocol.n))
 
 
 class _Timeline:

@@ -52,7 +52,15 @@ class ImageTree:
         Raises:
             DataError: a file that is not an image, is cut short, or has more than 8 bits a channel.
         """
-        return read_image(self.paths[index], resize=self.resize, crop=self.crop, geometry=self.geometry)
+        return self.bytes_at(index).float() / 255
+
+    def bytes_at(self, index: int) -> Tensor:
+        """Return image `index`, (3, crop, crop) uint8.
+
+        Raises:
+            DataError: as for a single image.
+        """
+        return read_bytes(self.paths[index], resize=self.resize, crop=self.crop, geometry=self.geometry)
 
     def batch(self, indices: Tensor) -> Tensor:
         """Return the images at `indices` ((B,) int64), (B, 3, crop, crop) float32 in [0,1].
@@ -191,7 +199,14 @@ def size_and_colours(path: Path) -> tuple[int, int, bool]:
 def read_image(
     path: Path, *, resize: int, crop: int, channels: int = 3, geometry: Geometry = "resize-256"
 ) -> Tensor:
-    """Return one image file as (channels, crop, crop) float32 in [0,1]; one channel means grey, three RGB.
+    """Return one image file as (channels, crop, crop) float32 in [0,1]; see `read_bytes`."""
+    return read_bytes(path, resize=resize, crop=crop, channels=channels, geometry=geometry).float() / 255
+
+
+def read_bytes(
+    path: Path, *, resize: int, crop: int, channels: int = 3, geometry: Geometry = "resize-256"
+) -> Tensor:
+    """Return one image file as (channels, crop, crop) uint8; one channel means grey, three RGB.
 
     Deviation: rRCM's released program has the geometry "short-side", all other methods' the default.
 
@@ -217,7 +232,7 @@ def read_image(
         resized = _short_side_at(image, crop)
     else:
         resized = functional.resize(image, [resize], functional.InterpolationMode.BILINEAR)
-    return functional.pil_to_tensor(functional.center_crop(resized, [crop, crop])).float() / 255
+    return functional.pil_to_tensor(functional.center_crop(resized, [crop, crop]))
 
 
 def _short_side_at(image: Image, side: int) -> Image:

@@ -107,6 +107,10 @@ class PixelTensor:
         """Return image `index`, (C, H, W) float32 in [0,1]."""
         return self.pixels[index].float() / 255
 
+    def bytes_at(self, index: int) -> Tensor:
+        """Return image `index`, (C, H, W) uint8."""
+        return self.pixels[index]
+
     def batch(self, indices: Tensor) -> Tensor:
         """Return the images at `indices` ((B,) int64), (B, C, H, W) float32 in [0,1]."""
         return self.pixels[indices].float() / 255

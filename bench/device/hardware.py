@@ -6,17 +6,22 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bench.device.power import driver_version
 from bench.errors import UsageError
 
 
 def resolve_device(name: str) -> torch.device:
     """Return the device; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    A GPU that is named, "cuda:1", becomes the current one, on which libraries start what is given no device.
 
     Raises:
         UsageError: a device that this machine does not have.
@@ -24,9 +29,44 @@ def resolve_device(name: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, present in available.items() if present)
-    if not available.get(name):
+    kind, colon, number = name.partition(":")
+    if not available.get(kind) or bool(colon) != number.isdecimal():
         raise UsageError(f"device {name!r} is not available here; use --device auto or cpu")
+    if kind == "cuda" and number:
+        _choose_gpu(name, int(number))
     return torch.device(name)
+
+
+def _choose_gpu(name: str, number: int) -> None:
+    count = torch.cuda.device_count()
+    if number >= count:
+        raise UsageError(
+            f"device {name!r} is not available here: this process sees {count} GPUs, cuda:0 to cuda:{count - 1} "
+            "(CUDA_VISIBLE_DEVICES chooses which)"
+        )
+    torch.cuda.set_device(number)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that programs may still take; where the system does not tell, all that there is."""
+    info = Path("/proc/meminfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return the names of the GPUs that this process sees, as CUDA_VISIBLE_DEVICES has them: numbers or UUIDs."""
+    count = torch.cuda.device_count()
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count)] if listed is None else listed.split(",")
+    return tuple(name.strip() for name in names[:count])
+
+
+def as_float64(x: Tensor) -> Tensor:
+    """Return x in float64, where it is, or on the CPU where the device, Apple's, has no float64."""
+    return x.cpu().double() if x.device.type == "mps" else x.double()
 
 
 def device_name(device: torch.device) -> str:
@@ -54,20 +94,55 @@ The first name that fits counts; plain H100 is the SXM board.
 
 
 def peak_flops(device: str, precision: str) -> float | None:
-    """Return the operations per second that the device can do at most, None where it is not known."""
+    """Return the operations per second that the device can do at most, None where it is not known.
+
+    A partition of a board ("NVIDIA H100 80GB HBM3 MIG 1g.10gb") has a part of its processors: unknown.
+    """
+    if "MIG" in device:
+        return None
     known = next((peaks for name, peaks in PEAKS.items() if name in device), {})
     return known.get(precision)
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Return device, cores, memory in bytes, system and Python version, as JSON values."""
-    return {
+    """Return device, cores, memory in bytes, system and Python version, as JSON values.
+
+    A GPU's memory, driver and libraries are added.
+    """
+    described = {
         "device": device_name(device),
         "cores": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+    return described | _describe_gpu(device) if device.type == "cuda" else described
+
+
+def _describe_gpu(device: torch.device) -> dict[str, Any]:
+    """Return the memory of a GPU in bytes, its driver, and the versions of what programs it; "unknown" where hidden."""
+    return {
+        "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory,
+        "driver": driver_version() or "unknown",
+        "cuda": torch.version.cuda or "unknown",
+        "cudnn": torch.backends.cudnn.version() or "unknown",
+        "triton": _version("triton"),
+    }
+
+
+def memory_of_others(device: torch.device) -> int | None:
+    """Return the bytes of a GPU's memory that this process's tensors do not hold; None for other devices."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free - torch.cuda.memory_reserved(device)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _cpu_model() -> str:

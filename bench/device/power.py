@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import statistics
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ THROTTLING = {
 """Bits of NVML's reasons for lower clocks -> their names; others, such as an idle device, are no throttling."""
 
 READINGS_PER_SECOND = 20
-"""How often power is read while energy is measured."""
+"""How often a load is read while a device works."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What a device says of itself at one moment.
+    """What a device says of itself at one moment, or of a while in `load_of`.
 
     Attributes:
         watts: of the whole board; temperature: of the chip in degrees Celsius; clock_mhz: of its processors.
@@ -46,6 +47,45 @@ Reader = Callable[[], Load]
 
 def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
     """Return what reads a CUDA device's load, or None for other devices and where NVML is not there."""
+    found = _nvml(device, library)
+    if found is None:
+        return None
+    nvml, handle = found
+    try:
+        read_load(nvml, handle)
+    except nvml.NVMLError:  # a container or a partition may not be allowed to ask
+        return None
+    return lambda: read_load(nvml, handle)
+
+
+def energy_counter(device: torch.device, library: str = "pynvml") -> Callable[[], float] | None:
+    """Return what reads the joules that a CUDA device has used, from a start of its own; None where it counts none."""
+    found = _nvml(device, library)
+    if found is None:
+        return None
+    nvml, handle = found
+    try:
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except nvml.NVMLError:  # before Volta there is none
+        return None
+    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+
+
+def driver_version(library: str = "pynvml") -> str | None:
+    """Return the version of NVIDIA's driver, None where NVML is not there."""
+    try:
+        nvml: Any = importlib.import_module(library)
+    except ImportError:
+        return None
+    try:
+        nvml.nvmlInit()
+        return str(nvml.nvmlSystemGetDriverVersion())
+    except nvml.NVMLError:
+        return None
+
+
+def _nvml(device: torch.device, library: str) -> tuple[Any, Any] | None:
+    """Return the library and a device's handle, None where there is none; a partition (MIG) has names of its own."""
     if device.type != "cuda":
         return None
     try:
@@ -55,11 +95,10 @@ def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
     try:
         nvml.nvmlInit()
         uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
-        read_load(nvml, handle)
-    except nvml.NVMLError:  # a container or a partition may not be allowed to ask
+        name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+        return nvml, nvml.nvmlDeviceGetHandleByUUID(name)
+    except nvml.NVMLError:
         return None
-    return lambda: read_load(nvml, handle)
 
 
 def read_load(nvml: Any, handle: Any) -> Load:
@@ -75,21 +114,27 @@ def read_load(nvml: Any, handle: Any) -> Load:
     )
 
 
-def joules(readings: Sequence[tuple[float, float]]) -> float:
-    """Return the energy of (seconds, watts) in order of time: power integrated by the trapezoid rule."""
-    return sum((later - sooner) * (one + other) / 2 for (sooner, one), (later, other) in pairwise(readings))
+def joules(readings: Sequence[tuple[float, Load]]) -> float:
+    """Return the energy of (seconds, load) in order of time: power integrated by the trapezoid rule."""
+    return sum(
+        (later - sooner) * (one.watts + other.watts) / 2
+        for (sooner, one), (later, other) in pairwise(readings)
+    )
 
 
 def while_reading(
-    work: Callable[[], object], read: Reader, clock: Callable[[], float]
-) -> list[tuple[float, float]]:
-    """Run `work` and return (seconds, watts) from its start to its end; power is read from another thread."""
-    readings = [(clock(), read().watts)]
+    work: Callable[[], object],
+    read: Reader,
+    clock: Callable[[], float],
+    per_second: float = READINGS_PER_SECOND,
+) -> list[tuple[float, Load]]:
+    """Run `work` and return (seconds, load) from its start to its end; the load is read from another thread."""
+    readings = [(clock(), read())]
     is_done = threading.Event()
 
     def keep_reading() -> None:
-        while not is_done.wait(1 / READINGS_PER_SECOND):
-            readings.append((clock(), read().watts))
+        while not is_done.wait(1 / per_second):
+            readings.append((clock(), read()))
 
     thread = threading.Thread(target=keep_reading, daemon=True)
     thread.start()
@@ -98,5 +143,18 @@ def while_reading(
     finally:
         is_done.set()
         thread.join()
-    readings.append((clock(), read().watts))
+    readings.append((clock(), read()))
     return readings
+
+
+def load_of(readings: Sequence[Load]) -> Load:
+    """Return one load for those read while a device worked: whatever once held it down or kept it company counts."""
+    return Load(
+        watts=statistics.fmean(one.watts for one in readings),
+        temperature=max(one.temperature for one in readings),
+        clock_mhz=min(one.clock_mhz for one in readings),
+        throttling=tuple(
+            name for name in THROTTLING.values() if any(name in one.throttling for one in readings)
+        ),
+        other_processes=max(one.other_processes for one in readings),
+    )

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.types import Classifier, Compilation, Precision
 
@@ -26,7 +27,7 @@ def at_precision(classifier: Classifier, device_type: str, precision: Precision)
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         is_half = precision == "bfloat16"
         with (
-            _tf32(precision == "tf32", device_type),
+            tf32(precision == "tf32", device_type),
             torch.autocast(device_type, torch.bfloat16, enabled=is_half),
         ):
             logits = classifier(x_noisy, sigma, keys)
@@ -36,18 +37,54 @@ def at_precision(classifier: Classifier, device_type: str, precision: Precision)
 
 
 @contextmanager
-def _tf32(is_allowed: bool, device_type: str) -> Iterator[None]:
-    """Allow or forbid TF32 on CUDA for a while; elsewhere there is none."""
+def tf32(is_allowed: bool, device_type: str) -> Iterator[None]:
+    """Allow or forbid TF32 on CUDA for a while, for matrix products and convolutions alike; elsewhere there is none."""
     if device_type != "cuda":
         yield
         return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = is_allowed
+    switches = tf32_switches()
+    before = [getattr(place, name) for place, name, _, _ in switches]
+    for place, name, allowed, forbidden in switches:
+        setattr(place, name, allowed if is_allowed else forbidden)
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for (place, name, _, _), value in zip(switches, before, strict=True):
+            setattr(place, name, value)
+
+
+def tf32_switches() -> list[tuple[Any, str, Any, Any]]:
+    """Return (object, attribute, value that allows TF32, value that forbids it) for matrix products and convolutions.
+
+    Booleans, which libraries still read; where a program has set the strings that torch 2.9 has in their place, torch
+    refuses to read them, and strings it is.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    try:
+        _ = matmul.allow_tf32, cudnn.allow_tf32
+    except RuntimeError:
+        places = (matmul, cudnn.conv, cudnn.rnn)  # type: ignore[attr-defined]
+        return [(place, "fp32_precision", "tf32", "ieee") for place in places]
+    return [(place, "allow_tf32", True, False) for place in (matmul, cudnn)]
+
+
+@contextmanager
+def full_precision(device_type: str) -> Iterator[None]:
+    """Compute in float32 for a while, whatever precision surrounds it: geometry, noise."""
+    with torch.autocast(device_type, enabled=False), tf32(False, device_type):
+        yield
+
+
+def layout(module: nn.Module, device_type: str, precision: str) -> torch.memory_format:
+    """Return how a network's convolutions are laid out: channels last, but for two cases on CUDA.
+
+    There float32 convolutions are slower that way, and GroupNorm copies what it is given to channels first and has it
+    copied back.
+    """
+    has_group_norm = any(isinstance(part, nn.GroupNorm) for part in module.modules())
+    if device_type == "cuda" and (precision == "float32" or has_group_norm):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def compiled(
@@ -66,13 +103,14 @@ def compiled(
     """
     if how == "none":
         return classifier
-    quick: Classifier | None = compiler(classifier, mode=_MODES[how])
+    quick: Classifier | None = compiler(classifier, mode=_MODES[how], dynamic=False)
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         nonlocal quick
         if quick is not None:
             try:
-                return quick(x_noisy, sigma, keys)
+                logits = quick(x_noisy, sigma, keys)
+                return logits.clone() if how == "cuda-graphs" else logits  # the next replay overwrites them
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # whatever the compiler of this machine raises

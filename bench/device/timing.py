@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from typing import Any, TypeVar
 import torch
 
 from bench.device.hardware import device_name
-from bench.device.power import Reader, nvml_reader
+from bench.device.heap import release_memory
+from bench.device.power import Reader, energy_counter, nvml_reader
 
 T = TypeVar("T")
 
@@ -35,6 +37,7 @@ class Instruments:
         between: seconds from one mark to a later one.
         peak_memory: see `PeakMemory`; memory_now: bytes in use, None where the system does not tell.
         read_load: power, clocks and temperature; None where there is no NVML.
+        used_joules: the energy that the device has used; None where it does not count it.
     """
 
     device: str
@@ -46,6 +49,7 @@ class Instruments:
     peak_memory: PeakMemory
     memory_now: Callable[[], int | None]
     read_load: Reader | None = None
+    used_joules: Callable[[], float] | None = None
 
 
 def instruments(device: torch.device) -> Instruments:
@@ -55,15 +59,21 @@ def instruments(device: torch.device) -> Instruments:
         device=device_name(device),
         type=device.type,
         clock=time.perf_counter,
-        synchronize=partial(torch.cuda.synchronize, device) if is_cuda else lambda: None,
+        synchronize=_waiting(device),
         mark=partial(_event, device) if is_cuda else time.perf_counter,
         between=_event_seconds if is_cuda else lambda start, end: end - start,
         peak_memory=partial(_peak_allocated, device) if is_cuda else _peak_resident,
-        memory_now=partial(torch.cuda.memory_allocated, device)
-        if is_cuda
-        else partial(_status_bytes, "VmRSS:"),
+        memory_now=partial(torch.cuda.memory_allocated, device) if is_cuda else _resident_now,
         read_load=nvml_reader(device),
+        used_joules=energy_counter(device),
     )
+
+
+def _waiting(device: torch.device) -> Callable[[], object]:
+    """Return what waits for a device's pending work; a CPU has none."""
+    if device.type == "cuda":
+        return partial(torch.cuda.synchronize, device)
+    return torch.mps.synchronize if device.type == "mps" else lambda: None
 
 
 def _event(device: torch.device) -> torch.cuda.Event:
@@ -82,8 +92,14 @@ def _peak_allocated(device: torch.device, work: Callable[[], object]) -> int:
     return torch.cuda.max_memory_allocated(device)
 
 
+def _resident_now() -> int | None:
+    release_memory()
+    return _status_bytes("VmRSS:")
+
+
 def _peak_resident(work: Callable[[], object]) -> int | None:
     is_reset = True
+    release_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak; see proc_pid_clear_refs(5)
     except OSError:
@@ -148,18 +164,29 @@ def timed(work: Work, meters: Instruments) -> Timed:
     return Timed(samples=samples, seconds=seconds[-1], memory_before=before, peak_memory=peak)
 
 
+FIRST_SECONDS = 60.0
+"""How much longer than others an accelerator's first batch may take: libraries load, kernels are compiled."""
+
+
 def warmed(
-    work: Work, meters: Instruments, target_seconds: float, *, is_first_slow: bool, batches: int | None = None
+    work: Work,
+    meters: Instruments,
+    target_seconds: float,
+    *,
+    excess_seconds: float | None = None,
+    batches: int | None = None,
 ) -> Work:
     """Return a work after its first batch, with the batches that take about the target, at least one.
 
     Args:
-        is_first_slow: the first batch does more than the others, such as compiling. Where it does not and takes four
-            times the target, no second one is run to see that one batch is a repetition.
+        excess_seconds: how much longer than others the first batch may take. Where it takes four times the target and
+            that beside, no second one is run to see that one batch is a repetition. None: as the device says.
         batches: of a repetition where that is known, so that none are run to find out.
     """
+    if excess_seconds is None:
+        excess_seconds = 0.0 if meters.type == "cpu" else FIRST_SECONDS
     first = seconds_of(work, 1, meters)
-    if batches is None and (is_first_slow or first < 4 * target_seconds):
+    if batches is None and first < 4 * target_seconds + excess_seconds:
         batches = 1
         while (seconds := seconds_of(work, batches, meters)) < target_seconds / 4:
             batches *= 2
@@ -172,7 +199,7 @@ def interleaved(items: Sequence[T], rounds: int) -> Iterator[tuple[int, T]]:
 
     So drift of the machine and the order of methods weigh on all alike.
     """
-    for number in range(rounds):
+    for number in range(rounds if items else 0):
         shift = number % len(items)
         for item in (*items[shift:], *items[:shift]):
             yield number, item
@@ -193,7 +220,7 @@ def measure(
         target_seconds: about how long a repetition takes.
         batches: of each repetition; None: as many as take about the target, at least one.
     """
-    warm = [warmed(work, meters, target_seconds, is_first_slow=True, batches=batches) for work in works]
+    warm = [warmed(work, meters, target_seconds, excess_seconds=math.inf, batches=batches) for work in works]
     found: list[list[Timed]] = [[] for _ in warm]
     for _, position in interleaved(range(len(warm)), repetitions):
         found[position].append(timed(warm[position], meters))

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
 
 from bench.config.run import to_json
 from bench.device import hardware
@@ -13,7 +16,7 @@ from bench.methods.weights import fingerprint
 from bench.records.codec import PROGRAM
 from bench.runs.entrant import Entrant
 from bench.runs.workbench import Setup
-from bench.smoothing.noise import NOISE_BLOCK
+from bench.smoothing.noise import NOISE_BLOCK, drawn_with
 from bench.types import NOISE_VERSION, SCHEMA_VERSION, RunHeader
 
 LIBRARIES = ("torch", "torchvision", "timm", "diffusers", "numpy", "scipy")
@@ -48,10 +51,15 @@ def make_header(
         weights={one.key: fingerprint(one.build()) for one in made},
         unfinished={name: steps for one in made for name, steps in one.unfinished().items()},
         batch_sizes=batch_sizes,
-        hardware=hardware.describe(setup.device),
+        hardware=machine(setup.device),
         libraries=library_versions(),
         **vars(config.protocol),
     )
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return what a run's records are made on, and what draws their noise, as JSON values."""
+    return hardware.describe(device) | {"noise": drawn_with(device)}
 
 
 def library_versions() -> dict[str, str]:

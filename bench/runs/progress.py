@@ -98,6 +98,6 @@ def write_results(
             made = next(results, None)
             if made is None:
                 return
+            records.append(*made)  # of one job, on the disk at once
             for record in made:
-                records.append(record)
                 observer.certified(record)

@@ -109,5 +109,5 @@ def rebuild(
     """
     config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
-    config = replace(config, device=run.header.device_type)  # type: ignore[arg-type]
+    config = replace(config, device=run.header.device_type)
     return Rebuilt(run=run, setup=prepare(validate(config, methods())), typed=typed)

@@ -31,6 +31,7 @@ from bench.runs.workbench import (
     first_image_stream,
     prepare,
 )
+from bench.smoothing.noise import why_slow
 from bench.types import CostRecord, Run, RunHeader
 
 RUNS = Path("results") / "runs"
@@ -71,6 +72,8 @@ def run(
         observer.note(
             f"--limit is {config.limit}, and there are {len(setup.indices)} images: all are certified"
         )
+    if slow := why_slow(setup.device):
+        setup.note(slow)
     entrants = enter_all(setup)
     for one in entrants.values():
         one.finished(config.allow)
@@ -93,7 +96,7 @@ def run(
         if measures and not _is_measured(records.run):
             _check_code(records, config)
         work = Workbench(
-            config=replace(config, device=setup.device.type),  # type: ignore[arg-type]
+            config=replace(config, device=setup.device.type),
             entrants=entrants,
             batch_sizes=records.run.header.batch_sizes,
             weights=records.run.header.weights,

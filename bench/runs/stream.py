@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bench.device.timing import Work
 from bench.smoothing.certifier import Smoothed
-from bench.smoothing.counting import check_shape
-from bench.smoothing.noise import NOISE_BLOCK, noise_block, sample_keys
+from bench.smoothing.counting import check_shape, classes_of, draws_at_once
+from bench.smoothing.noise import NOISE_BLOCK, Series, noise_block, noisy_samples, sample_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,10 @@ class Stream:
     def noisy_batch(self, number: int, batch_size: int) -> tuple[Tensor, Tensor]:
         """Return batch number `number`: x_noisy (batch_size, C, H, W), freshly drawn, and keys (batch_size,)."""
         x = self.images[number % len(self.images)]
+        if draws_at_once(x.device):
+            series = Series(seed=0, stage="estimation", samples=batch_size)
+            index = torch.full((1,), number, device=x.device)
+            return noisy_samples(x[None], index, series, start=0, size=batch_size, sigma=self.smoothed.sigma)
         whole, rest = divmod(batch_size, NOISE_BLOCK)
         noise, keys = [], []
         for block, size in enumerate([NOISE_BLOCK] * whole + [rest] * (rest > 0)):
@@ -70,5 +74,5 @@ class Stream:
 
     def count(self, logits: Tensor, counts: Tensor) -> Tensor:
         """Add the predicted classes of logits (B, num_classes) to the counts, which are returned."""
-        labels = logits.argmax(1).masked_fill_(~logits.isfinite().all(1), self.smoothed.num_classes)
+        labels = classes_of(logits, len(logits), self.smoothed.num_classes)
         return counts.scatter_add_(0, labels, torch.ones_like(labels))

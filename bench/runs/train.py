@@ -39,7 +39,7 @@ class TrainingOptions:
     again: bool = False
     max_seconds: float | None = None
     checkpoint_every: int | None = None
-    workers: int = 0
+    workers: int | None = None
 
 
 def workspace(config: RunConfig) -> Path:

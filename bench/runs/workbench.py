@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from bench.config.run import RunConfig
 from bench.data import subsets
 from bench.data.sets import load_split
 from bench.device import hardware
-from bench.device.batching import halving, measured_batch_size
-from bench.device.precision import at_precision, compiled
+from bench.device.batching import filled, halving, measured_batch_size
+from bench.device.precision import at_precision, compiled, layout
 from bench.device.timing import instruments
 from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.methods.weights import fingerprint
@@ -82,18 +82,21 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
     Raises:
         UsageError, CheckpointError: an option or the checkpoint does not fit, or it has other weights.
     """
-    built = one.build()
+    built, precision = one.build(), setup.config.precision
     if weights is not None and (found := fingerprint(built)) != weights:
         raise CheckpointError(
             f"{one.method} at sigma {one.sigma:g} was built with other weights (SHA-256 {found}) than the run has "
             f"({weights}): give it the same weights each time, such as from a file, or by a seed"
         )
     if isinstance(built, nn.Module):
-        built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        wanted = layout(built, setup.device.type, precision)
+        built.to(setup.device, memory_format=wanted).eval()  # type: ignore[call-overload]
     quick = compiled(built, setup.config.compile, setup.note)
-    precise = at_precision(quick, setup.device.type, setup.config.precision)
+    classifier = halving(at_precision(quick, setup.device.type, precision))
+    if setup.config.compile != "none":
+        classifier = filled(classifier, batch_size)
     return Smoothed(
-        classifier=explained(halving(precise), built),
+        classifier=explained(classifier, built),
         sigma=one.sigma,
         num_classes=setup.split.task.num_classes,
         batch_size=batch_size,
@@ -106,7 +109,7 @@ def first_image_stream(setup: Setup, one: Entrant) -> Stream:
     return Stream(smoothed=smoothed(setup, one, NOISE_BLOCK), images=x[None])
 
 
-BATCH_SIZES = tuple(2**power for power in range(7, 14))
+BATCH_SIZES = tuple(2**power for power in range(4, 14))
 """Samples per call that are tried on an accelerator."""
 
 
@@ -123,7 +126,25 @@ def choose_batch_sizes(setup: Setup, entrants: Iterable[Entrant]) -> dict[str, i
 
 
 def _measured_size(setup: Setup, one: Entrant) -> int:
-    return measured_batch_size(first_image_stream(setup, one).work, BATCH_SIZES, instruments(setup.device))
+    setup.note(f"Trying batch sizes of {one.method}; --batch-size INT leaves that out")
+    plain = replace(
+        setup, config=replace(setup.config, compile="none")
+    )  # compiling each size would take minutes
+    stream = first_image_stream(plain, one)
+    size = measured_batch_size(stream.work, BATCH_SIZES, instruments(setup.device))
+    setup.note(f"{one.method} has batches of {size} samples")
+    del stream
+    if setup.device.type == "cuda":
+        torch.cuda.empty_cache()  # the workers of another engine may share this GPU
+    return size
+
+
+def warm_up(setup: Setup, smoothed: Smoothed) -> None:
+    """Classify one batch on an accelerator, so that libraries and kernels are ready before the first certificate."""
+    if setup.device.type != "cpu":
+        x = setup.split.images[setup.indices[0]].to(setup.device)
+        Stream(smoothed=smoothed, images=x[None]).work(smoothed.batch_size).batch()
+        instruments(setup.device).synchronize()
 
 
 GROUP_BATCHES, GROUP_MOST = 4, 64
@@ -206,6 +227,7 @@ class Workbench:
         self.setup = setup = self.setup or prepare(self.config)
         entered = self.entrants[method, sigma]
         one = smoothed(setup, entered, self.batch_sizes[method], self.weights.get(entered.key))
+        warm_up(setup, one)
 
         def certify(indices: Sequence[int]) -> list[Record]:
             try:

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from bench.errors import ModelError, NumericalError
-from bench.smoothing.noise import NOISE_BLOCK, Stage, noise_block, sample_keys
+from bench.smoothing.noise import (
+    NOISE_BLOCK,
+    Series,
+    Stage,
+    noise_block,
+    noisy_samples,
+    sample_keys,
+)
 from bench.types import Classifier
 
 
@@ -123,6 +130,9 @@ def predicted_classes(
 
     Args, Raises: as in `count_group`; call it under inference mode.
     """
+    if draws_at_once(images.device):
+        yield from _predicted_at_once(classifier, images, sigma, draws, (batch_size, num_classes))
+        return
     start = 0
     blocks: Iterator[tuple[Tensor, Tensor]] = itertools.chain.from_iterable(
         _blocks(drawn, images) for drawn in draws
@@ -132,8 +142,7 @@ def predicted_classes(
     for noise, keys in _batches(blocks, batch_size):
         x = images if len(draws) == 1 else images[_owners(start, len(keys), draws, images.device)]
         logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
-        check_shape(logits, len(keys), num_classes)
-        yield logits.argmax(1).masked_fill_(~logits.isfinite().all(1), num_classes)
+        yield classes_of(logits, len(keys), num_classes)
         start += len(keys)
 
 
@@ -166,6 +175,44 @@ def clean_classes(
             )
         classes += logits.argmax(1).tolist()
     return classes
+
+
+def draws_at_once(device: torch.device) -> bool:
+    """Return whether the noise of a whole batch is drawn at once on a device, not block by block."""
+    return device.type == "cuda"
+
+
+def _predicted_at_once(
+    classifier: Classifier,
+    images: Tensor,
+    sigma: float,
+    draws: Sequence[Draws],
+    sizes: tuple[int, int],
+) -> Iterator[Tensor]:
+    """Yield what `predicted_classes` does, the noise of each batch drawn at once; sizes: batch size and classes."""
+    (batch_size, num_classes), first = sizes, draws[0]
+    series = Series(seed=first.seed, stage=first.stage, samples=first.samples)
+    indices = torch.tensor([drawn.index for drawn in draws])
+    if images.device.type == "cuda":
+        indices = indices.pin_memory()  # from other memory the copy would wait for the device
+    indices = indices.to(images.device, non_blocking=True)
+    total = len(draws) * first.samples
+    for start in range(0, total, batch_size):
+        size = min(batch_size, total - start)
+        x_noisy, keys = noisy_samples(images, indices, series, start=start, size=size, sigma=sigma)
+        logits = classifier(x_noisy, sigma, keys)
+        del x_noisy  # or it would be there beside the next batch
+        yield classes_of(logits, size, num_classes)
+
+
+def classes_of(logits: Tensor, samples: int, num_classes: int) -> Tensor:
+    """Return the predicted classes (samples,) of logits, num_classes where one is NaN or infinite.
+
+    Raises:
+        ModelError: they have another shape than (samples, num_classes).
+    """
+    check_shape(logits, samples, num_classes)
+    return logits.argmax(1).masked_fill_(~logits.isfinite().all(1), num_classes)
 
 
 def _owners(start: int, size: int, draws: Sequence[Draws], device: torch.device) -> Tensor:

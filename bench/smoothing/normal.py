@@ -28,7 +28,7 @@ RADIANS = 2 * math.pi / 2.0**53
 """One step of v, as an angle."""
 
 _PI = Decimal("3.14159265358979323846264338327950288")
-_MANTISSA, _ONE = (1 << 52) - 1, 1023 << 52
+MANTISSA, ONE = (1 << 52) - 1, 1023 << 52
 _CHUNK = 8192
 """Pairs that are computed at once on a CPU, so that all that is between stays in its cache."""
 
@@ -139,8 +139,8 @@ def _length(
     np.subtract(exponent, 1023 + 53, out=exponent)
     np.multiply(exponent, LN_2, out=y)
     np.bitwise_and(index, (1 << LOG_BITS) - 1, out=index)
-    np.bitwise_and(bits, _MANTISSA, out=bits)
-    np.bitwise_or(bits, _ONE, out=bits)
+    np.bitwise_and(bits, MANTISSA, out=bits)
+    np.bitwise_or(bits, ONE, out=bits)
     table.inverse.take(index, out=out, mode="clip")
     x *= out
     x -= 1
@@ -181,7 +181,7 @@ def torch_from_words(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     inverse, log, cosine, sine = _tables_on(first.device)
     bits = (first >> 11 & (1 << 53) - 1 | 1).double().view(torch.int64)
     index = bits >> 52 - LOG_BITS & (1 << LOG_BITS) - 1
-    x = (bits & _MANTISSA | _ONE).view(torch.float64) * inverse[index] - 1
+    x = (bits & MANTISSA | ONE).view(torch.float64) * inverse[index] - 1
     series = (((x * (-1 / 4) + 1 / 3) * x - 1 / 2) * x + 1) * x
     square = ((series + log[index] + ((bits >> 52) - (1023 + 53)).double() * LN_2) * -2).abs()
     length = square.sqrt()

@@ -15,9 +15,9 @@ from torch import Tensor
 WORDS = 4
 """Words of 64 bits that one counter gives."""
 
-_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
-_WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
-_ROUNDS = 10
+MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+ROUNDS = 10
 _LOW = 0xFFFFFFFF
 
 
@@ -46,11 +46,11 @@ def torch_words(key: Sequence[Tensor], counter: Sequence[Tensor]) -> tuple[Tenso
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    for _ in range(_ROUNDS):
-        high0, low0 = _multiply(c0, _MULTIPLIERS[0])
-        high1, low1 = _multiply(c2, _MULTIPLIERS[1])
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply(c0, MULTIPLIERS[0])
+        high1, low1 = _multiply(c2, MULTIPLIERS[1])
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-        k0, k1 = k0 + signed(_WEYL[0]), k1 + signed(_WEYL[1])
+        k0, k1 = k0 + signed(WEYL[0]), k1 + signed(WEYL[1])
     return c0, c1, c2, c3
 
 

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.device.precision import full_precision
 from bench.types import Task
 
 Augmentation = Literal["light", "none", "resized-crop"]
 """How training images are changed; see `augment`."""
 
+Drawn = TypeVar("Drawn")
+Options = ParamSpec("Options")
 
+
+def in_float32(
+    draw: Callable[Concatenate[Tensor, Options], Drawn],
+) -> Callable[Concatenate[Tensor, Options], Drawn]:
+    """Return a function of images that computes in float32 whatever autocast surrounds it.
+
+    In bfloat16 the grid of an affine map is up to half a pixel off at 224 pixels.
+    """
+
+    @functools.wraps(draw)
+    def drawn(x: Tensor, *args: Options.args, **kwargs: Options.kwargs) -> Drawn:
+        with full_precision(x.device.type):
+            return draw(x, *args, **kwargs)
+
+    return drawn
+
+
+@in_float32
 def augment(x: Tensor, task: Task, generator: torch.Generator, kind: Augmentation = "light") -> Tensor:
     """Return x (B,C,H,W) in [0,1] under random changes of its own for each image; the same shape and range.
 
@@ -104,6 +127,7 @@ def _first_that_fits(
     return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
+@in_float32
 def random_affine(
     x: Tensor,
     generator: torch.Generator,

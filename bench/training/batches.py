@@ -5,6 +5,7 @@ The batch, the augmentation and the noise of step k come from generators seeded 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,12 +18,16 @@ import torch
 from torch import Tensor
 
 from bench.data import sets
+from bench.data.folders import ImageTree
 from bench.smoothing.noise import stable_seed
 from bench.training import processes
 from bench.types import Split
 
 AHEAD = 2
 """Batches read ahead of the one asked for."""
+
+READERS = 8
+"""Threads that read image files where nobody says how many, at most one for each processor."""
 
 WINDOW = 100
 """Steps over which the share of waiting is taken."""
@@ -60,7 +65,8 @@ class TrainingJob:
         again: whether the state of another training of the same name gives way to this one.
         max_seconds: wall time of each stage in this call, after which the best weights so far are kept and a repeated
             call goes on; None = no limit.
-        workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory.
+        workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory;
+            None = READERS where images are files, else 0.
         checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
         clock: seconds, increasing.
     """
@@ -77,7 +83,7 @@ class TrainingJob:
     again: bool = False
     max_seconds: float | None = None
     checkpoint_every: int | None = None
-    workers: int = 0
+    workers: int | None = 0
     report: Callable[[Progress], None] = field(default=lambda progress: None)
     clock: Callable[[], float] = time.perf_counter
     shared: tuple[Path, ...] = ()
@@ -109,7 +115,8 @@ class Batch:
     Attributes:
         x, labels: this process's share of the batch.
         generator: of what differs from image to image, and so from process to process.
-        shared: of what all images have in common; gives all processes the same. The same generator for one process.
+        shared: of what all images have in common; gives all processes the same. On a CPU, where one process trains, the
+            same generator; beside a GPU, one on the CPU.
     """
 
     x: Tensor
@@ -131,7 +138,8 @@ class Loader:
     ) -> None:
         self.job, self.clock = job, clock
         self.size = min(batch_size, len(job.train_indices))
-        self.pool = ThreadPoolExecutor(job.workers) if job.workers else None
+        workers = _readers(job.split) if job.workers is None else job.workers
+        self.pool = ThreadPoolExecutor(workers) if workers else None
         self.ahead: dict[int, list[Future[Tensor]]] = {}
         self.epoch, self.order = -1, torch.empty(0)
         self.timings: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
@@ -147,6 +155,8 @@ class Loader:
         x, labels = self._images(step)
         self.timings.append((asked, self.clock() - asked))
         generator = shared = seeded(self.job.device, self.job.seed, "step", step)
+        if self.job.device.type == "cuda":  # what is read of the GPU's own waits for it
+            shared = seeded(torch.device("cpu"), self.job.seed, "step", step)
         if processes.count() > 1:
             generator = seeded(self.job.device, self.job.seed, "step", step, "process", processes.rank())
         return Batch(x=x, labels=labels, step=step, generator=generator, shared=shared)
@@ -183,23 +193,36 @@ class Loader:
         split, device = self.job.split, self.job.device
         if self.pool is None:
             return images_and_labels(split, self.indices(step), device)
+        read = getattr(split.images, "bytes_at", split.images.__getitem__)  # bytes take a quarter of the way
         for later in range(step, step + 1 + AHEAD):
             if later not in self.ahead:
-                self.ahead[later] = [
-                    self.pool.submit(split.images.__getitem__, index)
-                    for index in self.indices(later).tolist()
-                ]
+                self.ahead[later] = [self.pool.submit(read, index) for index in self.indices(later).tolist()]
         images = torch.stack([future.result() for future in self.ahead.pop(step)])
         labels = torch.tensor([split.labels[index] for index in self.indices(step).tolist()])
         if device.type == "cuda":
             images, labels = images.pin_memory(), labels.pin_memory()
-        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        images = images.to(device, non_blocking=True)
+        return in_unit_range(images), labels.to(device, non_blocking=True)
+
+
+def _readers(split: Split) -> int:
+    """Return how many threads read a split's images ahead: none for images in memory."""
+    return min(READERS, os.cpu_count() or 1) if isinstance(split.images, ImageTree) else 0
 
 
 def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the images (B,C,H,W) in [0,1] at `indices` (B,) and their labels (B,), on `device`."""
+    pixels = getattr(split.images, "pixels", None)
+    if isinstance(pixels, Tensor):
+        labels = torch.tensor([split.labels[index] for index in indices.tolist()])
+        return in_unit_range(pixels[indices].to(device)), labels.to(device)
     images, labels = sets.batch(split, indices)
     return images.to(device), labels.to(device)
+
+
+def in_unit_range(images: Tensor) -> Tensor:
+    """Return bytes as float32 in [0,1], and any other images as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
 def seeded(device: torch.device, *parts: object) -> torch.Generator:

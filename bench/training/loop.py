@@ -16,9 +16,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.errors import CheckpointError, NumericalError
+from bench.device.precision import tf32
+from bench.errors import CheckpointError, NumericalError, UsageError
 from bench.records.disk import replacing
 from bench.training import curves, processes
+from bench.training.averages import update_average
 from bench.training.batches import Batch, Loader, Progress, TrainingJob
 from bench.training.checkpoints import load_torch_file
 from bench.training.curves import Look
@@ -117,6 +119,7 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
         NumericalError: the loss or its gradient was not finite too often; the message names the step.
         CheckpointError: the saved state is of another training: its seed, recipe, images or first weights (job.again
             puts this one in its place).
+        UsageError: precision tf32 without a CUDA device.
     """
     with closing(Loader(job, recipe.batch_size)) as loader:
         run = _Fit(stage, objective, recipe, job, loader)
@@ -146,6 +149,10 @@ class _Fit:
         self, stage: str, objective: Objective, recipe: Recipe, job: TrainingJob, loader: Loader
     ) -> None:
         self.stage, self.objective, self.recipe, self.job, self.loader = stage, objective, recipe, job, loader
+        if recipe.precision == "tf32" and job.device.type != "cuda":
+            raise UsageError(
+                f"precision tf32 needs a CUDA device, this one is {job.device.type}: use float32"
+            )
         _lay_out(objective.network, job.device)
         _lay_out(objective.companions, job.device)
         self.network = objective.network
@@ -184,19 +191,23 @@ class _Fit:
         return self.seconds + self.job.clock() - self.started
 
     def advance(self) -> None:
+        with tf32(self.recipe.precision == "tf32", self.job.device.type):
+            self._advance()
+
+    def _advance(self) -> None:
         self.network.train()
         scale = rate_scale(self.step, self.recipe)
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * scale
         device_type = self.job.device.type
         low = torch.float16 if self.recipe.precision == "float16" else torch.bfloat16
-        with torch.autocast(device_type, low, enabled=self.recipe.precision != "float32"):
+        with torch.autocast(device_type, low, enabled=self.recipe.precision in ("bfloat16", "float16")):
             loss = self.objective.loss(self.loader.batch(self.step))
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         processes.average_gradients(self.trained)
         self.scaler.unscale_(self.optimizer)
-        self.loss, norm = processes.mean(loss).item(), self._clip()
+        self.loss, norm = torch.stack([processes.mean(loss).float(), self._clip()]).tolist()
         if math.isfinite(self.loss) and math.isfinite(norm):
             self._update()
         else:
@@ -205,11 +216,11 @@ class _Fit:
         self.step += 1
         self.job.report(self._progress())
 
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
         """Clip the gradient where the recipe says so, and return its norm before."""
         is_clipped = self.recipe.clip > 0 and self.step >= self.recipe.clip_from
         limit = self.recipe.clip if is_clipped else math.inf
-        return float(nn.utils.clip_grad_norm_(self.trained, limit))
+        return nn.utils.clip_grad_norm_(self.trained, limit)
 
     def _update(self) -> None:
         self.scaler.step(self.optimizer)
@@ -243,7 +254,8 @@ class _Fit:
         )
 
     def evaluate(self) -> None:
-        score = self.objective.score(self.average)
+        with tf32(self.recipe.precision == "tf32", self.job.device.type):
+            score = self.objective.score(self.average)
         if score is not None:
             score = processes.of_first(score, self.job.device)
         if score is None or self.best_score is None or score > self.best_score:
@@ -349,21 +361,10 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
     return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the average's parameters towards the network's (average = decay average + (1 - decay) network).
-
-    Buffers, such as batch-norm statistics, are copied.
-    """
-    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
-    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
-
-
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:
-    """Draw the initial weights of networks made inside from `seed`, leaving the global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
+    """Draw the initial weights of networks made inside from `seed`, leaving the global generators as they were."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(gpus)):
         torch.manual_seed(seed)
         yield

@@ -137,13 +137,24 @@ def share_statistics(module: nn.Module) -> None:
         return
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(module, name, SharedBatchNorm(child))
+            setattr(module, name, shared_batch_norm(child, child.weight.device if child.affine else None))
         else:
             share_statistics(child)
 
 
+def shared_batch_norm(norm: _BatchNorm, device: torch.device | None) -> _BatchNorm:
+    """Return a batch norm over all processes: torch's own on CUDA, which takes two messages, else ours."""
+    if device is None or device.type != "cuda":
+        return SharedBatchNorm(norm)
+    shared = nn.SyncBatchNorm(
+        norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+    )
+    shared._parameters, shared._buffers = norm._parameters, norm._buffers
+    return shared.train(norm.training)
+
+
 class SharedBatchNorm(_BatchNorm):
-    """Batch norm over the batches of all processes, on any device (torch's SyncBatchNorm has no CPU version).
+    """Batch norm over the batches of all processes, where torch's SyncBatchNorm, of CUDA alone, cannot be.
 
     Every process must bring as many values. Takes over the parameters and buffers of `norm`.
     """

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-TrainingPrecision = Literal["float32", "bfloat16", "float16"]
-"""Arithmetic of the forward pass in training."""
+TrainingPrecision = Literal["float32", "tf32", "bfloat16", "float16"]
+"""Arithmetic of training; tf32 is float32 with the products of CUDA's matrices and convolutions in TF32."""
 
 LOOKS = 10
 """Looks at the held-out part in a training whose recipe does not say how often to look."""
@@ -35,7 +35,8 @@ class Recipe:
         ema_warmup: whether the decay grows as (k + 1)/(k + 10) at step k until it is ema_decay.
         clip: largest gradient norm; 0 = no clipping.
         clip_from: first step that is clipped.
-        precision: arithmetic of the forward pass; weights and losses stay float32. float16 scales the loss.
+        precision: arithmetic of the forward pass, tf32 of the backward pass too; weights and losses stay float32.
+            float16 scales the loss.
         nonfinite_limit: steps in a row with a loss or gradient that is not finite at which training fails; fewer are
             skipped and counted.
     """

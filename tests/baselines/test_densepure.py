@@ -114,3 +114,10 @@ def test_checkpoint_is_that_of_dds(tmp_path):
 def test_fewer_votes_than_one_are_refused():
     with pytest.raises(UsageError, match="votes is 0, expected at least 1"):
         registry.configure("densepure", TASK, 0.5, {"votes": 0})
+
+
+def test_keys_of_a_chain_are_one_for_each_sample_and_are_made_on_their_device():
+    keys = torch.arange(10_000) * 7919 + 2**62
+    chains = torch.cat([densepure.chain_keys(keys, chain) for chain in range(10)])
+    assert len(chains.unique()) == 100_000
+    assert densepure.chain_keys(torch.empty(3, dtype=torch.int64, device="meta"), 1).device.type == "meta"

@@ -1,7 +1,11 @@
 """Published architectures: parameters as published, operations as counted by hand, iterated calls counted each."""
 
+import weakref
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from baselines.parts.openai_unet import network
 from baselines.sizes import FAMILIES
@@ -139,3 +143,49 @@ def test_an_ordinary_method_is_counted_with_its_options():
     (counted,) = sizes.workloads([one], 0.5).values()
     hand = vit_flops_by_hand(width=128, depth=2, patches=16, patch_values=49, num_classes=10, tokens=18)
     assert counted.flops == hand
+
+
+@pytest.mark.parametrize(
+    "name", ["rrcm-b", "resnet8", "dds", "dds-multistep", "densepure", "consistency-model"]
+)
+def test_every_method_is_built_from_networks_under_torch_compile(name):
+    """timm asks for the truth of a network to read its input size, which a compiled one refuses."""
+    one = registry.architectures("cifar10-reduced", Chains(steps=2, votes=2))[name]
+    built = one.build(lambda name, function: torch.compile(function(), dynamic=False))
+    assert any(hasattr(part, "_orig_mod") for part in built.modules())
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most bytes of results that are alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.users, self.live, self.most = {}, 0, 0
+
+    def release(self, key, size):
+        self.users[key] -= 1
+        if not self.users[key]:
+            self.live -= size
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor):
+                storage = one.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()
+                if not self.users.get(key):
+                    self.live += size
+                self.users[key] = self.users.get(key, 0) + 1
+                weakref.finalize(one, self.release, key, size)
+        self.most = max(self.most, self.live)
+        return result
+
+
+def test_a_denoisers_batch_fits_a_card_of_40_gb_beside_the_weights_of_all_methods():
+    """Shapes alone: activations in float32, without the workspace of convolutions."""
+    with torch.device("meta"), torch.inference_mode():
+        unet = network(FAMILIES["imagenet"].unet).eval()
+        with LiveBytes() as counted:
+            unet(torch.zeros(1, 3, 256, 256), torch.zeros(1))
+    assert 0.5 * 2**30 < counted.most < 0.8 * 2**30
+    assert FAMILIES["imagenet"].single_batch * counted.most + 6.5 * 2**30 < 30 * 2**30

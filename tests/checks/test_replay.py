@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from baselines import dds
+from bench.checks.replay import companions
 from bench.methods import zoo
 from bench.records.file import read_run
 from bench.smoothing.estimation import certified_radius
@@ -128,3 +129,10 @@ def test_audit_attacks_what_is_certified_and_compares_batch_sizes(run, monkeypat
     assert "predictions that differ" in capsys.readouterr().out
     assert bench(monkeypatch, "audit", run, "--precision", "--batch-size", "32,16") == 2
     assert "two audits: give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("index", "size", "expected"), [(7, 1, (7,)), (7, 2, (5, 7)), (2, 2, (2,)), (9, 8, (9, 4, 5, 7, 2))]
+)
+def test_an_image_is_replayed_with_those_that_shared_its_batches(index, size, expected):
+    assert companions((9, 4, 5, 7, 2), index, size) == expected

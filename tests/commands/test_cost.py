@@ -1,7 +1,10 @@
 """bench cost as a user types it: a real measurement of reduced networks, resuming, one line per mistake."""
 
+import itertools
+
 import pytest
 
+from bench.cost.measure import Measurement
 from bench.cost.records import read_cost_run
 from tests.support.tiny import bench
 
@@ -14,7 +17,11 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cost")
     options = (*SMALL, "--repetitions", "1", "--batch-sizes", "1,8", "--device", "cpu", "--out", folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        assert bench(monkeypatch, "cost", *options, "--max-seconds", "0.001") == 0
+        assert bench(monkeypatch, "cost", *options, "--max-seconds", "0.001") == 2
+        with pytest.MonkeyPatch.context() as stopped:
+            whole = Measurement.steps
+            stopped.setattr(Measurement, "steps", lambda *given: itertools.islice(whole(*given), 1))
+            assert bench(monkeypatch, "cost", *options) == 0
         assert len(read_cost_run(folder).repetitions) == 1
         assert bench(monkeypatch, "cost", *options) == 0
     return folder
@@ -27,7 +34,7 @@ def test_reduced_networks_are_measured_for_real_in_calls_that_go_on(measured):
     }
     assert all(one.seconds > 0 for one in run.repetitions)
     assert {one.method for one in run.splits} == {one.method for one in run.images} == {"rrcm-b", "resnet8"}
-    assert len(run.sessions) == 2
+    assert len(run.sessions) == 3
     shown = measured.glob("[!.]*")  # without the lock
     assert {path.suffix for path in shown} == {".jsonl", ".csv", ".md", ".tex", ".png", ".pdf"}
 
@@ -108,3 +115,9 @@ def test_mistakes_are_one_line(options, code, message, tmp_path, monkeypatch, ca
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_too_short_for_anything_is_said(tmp_path, monkeypatch, capsys):
+    options = (*SMALL, "--batch-sizes", "1", "--device", "cpu", "--out", tmp_path, "--max-seconds", "0.001")
+    assert bench(monkeypatch, "cost", *options) == 2
+    assert "--max-seconds is 0.001, too few for any of the" in capsys.readouterr().err

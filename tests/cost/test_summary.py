@@ -219,3 +219,29 @@ def test_joules_of_a_sample_are_those_of_the_same_pair(tmp_path):
     )
     other = repetitions("a", STEADY, batch_size=16)
     assert row(run_of(tmp_path, other, energies=(energy,)), PUBLISHED).joules_per_sample is None
+
+
+def test_a_gpu_whose_load_nobody_read_is_never_valid(tmp_path):
+    unseen = repetitions("a", STEADY, other_processes=None)
+    assert only(tmp_path, unseen) == ("throttling not checked: pip install 'rrcm-bench[gpu]'",)
+
+
+def test_duels_pair_methods_of_different_settings(tmp_path):
+    sweep = repetitions("a", [0.1] * 3, setting="bfloat16"), repetitions("dds", [1.0] * 3)
+    drift = [1.0, 2.0, 4.0] * 4
+    fought = (
+        repetitions("a", [0.1 * value for value in drift], setting="bfloat16", duel="a"),
+        repetitions("dds", drift, duel="a"),
+    )
+    found = row(run_of(tmp_path, *sweep, *fought, sizes=("a", "dds")), BEST)
+    assert (found.speedup.rounds, found.speedup.ratio) == (12, Quartiles(first=10.0, median=10.0, third=10.0))
+    assert not any("in one call" in reason for reason in found.reasons)
+
+
+def test_nothing_is_compared_as_published_with_a_reference_at_another_batch_size_than_its_own(tmp_path):
+    """Where the reference's own batch does not fit, one sample at a time would make every method look fast."""
+    sizes = [size("a", batch_size=1000), size("dds", batch_size=128)]
+    timed = repetitions("a", STEADY, batch_size=1000), repetitions("dds", STEADY, batch_size=1)
+    run = run_of(tmp_path, *timed, sizes=sizes)
+    assert row(run, PUBLISHED).speedup is None
+    assert row(run, PUBLISHED, "dds").speedup is not None

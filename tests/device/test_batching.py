@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.device.batching import halving, measured_batch_size
+from bench.device.batching import TRIAL_SECONDS, filled, halving, measured_batch_size
 from bench.device.timing import Work
 from tests.support.fake_costs import FakeDevice
 
@@ -78,3 +78,55 @@ def test_another_error_of_a_trial_is_raised():
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         measured_batch_size(work_of, [128], FakeDevice().instruments())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "GET was unable to find an engine to execute this computation",
+        "Expected canUse32BitIndexMath(input) && numel less than INT_MAX elements",
+        "integer out of range",
+    ],
+)
+def test_what_devices_say_of_a_batch_that_is_too_large_is_known(message):
+    classify, _ = limited(5, message)
+    assert len(halving(classify)(torch.zeros(10, 1, 2, 2), 0.5, torch.arange(10))) == 10
+
+
+def test_a_size_that_did_not_fit_is_not_tried_again():
+    classify, calls = limited(4)
+    quick, x, keys = halving(classify), torch.randn(16, 1, 2, 2), torch.arange(16)
+    first = quick(x, 0.5, keys)
+    tried = list(calls)
+    assert torch.equal(quick(x, 0.5, keys), first)
+    assert tried == [16, 8, 4, 4, 4, 4]
+    assert calls[len(tried) :] == [4] * 4
+
+
+@pytest.mark.parametrize("samples", [1, 5, 8])
+def test_a_batch_is_filled_up_and_what_fills_it_is_dropped(samples):
+    classify, calls = limited(8)
+    x, keys = torch.randn(samples, 1, 2, 2), torch.arange(samples)
+    assert torch.equal(filled(classify, 8)(x, 0.5, keys), limited(8)[0](x, 0.5, keys))
+    assert calls == [8]
+
+
+def test_a_trial_of_slow_batches_ends_in_time_and_that_of_quick_ones_does_not():
+    def seconds(first):
+        device = FakeDevice()
+
+        def work_of(size):
+            def batch():
+                device.now += first * (size / 16) ** 0.5
+
+            return Work(batch=batch, size=size)
+
+        best = measured_batch_size(work_of, [16 * 2**k for k in range(10)], device.instruments())
+        return best, device.now
+
+    best, took = seconds(8.0)
+    assert best < 256
+    assert took < 3 * 8.0 + TRIAL_SECONDS
+    assert seconds(2**-8)[0] == 8192

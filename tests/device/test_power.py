@@ -1,13 +1,28 @@
 """Power and energy with an NVML that a test makes up."""
 
+import sys
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.device.hardware import peak_flops
-from bench.device.power import Load, joules, nvml_reader, read_load, while_reading
+from bench.device.power import (
+    Load,
+    driver_version,
+    energy_counter,
+    joules,
+    load_of,
+    nvml_reader,
+    read_load,
+    while_reading,
+)
+
+
+def drawing(watts):
+    return Load(watts=watts, temperature=1.0, clock_mhz=1000.0, throttling=(), other_processes=0)
 
 
 def fake_nvml(reasons=0x0, processes=1):
@@ -23,7 +38,15 @@ def fake_nvml(reasons=0x0, processes=1):
 
 
 def test_a_ramp_of_power_integrates_to_its_area():
-    assert joules([(0.0, 100.0), (2.0, 300.0), (3.0, 300.0)]) == 400.0 + 300.0
+    readings = [(0.0, drawing(100.0)), (2.0, drawing(300.0)), (3.0, drawing(300.0))]
+    assert joules(readings) == 400.0 + 300.0
+
+
+def test_a_load_over_a_while_keeps_whatever_was_once_amiss():
+    hot = Load(
+        watts=10.0, temperature=90.0, clock_mhz=900.0, throttling=("hardware slowdown",), other_processes=1
+    )
+    assert load_of([drawing(5.0), hot, drawing(15.0)]) == replace(hot, watts=10.0)
 
 
 def test_load_is_in_watts_and_this_process_is_no_company():
@@ -51,7 +74,7 @@ def test_readings_cover_the_work_and_go_on_during_it():
     ticks = iter(range(1000))
     readings = while_reading(lambda: read_often.wait(10), read, lambda: float(next(ticks)))
     assert len(readings) >= 5
-    assert [watts for _, watts in readings] == [5.0] * len(readings)
+    assert [load.watts for _, load in readings] == [5.0] * len(readings)
     assert [second for second, _ in readings] == sorted(second for second, _ in readings)
 
 
@@ -63,6 +86,7 @@ def test_without_cuda_or_without_nvml_there_is_no_reader():
 @pytest.mark.parametrize(
     ("device", "precision", "expected"),
     [
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "bfloat16", None),
         ("NVIDIA H200", "bfloat16", 989.4e12),
         ("NVIDIA H100 80GB HBM3", "float32", 66.9e12),
         ("NVIDIA H100 PCIe", "tf32", 378.0e12),
@@ -71,3 +95,22 @@ def test_without_cuda_or_without_nvml_there_is_no_reader():
 )
 def test_peaks_are_those_of_the_board(device, precision, expected):
     assert peak_flops(device, precision) == expected
+
+
+def test_a_device_that_counts_its_energy_tells_it_in_joules_and_its_driver(monkeypatch):
+    library = fake_nvml()
+    library.NVMLError = OSError
+    library.nvmlInit = lambda: None
+    library.nvmlDeviceGetHandleByUUID = lambda name: name
+    library.nvmlDeviceGetTotalEnergyConsumption = lambda handle: {"GPU-7": 2500}[handle]
+    library.nvmlSystemGetDriverVersion = lambda: "570.1"
+    monkeypatch.setitem(sys.modules, "fake_nvml", library)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="7"))
+    counter = energy_counter(torch.device("cuda"), "fake_nvml")
+    assert (counter(), driver_version("fake_nvml")) == (2.5, "570.1")
+
+    def refuse(handle):
+        raise OSError
+
+    library.nvmlDeviceGetTotalEnergyConsumption = refuse
+    assert energy_counter(torch.device("cuda"), "fake_nvml") is None

@@ -1,11 +1,14 @@
 """Precision and compilation: what the network sees, and what is said where compiling fails."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from bench.config.run import RunConfig
-from bench.device.precision import at_precision, compiled, many_programs
+from bench.device.precision import at_precision, compiled, full_precision, layout, many_programs, tf32
 from bench.errors import UsageError
 from bench.runs.workbench import prepare
 
@@ -37,19 +40,19 @@ def test_float32_changes_nothing():
 def test_where_compiling_fails_the_classifier_runs_as_it_is_and_it_is_said_once(fails_when):
     notes, modes = [], []
 
-    def compiler(classifier, mode):
+    def compiler(classifier, mode, dynamic):
         def quick(x_noisy, sigma, keys=None):
             if fails_when == "called":
                 raise RuntimeError("no compiler")
             return classifier(x_noisy, sigma, keys)
 
-        modes.append(mode)
+        modes.append((mode, dynamic))
         return quick
 
     quick = compiled(classify, "cuda-graphs", notes.append, compiler)
     assert torch.equal(logits(quick), logits(classify))
     assert torch.equal(logits(quick), logits(classify))
-    assert modes == ["reduce-overhead"]
+    assert modes == [("reduce-overhead", False)]
     said = "torch.compile failed (RuntimeError); the classifier runs as it is"
     assert notes == ([said] if fails_when == "called" else [])
 
@@ -70,3 +73,64 @@ def test_the_limit_of_compiled_programs_is_raised_for_a_while_only():
     with many_programs(before + 5):
         assert config.recompile_limit == before + 5
     assert config.recompile_limit == before
+
+
+def switches():
+    backends = torch.backends
+    return backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+
+
+def test_tf32_is_allowed_or_forbidden_for_products_and_convolutions_alike_and_put_back():
+    before = switches()
+    for is_allowed in (True, False):
+        with tf32(is_allowed, "cuda"):
+            assert switches() == (is_allowed, is_allowed)
+    assert switches() == before
+
+
+STRINGS = """
+import torch
+from bench.device.precision import tf32
+matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+matmul.fp32_precision = "tf32"
+for is_allowed in (True, False):
+    with tf32(is_allowed, "cuda"):
+        print(matmul.fp32_precision, conv.fp32_precision)
+print(matmul.fp32_precision)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
+def test_a_program_that_has_set_torchs_strings_can_be_measured_too():
+    told = subprocess.run([sys.executable, "-c", STRINGS], capture_output=True, text=True)
+    assert told.stdout.split() == ["tf32", "tf32", "ieee", "ieee", "tf32"], told.stderr
+
+
+def test_geometry_stays_in_float32_under_autocast():
+    one = torch.ones((2, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (one @ one).dtype == torch.bfloat16
+        with full_precision("cpu"):
+            assert (one @ one).dtype == torch.float32
+
+
+def test_layouts_on_cuda_are_those_that_its_kernels_do_not_copy():
+    plain, norm = nn.Conv2d(1, 1, 1), nn.Sequential(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4))
+    first, last = torch.contiguous_format, torch.channels_last
+    assert [layout(plain, "cuda", precision) for precision in ("float32", "tf32", "bfloat16")] == [
+        first,
+        last,
+        last,
+    ]
+    assert layout(norm, "cuda", "bfloat16") == first
+    assert layout(norm, "cpu", "float32") == last
+
+
+def test_logits_of_a_graph_are_not_overwritten_by_the_next_replay():
+    place = torch.zeros(4, 2)
+    replayed = compiled(
+        classify, "cuda-graphs", print, lambda classifier, **how: lambda x, sigma, keys: place.add_(1)
+    )
+    first = logits(replayed)
+    logits(replayed)
+    assert torch.equal(first, torch.ones(4, 2))

@@ -1,5 +1,6 @@
 """The engine of timings on a device whose clock only the work moves, and the instruments of real and made-up ones."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -71,18 +72,24 @@ def test_the_first_batch_is_not_measured(machine):
 @pytest.mark.parametrize(
     ("seconds", "rules", "run"),
     [
-        (0.5, {"is_first_slow": False}, 2),  # half the target: a second one tells that two make a repetition
-        (4.0, {"is_first_slow": False}, 1),  # four times the target: clear from the first batch
-        (4.0, {"is_first_slow": True}, 2),
-        (0.5, {"is_first_slow": True, "batches": 7}, 1),
+        (0.5, {}, 2),  # half the target: a second one tells that two make a repetition
+        (4.0, {}, 1),  # four times the target: clear from the first batch
+        (4.0, {"excess_seconds": math.inf}, 2),
+        (0.5, {"batches": 7}, 1),
     ],
 )
 def test_no_more_batches_are_run_to_warm_up_than_tell_how_many_make_a_repetition(
     machine, seconds, rules, run
 ):
-    work = warmed(machine.work("a", seconds), machine.instruments(), 1.0, **rules)
+    work = warmed(machine.work("a", seconds), machine.instruments(type="cpu"), 1.0, **rules)
     assert len(machine.worked) == run
     assert work.batches == rules.get("batches", max(1, round(1 / seconds)))
+
+
+def test_an_accelerators_first_batch_may_load_libraries(machine):
+    first = iter([20.0])
+    work = warmed(machine.work("a", lambda: next(first, 2**-10)), machine.instruments(), 1.0)
+    assert work.batches == 1024
 
 
 def test_memory_is_measured_in_each_repetition(machine):
@@ -171,3 +178,10 @@ def test_cuda_peak_sees_memory_that_was_freed_again():
     peak_memory = instruments(device).peak_memory
     work = lambda: torch.zeros(10**8, dtype=torch.uint8, device=device).sum()  # noqa: E731
     assert peak_memory(work) - peak_memory(lambda: None) >= 10**8
+
+
+def test_apples_device_is_waited_for(monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waits.append(1))
+    instruments(torch.device("mps")).synchronize()
+    assert waits == [1]

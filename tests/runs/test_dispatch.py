@@ -260,3 +260,9 @@ class ThreadCounter:
 def test_a_process_computes_with_its_share_of_the_threads():
     results = ProcessEngine(workers=1, threads=3).results(ThreadCounter(), iter(JOBS[:1]))
     assert list(results) == [[3]]
+
+
+def test_no_worker_is_started_where_nothing_is_left_to_do():
+    pool = Simulated()
+    assert list(dispatch(pool, 2, None, iter(()))) == []
+    assert pool.events == []

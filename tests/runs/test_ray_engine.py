@@ -85,8 +85,11 @@ def test_without_ray_the_option_says_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--workers", "2"], "--workers is 2, but --engine is local: only processes and ray take it"),
-        (["--address", "auto"], "--address is auto, but --engine is local: only ray takes it"),
+        (
+            ["--engine", "local", "--workers", "2"],
+            "--workers is 2, but --engine is local: only processes and ray take it",
+        ),
+        (["--address", "auto"], "--address is auto, but --engine is auto: only ray takes it"),
         (
             ["--engine", "ray", "--cpus-per-worker", "0", "--device", "cpu"],
             "are both 0, expected one of them above 0",

@@ -171,6 +171,56 @@ def test_an_error_in_a_group_names_its_image():
         certify_group(classify, [X] * 20, indices=range(20), labels=[None] * 20, **arguments)
 
 
+@pytest.mark.parametrize("batch_size", [7, 128, 300])
+def test_batches_drawn_at_once_are_those_of_blocks(monkeypatch, batch_size):
+    """What a GPU does, on the CPU."""
+    _, x_noisy, keys, _ = shown(batch_size)
+    monkeypatch.setattr(counting, "draws_at_once", lambda device: True)
+    _, at_once, keys_at_once, sizes = shown(batch_size)
+    assert torch.equal(at_once, x_noisy)
+    assert torch.equal(keys_at_once, keys)
+    assert sum(sizes) == 300
+
+
+def test_a_group_drawn_at_once_has_the_counts_of_its_images(monkeypatch):
+    arguments = ARGUMENTS | {"batch_size": 250}
+    del arguments["index"]
+    expected, recorder = Recorder(), Recorder()
+    certify_group(expected, GROUP, indices=range(4), labels=[None] * 4, **arguments)
+    monkeypatch.setattr(counting, "draws_at_once", lambda device: True)
+    certify_group(recorder, GROUP, indices=range(4), labels=[None] * 4, **arguments)
+    assert torch.equal(torch.cat(recorder.x_noisy), torch.cat(expected.x_noisy))
+    assert torch.equal(torch.cat(recorder.keys), torch.cat(expected.keys))
+
+
+def test_no_batch_reads_a_value_of_the_device(monkeypatch):
+    """Meta tensors have none: an item, a list or a copy to the host would raise."""
+
+    def meta(x_noisy, sigma, keys):
+        assert keys.device.type == "meta"
+        return x_noisy.flatten(1)
+
+    monkeypatch.setattr(counting, "draws_at_once", lambda device: True)
+    monkeypatch.setattr(counting, "noisy_samples", drawn_on_meta)
+    images = torch.empty((4, 1, 2, 2), device="meta")
+    batches = counting.predicted_classes(
+        meta,
+        images,
+        sigma=0.5,
+        draws=[draws(index=index) for index in range(4)],
+        batch_size=250,
+        num_classes=4,
+    )
+    assert [len(labels) for labels in batches] == [250] * 4 + [200]
+
+
+def drawn_on_meta(images, indices, series, *, start, size, sigma):
+    return (
+        torch.empty((size, *images.shape[1:]), device="meta"),
+        torch.empty(size, dtype=torch.int64, device="meta"),
+    )
+
+
 @pytest.mark.gpu
 def test_batches_on_cuda_do_not_wait_for_each_other():
     def waits(batch_size):

@@ -82,11 +82,32 @@ def test_the_first_samples_of_a_block_are_those_of_the_whole_block():
 def test_noise_drawn_in_torch_operations_is_that_of_numpy():
     """What CUDA draws, on the CPU: an odd number of values, many keys at once."""
     key, counter, keys = (5, 2), (6, 7, 0), torch.tensor([2**62 + 1, 4])
-    on_device = noise._on_device(noise._filled(key, CPU), noise._filled(counter, CPU), (5, 3, 3))
-    assert torch.equal(on_device, noise._standard_normal(key, counter, (5, 3, 3), CPU))
-    stream = noise._filled((noise._METHOD_STREAM,), CPU)
-    keyed = noise._on_device((keys[:, None], *stream), noise._filled((9, 0, 0), CPU), (3, 3))
-    assert torch.equal(keyed, noise.keyed_noise(keys, 9, (3, 3), CPU))
+    start = torch.zeros(1, dtype=torch.int64)
+    [drawn] = noise._rows_in_torch(noise._filled(key, CPU), noise._filled(counter, CPU), start, (5, 3, 3))
+    assert torch.equal(drawn, noise._standard_normal(key, counter, (5, 3, 3), CPU))
+    assert torch.equal(noise._keyed_in_torch(keys, 9, (3, 3)), noise.keyed_noise(keys, 9, (3, 3), CPU))
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 300), (250, 320), (599, 1)])
+def test_samples_drawn_at_once_are_those_of_their_blocks(start, size):
+    """An odd number of values, batches that begin and end within blocks, and several images."""
+    series, indices = (
+        noise.Series(seed=2**40, stage="estimation", samples=200),
+        torch.tensor([2**31 - 1, 0, 7]),
+    )
+    images = torch.rand((3, 1, 3, 3), generator=torch.Generator().manual_seed(0))
+    x_noisy, keys = noise.noisy_samples(images, indices, series, start=start, size=size, sigma=0.37)
+    blocks = [
+        (x, index, block) for x, index in zip(images, indices.tolist(), strict=True) for block in (0, 1)
+    ]
+    expected, names = [], []
+    for x, index, block in blocks:
+        count = (128, 72)[block]
+        z = noise.noise_block(2**40, index, "estimation", block, (1, 3, 3), CPU, count)
+        expected.append(z.mul_(0.37).add_(x))
+        names.append(noise.sample_keys(2**40, index, "estimation", block, CPU)[:count])
+    assert torch.equal(x_noisy, torch.cat(expected)[start : start + size])
+    assert torch.equal(keys, torch.cat(names)[start : start + size])
 
 
 def test_noise_has_mean_zero_and_variance_one():

@@ -6,8 +6,17 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import pad, resized_crop
 
 from bench.training import augmentation
-from bench.training.augmentation import augment, random_boxes, random_crop, random_flip, random_resized_crop
+from bench.training.augmentation import (
+    augment,
+    random_affine,
+    random_boxes,
+    random_crop,
+    random_flip,
+    random_resized_crop,
+)
 from bench.types import Task
+from rrcm.views import finetuning_view, moco_views, strong_view
+from tests.support.tiny import TASK
 
 COLOUR = Task(dataset="cifar10", channels=3, image_size=32, num_classes=10)
 
@@ -81,3 +90,20 @@ def test_boxes_are_distributed_as_torchvisions(height, width):
     assert torch.allclose(found.std(dim=0), theirs.std(dim=0), rtol=0.15)
     assert int((found[:, 0] + found[:, 2]).max()) <= height
     assert int((found[:, 1] + found[:, 3]).max()) <= width
+
+
+DRAWS = {
+    "affine": lambda x, g: random_affine(x, g, degrees=10, scale=(0.9, 1.1), shift=0.1),
+    "strong": lambda x, g: strong_view(x[:, :1], TASK, g),
+    "moco": lambda x, g: torch.stack(moco_views(x, g)),
+    "resized crop": lambda x, g: random_resized_crop(x, g, area=(0.4, 1.0)),
+    "fine-tuning": lambda x, g: finetuning_view(x, TASK, "crop-flip", g),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
+def test_views_are_the_same_under_autocast(draw):
+    x = torch.rand((2, 3, 64, 64), generator=generator())
+    plain = draw(x, generator(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(draw(x, generator(1)), plain)

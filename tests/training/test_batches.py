@@ -10,7 +10,7 @@ import torch
 from bench.commands.progress import training_detail
 from bench.data.sets import load
 from bench.errors import DataError
-from bench.training.batches import AHEAD, Loader, Progress
+from bench.training.batches import AHEAD, Loader, Progress, in_unit_range
 from tests.support.tiny import image_tree, job
 
 
@@ -42,6 +42,17 @@ def test_threads_read_the_same_batches_from_any_step_on(tree):
             assert torch.equal(
                 torch.rand(3, generator=ours.generator), torch.rand(3, generator=theirs.generator)
             )
+
+
+def test_files_are_read_by_threads_and_images_in_memory_are_not(tree, tmp_path):
+    for work, has_threads in ((tree, True), (job(tmp_path), False)):
+        with closing(Loader(dataclasses.replace(work, workers=None), 3)) as loader:
+            assert (loader.pool is not None) == has_threads
+
+
+def test_images_cross_to_the_device_as_bytes(tree):
+    assert tree.split.images.bytes_at(0).dtype == torch.uint8
+    assert torch.equal(in_unit_range(tree.split.images.bytes_at(0)), tree.split.images[0])
 
 
 def test_batches_are_read_ahead_by_as_many_threads_as_asked(tmp_path):

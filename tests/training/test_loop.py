@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.errors import CheckpointError, NumericalError
+from bench.errors import CheckpointError, NumericalError, UsageError
 from bench.training import curves
 from bench.training.loop import (
     Recipe,
@@ -269,3 +269,23 @@ def test_learning_rate_warms_up_then_stays_or_follows_half_a_cosine():
     cosine = dataclasses.replace(constant, schedule="cosine")
     assert [rate_scale(step, constant) for step in (0, 4, 9, 10, 109)] == pytest.approx([0.1, 0.5, 1, 1, 1])
     assert [rate_scale(step, cosine) for step in (9, 10, 60, 110)] == pytest.approx([1, 1, 0.5, 0])
+
+
+def test_the_average_moves_all_parameters_as_one_by_one_and_takes_over_buffers():
+    torch.manual_seed(0)
+    average, network = (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    network(torch.randn(8, 4))
+    expected = [
+        mean.lerp(value, 0.1) for mean, value in zip(average.parameters(), network.parameters(), strict=True)
+    ]
+    update_average(average, network, 0.9)
+    assert all(torch.equal(mean, value) for mean, value in zip(average.parameters(), expected, strict=True))
+    assert all(
+        torch.equal(kept, value) for kept, value in zip(average.buffers(), network.buffers(), strict=True)
+    )
+
+
+def test_tf32_without_a_gpu_is_refused(tmp_path):
+    work = job(tmp_path)
+    with pytest.raises(UsageError, match="precision tf32 needs a CUDA device, this one is cpu: use float32"):
+        fit("stage", Objective(work), dataclasses.replace(RECIPE, precision="tf32"), work)

@@ -204,3 +204,13 @@ def test_float16_trains_with_a_scaled_loss_and_resumes(tmp_path):
     for ours, theirs in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert whole.skipped < 6
+
+
+def test_torchs_own_batch_norm_serves_gpus_with_the_parameters_and_buffers_of_ours():
+    norm = nn.BatchNorm2d(3).eval()
+    shared = processes.shared_batch_norm(norm, torch.device("cuda"))
+    assert isinstance(shared, nn.SyncBatchNorm)
+    assert not shared.training
+    assert all(ours is theirs for ours, theirs in zip(shared.parameters(), norm.parameters(), strict=True))
+    assert shared.state_dict().keys() == norm.state_dict().keys()
+    assert isinstance(processes.shared_batch_norm(norm, torch.device("cpu")), processes.SharedBatchNorm)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.checks.doctor.images import Images
 from bench.checks.doctor.trials import CANNOT_TELL, Answer, Trial, is_better, judge, mean_error
+from bench.device.hardware import as_float64
 from bench.training.released import DenoiserReading
 
 LEVELS = (0.25, 0.5, 1.0)
@@ -68,7 +69,7 @@ def _errors(
         x_hat = torch.cat([denoise(part, sigma) for part in x_noisy.split(batch_size)])
     except ValueError:
         return None
-    return (x_hat - images.x).double().square().flatten(1).mean(dim=1).sqrt().cpu().numpy()
+    return as_float64(x_hat - images.x).square().flatten(1).mean(dim=1).sqrt().cpu().numpy()
 
 
 def _answer(question: str, trials: tuple[Trial, ...]) -> Answer:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.checks.doctor.trials import CONFIDENCE, Trial
+from bench.device.hardware import as_float64
 
 RESAMPLES = 400
 """Bootstrap samples of the images behind an interval."""
@@ -40,7 +41,7 @@ def measure(
     found: list[tuple[Tensor, Tensor]] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        h = inputs[0].detach().double()
+        h = as_float64(inputs[0].detach())
         found.append((h.mean(dim=(2, 3)).cpu(), h.square().mean(dim=(2, 3)).cpu()))
         raise _Reached
 
@@ -65,7 +66,7 @@ def mismatch(
     means, squares = measured
     assert layer.running_mean is not None
     assert layer.running_var is not None
-    mean, variance = layer.running_mean.double().cpu().numpy(), layer.running_var.double().cpu().numpy()
+    mean, variance = layer.running_mean.cpu().double().numpy(), layer.running_var.cpu().double().numpy()
     count = len(means)
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
     weights = np.concatenate([np.full((1, count), 1 / count), weights])

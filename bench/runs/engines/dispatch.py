@@ -5,6 +5,7 @@ How workers are started, told and heard is a Pool's matter: Ray's, or processes 
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -90,6 +91,9 @@ def dispatch(
         BenchError: what the first job that failed raised.
     """
     state = _State(most_failed_starts=MOST_DEATHS * workers, clock=clock)
+    if (first := next(jobs, None)) is None:  # no worker has to start to find that out
+        return
+    jobs = itertools.chain([first], jobs)
     try:
         for _ in range(workers):
             pool.start(load)

@@ -1,0 +1,56 @@
+"""Methods beside the reference in one call whatever their settings, on a device whose clock only the work moves."""
+
+import pytest
+
+from bench.cost.summary import BEST, PUBLISHED, rows
+from tests.cost.test_measure import Machine
+from tests.support.fake_costs import plan
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def virtual(machine):
+    """Return a plan of a reference and two methods in two settings, one of the methods to come first."""
+    dds = machine.method("dds", 2**-4, batch_size=8)
+    return plan(
+        dds,
+        machine.method("a", 2**-7),
+        machine.method("b", 2**-6),
+        settings=("float32", "bfloat16"),
+        batch_sizes=None,
+        repetitions=10,
+        reference="dds",
+        first=("a",),
+    )
+
+
+def test_what_is_most_wanted_comes_first_and_duels_stand_side_by_side(machine):
+    asked = virtual(machine)
+    done = machine.measure(asked)
+    names = [step.method for step in done]
+    assert {step.method for step in done[: names.index("b")]} == {"a", "dds"}
+    duels = [step for step in done if step.duel]
+    assert all(
+        {one.method, other.method} == {one.duel, "dds"}
+        for one, other in zip(duels[::2], duels[1::2], strict=True)
+    )
+    found = rows(machine.run)
+    assert {(row.comparison, row.size.method): row.speedup.rounds >= 10 for row in found} == {
+        (comparison, name): True for comparison in (PUBLISHED, BEST) for name in ("dds", "a", "b")
+    }
+
+
+def test_calls_that_end_in_time_leave_every_row_paired(machine):
+    asked, calls = virtual(machine), 0
+    while machine.measure(asked, max_seconds=30.0, created=f"call {calls}"):
+        calls += 1
+        assert calls < 50
+    assert calls > 2
+    for row in rows(machine.run):
+        assert not any("timed in one call" in reason for reason in row.reasons), (
+            row.size.method,
+            row.reasons,
+        )

@@ -1,0 +1,32 @@
+"""What certifies in a run: batches of one size for a compiled network, and a layout for the device."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.config.run import RunConfig
+from bench.runs import workbench
+from bench.types import Protocol
+from tests.support.tiny import TASK
+
+
+@pytest.mark.parametrize(("compile", "expected"), [("default", {64}), ("none", {10, 64, 22})])
+def test_a_compiled_network_sees_full_batches_alone(monkeypatch, compile, expected):
+    sizes = []
+
+    def classify(x_noisy, sigma, keys=None):
+        sizes.append(len(x_noisy))
+        return x_noisy.flatten(1)[:, :2]
+
+    monkeypatch.setattr(workbench, "compiled", lambda classifier, how, note: classifier)
+    setup = SimpleNamespace(
+        config=RunConfig(compile=compile),
+        device=torch.device("cpu"),
+        note=print,
+        split=SimpleNamespace(task=TASK),
+    )
+    one = SimpleNamespace(build=lambda: classify, sigma=0.5)
+    smoothed = workbench.smoothed(setup, one, 64)
+    smoothed.certify(torch.rand(1, 8, 8), 0, Protocol(n0=10, n=150, alpha=0.01, seed=0))
+    assert set(sizes) == expected
