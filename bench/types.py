@@ -327,6 +327,8 @@ class RunHeader(Protocol):
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
         logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
         noise_version: which noise a place gives, see `bench.smoothing.noise`; 1 in older files, and of published logs.
+        training: "<method>/<sigma>", or with "/<part>" behind it, -> what that file took to train, as far as it tells,
+            by the names of `bench.training.provenance.Work`; parameters are those of the whole method, under its key.
     """
 
     schema_version: int = field(metadata=_role("contents"))
@@ -354,6 +356,7 @@ class RunHeader(Protocol):
     noise_version: int = field(default=1, metadata=_role("machine"))
     weights: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
     unfinished: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
+    training: dict[str, dict[str, int | float]] = field(default_factory=dict, metadata=_role("provenance"))
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:

@@ -209,9 +209,18 @@ RUN = Codec[RunHeader, Record | CostRecord](
     header=("header", RunHeader),
     items={"certificate": Record, "cost": CostRecord},
     versions=(1, SCHEMA_VERSION),
-    added=("estimation", "drawn_n", "logs", "noise_version", "image_geometry", "weights", "unfinished"),
+    added=(
+        "estimation",
+        "drawn_n",
+        "logs",
+        "noise_version",
+        "image_geometry",
+        "weights",
+        "unfinished",
+        "training",
+    ),
     renamed={"estimation": {"sequential": "confidence-sequence"}},
-    in_config=("drawn_n", "logs", "image_geometry", "weights", "unfinished"),
+    in_config=("drawn_n", "logs", "image_geometry", "weights", "unfinished", "training"),
     repeated=("method", "sigma"),
 )
 """Lines of a run's records."""

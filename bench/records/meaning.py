@@ -71,6 +71,13 @@ def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
     is_table = isinstance(options, dict) and all(isinstance(values, dict) for values in options.values())
     yield "config.options", options, is_table, "options by method"
     yield "logs", header.logs, all(map(_is_log, header.logs.values())), "a file and notes for each log"
+    took = [pair for one in header.training.values() for pair in one.items()]
+    yield "training", took, all(map(_is_count, took)), "counts from 0 to 2**53, and seconds"
+
+
+def _is_count(pair: tuple[str, int | float]) -> bool:
+    name, value = pair
+    return 0 <= value <= 2**53 and (isinstance(value, int) or name == "seconds")
 
 
 def _is_log(value: object) -> bool:

@@ -197,6 +197,6 @@ def _sources(frame: pd.DataFrame) -> Iterable[str]:
 
 def _claim(claim: Claim) -> str:
     return (
-        f"Also published, and not compared: {claim.method}, {claim.quantity}, {claim.value} {claim.unit} "
+        f"Claimed, no cell of a table, and not compared: {claim.method}, {claim.quantity}, {claim.value} {claim.unit} "
         f"({claim.paper}: {claim.source}, {claim.kind})."
     )
