@@ -26,7 +26,12 @@ from bench.report.tables.accuracy import (
 )
 from bench.report.tables.cost import cost_frame, cost_tables
 from bench.report.tables.lower_bounds import lower_bounds_frame, lower_bounds_table
-from bench.report.tables.published import published_frame, published_sentence, published_table
+from bench.report.tables.published import (
+    claimed_sentences,
+    published_frame,
+    published_sentence,
+    published_table,
+)
 from bench.report.tables.training import has_training, training_frame, training_table
 
 
@@ -105,6 +110,7 @@ def write_published(
 ) -> tuple[list[Path], str]:
     """Write published.csv/.md/.tex; return their paths, and how the reported numbers compare with the measured.
 
+    The claims of abstracts on measured methods, a sentence each, follow on lines of their own.
     Where no published number has a method, sigma and radius of the runs, files of these names are removed.
 
     Args:
@@ -113,7 +119,8 @@ def write_published(
         folder: made where missing.
     """
     frame = published_frame(comparison, numbers)
-    sentence = published_sentence(frame, comparison.runs[0].header.dataset, numbers)
+    summary = published_sentence(frame, comparison.runs[0].header.dataset, numbers)
+    sentence = "\n".join([summary, *claimed_sentences(comparison, stated)])
     if frame.empty:
         for suffix in ("csv", "md", "tex"):
             (folder / f"published.{suffix}").unlink(missing_ok=True)
