@@ -24,10 +24,10 @@ from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.methods.weights import fingerprint
 from bench.runs.entrant import Entrant, enter
 from bench.runs.stream import Stream
-from bench.smoothing.certifier import Smoothed
+from bench.smoothing.certifier import Smoothed, smoothed_of
 from bench.smoothing.faults import explained
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
-from bench.types import Record, Split, Task
+from bench.types import Classifier, Record, Split, Task
 
 Entrants = dict[tuple[str, float], Entrant]
 """(method, sigma) -> what certifies there."""
@@ -90,10 +90,14 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
         )
     if isinstance(built, nn.Module):
         built.to(setup.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    quick = compiled(built, setup.config.compile, setup.note)
-    precise = at_precision(quick, setup.device.type, setup.config.precision)
-    return Smoothed(
-        classifier=explained(halving(precise), built),
+
+    def prepared(classifier: Classifier) -> Classifier:
+        quick = compiled(classifier, setup.config.compile, setup.note)
+        return explained(halving(at_precision(quick, setup.device.type, setup.config.precision)), classifier)
+
+    return smoothed_of(
+        built,
+        prepared,
         sigma=one.sigma,
         num_classes=setup.split.task.num_classes,
         batch_size=batch_size,

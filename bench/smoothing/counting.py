@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.errors import ModelError, NumericalError
+from bench.errors import DataError, ModelError, NumericalError
 from bench.smoothing.noise import NOISE_BLOCK, Stage, noise_block, sample_keys
 from bench.types import Classifier
 
@@ -256,3 +256,27 @@ def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
         )
     if logits.dtype == torch.bool or logits.is_complex():
         raise ModelError(f"the classifier must return real numbers, got {logits.dtype}: return its logits")
+
+
+def check_image(x: Tensor) -> None:
+    """Return nothing for an image that can be certified.
+
+    Raises:
+        DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
+    """
+    if not isinstance(x, Tensor):
+        raise DataError(
+            f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
+        )
+    if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
+        raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
+    if x.layout != torch.strided or x.device.type == "meta":
+        raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
+    if not bool(x.isfinite().all()):
+        raise DataError("an image must hold finite numbers, got NaN or infinity")
+    low, high = torch.stack(x.aminmax()).tolist()
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"an image must lie in [0,1], got values from {low:.9g} to {high:.9g}: undo its normalisation, "
+            "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
+        )

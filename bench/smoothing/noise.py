@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -123,6 +124,20 @@ def sample_keys(seed: int, index: int, stage: Stage, block: int, device: torch.d
 def image_uniform(seed: int, index: int) -> float:
     """Return the image's own draw from [0,1), of 53 bits, for randomised bounds; independent of all noise."""
     return (stable_seed(seed, index, "bound") >> 10) / 2**53
+
+
+def part_protocol(protocol: Protocol, position: int, share: float) -> Protocol:
+    """Return the protocol of one bound of a composed certificate: its share of alpha, and noise of its own.
+
+    The first bound has the run's noise; the others have seeds that no two of them share but for a chance of some 1 in
+    10^18, so that what is asked for may depend on what the bounds before have shown.
+
+    Args:
+        position: of the bound among those of its image, from 0.
+        share: of alpha, in (0, 1].
+    """
+    seed = protocol.seed if position == 0 else stable_seed(protocol.seed, position, "part")
+    return replace(protocol.protocol, seed=seed, alpha=protocol.alpha * share)
 
 
 def bound_uniform(protocol: Protocol, index: int) -> float | None:

@@ -204,7 +204,10 @@ def _sources(frame: pd.DataFrame) -> Iterable[str]:
 
 def _claim(claim: Claim) -> str:
     if claim.kind == NOT_AVAILABLE:
-        return f"Not available: {claim.method}, {claim.quantity} ({claim.paper}: {claim.source}); {claim.value} {claim.unit}."
+        return (
+            f"Not available: {claim.method}, {claim.quantity} ({claim.paper}: {claim.source}); {claim.value} "
+            f"{claim.unit}."
+        )
     manner = "Claimed, as no cell of a table" if claim.is_of_abstract else "Also published"
     return (
         f"{manner}, and not compared: {claim.method}, {claim.quantity}, {claim.value} {claim.unit} "
