@@ -207,7 +207,7 @@ class PartBound:
 
     Attributes:
         name, sigma, share, num_classes: as the method asked for it.
-        predict, radius, counts_selection, counts_estimation: what was certified with that share of alpha, as in `Record`.
+        predict, radius, counts_selection, counts_estimation: as in `Record`, at that share of alpha.
     """
 
     name: str

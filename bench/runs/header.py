@@ -26,6 +26,7 @@ def make_header(
     """Return the header of a new run."""
     config, split, made = setup.config, setup.split, list(entrants)
     shape = tuple(split.images[setup.indices[0]].shape)
+    checkpoints = {name: digest for one in made for name, digest in one.digests().items()}
     weights: dict[str, str] = {}
     training: dict[str, dict[str, int | float]] = {}
     for one in made:
@@ -50,7 +51,7 @@ def make_header(
         precision=config.precision if config.compile == "none" else f"{config.precision}, compiled",
         device_type=setup.device.type,
         config=to_json(config),
-        checkpoints={name: digest for one in made for name, digest in one.digests().items()},
+        checkpoints=checkpoints,
         weights=weights,
         unfinished={name: steps for one in made for name, steps in one.unfinished().items()},
         training=training,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, get_args
 
 import torch
@@ -15,13 +15,21 @@ from torch import Tensor, nn
 
 from bench.errors import ModelError, UsageError, shown
 from bench.smoothing.classifiers import COMPOSES, as_classifier
-from bench.smoothing.counting import Draws, Stop, check_image, clean_classes, count_classes, count_group
+from bench.smoothing.counting import (
+    Draws,
+    Stop,
+    check_image,
+    check_sigma,
+    clean_classes,
+    count_classes,
+    count_group,
+    is_number,
+)
 from bench.smoothing.estimation import bounds_fault, certified_radius, composed, stopping_rule
 from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform, part_protocol
 from bench.smoothing.stats import binomial_two_sided_p
 from bench.types import (
     ABSTAIN,
-    LARGEST_SIGMA,
     Bound,
     Certificate,
     CertifyPart,
@@ -256,16 +264,26 @@ class _Bounds:
         part = part_protocol(self.protocol, len(self.made), share)
         if self.predicts:
             selected, predict = one.vote(self.x, self.index, part)
-            found = {
-                "predict": predict,
-                "radius": 0.0,
-                "counts_selection": ((selected, 1),),
-                "counts_estimation": (),
-            }
+            found = Certificate(
+                predict=predict,
+                radius=0.0,
+                counts_selection=((selected, 1),),
+                counts_estimation=(),
+                samples=0,
+            )
         else:
-            found = vars(one.certify(self.x, self.index, part))
-        kept = {key: found[key] for key in ("predict", "radius", "counts_selection", "counts_estimation")}
-        self.made.append(PartBound(name=name, sigma=sigma, share=share, num_classes=num_classes, **kept))
+            found = one.certify(self.x, self.index, part)
+        bound = PartBound(
+            name=name,
+            sigma=sigma,
+            share=share,
+            num_classes=num_classes,
+            predict=found.predict,
+            radius=found.radius,
+            counts_selection=found.counts_selection,
+            counts_estimation=found.counts_estimation,
+        )
+        self.made.append(bound)
         return self.made[-1].selected
 
 
@@ -360,7 +378,7 @@ def check_protocol(protocol: Protocol) -> None:
         ("seed", protocol.seed, 0, 63),
     ):
         check_count(name, count, least, bits)
-    if not _is_number(protocol.alpha) or not 0 < protocol.alpha < 1:
+    if not is_number(protocol.alpha) or not 0 < protocol.alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {shown(protocol.alpha)}")
     for name, value, known in (
         ("estimation", protocol.estimation, get_args(RunEstimation)),
@@ -382,22 +400,3 @@ def check_count(name: str, count: object, least: int, bits: int = 63) -> None:
         raise UsageError(f"{name} must be a whole number of at least {least}, got {shown(count)}")
     if int(count) >= 2**bits:
         raise UsageError(f"{name} must be below 2**{bits}, got {shown(count)}")
-
-
-def check_sigma(sigma: object) -> None:
-    """Return nothing for a noise level of images in [0,1].
-
-    Raises:
-        UsageError: it is no positive number, or above LARGEST_SIGMA.
-    """
-    if not _is_number(sigma) or not sigma > 0:  # type: ignore[operator]
-        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
-    if sigma > LARGEST_SIGMA:  # type: ignore[operator]
-        raise UsageError(
-            f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {shown(sigma)}: divide one of "
-            "0 to 255 by 255"
-        )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

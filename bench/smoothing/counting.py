@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from bench.errors import DataError, ModelError, NumericalError
+from bench.errors import DataError, ModelError, NumericalError, UsageError, shown
 from bench.smoothing.noise import NOISE_BLOCK, Stage, noise_block, sample_keys
-from bench.types import Classifier
+from bench.types import LARGEST_SIGMA, Classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,3 +281,23 @@ def check_image(x: Tensor) -> None:
             f"an image must lie in [0,1], got values from {low:.9g} to {high:.9g}: undo its normalisation, "
             "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
         )
+
+
+def check_sigma(sigma: object) -> None:
+    """Return nothing for a noise level of images in [0,1].
+
+    Raises:
+        UsageError: it is no positive number, or above LARGEST_SIGMA.
+    """
+    if not is_number(sigma) or not sigma > 0:  # type: ignore[operator]
+        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
+    if sigma > LARGEST_SIGMA:  # type: ignore[operator]
+        raise UsageError(
+            f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {shown(sigma)}: divide one of "
+            "0 to 255 by 255"
+        )
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number, which True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
