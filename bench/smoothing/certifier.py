@@ -203,8 +203,7 @@ class Composed(Smoothed):
     """A method whose certificate several bounds make; see `bench.types.CertifyPart`. No image is skipped.
 
     Attributes:
-        compose: the classifier's hook `compose_certificate`.
-        prepared: a part -> how it computes here, such as at the run's precision.
+        compose, prepared: the hook `compose_certificate`; a part -> how it computes here, such as its precision.
     """
 
     compose: Callable[[CertifyPart], None]
@@ -227,8 +226,7 @@ class Composed(Smoothed):
     def predict(self, x: Tensor, index: int, protocol: Protocol) -> int:
         """Return the class of the last part, or ABSTAIN where PREDICT abstains for any part at its share of alpha."""
         self._check([x], [index], protocol)
-        bounds = self._bounds(_Bounds(self, x, index, protocol, predicts=True))
-        return ABSTAIN if any(one.predict == ABSTAIN for one in bounds) else bounds[-1].predict
+        return composed(self._bounds(_Bounds(self, x, index, protocol, predicts=True)))[0]
 
     def _bounds(self, parts: _Bounds) -> list[PartBound]:
         self.compose(parts)
