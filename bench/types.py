@@ -54,6 +54,8 @@ class Classifier(typing.Protocol):
         purifier_parts(): its denoiser, a `DenoiserReading`, and the module that classifies clean pixels, which are
             then tried apart: `bench doctor`.
         fed(): what a module does to pixels, a `Fed`; any module inside may have it: `bench doctor`.
+        compose_certificate(certify): asks for the bounds that its certificates rest on, by calling a `CertifyPart`;
+            it returns nothing, and is told nothing of the image but the classes that these calls return.
     """
 
     def __call__(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
@@ -63,6 +65,30 @@ class Classifier(typing.Protocol):
             x_noisy: (B, C, H, W) float, pixel units ([0,1] plus noise, unclipped).
             sigma: standard deviation of the noise in pixel units, > 0.
             keys: (B,) int64, one identity per sample, for methods with randomness of their own.
+        """
+        ...
+
+
+class CertifyPart(typing.Protocol):
+    """What the certifier offers a method whose certificate several networks, or a sigma for each image, make."""
+
+    def __call__(
+        self, name: str, classifier: Classifier, *, sigma: float, share: float, num_classes: int
+    ) -> int:
+        """Certify one part of the method on the image at hand, and return the class that selection chose.
+
+        Every call has noise of its own, independent of all classes returned before, so that what is asked for next may
+        depend on them. The image's radius is the smallest of all bounds, its class is that of the last one, and where
+        any of them abstains it abstains: within the radius no part changes its class, hence neither what is asked for
+        next nor the last answer. It is wrong with probability alpha at most, the sum of what the bounds may spend.
+
+        Args:
+            name: of the part, another for each bound of an image.
+            classifier: a part of the built classifier (a module inside it, so that it is moved to the device and its
+                weights are in the run's fingerprint), or a function of it.
+            sigma: of the noise that the part is smoothed with, pixel units.
+            share: of alpha that the bound may spend, above 0; those of an image add up to at most 1.
+            num_classes: columns of the part's logits; of the last one those of the task.
         """
         ...
 
@@ -157,6 +183,34 @@ class MethodModule(typing.Protocol):
         ...
 
 
+def _selected(counts: tuple[tuple[int, int], ...]) -> int:
+    return max(counts, key=lambda pair: (pair[1], -pair[0]))[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartBound:
+    """One of the bounds that a composed certificate rests on; see `CertifyPart`.
+
+    Attributes:
+        name, sigma, share, num_classes: as the method asked for it.
+        predict, radius, counts_selection, counts_estimation: as in `Record`, at that share of alpha.
+    """
+
+    name: str
+    sigma: float
+    share: float
+    num_classes: int
+    predict: int
+    radius: float
+    counts_selection: tuple[tuple[int, int], ...]
+    counts_estimation: tuple[tuple[int, int], ...]
+
+    @property
+    def selected(self) -> int:
+        """The class that selection chose: the most frequent one, the lowest on a tie."""
+        return _selected(self.counts_selection)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One certificate: everything needed to recompute any bound later, without the model.
@@ -177,6 +231,9 @@ class Record:
         seconds: wall time of this certificate.
         uniform: the image's draw from [0,1) that a randomised bound used; None for other bounds.
         clean: class that the base classifier gives the image without noise; None in older files and published logs.
+        certified_sigma: noise level of the last of `bounds`, which gave the class; None where there are none.
+        bounds: what a composed certificate rests on: its counts are those of the last one, and n0, n and samples are of
+            each and of all of them. () for the certificate of one classifier at the row's sigma.
     """
 
     method: str
@@ -193,6 +250,13 @@ class Record:
     seconds: float
     uniform: float | None = None
     clean: int | None = None
+    certified_sigma: float | None = None
+    bounds: tuple[PartBound, ...] = ()
+
+    @property
+    def samples_asked(self) -> int:
+        """n0 + n, for each bound that the certificate rests on."""
+        return (self.n0 + self.n) * max(1, len(self.bounds))
 
     @property
     def certified(self) -> int:
@@ -207,7 +271,7 @@ class Record:
     @property
     def selected(self) -> int:
         """The class that selection chose: the most frequent one, the lowest on a tie."""
-        return max(self.counts_selection, key=lambda pair: (pair[1], -pair[0]))[0]
+        return _selected(self.counts_selection)
 
     @property
     def is_skipped(self) -> bool:
@@ -311,6 +375,8 @@ class RunHeader(Protocol):
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
         logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
         noise_version: which noise a place gives, see `bench.smoothing.noise`; 1 in older files, and of published logs.
+        training: "<method>/<sigma>", or with "/<part>" behind it, -> what that file took to train, as far as it tells,
+            by the names of `bench.training.provenance.Work`; parameters are those of the whole method, under its key.
     """
 
     schema_version: int = field(metadata=_role("contents"))
@@ -338,6 +404,7 @@ class RunHeader(Protocol):
     noise_version: int = field(default=1, metadata=_role("machine"))
     weights: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
     unfinished: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
+    training: dict[str, dict[str, int | float]] = field(default_factory=dict, metadata=_role("provenance"))
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:
@@ -373,6 +440,8 @@ class Certificate:
     counts_selection: tuple[tuple[int, int], ...]
     counts_estimation: tuple[tuple[int, int], ...]
     samples: int
+    certified_sigma: float | None = None
+    bounds: tuple[PartBound, ...] = ()
 
 
 class Indexed(typing.Protocol):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.checks.attack import Attack, Target, attack
 from bench.device.hardware import as_float64
+from bench.errors import UsageError
 from bench.runs.rebuild import Rebuilt
 from bench.smoothing.certifier import Smoothed, certificate_of
 from bench.smoothing.counting import Draws, predicted_classes
@@ -133,7 +134,15 @@ def changes(rebuilt: Rebuilt, records: Sequence[Record], variants: Sequence[Vari
         rebuilt: the run; its protocol and noise are used.
         records: records of one method at one sigma: which images.
         variants: the first one is the reference.
+
+    Raises:
+        UsageError: the certificates are composed of several bounds.
     """
+    if any(record.bounds for record in records):
+        raise UsageError(
+            f"certificates of {records[0].method} are composed of several bounds: what the arithmetic changes is "
+            "counted for one classifier under one noise; leave the method out"
+        )
     outcomes = {
         variant.name: [_outcome(rebuilt, record, variant.smoothed) for record in records]
         for variant in variants

@@ -21,6 +21,8 @@ COMPARED = (
     "samples",
     "uniform",
     "clean",
+    "certified_sigma",
+    "bounds",
 )
 """Fields of a record that computing it again must give back; `seconds` may differ."""
 

@@ -80,6 +80,8 @@ def report_runs(
     comparison = compare(runs)
     report = write_report(comparison, out, has_published=has_published)
     print_table(report.table)
+    if report.training is not None:
+        print_table(report.training)
     lines = (*report.sentences, f"Tables and figures: {out} ({len(report.files)} files)", report.published)
     for line in filter(None, lines):
         say(line)

@@ -37,6 +37,7 @@ class Codec(Generic[HeaderT, ItemT]):
         added: fields that the headers of older files lack; no other may be missing.
         renamed: field -> values in the headers of older versions -> what these are called now.
         in_config: fields of the header that are kept inside its `config` in the file, where they are not empty.
+        left_out: fields of items that a line lacks where they have their default.
         repeated: fields of items that most lines have in common: equal values are one object, in all files.
         remedy: how a file that cannot be written or continued is left alone, for messages.
         instead: what else than to wait may be done while another process writes to the file, for messages.
@@ -48,6 +49,7 @@ class Codec(Generic[HeaderT, ItemT]):
     added: tuple[str, ...] = ()
     renamed: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     in_config: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     remedy: str = "give another --out"
     instead: str = "give another --out"
@@ -61,11 +63,16 @@ class Codec(Generic[HeaderT, ItemT]):
         """
         kind = next(kind for kind, cls in (self.header, *self.items.items()) if cls is type(item))
         values: dict[str, Any] = {"kind": kind} | {name: getattr(item, name) for name in _names(type(item))}
+        for name in self.left_out:
+            if values.get(name) in (None, ()):
+                values.pop(name, None)
         if (is_header := kind == self.header[0]) and self.in_config:
             inner = {name: values.pop(name) for name in self.in_config}
             values["config"] = values["config"] | {name: value for name, value in inner.items() if value}
         try:
-            line = (json.dumps(values, allow_nan=False, separators=(",", ":")) + "\n").encode()
+            line = (
+                json.dumps(values, allow_nan=False, separators=(",", ":"), default=dataclasses.asdict) + "\n"
+            ).encode()
             if is_header:
                 self._typed_header(msgspec.json.decode(line))
             else:
@@ -209,9 +216,19 @@ RUN = Codec[RunHeader, Record | CostRecord](
     header=("header", RunHeader),
     items={"certificate": Record, "cost": CostRecord},
     versions=(1, SCHEMA_VERSION),
-    added=("estimation", "drawn_n", "logs", "noise_version", "image_geometry", "weights", "unfinished"),
+    added=(
+        "estimation",
+        "drawn_n",
+        "logs",
+        "noise_version",
+        "image_geometry",
+        "weights",
+        "unfinished",
+        "training",
+    ),
     renamed={"estimation": {"sequential": "confidence-sequence"}},
-    in_config=("drawn_n", "logs", "image_geometry", "weights", "unfinished"),
+    in_config=("drawn_n", "logs", "image_geometry", "weights", "unfinished", "training"),
+    left_out=("certified_sigma", "bounds"),
     repeated=("method", "sigma"),
 )
 """Lines of a run's records."""

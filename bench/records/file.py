@@ -182,6 +182,7 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
         checkpoints=new.checkpoints | old.checkpoints,
         weights=new.weights | old.weights,
         unfinished=new.unfinished | old.unfinished,
+        training=new.training | old.training,
         batch_sizes=new.batch_sizes | old.batch_sizes,
         config=new.config | {"methods": list(methods), "sigmas": list(sigmas), "options": options},
         logs=old.logs | new.logs,

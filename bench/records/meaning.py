@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from bench.config.names import NUM_CLASSES
 from bench.errors import clipped, shown
-from bench.smoothing.estimation import certified_radius
+from bench.smoothing.estimation import bounds_fault, certified_radius, composed
 from bench.smoothing.stats import largest_radius
-from bench.types import ABSTAIN, CostRecord, Protocol, Record, RunHeader
+from bench.types import ABSTAIN, CostRecord, PartBound, Protocol, Record, RunHeader
 
 ROUNDING = 1e-10
 """Share of a radius, or of sigma, by which libraries of another version may round it otherwise."""
@@ -71,6 +72,13 @@ def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
     is_table = isinstance(options, dict) and all(isinstance(values, dict) for values in options.values())
     yield "config.options", options, is_table, "options by method"
     yield "logs", header.logs, all(map(_is_log, header.logs.values())), "a file and notes for each log"
+    took = [pair for one in header.training.values() for pair in one.items()]
+    yield "training", took, all(map(_is_count, took)), "counts from 0 to 2**53, and seconds"
+
+
+def _is_count(pair: tuple[str, int | float]) -> bool:
+    name, value = pair
+    return 0 <= value <= 2**53 and (isinstance(value, int) or name == "seconds")
 
 
 def _is_log(value: object) -> bool:
@@ -105,7 +113,7 @@ def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
     if header.logs:
         classes = max(classes, NUM_CLASSES.get(header.dataset, 0))
     of_counts = _of_counts(header, classes, repairs=repairs)
-    of_log = _of_log(header)
+    of_log, of_bounds = _of_log(header), _of_bounds(header, repairs=repairs)
 
     def fault(record: Record) -> str | None:
         if not 0 <= record.label < classes:
@@ -116,6 +124,8 @@ def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
             return f"clean is {record.clean}, expected 0 to {classes - 1}"
         if not 0.0 <= record.seconds < math.inf:
             return f"seconds is {record.seconds}, expected a finite number, 0 or more"
+        if record.bounds or record.certified_sigma is not None:
+            return of_bounds(record)
         if record.counts_selection:
             return of_counts(record)
         if record.samples != wanted:
@@ -166,6 +176,67 @@ def _of_counts(header: RunHeader, classes: int, *, repairs: bool) -> Fault:
     return fault
 
 
+def _of_bounds(header: RunHeader, *, repairs: bool) -> Fault:
+    """Return what checks that each bound of a composed certificate is certified by its counts, and they the record."""
+    whole = header.protocol
+
+    def fault(record: Record) -> str | None:
+        bounds, last = record.bounds, record.bounds[-1] if record.bounds else None
+        if last is None or record.certified_sigma != last.sigma:
+            return f"certified_sigma is {record.certified_sigma}, expected that of the last of the bounds"
+        if (wrong := bounds_fault([(one.name, one.share) for one in bounds])) is not None:
+            return f"bounds: {wrong}"
+        for position, one in enumerate(bounds):
+            if (
+                wrong := _bound_fault(one, part_of(whole, position, one.share), record.index, repairs)
+            ) is not None:
+                return f"bound {clipped(one.name)}: {wrong}"
+        if last.num_classes != len(header.class_names):
+            return f"bound {clipped(last.name)}: num_classes is {last.num_classes}, expected {len(header.class_names)}"
+        counts = (last.counts_selection, last.counts_estimation)
+        if (record.counts_selection, record.counts_estimation) != counts:
+            return "counts are not those of the last of the bounds"
+        drawn = sum(count for one in bounds for _, count in one.counts_selection + one.counts_estimation)
+        if record.samples != drawn:
+            return f"samples is {record.samples}, but the counts of its bounds add up to {drawn}"
+        if record.uniform != (uniform := _uniforms(whole)(record.index)):
+            return f"uniform is {record.uniform}, expected {uniform}"
+        if not repairs and (record.predict, record.radius) != (found := composed(bounds)):
+            return (
+                f"predict and radius are {record.predict} and {record.radius!r}, but its bounds make {found}"
+            )
+        return None
+
+    return fault
+
+
+def part_of(whole: Protocol, position: int, share: float) -> Protocol:
+    """Return `bench.smoothing.noise.part_protocol`, without torch where the bound takes no draw from a seed."""
+    if whole.bound != "randomised":
+        return replace(whole, alpha=whole.alpha * share)
+    from bench.smoothing.noise import part_protocol
+
+    return part_protocol(whole, position, share)
+
+
+def _bound_fault(one: PartBound, part: Protocol, index: int, repairs: bool) -> str | None:
+    if not (0 < one.sigma < math.inf and one.num_classes >= 2):
+        return f"sigma and num_classes are {one.sigma} and {one.num_classes}, expected above 0 and 2 or more"
+    selection, drawn = (
+        _sum(one.counts_selection, one.num_classes),
+        _sum(one.counts_estimation, one.num_classes),
+    )
+    if selection != part.n0 or drawn is None:
+        return f"its counts add up to {selection} and {drawn}, expected n0, {part.n0}, and n"
+    if not (0 <= drawn <= part.n if part.stops_early else drawn == part.n):
+        return f"counts_estimation adds up to {drawn}, expected {'at most ' * part.stops_early}n, {part.n}"
+    if repairs:
+        return None
+    k = dict(one.counts_estimation).get(one.selected, 0)
+    certified = certified_radius(k, drawn, part, one.sigma, _uniforms(part)(index))
+    return _outcome_fault(one, one.selected, certified, part.alpha)
+
+
 def _sum(counts: Iterable[tuple[int, int]], classes: int) -> int | None:
     """Return the sum of counts; None where one is negative, or the classes do not ascend below `classes`."""
     total, last = 0, -1
@@ -196,7 +267,9 @@ def _skip_fault(record: Record, header: RunHeader) -> str | None:
     return f"radius is {record.radius!r}, but the image was skipped" if record.radius else None
 
 
-def _outcome_fault(record: Record, selected: int, certified: float | None, alpha: float) -> str | None:
+def _outcome_fault(
+    record: Record | PartBound, selected: int, certified: float | None, alpha: float
+) -> str | None:
     if certified is None:
         if record.predict != ABSTAIN:
             return f"predict is {record.predict}, but its counts certify no class at alpha {alpha:g}"

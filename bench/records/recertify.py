@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bench.errors import UsageError
-from bench.smoothing.estimation import certified_radius
+from bench.records.meaning import part_of
+from bench.smoothing.estimation import certified_radius, composed
 from bench.smoothing.noise import bound_uniform, stable_seed
 from bench.types import ABSTAIN, CostRecord, Protocol, Record, Run, RunHeader
 
@@ -35,9 +36,9 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
     _check(header, protocol)
     changed: dict[str, Any] = {"alpha": protocol.alpha, "n": protocol.n, "bound": protocol.bound}
     drawn = header.drawn_n or header.n
-    return dataclasses.replace(
+    return replace(
         run,
-        header=dataclasses.replace(
+        header=replace(
             header,
             command=command,
             config=header.config | changed,
@@ -65,9 +66,36 @@ def _check(header: RunHeader, protocol: Protocol) -> None:
         raise UsageError(f"confidence-sequence records allow only their own bound, {header.bound}")
 
 
+def _recomposed(record: Record, header: RunHeader, protocol: Protocol) -> Record:
+    """Return a composed record with each of its bounds computed anew at its share of alpha."""
+    bounds = []
+    for position, one in enumerate(record.bounds):
+        part, counts = part_of(protocol, position, one.share), one.counts_estimation
+        if protocol.n < header.n:
+            seed = stable_seed(header.seed, record.index, protocol.n, "recertify", position)
+            counts = _fewer(counts, protocol.n, seed)
+        k, drawn = dict(counts).get(one.selected, 0), sum(count for _, count in counts)
+        radius = certified_radius(k, drawn, part, one.sigma, bound_uniform(part, record.index))
+        predict = ABSTAIN if radius is None else one.selected
+        bounds.append(replace(one, predict=predict, radius=radius or 0.0, counts_estimation=counts))
+    predict, smallest = composed(bounds)
+    return replace(
+        record,
+        predict=predict,
+        radius=smallest,
+        counts_estimation=bounds[-1].counts_estimation,
+        n=protocol.n,
+        samples=sum(count for one in bounds for _, count in one.counts_selection + one.counts_estimation),
+        uniform=bound_uniform(protocol, record.index),
+        bounds=tuple(bounds),
+    )
+
+
 def _recertified(record: Record, header: RunHeader, protocol: Protocol) -> Record:
+    if record.bounds:
+        return _recomposed(record, header, protocol)
     if record.is_skipped:
-        return dataclasses.replace(record, n=protocol.n)
+        return replace(record, n=protocol.n)
     if not record.counts_estimation:
         raise UsageError(
             f"image {record.index} of {record.method} holds no counts, so no other bound can follow: certify it again"
@@ -79,7 +107,7 @@ def _recertified(record: Record, header: RunHeader, protocol: Protocol) -> Recor
     drawn = sum(count for _, count in counts)
     count = dict(counts).get(record.selected, 0)
     radius = certified_radius(count, drawn, protocol, record.sigma, uniform)
-    return dataclasses.replace(
+    return replace(
         record,
         predict=ABSTAIN if radius is None else record.selected,
         radius=radius or 0.0,
@@ -97,4 +125,4 @@ def _fewer(counts: Counts, n: int, seed: int) -> Counts:
 
 
 def _rescaled(measured: CostRecord, samples: int) -> CostRecord:
-    return dataclasses.replace(measured, samples_per_certificate=samples)
+    return replace(measured, samples_per_certificate=samples)

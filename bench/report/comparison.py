@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.errors import ProtocolError, RecordsError
-from bench.report.doubts import denied_alpha, identical_counts, impossible_radii
+from bench.report.doubts import composed_certificates, denied_alpha, identical_counts, impossible_radii
 from bench.report.markup import Table
 from bench.report.metrics import Curve, curve, group
 from bench.report.rates import Quartiles, speedups
@@ -51,6 +51,11 @@ class Entry(Named):
     def curve(self) -> Curve:
         """Certified accuracy at every radius."""
         return curve(self.records)
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether several bounds make its certificates, so that no one p_A does."""
+        return any(record.bounds for record in self.records)
 
     @property
     def checkpoint(self) -> str | None:
@@ -177,7 +182,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
         cautions=tuple(stopped_trainings(runs, names)),
         costs=tuple(cost for number, run in enumerate(runs) for cost in _costs(run, number, names)),
         radii=tuple(sorted({radius for run in runs for radius in run.header.radii})),
-        notes=(*identical_counts(kept), *notes),
+        notes=(*identical_counts(kept), *composed_certificates(kept), *notes),
     )
 
 

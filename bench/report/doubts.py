@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -30,6 +31,22 @@ def identical_counts(entries: Iterable[Entry]) -> list[str]:
         for same in alike.values()
         if len(same) > 1
     ]
+
+
+def composed_certificates(entries: Iterable[Entry]) -> list[str]:
+    """Return one sentence for each entry whose certificates several bounds make: of which, and at which sigma."""
+    sentences = []
+    for entry in entries:
+        levels = Counter(one.certified_sigma for one in entry.records if one.certified_sigma is not None)
+        if not entry.is_composed or not levels:
+            continue
+        names = dict.fromkeys(bound.name for record in entry.records for bound in record.bounds)
+        chosen = ", ".join(f"{level:g} ({levels[level]})" for level in sorted(levels))
+        sentences.append(
+            f"{entry.label} at sigma {entry.sigma:g}: each certificate is composed of bounds that share α "
+            f"({', '.join(names)}); its radius is the smallest of them. Certified at sigma (images): {chosen}."
+        )
+    return sentences
 
 
 def impossible_radii(entry: Entry) -> list[float]:

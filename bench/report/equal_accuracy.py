@@ -214,6 +214,10 @@ def _check(run: Run) -> None:
             f"{run.folder} has {header.estimation} estimation and the {header.bound} bound: equal accuracy needs "
             "fixed estimation with clopper-pearson"
         )
+    if any(record.bounds for record in run.records):
+        raise ProtocolError(
+            f"{run.folder} holds certificates that are composed of several bounds: equal accuracy needs one for each"
+        )
     if not all(record.has_counts for record in run.records):
         raise ProtocolError(f"{run.folder} holds records without counts: equal accuracy follows from counts")
 

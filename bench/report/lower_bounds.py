@@ -42,7 +42,12 @@ class LowerBounds:
 
 
 def lower_bounds(entry: Entry) -> LowerBounds:
-    """Return the bounds of an entry's images; each holds with probability 1 - alpha by itself."""
+    """Return the bounds of an entry's images; each holds with probability 1 - alpha by itself.
+
+    Composed certificates have none: no one p_A makes them.
+    """
+    if entry.is_composed:
+        return LowerBounds(tails=(), images=len(entry.records), has_uncertified=False)
     has_uncertified = not entry.header.stops_early and all(one.has_counts for one in entry.records)
     tails = [_tail(record, entry, has_uncertified) for record in entry.records]
     return LowerBounds(

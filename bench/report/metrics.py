@@ -157,7 +157,7 @@ def noisy_accuracy(records: Sequence[Record]) -> Mean:
     """
     if not all(record.has_counts for record in records):
         return Mean(value=math.nan, standard_error=math.nan, images=len(records))
-    is_whole = all(record.samples == record.n0 + record.n for record in records)
+    is_whole = all(record.samples == record.samples_asked for record in records)
     return _mean([_label_share(r.counts_estimation if is_whole else r.counts_selection, r) for r in records])
 
 
@@ -175,7 +175,7 @@ class SamplesUsed:
         used, asked: samples drawn, and n0 + n per image.
         median_ratio: median, over the images that drew estimation samples, of those samples over the least that
             any test of level alpha needs to settle the image, ln(1/alpha) / KL(p, nearest threshold), with p the
-            image's own share; NaN where no image has a finite one.
+            image's own share; NaN where no image has a finite one. Composed certificates are left out.
     """
 
     images: int
@@ -196,11 +196,12 @@ def samples_used(records: Sequence[Record], alpha: float, radii: Sequence[float]
         RecordsError: there are no records.
     """
     _require(records)
-    ratios = [_ratio_to_least(record, alpha, radii) for record in records if record.counts_estimation]
+    plain = [record for record in records if record.counts_estimation and not record.bounds]
+    ratios = [_ratio_to_least(record, alpha, radii) for record in plain]
     return SamplesUsed(
         images=len(records),
         used=sum(record.samples for record in records),
-        asked=sum(record.n0 + record.n for record in records),
+        asked=sum(record.samples_asked for record in records),
         median_ratio=float(np.median(ratios)) if ratios else math.nan,
     )
 

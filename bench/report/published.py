@@ -14,6 +14,9 @@ from bench.errors import RecordsError
 CLAIMS = "claims"
 """Name, without suffix, of the file of claims; the others are named after their data sets."""
 
+NOT_AVAILABLE = "not available"
+"""Kind of a claim that stands for numbers which could not be read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNumber:
@@ -61,7 +64,10 @@ class PublishedNumber:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One published statement of a cost or a gain, in numbers that no table here measures."""
+    """One published statement of a cost or a gain, in numbers that no table here measures.
+
+    With the kind `NOT_AVAILABLE` it says which published numbers are not here, and why.
+    """
 
     method: str
     paper: str
@@ -71,6 +77,11 @@ class Claim:
     unit: str
     kind: str
     source: str
+
+    @property
+    def is_of_abstract(self) -> bool:
+        """Whether it rests on a sentence of an abstract alone, and on no cell of a table or log."""
+        return self.kind == "claimed in the abstract"
 
 
 Row = TypeVar("Row", PublishedNumber, Claim)

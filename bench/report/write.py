@@ -26,7 +26,13 @@ from bench.report.tables.accuracy import (
 )
 from bench.report.tables.cost import cost_frame, cost_tables
 from bench.report.tables.lower_bounds import lower_bounds_frame, lower_bounds_table
-from bench.report.tables.published import published_frame, published_sentence, published_table
+from bench.report.tables.published import (
+    claimed_sentences,
+    published_frame,
+    published_sentence,
+    published_table,
+)
+from bench.report.tables.training import has_training, training_frame, training_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +44,14 @@ class Report:
         sentences: on speedups and on samples saved.
         files: tables and figures.
         published: on the published numbers beside ours; None where they were not asked for.
+        training: what the rows took to train; None where no run says it.
     """
 
     table: Table
     sentences: tuple[str, ...]
     files: tuple[Path, ...]
     published: str | None
+    training: Table | None
 
 
 def write_report(comparison: Comparison, folder: Path, *, has_published: bool = False) -> Report:
@@ -66,14 +74,19 @@ def write_report(comparison: Comparison, folder: Path, *, has_published: bool = 
         published, sentence = write_published(comparison, numbers, claims(dataset), folder)
         files += published
     return Report(
-        table=table, sentences=tuple(_sentences(comparison)), files=tuple(files), published=sentence
+        table=table,
+        sentences=tuple(_sentences(comparison)),
+        files=tuple(files),
+        published=sentence,
+        training=training_table(comparison) if has_training(comparison) else None,
     )
 
 
 def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path]]:
     """Write the tables of certified accuracy, ACR, cost and lower bounds of p_A; return the first one and the paths.
 
-    samples.csv/.md follow where a run's estimation is not fixed. In the CSV files run and method stand for the label.
+    samples.csv/.md follow where a run's estimation is not fixed, training.csv/.md/.tex where a run says what its rows
+    took to train. In the CSV files run and method stand for the label.
     """
     accuracy, acr, costs = accuracy_frame(comparison), acr_frame(comparison), cost_frame(comparison)
     cautioned, main = comparison.cautioned, accuracy_table(accuracy, comparison)
@@ -86,6 +99,9 @@ def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path
     samples = samples_frame(comparison)
     if len(samples):
         files += write(folder, "samples", samples.drop(columns="label"), cautioned(samples_table(samples)))
+    if has_training(comparison):
+        took = training_frame(comparison).drop(columns="label")
+        files += write(folder, "training", took, cautioned(training_table(comparison)), has_latex=True)
     return main, files
 
 
@@ -94,6 +110,7 @@ def write_published(
 ) -> tuple[list[Path], str]:
     """Write published.csv/.md/.tex; return their paths, and how the reported numbers compare with the measured.
 
+    The claims of abstracts on measured methods, a sentence each, follow on lines of their own.
     Where no published number has a method, sigma and radius of the runs, files of these names are removed.
 
     Args:
@@ -102,7 +119,8 @@ def write_published(
         folder: made where missing.
     """
     frame = published_frame(comparison, numbers)
-    sentence = published_sentence(frame, comparison.runs[0].header.dataset, numbers)
+    summary = published_sentence(frame, comparison.runs[0].header.dataset, numbers)
+    sentence = "\n".join([summary, *claimed_sentences(comparison, stated)])
     if frame.empty:
         for suffix in ("csv", "md", "tex"):
             (folder / f"published.{suffix}").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from bench.methods import registry, zoo
 from bench.smoothing.classifiers import opened
 from bench.training.checkpoints import check_trained_as, load_metadata, unfinished
 from bench.training.origin import LIMITS
+from bench.training.provenance import told
 from bench.training.recipes import trained_options
 from bench.types import Classifier, Task
 
@@ -114,6 +115,19 @@ class Entrant:
         """
         return {name: steps for name, path in self.files().items() if (steps := unfinished(path)) is not None}
 
+    def training(self, parameters: int | None) -> dict[str, dict[str, int | float]]:
+        """Return what each of its files took to train, as far as they tell; see `bench.training.provenance.told`.
+
+        Args:
+            parameters: of the whole method, which stand under its `key`; None: unknown.
+
+        Raises:
+            CheckpointError: one of them cannot be read, or tells no number.
+        """
+        found = {name: took for name, path in self.files().items() if (took := told(path))}
+        whole = {} if parameters is None else {"parameters": parameters}
+        return found | ({self.key: found.get(self.key, {}) | whole} if whole else {})
+
     def build(self) -> Classifier:
         """Return its classifier, on the CPU.
 
@@ -124,8 +138,12 @@ class Entrant:
 
     def parameters(self) -> int:
         """Return the number of parameters of the whole method, 0 where it is no torch module."""
-        built = registry.load(self.method).build(self.config, None)
-        return sum(value.numel() for value in built.parameters()) if isinstance(built, nn.Module) else 0
+        return parameter_count(registry.load(self.method).build(self.config, None)) or 0
+
+
+def parameter_count(built: object) -> int | None:
+    """Return the number of parameters of what was built, None where it is no torch module."""
+    return sum(value.numel() for value in built.parameters()) if isinstance(built, nn.Module) else None
 
 
 def enter(config: RunConfig, task: Task, method: str, sigma: float, note: Callable[[str], None]) -> Entrant:

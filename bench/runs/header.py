@@ -14,7 +14,7 @@ from bench.config.run import to_json
 from bench.device import hardware
 from bench.methods.weights import fingerprint
 from bench.records.codec import PROGRAM
-from bench.runs.entrant import Entrant
+from bench.runs.entrant import Entrant, parameter_count
 from bench.runs.workbench import Setup
 from bench.smoothing.noise import NOISE_BLOCK, drawn_with
 from bench.types import NOISE_VERSION, SCHEMA_VERSION, RunHeader
@@ -29,6 +29,13 @@ def make_header(
     """Return the header of a new run."""
     config, split, made = setup.config, setup.split, list(entrants)
     shape = tuple(split.images[setup.indices[0]].shape)
+    checkpoints = {name: digest for one in made for name, digest in one.digests().items()}
+    weights: dict[str, str] = {}
+    training: dict[str, dict[str, int | float]] = {}
+    for one in made:
+        built = one.build()
+        weights[one.key] = fingerprint(built)
+        training |= one.training(parameter_count(built))
     return RunHeader(
         schema_version=SCHEMA_VERSION,
         command=command,
@@ -47,9 +54,10 @@ def make_header(
         precision=config.precision if config.compile == "none" else f"{config.precision}, compiled",
         device_type=setup.device.type,
         config=to_json(config),
-        checkpoints={name: digest for one in made for name, digest in one.digests().items()},
-        weights={one.key: fingerprint(one.build()) for one in made},
+        checkpoints=checkpoints,
+        weights=weights,
         unfinished={name: steps for one in made for name, steps in one.unfinished().items()},
+        training=training,
         batch_sizes=batch_sizes,
         hardware=machine(setup.device),
         libraries=library_versions(),

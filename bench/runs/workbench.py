@@ -24,10 +24,10 @@ from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.methods.weights import fingerprint
 from bench.runs.entrant import Entrant, enter
 from bench.runs.stream import Stream
-from bench.smoothing.certifier import Smoothed
+from bench.smoothing.certifier import Smoothed, smoothed_of
 from bench.smoothing.faults import explained
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
-from bench.types import Record, Split, Task
+from bench.types import Classifier, Record, Split, Task
 
 Entrants = dict[tuple[str, float], Entrant]
 """(method, sigma) -> what certifies there."""
@@ -91,12 +91,17 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
     if isinstance(built, nn.Module):
         wanted = layout(built, setup.device.type, precision)
         built.to(setup.device, memory_format=wanted).eval()  # type: ignore[call-overload]
-    quick = compiled(built, setup.config.compile, setup.note)
-    classifier = halving(at_precision(quick, setup.device.type, precision))
-    if setup.config.compile != "none":
-        classifier = filled(classifier, batch_size)
-    return Smoothed(
-        classifier=explained(classifier, built),
+
+    def prepared(classifier: Classifier) -> Classifier:
+        quick = compiled(classifier, setup.config.compile, setup.note)
+        quick = halving(at_precision(quick, setup.device.type, precision))
+        if setup.config.compile != "none":
+            quick = filled(quick, batch_size)
+        return explained(quick, classifier)
+
+    return smoothed_of(
+        built,
+        prepared,
         sigma=one.sigma,
         num_classes=setup.split.task.num_classes,
         batch_size=batch_size,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import ModelError
-from bench.smoothing.certifier import Smoothed, check_image, check_sigma
+from bench.smoothing.certifier import Smoothed, smoothed_of
 from bench.smoothing.classifiers import as_classifier, from_module
-from bench.smoothing.counting import check_shape, not_a_tensor
+from bench.smoothing.counting import check_image, check_shape, check_sigma, not_a_tensor
 from bench.smoothing.faults import explained
 from bench.types import Certificate, Classifier, Protocol
 
@@ -83,9 +83,9 @@ def predict(
 
 def _smoothed(model: Model, image: Tensor, sigma: float, batch_size: int) -> Smoothed:
     check_image(image)
-    classifier = explained(as_classifier(model, "certify's first argument"), model)
-    columns = _count_columns(classifier, image, sigma)
-    return Smoothed(classifier=classifier, sigma=sigma, num_classes=columns, batch_size=batch_size)
+    classifier = as_classifier(model, "certify's first argument")
+    columns = _count_columns(explained(classifier, model), image, sigma)
+    return smoothed_of(classifier, explained, sigma=sigma, num_classes=columns, batch_size=batch_size)
 
 
 @torch.inference_mode()

@@ -5,21 +5,39 @@ One certifier serves every method; what a method sees, and how its classes are c
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bench.errors import DataError, UsageError, shown
-from bench.smoothing.counting import Draws, Stop, clean_classes, count_classes, count_group
-from bench.smoothing.estimation import certified_radius, stopping_rule
-from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform
+from bench.errors import ModelError, UsageError, shown
+from bench.smoothing.classifiers import COMPOSES, as_classifier
+from bench.smoothing.counting import (
+    Draws,
+    Stop,
+    check_image,
+    check_sigma,
+    clean_classes,
+    count_classes,
+    count_group,
+    is_number,
+)
+from bench.smoothing.estimation import bounds_fault, certified_radius, composed, stopping_rule
+from bench.smoothing.noise import BLOCK_BITS, INDEX_BITS, NOISE_BLOCK, Stage, bound_uniform, part_protocol
 from bench.smoothing.stats import binomial_two_sided_p
-from bench.types import ABSTAIN, LARGEST_SIGMA, Bound, Certificate, Classifier, Protocol, RunEstimation
+from bench.types import (
+    ABSTAIN,
+    Bound,
+    Certificate,
+    CertifyPart,
+    Classifier,
+    PartBound,
+    Protocol,
+    RunEstimation,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +127,16 @@ class Smoothed:
 
         Args, Raises: as in `certify`.
         """
+        return self.vote(x, index, protocol)[1]
+
+    def vote(self, x: Tensor, index: int, protocol: Protocol) -> tuple[int, int]:
+        """Return the most frequent class of the samples of `predict`, and what it returns: this class or ABSTAIN."""
         self._check([x], [index], protocol)
         [counts] = self.count(x[None], _draws(protocol, "estimation", [index]))
         second, first = sorted(counts)[-2:]
         p_value = binomial_two_sided_p(first, first + second)
-        return counts.index(first) if p_value <= protocol.alpha else ABSTAIN
+        selected = counts.index(first)
+        return selected, selected if p_value <= protocol.alpha else ABSTAIN
 
     @torch.inference_mode()
     def clean_classes(
@@ -175,6 +198,132 @@ class Smoothed:
         check_count("num_classes", self.num_classes, 2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Composed(Smoothed):
+    """A method whose certificate several bounds make; see `bench.types.CertifyPart`. No image is skipped.
+
+    Attributes:
+        compose, prepared: the hook `compose_certificate`; a part -> how it computes here, such as its precision.
+    """
+
+    compose: Callable[[CertifyPart], None]
+    prepared: Callable[[Classifier], Classifier]
+
+    def certify_group(
+        self,
+        images: Sequence[Tensor],
+        indices: Sequence[int],
+        protocol: Protocol,
+        labels: Sequence[int | None],
+    ) -> list[Certificate]:
+        """Return the composed certificate of each image, one after the other; see `Smoothed.certify_group`."""
+        self._check(images, indices, protocol)
+        return [
+            _composed_certificate(self._bounds(_Bounds(self, x, index, protocol)))
+            for x, index in zip(images, indices, strict=True)
+        ]
+
+    def predict(self, x: Tensor, index: int, protocol: Protocol) -> int:
+        """Return the class of the last part, or ABSTAIN where PREDICT abstains for any part at its share of alpha."""
+        self._check([x], [index], protocol)
+        return composed(self._bounds(_Bounds(self, x, index, protocol, predicts=True)))[0]
+
+    def _bounds(self, parts: _Bounds) -> list[PartBound]:
+        self.compose(parts)
+        if not parts.made or parts.made[-1].num_classes != self.num_classes:
+            last = f"of {parts.made[-1].num_classes} classes" if parts.made else "missing"
+            raise ModelError(
+                f"the last bound of {COMPOSES} is {last}, expected one of {self.num_classes} classes"
+            )
+        return parts.made
+
+
+class _Bounds:
+    """The bounds that a method asks for on one image, each under noise of its own: a `CertifyPart`."""
+
+    def __init__(
+        self, whole: Composed, x: Tensor, index: int, protocol: Protocol, *, predicts: bool = False
+    ) -> None:
+        self.whole, self.x, self.index, self.protocol, self.predicts = whole, x, index, protocol, predicts
+        self.made: list[PartBound] = []
+
+    def __call__(
+        self, name: str, classifier: Classifier, *, sigma: float, share: float, num_classes: int
+    ) -> int:
+        asked = [*((one.name, one.share) for one in self.made), (name, share)]
+        if (fault := bounds_fault(asked)) is not None:
+            raise ModelError(f"{COMPOSES} asks for a bound that it cannot have: {fault}")
+        one = Smoothed(
+            classifier=self.whole.prepared(classifier),
+            sigma=sigma,
+            num_classes=num_classes,
+            batch_size=self.whole.batch_size,
+        )
+        part = part_protocol(self.protocol, len(self.made), share)
+        if self.predicts:
+            selected, predict = one.vote(self.x, self.index, part)
+            found = Certificate(
+                predict=predict,
+                radius=0.0,
+                counts_selection=((selected, 1),),
+                counts_estimation=(),
+                samples=0,
+            )
+        else:
+            found = one.certify(self.x, self.index, part)
+        bound = PartBound(
+            name=name,
+            sigma=sigma,
+            share=share,
+            num_classes=num_classes,
+            predict=found.predict,
+            radius=found.radius,
+            counts_selection=found.counts_selection,
+            counts_estimation=found.counts_estimation,
+        )
+        self.made.append(bound)
+        return self.made[-1].selected
+
+
+def _composed_certificate(bounds: Sequence[PartBound]) -> Certificate:
+    predict, radius = composed(bounds)
+    counts, last = [one.counts_selection + one.counts_estimation for one in bounds], bounds[-1]
+    return Certificate(
+        predict=predict,
+        radius=radius,
+        counts_selection=last.counts_selection,
+        counts_estimation=last.counts_estimation,
+        samples=sum(count for pairs in counts for _, count in pairs),
+        certified_sigma=last.sigma,
+        bounds=tuple(bounds),
+    )
+
+
+def smoothed_of(built: Classifier, prepared: Callable[[Classifier], Classifier], **numbers: Any) -> Smoothed:
+    """Return a built classifier under noise, composed where it has the hook `compose_certificate`.
+
+    Args:
+        prepared: the classifier, or a part of it -> how it computes here.
+        numbers: sigma, num_classes and batch_size of `Smoothed`.
+    """
+    compose = getattr(built, COMPOSES, None)
+    if compose is None:
+        return Smoothed(classifier=prepared(built), **numbers)
+    made: dict[int, tuple[Classifier, Classifier]] = {}
+
+    def part(classifier: Classifier) -> Classifier:
+        whole = as_classifier(classifier, COMPOSES)
+        if not isinstance(classifier, nn.Module):
+            return prepared(whole)
+        if (
+            id(classifier) not in made
+        ):  # modules are kept: each is compiled once, and none takes over its identity
+            made[id(classifier)] = classifier, prepared(whole)
+        return made[id(classifier)][1]
+
+    return Composed(classifier=prepared(built), compose=compose, prepared=part, **numbers)
+
+
 def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Draws]:
     samples = protocol.n0 if stage == "selection" else protocol.n
     return [Draws(seed=protocol.seed, index=index, stage=stage, samples=samples) for index in indices]
@@ -227,7 +376,7 @@ def check_protocol(protocol: Protocol) -> None:
         ("seed", protocol.seed, 0, 63),
     ):
         check_count(name, count, least, bits)
-    if not _is_number(protocol.alpha) or not 0 < protocol.alpha < 1:
+    if not is_number(protocol.alpha) or not 0 < protocol.alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {shown(protocol.alpha)}")
     for name, value, known in (
         ("estimation", protocol.estimation, get_args(RunEstimation)),
@@ -249,46 +398,3 @@ def check_count(name: str, count: object, least: int, bits: int = 63) -> None:
         raise UsageError(f"{name} must be a whole number of at least {least}, got {shown(count)}")
     if int(count) >= 2**bits:
         raise UsageError(f"{name} must be below 2**{bits}, got {shown(count)}")
-
-
-def check_sigma(sigma: object) -> None:
-    """Return nothing for a noise level of images in [0,1].
-
-    Raises:
-        UsageError: it is no positive number, or above LARGEST_SIGMA.
-    """
-    if not _is_number(sigma) or not 0 < sigma < math.inf:  # type: ignore[operator]
-        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
-    if sigma > LARGEST_SIGMA:  # type: ignore[operator]
-        raise UsageError(
-            f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {shown(sigma)}: divide one of "
-            "0 to 255 by 255"
-        )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def check_image(x: Tensor) -> None:
-    """Return nothing for an image that can be certified.
-
-    Raises:
-        DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
-    """
-    if not isinstance(x, Tensor):
-        raise DataError(
-            f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
-        )
-    if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
-        raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
-    if x.layout != torch.strided or x.device.type == "meta":
-        raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
-    if not bool(x.isfinite().all()):
-        raise DataError("an image must hold finite numbers, got NaN or infinity")
-    low, high = torch.stack(x.aminmax()).tolist()
-    if not (low >= 0 and high <= 1):
-        raise DataError(
-            f"an image must lie in [0,1], got values from {low:.9g} to {high:.9g}: undo its normalisation, "
-            "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
-        )

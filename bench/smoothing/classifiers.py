@@ -30,6 +30,9 @@ TOLD = ("task", "sigma")
 NEEDED = object()
 """Stands for the value of an option that has no default."""
 
+COMPOSES = "compose_certificate"
+"""Hook of a classifier whose certificates several bounds make; see `bench.types.CertifyPart`."""
+
 SHOWN = 300
 """Characters of another program's message that are shown."""
 
@@ -90,6 +93,10 @@ def as_classifier(made: Any, source: str = "the function") -> Classifier:
     if not callable(made):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
     takes_pixels_alone = _takes_pixels_alone(made)
+    if takes_pixels_alone and hasattr(made, COMPOSES):
+        raise UsageError(
+            f"{source} has {COMPOSES} and takes pixels alone: let it take (x_noisy, sigma, keys), as its parts may"
+        )
     if not isinstance(made, nn.Module):
         return (lambda x_noisy, sigma, keys=None: made(x_noisy)) if takes_pixels_alone else made
     return from_module(made) if takes_pixels_alone else made.eval()

@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from bench.errors import ModelError, NumericalError
+from bench.errors import DataError, ModelError, NumericalError, UsageError, shown
 from bench.smoothing.noise import (
     NOISE_BLOCK,
     Series,
@@ -23,7 +24,7 @@ from bench.smoothing.noise import (
     noisy_samples,
     sample_keys,
 )
-from bench.types import Classifier
+from bench.types import LARGEST_SIGMA, Classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,3 +304,47 @@ def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
         )
     if logits.dtype == torch.bool or logits.is_complex():
         raise ModelError(f"the classifier must return real numbers, got {logits.dtype}: return its logits")
+
+
+def check_image(x: Tensor) -> None:
+    """Return nothing for an image that can be certified.
+
+    Raises:
+        DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
+    """
+    if not isinstance(x, Tensor):
+        raise DataError(
+            f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
+        )
+    if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
+        raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
+    if x.layout != torch.strided or x.device.type == "meta":
+        raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
+    if not bool(x.isfinite().all()):
+        raise DataError("an image must hold finite numbers, got NaN or infinity")
+    low, high = torch.stack(x.aminmax()).tolist()
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"an image must lie in [0,1], got values from {low:.9g} to {high:.9g}: undo its normalisation, "
+            "which belongs in the model (radii in [-1,1] units would be twice too large), or divide bytes by 255"
+        )
+
+
+def check_sigma(sigma: object) -> None:
+    """Return nothing for a noise level of images in [0,1].
+
+    Raises:
+        UsageError: it is no positive number, or above LARGEST_SIGMA.
+    """
+    if not is_number(sigma) or not sigma > 0:  # type: ignore[operator]
+        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
+    if sigma > LARGEST_SIGMA:  # type: ignore[operator]
+        raise UsageError(
+            f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {shown(sigma)}: divide one of "
+            "0 to 255 by 255"
+        )
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number, which True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -9,14 +9,19 @@ confidence sequence, which holds at all sample counts at once, and half for the 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import special
 
+from bench.errors import shown
 from bench.smoothing import boundaries
 from bench.smoothing.stats import radius, randomised_upper_tail, sequence_tails, upper_tail
-from bench.types import Protocol
+from bench.types import ABSTAIN, PartBound, Protocol
+
+ROUNDED_SUM = 1e-12
+"""By which the sum of shares may exceed 1, since it is rounded."""
 
 
 def certified_radius(
@@ -155,3 +160,23 @@ def _rule(
         most=dict(zip(looks, zip(*most, strict=True), strict=True)),
         hopeless={0: tuple(0 if limits[-1] < 0 else n + 1 for limits in most)} | given_up,
     )
+
+
+def composed(bounds: Sequence[PartBound]) -> tuple[int, float]:
+    """Return the class and the radius that bounds, one or more, certify together; ABSTAIN and 0.0 where one abstains.
+
+    The class is that of the last, the radius the smallest.
+    """
+    if any(one.predict == ABSTAIN for one in bounds):
+        return ABSTAIN, 0.0
+    return bounds[-1].predict, min(one.radius for one in bounds)
+
+
+def bounds_fault(asked: Sequence[tuple[str, float]]) -> str | None:
+    """Return why bounds of these names and shares of alpha cannot be those of one image; None where they can."""
+    names, shares = [name for name, _ in asked], [share for _, share in asked]
+    if len(set(names)) < len(names) or not all(names):
+        return f"names are {shown(names)}, expected another for each"
+    if not all(0 < share <= 1 for share in shares) or math.fsum(shares) > 1 + ROUNDED_SUM:
+        return f"shares of alpha are {shown(shares)}, expected numbers above 0 that add up to at most 1"
+    return None

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal, TypeVar
 
@@ -256,6 +256,20 @@ def _keys(seed: int, index: Place, stage: Stage, block: Place) -> Place:
 def image_uniform(seed: int, index: int) -> float:
     """Return the image's own draw from [0,1), of 53 bits, for randomised bounds; independent of all noise."""
     return (stable_seed(seed, index, "bound") >> 10) / 2**53
+
+
+def part_protocol(protocol: Protocol, position: int, share: float) -> Protocol:
+    """Return the protocol of one bound of a composed certificate: its share of alpha, and noise of its own.
+
+    The first bound has the run's noise; the others have seeds that no two of them share but for a chance of some 1 in
+    10^18, so that what is asked for may depend on what the bounds before have shown.
+
+    Args:
+        position: of the bound among those of its image, from 0.
+        share: of alpha, in (0, 1].
+    """
+    seed = protocol.seed if position == 0 else stable_seed(protocol.seed, position, "part")
+    return replace(protocol.protocol, seed=seed, alpha=protocol.alpha * share)
 
 
 def bound_uniform(protocol: Protocol, index: int) -> float | None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.device.hardware import device_name
+from bench.errors import CheckpointError, shown
 from bench.training.batches import TrainingJob
+from bench.training.checkpoints import load_metadata
 from bench.training.loop import Fitted
 
 WORK = ("images_seen", "forward_equivalents", "seconds")
 """Entries that count the work of a training, and are added up over its parts."""
+
+COUNTED = (*WORK, "parameters", "training_runs")
+"""Entries that are numbers of 0 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,4 +87,42 @@ def work(training: Mapping[str, Any]) -> Work:
         seconds=total("seconds"),
         shared=before.get("forward_equivalents") if before else 0,
         training_runs=training.get("training_runs", 1),
+    )
+
+
+def told(path: Path) -> dict[str, int | float]:
+    """Return what a file says it took to train: the fields of `Work` that it tells but for the parameters.
+
+    None of them for a file of others.
+
+    Raises:
+        CheckpointError: the file cannot be read, or one of its numbers is none.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    training = load_metadata(path).get("training", {})
+    if not training.keys() & {*COUNTED}:
+        return {}
+    before = training.get("before", {})
+    if not isinstance(before, dict):
+        raise CheckpointError(_no_number(path, "before", before))
+    for part in (training, before):
+        for name in COUNTED:
+            if not _is_count(name, value := part.get(name)):
+                raise CheckpointError(_no_number(path, name, value))
+    took = dataclasses.asdict(work(training))
+    return {name: value for name, value in took.items() if value is not None and name != "parameters"}
+
+
+def _is_count(name: str, value: object) -> bool:
+    """Return whether a value counts what an entry counts; None stands for what is not told."""
+    kinds = int | float if name == "seconds" else int
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    return value is None or (is_number and 0 <= value <= 2**52)  # type: ignore[operator]
+
+
+def _no_number(path: Path, name: str, value: object) -> str:
+    return (
+        f"{path} says {name} {shown(value)} of its training, expected a number of 0 or more: take that entry out of "
+        "the file's metadata, or train it again"
     )

@@ -16,7 +16,7 @@ from bench.report.comparison import compare
 from bench.report.figures import style
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure
 from bench.report.metrics import certified_accuracy, group
-from bench.report.published import CLAIMS, Claim, claims, default_folder, published_numbers
+from bench.report.published import CLAIMS, NOT_AVAILABLE, Claim, claims, default_folder, published_numbers
 from bench.report.tables.published import published_frame, published_sentence, published_table
 from bench.report.write import write_published
 from bench.smoothing.stats import largest_radius
@@ -52,6 +52,8 @@ def test_every_number_has_a_source_and_says_how_it_was_obtained():
         "recomputed from the per-image log",
         "recomputed from the per-image logs",
         "recomputed from the per-image logs, mean of 5 seeds",
+        "claimed in the abstract",
+        NOT_AVAILABLE,
     }
     rows = [*NUMBERS, *(claim for dataset in DATASETS for claim in claims(dataset))]
     assert len(rows) > 600
@@ -248,6 +250,22 @@ def test_the_tables_hold_every_row_and_rank_nothing(tmp_path):
     assert "mathbf" not in texts[2]
     assert all("Also published, and not compared: rrcm, gain, 5 points" in text for text in texts[1:])
     assert sentence.startswith("Published: 3 numbers beside ours, ")
+
+
+@pytest.mark.parametrize("methods", [["rrcm"], ["rrcm", "gaussian"]])
+def test_claims_of_the_abstract_are_shown_as_claims_and_missing_cells_as_missing(tmp_path, methods):
+    run = make_run(methods=methods)
+    run = replace(run, header=replace(run.header, dataset="imagenet"))
+    stated = claims("imagenet")
+    assert not [one for one in published_numbers("imagenet") if one.method == "rrcm"]
+    _, sentence = write_published(compare([run]), published_numbers("imagenet"), stated, tmp_path)
+    lines = sentence.splitlines()[1:]
+    assert [line.split(", ")[0] for line in lines] == ["Claimed"] * 3 + ["Not available: rrcm"]
+    for value in ("5.3 points", "11.6 points", "85 times"):
+        assert sum(value in line and "arXiv 2501.13094, abstract" in line for line in lines) == 1
+    assert "could not be obtained as text" in lines[3]
+    if (tmp_path / "published.md").exists():
+        assert (tmp_path / "published.md").read_text().count("Claimed, as no cell of a table") == 3
 
 
 def test_without_published_numbers_one_line_says_so_and_no_file_stays(tmp_path):

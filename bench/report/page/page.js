@@ -33,6 +33,14 @@ function options(select, pairs) {
 
 const sigmaName = (sigma) => (sigma === "best" ? "best over σ" : `σ = ${sigma}`);
 
+const training = [
+  ["parameters", "parameters"],
+  ["training_images", "training images"],
+  ["training_forward_passes", "training forward passes"],
+  ["training_seconds", "training s"],
+  ["training_runs", "training runs"],
+];
+
 function columns() {
   const shown = data.radii.map((radius, place) => ({
     key: `r${place}`, name: `r = ${radius.text}`, cell: (row) => row.radii[place], radius: String(place),
@@ -47,6 +55,7 @@ function columns() {
     { key: "abstention", name: "abstains", cell: (row) => row.abstention, rising: true, neutral: true },
     { key: "seconds", name: "s / image", cell: (row) => row.seconds, rising: true },
     { key: "speedup", name: `× ${data.reference}`, cell: (row) => row.speedup },
+    ...training.map(([key, name]) => ({ key, name, cell: (row) => row[key], rising: true, neutral: true })),
   ].filter((column) => column.text || data.rows.some((row) => column.cell(row).value !== null));
 }
 

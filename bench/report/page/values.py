@@ -15,6 +15,7 @@ from bench.report.rates import REFERENCE, seconds_per_certificate
 from bench.report.tables.accuracy import acr_text, share_cell
 from bench.report.tables.cost import SPEEDUP
 from bench.report.tables.paired import difference_cell, format_p, is_significant
+from bench.report.tables.training import COLUMNS, written
 from bench.types import Run
 
 Values = dict[str, Any]
@@ -84,6 +85,7 @@ def leaderboard(frames: dict[str, pd.DataFrame]) -> list[Values]:
             | {"radii": [_accuracy_cell(row) for _, row in part.iterrows()]}
             | _summary_cells(acr.get((label, sigma)))
             | _cost_cells(costs.get((label, sigma)))
+            | _training_cells(part.iloc[0] if sigma is not None else {})
         )
     return rows
 
@@ -149,6 +151,15 @@ def _cost_cells(row: Any) -> Values:
         first, median, third = ("" if math.isnan(value) else format_significant(value) for value in values)
         cells[short] = cell(values[1], Cell(text=median, interval=(first, third)))
     return cells
+
+
+def _training_cells(row: Any) -> Values:
+    """Return what a row of one sigma took to train, from its columns in an `accuracy_frame`."""
+    found = {column: row.get(column) for column in COLUMNS.values()}
+    return {
+        name: cell(math.nan) if value is None or pd.isna(value) else cell(float(value), written(value))
+        for name, value in found.items()
+    }
 
 
 def _images(comparison: Comparison) -> list[Values]:

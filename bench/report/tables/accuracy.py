@@ -30,6 +30,7 @@ from bench.report.metrics import (
     noisy_accuracy,
     samples_used,
 )
+from bench.report.tables.training import REFERRED, has_training, training_columns, typed
 from bench.smoothing.estimation import largest_radius
 
 BETWEEN_RADII = (
@@ -60,7 +61,8 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
 
     Columns: block and label (of the printed table), run, method, selection ("fixed", or "best" where sigma is
     chosen), sigma, radius (L2, pixel units), images, certified (a count), accuracy, low, high (shares in
-    [0,1]; exact 95% interval), interval_is_optimistic (sigma was chosen among several on these very images).
+    [0,1]; exact 95% interval), interval_is_optimistic (sigma was chosen among several on these very images). Where a
+    header says it, what the row took to train, as in `bench.report.tables.training.training_frame`.
     """
     rows = [
         _accuracy_row(entry, f"σ = {entry.sigma:g}", radius)
@@ -72,7 +74,7 @@ def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
             has_choice = len(comparison.best_of(label)) > 1
             chosen = {"selection": "best", "interval_is_optimistic": has_choice}
             rows.append(_accuracy_row(best, BEST, radius) | chosen)
-    return pd.DataFrame(rows)
+    return typed(pd.DataFrame(rows))
 
 
 def acr_frame(comparison: Comparison) -> pd.DataFrame:
@@ -144,6 +146,7 @@ def accuracy_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
             f"{BEST.capitalize()}: σ is picked at each radius on the certified images themselves, so these "
             "intervals are optimistic.",
             "Bold: the highest in its column and block. Percentages are rounded to nearest, radii down.",
+            *([REFERRED] if has_training(comparison) else []),
             *comparison.notes,
         ),
     )
@@ -274,6 +277,7 @@ def _accuracy_row(entry: Entry, block: str, radius: float) -> dict[str, Any]:
         | {"selection": "fixed", "sigma": entry.sigma, "radius": radius}
         | {"images": share.images, "certified": share.count, "accuracy": share.value}
         | {"low": low, "high": high, "interval_is_optimistic": False}
+        | (training_columns(entry) if entry.header.training else {})
     )
 
 

@@ -57,6 +57,11 @@ def lower_bounds_table(comparison: Comparison) -> Table:
             "At Φ(r/σ) the share is the certified accuracy at radius r. A bound of 0.5 or less certifies nothing.",
             "–: more than n samples can show, or unknown: sequential estimation and published logs tell no bound below "
             "0.5. Brackets: exact two-sided Clopper-Pearson 95% intervals over images.",
+            *(
+                ["–, too, for certificates that are composed of several bounds: no one p_A makes them."]
+                if any(entry.is_composed for entry in comparison.entries)
+                else []
+            ),
         ),
     )
 
@@ -69,6 +74,8 @@ def _blocks(comparison: Comparison, columns: list[float]) -> Iterator[Block]:
 
 
 def _row(entry: Entry, bounds: LowerBounds, columns: list[float]) -> Row:
+    if entry.is_composed:
+        return (entry.label, *("–" for _ in columns))
     lowest, highest = 0.0 if bounds.has_uncertified else 0.5, _reach(entry, bounds)
     cells = (_cell(bounds, bound) if lowest <= bound <= highest else "–" for bound in columns)
     return (entry.label, *cells)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Block, Cell, Row, Table, format_percent, format_radius
-from bench.report.published import Claim, PublishedNumber
+from bench.report.published import NOT_AVAILABLE, Claim, PublishedNumber
 from bench.report.tables.accuracy import BEST
 from bench.types import Run, RunHeader
 
@@ -64,6 +64,13 @@ def published_table(frame: pd.DataFrame, comparison: Comparison, claims: Iterabl
             *map(_claim, claims),
         ),
     )
+
+
+def claimed_sentences(comparison: Comparison, stated: Iterable[Claim]) -> list[str]:
+    """Return one sentence for each claim of an abstract on a measured method, and for each number that is not there."""
+    measured = {entry.method for entry in comparison.everything}
+    shown = (one for one in stated if one.is_of_abstract or one.kind == NOT_AVAILABLE)
+    return [_claim(one) for one in shown if one.method in measured]
 
 
 def published_sentence(frame: pd.DataFrame, dataset: str, numbers: Sequence[PublishedNumber]) -> str:
@@ -196,7 +203,13 @@ def _sources(frame: pd.DataFrame) -> Iterable[str]:
 
 
 def _claim(claim: Claim) -> str:
+    if claim.kind == NOT_AVAILABLE:
+        return (
+            f"Not available: {claim.method}, {claim.quantity} ({claim.paper}: {claim.source}); {claim.value} "
+            f"{claim.unit}."
+        )
+    manner = "Claimed, as no cell of a table" if claim.is_of_abstract else "Also published"
     return (
-        f"Also published, and not compared: {claim.method}, {claim.quantity}, {claim.value} {claim.unit} "
+        f"{manner}, and not compared: {claim.method}, {claim.quantity}, {claim.value} {claim.unit} "
         f"({claim.paper}: {claim.source}, {claim.kind})."
     )
