@@ -17,10 +17,11 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 OUTPUTS = {
     *(
         f"{name}.{kind}"
-        for name in ("certified_accuracy", "acr", "cost", "p_lower")
+        for name in ("certified_accuracy", "acr", "cost", "p_lower", "training")
         for kind in ("csv", "md")
     ),
     "certified_accuracy.tex",
+    "training.tex",
     *(
         f"{name}.{kind}"
         for name in ("certified_accuracy", "p_lower", "envelope", "accuracy_against_cost", "speedup")
