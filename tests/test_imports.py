@@ -12,7 +12,7 @@ from bench.config.methods import BUILT_IN
 ROOT = Path(__file__).parents[1]
 
 ORDER = (
-    "types errors",
+    "protocol types errors",
     "smoothing | config | device",
     "data | records",
     "training",

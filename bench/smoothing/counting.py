@@ -336,7 +336,7 @@ def check_sigma(sigma: object) -> None:
     Raises:
         UsageError: it is no positive number, or above LARGEST_SIGMA.
     """
-    if not is_number(sigma) or not sigma > 0:  # type: ignore[operator]
+    if not is_number(sigma) or not 0 < sigma < math.inf:  # type: ignore[operator]
         raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
     if sigma > LARGEST_SIGMA:  # type: ignore[operator]
         raise UsageError(
