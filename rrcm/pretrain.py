@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from bench.errors import CheckpointError, UnfinishedError, UsageError
 from bench.smoothing.sigma import karras_grid, to_model_units
 from bench.training import loop
-from bench.training.averages import move_parameters
 from bench.training.checkpoints import (
     check_configuration,
     load_checkpoint,
@@ -22,7 +21,7 @@ from bench.training.checkpoints import (
     load_weights,
     save_checkpoint,
 )
-from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, TrainingJob
+from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch, TrainingJob, move_parameters
 from bench.training.provenance import provenance
 from bench.types import Task
 from rrcm import masked

@@ -25,7 +25,7 @@ from bench.methods.weights import fingerprint
 from bench.runs.entrant import Entrant, enter
 from bench.runs.stream import Stream
 from bench.smoothing.certifier import Smoothed, smoothed_of
-from bench.smoothing.faults import explained
+from bench.smoothing.classifiers import explained
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
 from bench.types import Classifier, Record, Split, Task
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from bench.errors import ModelError
 from bench.smoothing.certifier import Smoothed, smoothed_of
-from bench.smoothing.classifiers import as_classifier, from_module
+from bench.smoothing.classifiers import as_classifier, explained, from_module
 from bench.smoothing.counting import check_image, check_shape, check_sigma, not_a_tensor
-from bench.smoothing.faults import explained
 from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]

@@ -39,20 +39,11 @@ def karras_grid(num_scales: int, sigma_max: float = SIGMA_MAX) -> Tensor:
     return (start + steps * (stop - start)) ** RHO
 
 
+@torch.compiler.assume_constant_result
 def nearest_time(sigma: float, num_scales: int) -> float:
     """Return the grid time nearest to sigma's exact time 2 sigma (arXiv 2501.13094, fine-tuning)."""
-    return min(_karras_times(num_scales), key=lambda time: abs(time - sigma_to_model(sigma)))
-
-
-def _karras_times(num_scales: int) -> list[float]:
-    """Return `karras_grid` without tensors, which torch.compile would stop at.
-
-    torch counts the second half of its steps from the end, and so does this: the times are the same in float32.
-    """
-    step, half = 1 / (num_scales - 1), num_scales // 2
-    steps = [i * step if i < half else 1 - (num_scales - 1 - i) * step for i in range(num_scales)]
-    start, stop = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
-    return [(start + one * (stop - start)) ** RHO for one in steps]
+    grid = karras_grid(num_scales)
+    return float(grid[(grid - sigma_to_model(sigma)).abs().argmin()])
 
 
 def c_in(t: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from bench.device.precision import tf32
 from bench.errors import CheckpointError, NumericalError, UsageError
 from bench.records.disk import replacing
 from bench.training import curves, processes
-from bench.training.averages import update_average
 from bench.training.batches import Batch, Loader, Progress, TrainingJob
 from bench.training.checkpoints import load_torch_file
 from bench.training.curves import Look
@@ -359,6 +358,27 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the average's parameters towards the network's (average = decay average + (1 - decay) network).
+
+    Buffers, such as batch-norm statistics, are copied.
+    """
+    move_parameters(average, network, 1 - decay)
+    if buffers := list(network.buffers()):
+        torch._foreach_copy_(list(average.buffers()), buffers)
+
+
+@torch.no_grad()
+def move_parameters(kept: nn.Module, towards: nn.Module, rate: float) -> None:
+    """Move a module's parameters by a share of the way to another's, all in one operation."""
+    values: list[Tensor] = list(towards.parameters())
+    moved: list[Tensor] = list(kept.parameters())
+    assert len(values) == len(moved)
+    if values:
+        torch._foreach_lerp_(moved, values, rate)
 
 
 @contextmanager

@@ -48,13 +48,14 @@ def test_a_record_from_before_classes_without_noise_were_kept_replays_equal(run,
 def test_changed_counts_and_the_radius_that_they_certify_are_named_with_both_values(run, monkeypatch, capsys):
     found = read_run(run)
     first = found.records[0]
-    every = ((first.selected, first.n),)
-    radius = certified_radius(first.n, first.n, found.header.protocol, first.sigma)
-    edit(run, 1, counts_estimation=every, radius=radius, predict=first.selected)
+    fewer = ((0, 2), (1, 48)) if first.selected else ((0, 48), (1, 2))
+    assert fewer != first.counts_estimation
+    radius = certified_radius(48, first.n, found.header.protocol, first.sigma)
+    edit(run, 1, counts_estimation=fewer, radius=radius, predict=first.selected)
     assert bench(monkeypatch, "replay", run, "--index", first.index, "--method", first.method) == 1
     said = capsys.readouterr().out
     assert f"radius differs, {radius} on record and {first.radius} now" in said
-    assert f"counts_estimation differs, {every}" in said
+    assert f"counts_estimation differs, {fewer}" in said
 
 
 def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
