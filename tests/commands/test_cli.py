@@ -27,6 +27,7 @@ OUTPUTS = {
         for kind in ("png", "pdf")
     ),
     "records.jsonl",
+    "results.json",
 }
 
 
