@@ -30,10 +30,14 @@ def _presets() -> Tables:
     from bench.config.run import list_presets
 
     rows = [
-        (preset.name, "\n".join(filter(None, (preset.description, preset.cost, preset.expected))))
+        (preset.name, _sentences(preset.description, f"Cost: {preset.cost}", f"Expected: {preset.expected}"))
         for preset in list_presets()
     ]
     return [(("preset", "what it is, its cost, the expected result"), rows)]
+
+
+def _sentences(*texts: str) -> str:
+    return " ".join(f"{' '.join(text.split()).rstrip('.')}." for text in texts)
 
 
 def _models() -> Tables:

@@ -13,9 +13,7 @@ from bench.commands.terminal.help import command
 from bench.commands.terminal.machine import JSON_OPTION
 from bench.errors import UsageError, clipped
 
-_SUMMARY = re.compile(
-    r"(<!-- summary: (\S+) trained in (\S+) -->\n).*?(<!-- end of summary -->)", re.DOTALL
-)
+_SUMMARY = re.compile(r"(<!-- summary: (\S+) trained in (\S+) -->\n).*?(<!-- end of summary -->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -153,8 +151,8 @@ def fill_tables(text: str, folder: Path) -> str:
     """Return a page with each table as its file has it now.
 
     Args:
-        text: Markdown; a table is between the lines `<!-- table: PATH -->` and `<!-- end of table -->`, the summary of a
-            run between `<!-- summary: RUN trained in CHECKPOINTS -->` and `<!-- end of summary -->`.
+        text: Markdown; a table is between the lines `<!-- table: PATH -->` and `<!-- end of table -->`, the summary of
+            a run between `<!-- summary: RUN trained in CHECKPOINTS -->` and `<!-- end of summary -->`.
         folder: what the paths are relative to, and may not leave.
 
     Raises:

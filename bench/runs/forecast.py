@@ -152,6 +152,12 @@ def measure_entrant(setup: Setup, one: Entrant, batch_size: int) -> Timing:
 QUICK_SECONDS = 0.2
 """A first image is certified with more samples until that takes as long."""
 
+QUICK_SAMPLES = 128
+"""With fewer samples the time is mostly that of the start, unless it is SLOW_SECONDS or more."""
+
+SLOW_SECONDS = 2.0
+"""A first image that takes as long is not certified with more samples."""
+
 GROWTH = 8
 """How many times more samples each try has."""
 
@@ -161,20 +167,25 @@ def quick_seconds(
 ) -> float:
     """Return about how long a certificate of a method takes, from the first image certified with few samples.
 
-    It costs two samples at least and about a second at most on what is quick; a checkpoint that is missing counts with
+    It costs two samples at least, and about a second of a quick classifier; a checkpoint that is missing counts with
     random weights.
     """
     classifier = smoothed(setup, one, batch_size)
-    asked = setup.config.n0 + setup.config.n
-    size = min(2, asked)
-    while True:
-        few = replace(setup.config, estimation="fixed", n0=1, n=max(1, size - 1))
+    asked = max(2, setup.config.n0 + setup.config.n)
+
+    def taken(samples: int) -> float:
+        few = replace(setup.config, estimation="fixed", n0=1, n=samples - 1)
         start = clock()
         certify_images(replace(setup, config=few), one.method, classifier, setup.indices[:1])
-        seconds = clock() - start
-        if seconds >= QUICK_SECONDS or size >= asked:
-            return seconds * asked / max(size, 2)
+        return clock() - start
+
+    size, seconds = 2, taken(2)  # which also warms it up
+    while seconds < SLOW_SECONDS:
         size = min(asked, GROWTH * size)
+        seconds = taken(size)
+        if size == asked or (size >= QUICK_SAMPLES and seconds >= QUICK_SECONDS):
+            break
+    return seconds * asked / size
 
 
 def training_seconds(one: Entrant, setup: Setup, certificate_seconds: float) -> float | None:

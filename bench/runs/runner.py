@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.config.code import check_typed, named_code
 from bench.config.run import RunConfig, run_name
 from bench.device.timing import instruments, measure
-from bench.errors import ModelError, NumericalError, RecordsError
+from bench.errors import BenchError, RecordsError
 from bench.methods import zoo
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.shards import Shard, check_folder
@@ -117,7 +117,7 @@ def estimate(setup: Setup, entrants: Entrants, folder: Path) -> Estimate:
     sizes = dict.fromkeys(setup.config.methods, NOISE_BLOCK) | known_batch_sizes(file)
     try:
         return forecast.estimate(setup, entrants, sizes, done=_done(file))
-    except (ModelError, NumericalError):  # which the run meets again, where it names the method and the image
+    except BenchError:  # which the run meets again, where it can name the method, the image or the file
         return Estimate(certificates=len(entrants) * len(setup.indices))
 
 

@@ -49,7 +49,9 @@ def _table(comparison: Comparison, entries: dict[str, MethodEntry], checkpoints:
             "–" if best is None else f"{100 * best.curve.at(radius).value:.1f}"
             for best, radius in zip(shares, radii, strict=True)
         ]
-        lines.append([_linked(entries[label]), *cells, _minutes(checkpoints, label), *_cost(comparison, label)])
+        lines.append(
+            [_linked(entries[label]), *cells, _minutes(checkpoints, label), *_cost(comparison, label)]
+        )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -102,7 +104,7 @@ def _note(comparison: Comparison) -> str:
     timed = f" Time and speed relative to {described([REFERENCE])[REFERENCE].display_name}: {'; '.join(sorted(costs))}."
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
-        f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {header.dataset}, n = {header.n:,}, α = "
-        f"{header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most ±{100 * max(halves):.1f} points. Each "
-        f"model was trained once; training minutes are for all σ, on shared CPU cores.{timed if costs else ''}"
+        f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {header.dataset}, n = {header.n:,}, "
+        f"α = {header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most "
+        f"±{100 * max(halves):.1f} points. Each model was trained once; training minutes are for all σ, on shared CPU cores.{timed if costs else ''}"
     )

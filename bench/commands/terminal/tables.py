@@ -76,7 +76,7 @@ def show_words(console: Console, table: Table) -> None:
     """Print rows of words: a table where the prose has room, else each row as its name with lines below."""
     rows = [[cell_text(cell, False) for cell in row] for block in table.blocks for row in block.rows]
     needed = widths(table, has_intervals=False)
-    prose = [position for position in range(len(needed)) if any(" " in row[position] for row in rows)]
+    prose = [position for position, width in enumerate(needed) if width > LONGEST_NAME]
     room = console.width - _total([width for at, width in enumerate(needed) if at not in prose]) - GAP
     has_room = prose == [len(needed) - 1] and room >= LEAST_PROSE
     if not prose and _total(needed) > console.width:
