@@ -58,7 +58,7 @@ def show(topic: str, *, is_plain: bool) -> None:
 
 def commands_page(root: click.Group) -> str:
     """Return the page of all commands in Markdown: section by section, each command with its help at 80 columns."""
-    settings: dict[str, Any] = root.context_settings | {"terminal_width": WIDTH}
+    settings: dict[str, Any] = {**root.context_settings, "terminal_width": WIDTH}
     context = click.Context(root, info_name="bench", **settings)
     parts = [
         "# Commands",

@@ -106,5 +106,6 @@ def _note(comparison: Comparison) -> str:
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {header.dataset}, n = {header.n:,}, "
         f"α = {header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most "
-        f"±{100 * max(halves):.1f} points. Each model was trained once; training minutes are for all σ, on shared CPU cores.{timed if costs else ''}"
+        f"±{100 * max(halves):.1f} points. Each model was trained once; training minutes are for all σ, on shared CPU "
+        f"cores.{timed if costs else ''}"
     )
