@@ -85,10 +85,13 @@ class Bars:
             detail: what else is known of it, the most important first.
             left: seconds left, where they are known; None: by the mean of the steps so far.
         """
+        now = self._clock()
         name, parts = plain(name), (detail,) if isinstance(detail, str) else detail
         task = self._tasks.pop(name, None) or Task(
-            name=name, total=total, done=done, before=done, began=self._clock()
+            name=name, total=total, done=done, before=done, began=now, updated=now
         )
+        if done != task.done:
+            task.updated = now
         task.done, task.total, task.left = done, total, left
         task.detail = tuple(map(plain, filter(None, parts)))
         self._tasks[name] = task
@@ -119,7 +122,7 @@ class Bars:
 
     def _print(self, task: Task) -> None:
         """Print a task that is finished or left: it took so long."""
-        took = duration(self._clock() - task.began)
+        took = duration(task.updated - task.began)
         parts = (task.name, f"{task.done:,}/{task.total:,}", f"in {took}", *task.detail)
         if task.done > task.before:
             self.say("  ".join(parts))

@@ -167,7 +167,7 @@ def quick_seconds(
 ) -> float:
     """Return about how long a certificate of a method takes, from the first image certified with few samples.
 
-    It costs two samples at least, and about a second of a quick classifier; a checkpoint that is missing counts with
+    It costs four samples at least, and about a second of a quick classifier; a checkpoint that is missing counts with
     random weights.
     """
     classifier = smoothed(setup, one, batch_size)
@@ -179,7 +179,8 @@ def quick_seconds(
         certify_images(replace(setup, config=few), one.method, classifier, setup.indices[:1])
         return clock() - start
 
-    size, seconds = 2, taken(2)  # which also warms it up
+    taken(2)  # warms it up
+    size, seconds = 2, taken(2)
     while seconds < SLOW_SECONDS:
         size = min(asked, GROWTH * size)
         seconds = taken(size)

@@ -50,7 +50,14 @@ def test_intervals_go_before_the_table_is_split():
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_a_line_of_progress_keeps_count_and_time_left(width):
-    task = Task(name="consistency-model σ=0.25 of a long name", total=20000, done=1234, before=0, began=0.0)
+    task = Task(
+        name="consistency-model σ=0.25 of a long name",
+        total=20000,
+        done=1234,
+        before=0,
+        began=0.0,
+        updated=1234.0,
+    )
     task.detail = ("12,345 samples/s", "loss 0.123", "20% of the time waits for images: raise --workers")
     shown = line(task, 1234.0, width)
     assert cell_len(shown) <= width
@@ -58,8 +65,14 @@ def test_a_line_of_progress_keeps_count_and_time_left(width):
     assert "5:12:46 left" in shown
 
 
+def test_the_time_left_falls_between_two_steps():
+    task = Task(name="dds", total=4, done=2, before=1, began=10.0, updated=20.0)
+    assert [task.seconds_left(now) for now in (20.0, 25.0, 45.0)] == [20.0, 15.0, 0.0]
+    assert Task(name="dds", total=4, done=1, before=1, began=10.0, updated=10.0).seconds_left(20.0) is None
+
+
 def test_the_bar_is_last_and_full_at_the_end():
-    task = Task(name="all", total=4, done=4, before=0, began=0.0, detail=("9 samples/s",))
+    task = Task(name="all", total=4, done=4, before=0, began=0.0, updated=9.0, detail=("9 samples/s",))
     assert re.fullmatch(r"all  4/4  0:00 left  9 samples/s  ━+", line(task, 9.0, 80))
 
 
@@ -72,7 +85,7 @@ def test_what_is_finished_is_one_line_where_there_is_no_terminal(capsys):
         bars.show("rrcm σ=0.25", done=2, total=2, detail=("9 samples/s",))
         assert bars.lines(80) == []
     assert "1/2" in shown
-    assert capsys.readouterr().err.splitlines() == ["rrcm σ=0.25  2/2  in 2 s  9 samples/s"]
+    assert capsys.readouterr().err.splitlines() == ["rrcm σ=0.25  2/2  in 3 s  9 samples/s"]
 
 
 @pytest.mark.parametrize(

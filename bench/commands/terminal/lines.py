@@ -21,6 +21,7 @@ class Task:
         done, total: steps, those done by an earlier command included.
         before: steps done by earlier commands.
         began: reading of the clock when its first step of this command was under way.
+        updated: reading of the clock when its last step was done.
         detail: parts that are left out, the last first, where the line is too narrow.
         left: seconds left, where they are known better than by the mean of the steps so far.
     """
@@ -30,15 +31,17 @@ class Task:
     done: int
     before: int
     began: float
+    updated: float
     detail: tuple[str, ...] = ()
     left: float | None = None
 
     def seconds_left(self, now: float) -> float | None:
         """Return the seconds left at a reading of the clock; None before the first step is done."""
-        if self.left is not None:
-            return self.left
         made = self.done - self.before
-        return (now - self.began) * (self.total - self.done) / made if made > 0 else None
+        if self.left is None and made <= 0:
+            return None
+        by_mean = (self.updated - self.began) * (self.total - self.done) / max(made, 1)
+        return max(0.0, (by_mean if self.left is None else self.left) - (now - self.updated))
 
 
 def clock_time(seconds: float) -> str:
