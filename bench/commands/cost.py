@@ -142,7 +142,9 @@ def _mode(context: click.Context) -> str:
     """
     flags = {str(one.name): one.opts[0] for one in context.command.params}
     given = [
-        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        name
+        for name in context.params
+        if name != "as_json" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     mode = next((name for name in _TAKES if name in given), "")
     wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode]]

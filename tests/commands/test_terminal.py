@@ -121,6 +121,12 @@ def test_verdicts_are_words_with_all_radii_that_differ(monkeypatch, capsys):
     assert "no significant difference at σ = 0.25." in shown
 
 
+def test_costs_are_json_in_every_mode(tmp_path, monkeypatch, capsys):
+    run = ROOT / "results" / "fashion-mnist"
+    assert bench(monkeypatch, "cost", "--run", run, "--out", tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"]
+
+
 @pytest.mark.parametrize("command", ["report", "compare", "status"])
 def test_json_is_one_object_with_the_numbers(command, tmp_path, monkeypatch, capsys, undrawn):
     options = [] if command == "status" else ["--out", tmp_path]
