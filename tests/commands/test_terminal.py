@@ -2,11 +2,13 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+from bench.commands import progress
 from bench.commands.printing import duration
 from bench.commands.progress import Bars
 from bench.commands.terminal.help import completes
@@ -169,3 +171,22 @@ def test_completion_prints_a_script(shell, monkeypatch, capsys):
 )
 def test_durations_have_the_unit_that_reads_best(seconds, text):
     assert duration(seconds) == text
+
+
+def test_where_there_is_no_terminal_a_line_comes_at_intervals(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.001)
+    shown = ""
+    with Bars(clock=lambda: 0.0) as bars:
+        bars.show("dds σ=0.25", done=1, total=4, detail="58 samples/s")
+        for _ in range(10_000):
+            if shown := capsys.readouterr().err:
+                break
+            time.sleep(0.001)
+    assert shown.startswith("dds σ=0.25  1/4  0:00  58 samples/s")
+
+
+def test_a_quiet_command_shows_nothing_of_its_progress(capsys):
+    with Bars(is_shown=False) as bars:
+        bars.show("dds", done=1, total=1)
+        bars.say("note: something")
+    assert capsys.readouterr().err == ""
