@@ -76,7 +76,6 @@ def report(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for CSV, Markdown and LaTeX tables.")
-@click.option("--details", is_flag=True, help="Print every paired test, not only the verdicts.")
 @QUIET_OPTION
 @JSON_OPTION
 def compare(
@@ -87,7 +86,6 @@ def compare(
     against: str | None,
     allow: str,
     out: Path | None,
-    details: bool,
     is_quiet: bool,
     as_json: bool,
 ) -> None:
@@ -116,13 +114,7 @@ def compare(
         return
     for sentence in words:
         print_sentence(sentence)
-    if words and not details:
-        tables = [one for one in tables if "paired comparison" not in one.caption.lower()]
     print_tables(tables, has_intervals=True, has_notes=not is_quiet)
-    if words and not details:
-        print_sentence(
-            "Every paired test, with its interval and p-value: add --details, or --out DIR for files."
-        )
     if nothing:
         print_sentence(nothing)
     if written:

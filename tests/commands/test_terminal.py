@@ -93,7 +93,6 @@ def test_what_is_finished_is_one_line_where_there_is_no_terminal(capsys):
 @pytest.mark.parametrize(
     "command",
     [
-        f"compare {ROOT}/results/fashion-mnist --details",
         f"compare {ROOT}/results/fashion-mnist",
         f"status {ROOT}/results/fashion-mnist",
         "list presets",
