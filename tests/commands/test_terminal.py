@@ -43,6 +43,12 @@ def test_no_number_is_cut_and_no_line_is_wider_than_the_terminal(columns, width)
     assert "…" not in "".join(text)
 
 
+def test_headers_are_folded_only_where_they_have_no_room():
+    table = numbers_table(1)
+    assert any("a header 0" in str(one) for one in lines(table, 80, has_intervals=False))
+    assert not any("a header 0" in str(one) for one in lines(table, 33, has_intervals=False))
+
+
 def test_intervals_go_before_the_table_is_split():
     assert fitted(numbers_table(2), 100, has_intervals=True)[1]
     parts, has_intervals = fitted(numbers_table(2), 60, has_intervals=True)

@@ -96,9 +96,11 @@ def show_words(console: Console, table: Table) -> None:
 def lines(table: Table, width: int, *, has_intervals: bool) -> Iterator[Text]:
     """Yield the lines of a table: caption, headers, and block by block its title and rows.
 
-    Names of rows, headers and a last column of words are folded; numbers never are.
+    Names of rows, headers and a last column of words are folded where they have no room; numbers never are.
     """
     needed = _foldable(widths(table, has_intervals=has_intervals), width)
+    unfolded = [max(one, cell_len(plain(text))) for one, text in zip(needed, table.headers, strict=True)]
+    needed = unfolded if _total(unfolded) <= width else needed
     if table.holds_words and (over := _total(needed) - width) > 0:
         needed[-1] = max(needed[-1] - over, 1)
     if table.caption:
