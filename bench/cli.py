@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from bench.commands import checks, cost, doctor, images, logs, names, report, run, train
+from bench.commands.terminal.help import Sectioned
 from bench.device.heap import keep_memory
 from bench.errors import BenchError, TerminatedError, UsageError, clipped, plain
 
@@ -21,8 +22,8 @@ ALIASES = {"import": "import-log", "export": "export-log"}
 """Shorter names that are understood, and not listed."""
 
 
-class Commands(click.Group):
-    """A group that lists its commands in the order of their definition and hints at mistyped ones."""
+class Commands(Sectioned):
+    """A group that lists its commands in sections and hints at mistyped ones."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of their definition."""
@@ -45,9 +46,9 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="rrcm-bench", prog_name="bench")
 def cli() -> None:
-    """Compare certified-robustness methods under one protocol: accuracy, radius and cost.
+    """Certify image classifiers by randomized smoothing under one protocol, and measure what that costs.
 
-    `bench run` is the main job; it needs no network and no GPU.
+    Start with `bench run`: it needs no network, no GPU and about 6 minutes. `bench guide` is the manual.
     """
 
 
@@ -130,6 +131,8 @@ for command in (
     train.import_checkpoint,
     doctor.doctor,
     names.list_names,
+    names.guide,
+    names.completion,
 ):
     cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""The README's commands and code, as written, at a tiny size (installation itself is .ci/run's)."""
+"""README, guide and studies: commands and code as written, at a tiny size (installation itself is .ci/run's)."""
 
 import re
 import shlex
@@ -8,43 +8,84 @@ import pytest
 import torch
 from torch import nn
 
+from bench.cli import cli
 from bench.commands.report import fill_tables
 from bench.errors import UsageError
+from bench.runs import runner
+from bench.runs.progress import Estimate
 from tests.support.tiny import bench
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-CODE = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [
-    line.split(" #")[0].split("&& ")[-1].strip()
-    for language, block in CODE
-    if not language
-    for line in block.splitlines()
-    if "bench " in line
-]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "bench/*.md", "bench/guide/*.md", "baselines/*.md", "results/**/README.md")
+    for path in ROOT.glob(pattern)
+)
+CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def test_the_two_commands_of_a_new_user_stand_in_it():
+def commands_of(text):
+    """Return the `bench` commands of a page, those in code blocks without a language and those in tables."""
+    blocks = [block for language, block in CODE.findall(text) if not language]
+    lines = [line.split(" #")[0].split("&& ")[-1].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("bench ")] + re.findall(r"\| `(bench [^`]+)` \|", text)
+
+
+COMMANDS = commands_of(README)
+
+
+def test_it_is_short_and_holds_the_two_commands_of_a_new_user():
+    assert len(README.splitlines()) <= 170
+    assert len(README.encode()) <= 10_000
     assert "pip install -e . && bench run " in README
     assert "pip install -e '.[test]' && pytest " in README
+    assert len(COMMANDS) >= 12
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("bench run")])
 def test_runs_resolve(monkeypatch, command):
+    monkeypatch.setattr(runner, "estimate", lambda *given: Estimate(certificates=1))
     assert bench(monkeypatch, *shlex.split(command)[1:], "--dry-run") == 0
 
 
-@pytest.mark.parametrize("command", [line for line in COMMANDS if not line.startswith("bench run")])
-def test_other_commands_exist_with_these_options(monkeypatch, capsys, command):
-    words = shlex.split(command)[1:]
-    assert bench(monkeypatch, words[0], "--help") == 0
-    options = [word for word in words if word.startswith("--")]
-    shown = capsys.readouterr().out
-    assert [option for option in options if option not in shown] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_a_page_has_these_options(page):
+    for command in commands_of(page.read_text()):
+        name, *options = shlex.split(command.replace("i/k", "1/2"))[1:]
+        command = cli.commands[{"import": "import-log"}.get(name, name)]
+        if {"--help", "-h"}.isdisjoint(options) and "LOG.tsv" not in options:
+            known = {word for one in command.params for word in (*one.opts, *one.secondary_opts)}
+            given = {word.split("=")[0] for word in options if word.startswith("-")}
+            assert given <= known | {"--json", "-q"}, (name, given - known)
+
+
+def links(text):
+    """Return the targets of links and images of a page, outside code."""
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    for target in links(page.read_text()):
+        path, _, anchor = target.partition("#")
+        if not target.startswith(("https://", "mailto:")):
+            found = (page.parent / path).resolve() if path else page
+            assert found.is_file(), target
+            assert not anchor or re.search(rf"(?im)^#+ {anchor.replace('-', '.')}\s*$", found.read_text()), (
+                target
+            )
+
+
+def test_every_method_is_linked_to_its_paper():
+    from bench.config.methods import BUILT_IN
+
+    for entry in BUILT_IN.values():
+        assert f"https://arxiv.org/abs/{re.search(r'arXiv ([0-9.]+)', entry.summary)[1]}" in README
 
 
 def test_five_lines_of_python_certify_a_users_own_module(capsys):
-    code = next(block for language, block in CODE if language == "python" and "from_module" in block)
+    code = next(block for language, block in CODE.findall(README) if "from_module" in block)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
     model[1].weight.data = torch.tensor([[0.0] * 4, [1.0] * 4, [0.0] * 4])
     exec(code, {"model": model, "image": torch.ones(1, 2, 2)})
@@ -53,9 +94,29 @@ def test_five_lines_of_python_certify_a_users_own_module(capsys):
     assert 0 < float(radius) < 2.0  # the distance of the image to the classifier's boundary
 
 
-def test_tables_are_those_of_the_results():
-    assert README.count("<!-- table: ") == README.count("<!-- end of table -->") > 2
-    assert fill_tables(README, ROOT) == README
+MARKED = [page for page in PAGES if re.search(r"^<!-- (table|summary): ", page.read_text(), re.MULTILINE)]
+
+
+@pytest.mark.parametrize("page", MARKED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tables_are_those_of_the_results(page):
+    text = page.read_text()
+    assert text.count("<!-- table: ") == text.count("<!-- end of table -->")
+    assert fill_tables(text, page.parent) == text
+
+
+def test_readme_and_most_studies_have_tables():
+    assert ROOT / "README.md" in MARKED
+    assert len(MARKED) > 5
+
+
+def test_every_study_has_question_answer_and_command():
+    for page in (ROOT / "results").glob("*/README.md"):
+        text = page.read_text()
+        if page.parent.name != "faults":
+            assert "**Question.**" in text, page
+            assert "**Answer.**" in text, page
+            assert "bench " in text or "python " in text, page
+        assert f"]({page.parent.name}/README.md)" in (ROOT / "results" / "README.md").read_text()
 
 
 def test_a_changed_table_is_put_back(tmp_path, monkeypatch, capsys):
@@ -73,3 +134,9 @@ def test_a_table_that_is_not_below_the_page_is_refused(tmp_path, name):
     (tmp_path / "inner").mkdir()
     with pytest.raises(UsageError, match=f"names {name}, which is no file below"):
         fill_tables(f"<!-- table: {name} -->\n<!-- end of table -->", tmp_path / "inner")
+
+
+def test_a_summary_of_what_is_no_run_is_refused(tmp_path):
+    mark = "<!-- summary: nowhere trained in zoo -->\n<!-- end of summary -->"
+    with pytest.raises(UsageError, match="names nowhere, which is no run below"):
+        fill_tables(mark, tmp_path)

@@ -21,6 +21,7 @@ from bench.commands.options import (
     say,
     shared_options,
 )
+from bench.commands.terminal.help import command
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,36 +29,38 @@ if TYPE_CHECKING:
     from bench.report.markup import Table
 
 REBUILD_OPTIONS = shared_options(
-    click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data, if it has moved."),
-    click.option("--zoo", type=click.Path(path_type=Path), help="Folder of checkpoints, if they have moved."),
+    click.option(
+        "--data-dir", type=click.Path(path_type=Path), help="Folder of the data set, if it has moved."
+    ),
+    click.option(
+        "--zoo", type=click.Path(path_type=Path), help="Folder of the checkpoints, if it has moved."
+    ),
     click.option(
         "--set",
         "changes",
         metavar="METHOD.OPTION=VALUE",
         multiple=True,
-        help="Repeat an option of the run that names code: what its records name is not run else.",
+        help="Repeat an option of the run that names code; code named only in records is never run.",
     ),
 )
 
 
-@click.command()
+@command(short_help="New alpha, n or bound from stored counts")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--alpha", type=Real(), help="Probability that a certificate is wrong, at most; default: the run's."
+    "--alpha", type=Real(), help="Failure probability of each certificate, at most. Default: the run's."
 )
-@click.option(
-    "--n", "--N", "n", type=Whole(), help="Samples to use of those that the run drew; default: all."
-)
+@click.option("--n", "--N", "n", type=Whole(), help="Number of the run's samples to use. Default: all.")
 @click.option(
     "--bound",
     type=click.Choice(["clopper-pearson", "randomised"]),
-    help="Binomial bound; default: the run's.",
+    help="Lower confidence bound. Default: the run's.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new run.")
 def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, out: Path) -> None:
-    """Compute the radii of RUN anew from its counts, without a model, into a run of its own.
+    """Recompute the radii of RUN from stored counts (no model needed) and save them as a new run.
 
-    Choose alpha before looking at the radii: a level that is picked by its result guarantees nothing.
+    Fix alpha before you look at the radii. A level chosen afterwards carries no guarantee.
     """
     from bench.commands.printing import report_runs
     from bench.records.file import read_run, write_run
@@ -71,7 +74,7 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     report_runs([out], out)
 
 
-@click.command()
+@command(short_help="Recompute certificates of one image and compare")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--index", type=Whole(), required=True, help="Position of the image in the test split.")
 @click.option(
@@ -79,14 +82,14 @@ def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, 
     "--method",
     "methods",
     metavar="A,B,...",
-    help="Only these methods of the run; a MODULE:FUNCTION is called only if it stands here.",
+    help="Restrict to these methods of the run. A MODULE:FUNCTION is called only if it is named here.",
 )
-@click.option("--sigma", type=NoiseLevel(), metavar="FLOAT", help="Only this noise level.")
+@click.option("--sigma", type=NoiseLevel(), metavar="FLOAT", help="Restrict to this noise level.")
 @REBUILD_OPTIONS
 def replay(
     run: Path, index: int, methods: str | None, sigma: float | None, changes: tuple[str, ...], **where: Any
 ) -> int:
-    """Compute the certificates of one image of RUN again, and say whether they equal those on record."""
+    """Recompute the certificates of one image of RUN and compare them with the records."""
     from bench.checks.replay import replay
     from bench.config.code import typed_code
     from bench.records.file import read_run
@@ -116,24 +119,28 @@ OTHER_BATCHES = (
 )
 
 
-@click.command()
+@command(short_help="Attack certified images inside their radius")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--methods",
     metavar="A,B,...",
-    help="Only these methods of the run; a MODULE:FUNCTION is called only if it stands here.",
+    help="Restrict to these methods of the run. A MODULE:FUNCTION is called only if it is named here.",
 )
-@click.option("--sigmas", metavar="X,Y,...", help="Only these noise levels of the run.")
+@click.option("--sigmas", metavar="X,Y,...", help="Restrict to these noise levels of the run.")
 @click.option(
-    "--images", type=Whole(1), help="Images per method and sigma; default 100, or 10 for the others."
+    "--images",
+    type=Whole(1),
+    help="Images per method and sigma. Default: 100 for attacks, 10 for --precision and --batch-size.",
 )
 @click.option(
-    "--precision", is_flag=True, help="Compare float32, TF32, bfloat16 and compiled on the same noise."
+    "--precision",
+    is_flag=True,
+    help="Compare float32, TF32, bfloat16 and compiled networks on the same noise.",
 )
 @click.option(
     "--batch-size", "batch_sizes", metavar="A,B,...", help="Compare these batch sizes on the same noise."
 )
-@click.option("--samples", type=Whole(1), default=16, show_default=True, help="Noisy copies per step.")
+@click.option("--samples", type=Whole(1), default=16, show_default=True, help="Noisy copies per attack step.")
 @click.option("--steps", type=Whole(1), default=10, show_default=True, help="Gradient steps per restart.")
 @click.option("--restarts", type=Whole(1), default=2, show_default=True, help="Random starting points.")
 @click.option("--seed", type=Whole(0), default=0, show_default=True, help="Seed of the attack's noise.")
@@ -151,10 +158,10 @@ def audit(
     changes: tuple[str, ...],
     **attack: int,
 ) -> int:
-    """Attack RUN's certified images inside their certified radius, or compare precisions or batch sizes.
+    """Attack the certified images of RUN inside their certified radius, or compare precisions or batch sizes.
 
-    The run is flagged, and the exit code 1, if PREDICT contradicts more certificates than chance allows. Results
-    go to RUN/audit/. Attacks are kept as they are made: the command, repeated or for more images, goes on from them.
+    The exit code is 1 if PREDICT contradicts more certificates than chance allows. Results are written to RUN/audit/.
+    Finished attacks are kept: the repeated command, also with more images, continues from them.
     """
     from bench.checks import audit_run
     from bench.checks.attack import Attack
@@ -191,19 +198,19 @@ def audit(
     return 1 if result.flag else 0
 
 
-@click.command()
+@command(short_help="Test the certifier against closed forms")
 @click.option(
-    "--method", metavar="NAME", help="Check this trained method's classifier instead of the certifier."
+    "--method", metavar="NAME", help="Test the classifier of this trained method instead of the certifier."
 )
-@click.option("--trials", type=Whole(1), help="Certificates per check; default 1000, or 100 of a method.")
-@click.option("--sigma", metavar="FLOAT", help="Noise level of the method; default 0.5.")
+@click.option("--trials", type=Whole(1), help="Certificates per check. Default: 1,000, or 100 with --method.")
+@click.option("--sigma", metavar="FLOAT", help="Noise level of the method. Default: 0.5.")
 @DATA_OPTIONS
 @ALLOW_OPTION
 def selftest(method: str | None, trials: int | None, sigma: str | None, **given: Any) -> int:
-    """Test the certifier on classifiers whose true radius is known in closed form, or a method's classifier.
+    """Test the certifier on classifiers whose true radius has a closed form, or the classifier of a method.
 
-    Exit code 1 if a check fails; a sound certifier fails with probability 1e-6 at most. Of the stopping rule of
-    sequential estimation the probability of a wrong certificate is computed, not sampled.
+    The exit code is 1 if a check fails; a sound certifier fails with probability 1e-6 at most. For sequential
+    estimation the probability of a wrong certificate is computed exactly instead of sampled.
     """
     from bench.commands.progress import track
 

@@ -10,25 +10,30 @@ import click
 from click.core import ParameterSource
 
 from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, Real, Whole, command_line, resolve, say
+from bench.commands.terminal import machine
+from bench.commands.terminal.help import command, completes, preset_names
+from bench.commands.terminal.machine import JSON_OPTION
 from bench.cost.presets import COST_PRESETS
 from bench.errors import RecordsError, UsageError
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
     from bench.cost.request import Request
+    from bench.report.markup import Table
     from bench.types import Precision
 
 
-@click.command()
+@command(short_help="Throughput, latency, energy and memory of methods")
 @click.option(
-    "--certifier", is_flag=True, help="Time the certifier beside the bare network and a plain loop."
+    "--certifier", is_flag=True, help="Time the certifier against the bare network and a plain loop."
 )
 @click.option(
     "--preset",
     default="mnist5k",
     show_default=True,
     metavar="NAME|FILE.toml",
-    help=f"{', '.join(COST_PRESETS)}, or a preset of `bench run`.",
+    help=f"Sizes to time: {', '.join(COST_PRESETS)}, or a preset of `bench run`.",
+    shell_complete=completes(lambda: (*COST_PRESETS, *preset_names())),
 )
 @DATA_OPTIONS
 @click.option("--methods", metavar="A,B,...", help="Methods to time.")
@@ -36,33 +41,51 @@ if TYPE_CHECKING:
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
 @PROTOCOL_OPTIONS
-@click.option("--batch-sizes", default="auto", show_default=True, metavar="auto|A,B,...", help="The sweep.")
-@click.option("--steps", type=Whole(1), default=10, show_default=True, help="Network calls of chains.")
-@click.option("--votes", type=Whole(1), default=10, show_default=True, help="Chains of densepure.")
-@click.option("--repetitions", type=Whole(1), default=10, show_default=True, help="Rounds.")
-@click.option("--max-seconds", type=Real(0, min_open=True), help="Stop cleanly before so long.")
-@click.option("--out", "folder", type=click.Path(path_type=Path), help="Default: below results/.")
+@click.option(
+    "--batch-sizes", default="auto", show_default=True, metavar="auto|A,B,...", help="Batch sizes to time."
+)
+@click.option(
+    "--steps", type=Whole(1), default=10, show_default=True, help="Network calls of multi-step methods."
+)
+@click.option("--votes", type=Whole(1), default=10, show_default=True, help="Votes of densepure.")
+@click.option(
+    "--repetitions",
+    type=Whole(1),
+    default=10,
+    show_default=True,
+    help="Timing repetitions, interleaved between the methods.",
+)
+@click.option("--max-seconds", type=Real(0, min_open=True), help="Stop cleanly before this time has passed.")
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the measurements. Default: results/cost/<device>/<preset>.",
+)
 @click.option(
     "--run",
     "run_folder",
     type=click.Path(path_type=Path),
-    help="Compare the methods of a finished run at equal certified accuracy.",
+    help="Compare the speed of the methods of a finished run at equal certified accuracy.",
 )
 @click.option(
     "--reference-precision",
     "reference",
     type=click.Choice(["float32", "tf32", "bfloat16"]),
-    help="Precision of the plain loop beside --certifier; default: --precision.",
+    help="Precision of the plain loop of --certifier. Default: --precision.",
 )
-@click.option("--report", is_flag=True, help="Only make tables and figures again from the records in --out.")
-def cost(**given: Any) -> None:
-    """Measure what methods cost on this machine beside each other, with random weights.
+@click.option("--report", is_flag=True, help="Only write tables and figures again from the records in --out.")
+@JSON_OPTION
+def cost(as_json: bool, **given: Any) -> None:
+    """Measure the inference cost of methods on this machine, side by side, with random weights.
 
-    --n and --precision may list several values. Repeating an interrupted command continues it. With --run, join the
-    certificates of a run with its measured cost, measuring nothing: the speed at equal certified accuracy, at every
-    radius of its table, and accuracy by seconds. With --certifier, measure what the certifier itself costs, for
+    --n and --precision accept several values. An interrupted measurement continues when the command is repeated.
+
+    --run measures nothing: it combines the certificates of a run with its measured cost and compares the speed at equal
+    certified accuracy, at every radius of the table. --certifier measures the overhead of the certifier itself, for
     trained methods.
     """
+    click.get_current_context().obj = as_json
     mode, folder = _mode(click.get_current_context()), given["folder"]
     if mode == "certifier":
         _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
@@ -119,7 +142,9 @@ def _mode(context: click.Context) -> str:
     """
     flags = {str(one.name): one.opts[0] for one in context.command.params}
     given = [
-        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        name
+        for name in context.params
+        if name != "as_json" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     mode = next((name for name in _TAKES if name in given), "")
     wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode]]
@@ -197,7 +222,10 @@ def _measure(request: Request, max_seconds: float | None) -> None:
             )
     _report(measurement.folder)
     if missing:
-        say(f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue.")
+        say(
+            f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue.",
+            err=_as_json(),
+        )
 
 
 REPORT_SECONDS = 25.0
@@ -217,7 +245,6 @@ def _limit(max_seconds: float | None) -> float | None:
 
 
 def _report(folder: Path) -> None:
-    from bench.commands.printing import print_table
     from bench.cost.figures import write_figures
     from bench.cost.records import check_reportable, read_cost_run
     from bench.cost.tables import short_table, write_tables
@@ -225,12 +252,11 @@ def _report(folder: Path) -> None:
     run = read_cost_run(folder)
     check_reportable(run)
     written = write_tables(run, folder) + write_figures(run, folder)
-    print_table(short_table(run))
-    say(f"Written: {folder} ({len(written)} files)")
+    _print(short_table(run))
+    say(f"Results: {folder} ({len(written)} files)", err=_as_json())
 
 
 def _equal_accuracy(run_folder: Path, out: Path) -> None:
-    from bench.commands.printing import print_table
     from bench.records.file import read_run
     from bench.report.comparison import compare
     from bench.report.equal_accuracy import at_equal_accuracy, curves
@@ -251,12 +277,11 @@ def _equal_accuracy(run_folder: Path, out: Path) -> None:
     written = write(out, "equal_accuracy", equal_accuracy_frame(all_of_them), table)
     drawn = {radius: found for radius, found in by_radius.items() if compared[radius]}
     written += write_equal_accuracy_figure(comparison, drawn, out)
-    print_table(table, has_intervals=True)
-    say(f"Written: {', '.join(map(str, written))}")
+    _print(table, has_intervals=True)
+    say(f"Written: {', '.join(map(str, written))}", err=_as_json())
 
 
 def _certifier(config: RunConfig, repetitions: int, reference: Precision | None, folder: Path | None) -> None:
-    from bench.commands.printing import print_table
     from bench.commands.progress import track
     from bench.cost import certifier
     from bench.device.hardware import device_name
@@ -267,6 +292,22 @@ def _certifier(config: RunConfig, repetitions: int, reference: Precision | None,
     costs = list(track(measured, "certifier", len(config.methods)))
     device = device_name(setup.device)
     table = certifier.cost_table(costs, command_line(), device)
-    print_table(table)
+    _print(table)
     written = certifier.write_costs(costs, table, folder or certifier.RESULTS / certifier.folder_name(device))
-    say(f"Written: {', '.join(map(str, written))}")
+    say(f"Written: {', '.join(map(str, written))}", err=_as_json())
+
+
+def _as_json() -> bool:
+    return bool(click.get_current_context().obj)
+
+
+def _print(table: Table, *, has_intervals: bool = False) -> None:
+    """Print a table, as JSON where that was asked for."""
+    from bench.commands.printing import print_table
+
+    if _as_json():
+        machine.print_json(
+            {"caption": table.caption, "rows": machine.table_rows(table), "notes": table.notes}
+        )
+    else:
+        print_table(table, has_intervals=has_intervals)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.commands.options import DATA_OPTIONS, NoiseLevel, Whole, preset_of, resolve, say
+from bench.commands.terminal.help import command
 
 if TYPE_CHECKING:
     from bench.checks.doctor.trials import Answer, Trial
@@ -16,27 +17,34 @@ MORE = 4
 """Readings at most that "cannot tell" lists."""
 
 
-@click.command()
+@command(short_help="Check what a checkpoint is and how it was trained")
 @click.option(
     "--checkpoint",
     required=True,
     metavar="PATH|MODULE:FUNCTION",
-    help="A file, a released folder, a diffusers folder, or a function that returns a classifier.",
+    help="A file, a released folder, a diffusers folder or a function that returns a classifier.",
 )
 @DATA_OPTIONS
-@click.option("--method", metavar="NAME", help="Read the file as this method's; default: as it says itself.")
+@click.option(
+    "--method", metavar="NAME", help="Method that the file belongs to. Default: the one in its metadata."
+)
 @click.option(
     "--sigma",
     type=NoiseLevel(),
     metavar="FLOAT",
-    help="Noise level it is declared for; default: its own.",
-)
-@click.option("--num-heads", type=Whole(min=1), metavar="INT", help="Attention heads of a new size.")
-@click.option(
-    "--layernorm/--no-layernorm", default=None, help="Whether rRCM's head reads after the last LayerNorm."
+    help="Noise level that it is declared for. Default: the one in its metadata.",
 )
 @click.option(
-    "--flags", metavar="TEXT", help="Flags of a released diffusion program, as on its command line."
+    "--num-heads",
+    type=Whole(min=1),
+    metavar="INT",
+    help="Attention heads, for a network of unpublished size.",
+)
+@click.option(
+    "--layernorm/--no-layernorm", default=None, help="Whether the head of rRCM follows the last LayerNorm."
+)
+@click.option(
+    "--flags", metavar="TEXT", help="Flags of the released diffusion program, as on its command line."
 )
 def doctor(
     checkpoint: str,
@@ -47,11 +55,11 @@ def doctor(
     flags: str | None,
     **given: Any,
 ) -> int:
-    """Say what a checkpoint is, and whether it looks trained as it declares.
+    """Show the metadata of a checkpoint and check whether it behaves as declared.
 
-    64 held-out training images are classified, clean and noisy, under what the checkpoint declares and under the
-    known alternatives: other input ranges and normalisations, other orders of labels, other noise levels. Exit code
-    1 if it looks like an alternative.
+    64 held-out training images are classified, clean and noisy, under the declared settings and under the known
+    alternatives: other input ranges and normalizations, label orders and noise levels. The exit code is 1 if the
+    checkpoint fits an alternative better.
     """
     config = resolve(preset_of(given["dataset"]), {**given, **({"methods": method} if method else {})})
     from bench.checks.doctor.examine import examine

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +16,13 @@ from bench.commands.options import (
     say,
     shared_options,
 )
+from bench.commands.terminal import machine
+from bench.commands.terminal.help import command, completes, method_names
+from bench.commands.terminal.machine import JSON_OPTION
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.config.run import RunConfig
 
 IMAGE_OPTIONS = shared_options(
     click.argument("image", type=click.Path(path_type=Path)),
@@ -23,7 +30,8 @@ IMAGE_OPTIONS = shared_options(
         "--method",
         required=True,
         metavar="NAME",
-        help="One of `bench list methods`, or MODULE:FUNCTION.",
+        help="A name of `bench list methods`, or MODULE:FUNCTION for a model of your own.",
+        shell_complete=completes(method_names),
     ),
     click.option(
         "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
@@ -32,16 +40,21 @@ IMAGE_OPTIONS = shared_options(
     PROTOCOL_OPTIONS,
     ALLOW_OPTION,
     click.option(
-        "--fit", is_flag=True, help="Resize, crop and grey an image that is not as the data set's are."
+        "--fit",
+        is_flag=True,
+        help="Resize, crop and convert an image whose size or colours differ from the data set's.",
     ),
+    JSON_OPTION,
 )
 
 
-@click.command()
+@command(short_help="Certify one image")
 @IMAGE_OPTIONS
-def certify(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> None:
-    """Certify one IMAGE file with a trained method: its class, and the radius of the ball around
-    it in which the smoothed class does not change; both are wrong with probability alpha at most.
+def certify(image: Path, method: str, sigma: str, fit: bool, as_json: bool, **given: Any) -> None:
+    """Certify one IMAGE file with a trained method.
+
+    The output is its class and a radius: the prediction of the smoothed classifier is constant within that distance.
+    The statement is wrong with probability alpha at most.
     """
     config = resolve_one(method, sigma, given)
     from bench.report.markup import format_radius
@@ -52,7 +65,12 @@ def certify(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> No
     if not fit:
         opened.check_fits(image)
     certificate = opened.certify_file(image)
-    if certificate.predict == ABSTAIN:
+    if as_json:
+        name = None if certificate.predict == ABSTAIN else opened.class_names[certificate.predict]
+        machine.print_json(
+            {"image": str(image), "class": name, **_said(config), **dataclasses.asdict(certificate)}
+        )
+    elif certificate.predict == ABSTAIN:
         say(f"{image}: abstains at sigma {config.sigmas[0]:g} (no class is certain enough)")
     else:
         radius = format_radius(certificate.radius, 4)
@@ -62,10 +80,18 @@ def certify(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> No
         )
 
 
-@click.command()
+def _said(config: RunConfig) -> dict[str, Any]:
+    """Return under what an image was certified or predicted."""
+    return {"method": config.methods[0], "sigma": config.sigmas[0], "n": config.n, "alpha": config.alpha}
+
+
+@command(short_help="Smoothed class of one image")
 @IMAGE_OPTIONS
-def predict(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> None:
-    """Say the smoothed class of one IMAGE file (PREDICT of arXiv 1902.02918): wrong with probability alpha at most."""
+def predict(image: Path, method: str, sigma: str, fit: bool, as_json: bool, **given: Any) -> None:
+    """Predict the class of one IMAGE file with the smoothed classifier (PREDICT of arXiv 1902.02918).
+
+    The class is wrong with probability alpha at most.
+    """
     for name in ("n0", "estimation", "bound"):
         if given[name] is not None:
             raise UsageError(f"--{name} plays no part in PREDICT, which draws n samples once: leave it out")
@@ -77,6 +103,10 @@ def predict(image: Path, method: str, sigma: str, fit: bool, **given: Any) -> No
     if not fit:
         opened.check_fits(image)
     label = opened.predict_file(image)
+    if as_json:
+        found = None if label == ABSTAIN else opened.class_names[label]
+        machine.print_json({"image": str(image), "class": found, "predict": label, **_said(config)})
+        return
     said = (
         "abstains (no class is clearly the most frequent)"
         if label == ABSTAIN

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.commands.options import NoiseLevel, Real, Whole, command_line, preset_of, say
+from bench.commands.terminal.help import command
 from bench.config.names import DATASETS, nearest_hint
 from bench.config.numbers import number
 from bench.errors import RecordsError, UsageError, shown
@@ -22,26 +23,36 @@ if TYPE_CHECKING:
     from bench.report.markup import Table
 
 
-@click.command(name="import-log")
+@command(name="import-log", short_help="Make a run of a published per-image log")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dataset", required=True, metavar="NAME", help="Data set that was certified.")
 @click.option(
     "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
 )
-@click.option("--method", required=True, metavar="NAME", help="What its rows are called.")
-@click.option("--alpha", required=True, type=Real(), help="Probability that a certificate is wrong, at most.")
-@click.option("--n", "--N", "n", required=True, type=Whole(), help="Samples that estimate the probability.")
+@click.option("--method", required=True, metavar="NAME", help="Name of the method in tables and figures.")
+@click.option("--alpha", required=True, type=Real(), help="Failure probability of each certificate, at most.")
 @click.option(
-    "--n0", "--N0", "n0", type=Whole(), default=100, show_default=True, help="Samples that select the class."
+    "--n", "--N", "n", required=True, type=Whole(), help="Samples that estimated the class probability."
 )
-@click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
-@click.option("--image-size", type=Whole(), metavar="PIXELS", help="Side of the images of 'imagenet'; 224.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+@click.option(
+    "--n0",
+    "--N0",
+    "n0",
+    type=Whole(),
+    default=100,
+    show_default=True,
+    help="Samples that selected the class.",
+)
+@click.option("--radii", metavar="X,Y,...", help="Radii of the columns of the tables.")
+@click.option(
+    "--image-size", type=Whole(), metavar="PIXELS", help="Side of the images of 'imagenet'. Default: 224."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -> None:
-    """Make a run of a published log FILE, for `bench report`.
+    """Convert a published log FILE into a run that `bench report` reads.
 
-    FILE has the tab-separated columns idx, label, predict, radius, correct, time. Logs of the same images, n and
-    alpha may share a folder.
+    FILE has the tab-separated columns idx, label, predict, radius, correct and time (locuslab format). Logs of the same
+    images, n and alpha may share a folder.
     """
     from bench.device import hardware
     from bench.records import logs
@@ -60,20 +71,22 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     say(f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}")
 
 
-@click.command(name="export-log")
+@command(name="export-log", short_help="Write the certificates of a run as such a log")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--method", required=True, metavar="NAME", help="A method of the run.")
-@click.option("--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="A noise level of the run.")
+@click.option("--method", required=True, metavar="NAME", help="Method of the run.")
+@click.option("--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level of the run.")
 @click.option(
     "--format",
     type=click.Choice(["smoothing"]),
     expose_value=False,
-    help="The one format; need not be given.",
+    help="Format of the log; there is one.",
 )
-@click.option("--digits", type=Whole(1, 17), help="Significant digits of the radii, rounded down; else all.")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write; else stdout.")
+@click.option(
+    "--digits", type=Whole(1, 17), help="Significant digits of the radii, rounded down. Default: all."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: stdout.")
 def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Path | None) -> None:
-    """Write the certificates of RUN as a log: idx, label, predict, radius, correct, time in seconds."""
+    """Write the certificates of RUN as a tab-separated log: idx, label, predict, radius, correct, time (seconds)."""
     from bench.records.disk import replace_file
     from bench.records.file import read_run
     from bench.records.logs import format_log
@@ -91,31 +104,36 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
         say(f"{out}")
 
 
-@click.command(name="check-log")
+@command(name="check-log", short_help="Check whether a published log fits its claim")
 @click.argument("file", metavar="LOG", type=click.Path(path_type=Path))
 @click.option(
     "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
 )
-@click.option("--n", "--N", "n", required=True, type=Whole(), help="Samples that estimated the probability.")
-@click.option("--alpha", required=True, type=Real(), help="Failure probability that is claimed.")
 @click.option(
-    "--dataset", metavar="NAME", help="What was certified: tells the classes and the published subset."
+    "--n",
+    "--N",
+    "n",
+    required=True,
+    type=Whole(),
+    help="Samples that estimated the class probability, as claimed.",
 )
+@click.option("--alpha", required=True, type=Real(), help="Claimed failure probability.")
+@click.option("--dataset", metavar="NAME", help="Data set that was certified, to check classes and subset.")
 @click.option(
     "--rounding",
     type=click.Choice(["nearest", "down"]),
     default="nearest",
     show_default=True,
-    help="How the radii were written.",
+    help="Rounding of the radii in the log.",
 )
-@click.option("--recertify", type=Real(), metavar="ALPHA", help="Also give the table at this alpha.")
+@click.option("--recertify", type=Real(), metavar="ALPHA", help="Also print the accuracies at this alpha.")
 @click.option("--radii", metavar="X,Y,...", default="0,0.25,0.5,0.75,1,1.5,2", help="Radii of that table.")
 def check_log(
     file: Path, dataset: str | None, rounding: Rounding, recertify: float | None, radii: str, **claimed: Any
 ) -> int:
-    """Say whether a published LOG fits its claim: radii, n and alpha, images, classes, column correct.
+    """Check whether a published LOG fits its claim: radii, n, alpha, images, classes and the column correct.
 
-    The exit code is 1 where it does not.
+    The exit code is 1 if it does not.
     """
     from bench.commands.printing import name_table, print_table
     from bench.records.log_check import Claim, check_log, level

@@ -1,4 +1,4 @@
-"""What names there are: `bench list`."""
+"""What can be looked up: `bench list`, `guide`, `completion`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import click
 
+from bench.commands.terminal import machine, pages
+from bench.commands.terminal.help import command, completes, method_names
+from bench.commands.terminal.machine import JSON_OPTION
 from bench.config.names import DATASETS
 from bench.errors import UsageError
 
@@ -27,10 +30,14 @@ def _presets() -> Tables:
     from bench.config.run import list_presets
 
     rows = [
-        (preset.name, "\n".join(filter(None, (preset.description, preset.cost, preset.expected))))
+        (preset.name, _sentences(preset.description, f"Cost: {preset.cost}", f"Expected: {preset.expected}"))
         for preset in list_presets()
     ]
     return [(("preset", "what it is, its cost, the expected result"), rows)]
+
+
+def _sentences(*texts: str) -> str:
+    return " ".join(f"{' '.join(text.split()).rstrip('.')}." for text in texts)
 
 
 def _models() -> Tables:
@@ -82,17 +89,48 @@ LISTS: Mapping[str, Callable[[], Tables]] = {
 }
 
 
-@click.command(name="list")
+@command(name="list", short_help="Methods, data sets, presets, models, recipes, options")
 @click.argument("what", type=click.Choice([*LISTS, "options"]))
-@click.argument("method", required=False)
-def list_names(what: str, method: str | None) -> None:
-    """List the methods, data sets, presets, networks with their sizes, training recipes, or the options of METHOD."""
+@click.argument("method", required=False, shell_complete=completes(method_names))
+@JSON_OPTION
+def list_names(what: str, method: str | None, as_json: bool) -> None:
+    """List methods, data sets, presets, networks with their sizes, training recipes, or the options of METHOD."""
     from bench.commands.printing import name_table
 
     if (what == "options") != (method is not None):
         raise UsageError("`bench list options METHOD` names one method, and the other lists none")
-    if method is not None:
-        name_table(("--set", "value", "default"), _options(method))
+    tables = LISTS[what]() if method is None else [(("--set", "value", "default"), _options(method))]
+    if as_json:
+        machine.print_json({what: [row for table in tables for row in machine.named(*table)]})
         return
-    for headers, rows in LISTS[what]():
+    for headers, rows in tables:
         name_table(headers, rows)
+
+
+@command(short_help="Show a page of the guide")
+@click.argument("topic", required=False, shell_complete=completes(lambda: pages.topics()))
+@click.option("--plain", "is_plain", is_flag=True, help="Print the Markdown source.")
+def guide(topic: str | None, is_plain: bool) -> None:
+    """Show TOPIC of the guide in the terminal; without TOPIC, list the topics."""
+    from bench.commands.printing import name_table
+
+    if topic is None:
+        name_table(("topic", "what it is about"), list(pages.topics().items()))
+    else:
+        pages.show(topic, is_plain=is_plain)
+
+
+@command(short_help="Print the completion script of a shell")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL.
+
+    For bash, add `eval "$(bench completion bash)"` to ~/.bashrc; for zsh, the same with zsh to ~/.zshrc; for fish, run
+    `bench completion fish > ~/.config/fish/completions/bench.fish`.
+    """
+    from click.shell_completion import get_completion_class
+
+    root = click.get_current_context().find_root().command
+    found = get_completion_class(shell)
+    assert found is not None  # the choices above are click's own
+    click.echo(found(root, {}, "bench", "_BENCH_COMPLETE").source())

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from bench.commands.terminal.help import completes, dataset_names, method_names
 from bench.config.levels import check_size, noise_level, noise_levels
 from bench.config.names import DATASETS, is_plug_in
 from bench.config.numbers import integer, number
@@ -68,57 +70,89 @@ class Real(click.FloatRange):
         return float(super().convert(value, param, ctx))
 
 
+def _choice(name: str, values: str, text: str, **settings: Any) -> Decorator:
+    """Return an option whose values "a|b|c" are shown and completed; the configuration checks them."""
+    return click.option(name, metavar=values, help=text, shell_complete=completes(values), **settings)
+
+
+def _folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="dir")]
+
+
+METHODS_OPTION = click.option(
+    "--methods",
+    metavar="A,B,...",
+    help="Methods to compare: names of `bench list methods`, 'all', or MODULE:FUNCTION for a model of your own.",
+    shell_complete=completes(method_names),
+)
+
+QUIET_OPTION = click.option(
+    "-q", "--quiet", "is_quiet", is_flag=True, help="Print results only: no progress, no notes."
+)
+
+
 DATA_OPTIONS = shared_options(
-    click.option("--dataset", metavar="NAME", help=f"One of {', '.join(DATASETS)}."),
     click.option(
-        "--data-dir", metavar="DIR", help="Folder of the data; ImageNet's may stand in IMAGENET_DIR."
+        "--dataset",
+        metavar="NAME",
+        help=f"Data set: {', '.join(DATASETS)}.",
+        shell_complete=completes(dataset_names),
+    ),
+    click.option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder of the data set. For ImageNet the environment variable IMAGENET_DIR may name it.",
+        shell_complete=_folders,
     ),
     click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
     click.option(
         "--image-size",
         metavar="PIXELS",
-        help="Side of the images of 'imagenet', default 224, or of 'folder', default their own.",
+        help="Side of the images of 'imagenet' (default: 224) or 'folder' (default: their own size).",
     ),
-    click.option(
-        "--geometry", metavar="resize-256|short-side", help="How ImageNet's images are cut to their square."
-    ),
+    _choice("--geometry", "resize-256|short-side", "How ImageNet's images are cropped to a square."),
     click.option("--seed", metavar="INT", help="Seed of all noise and of training."),
-    click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Where to compute."),
+    click.option("--device", metavar="auto|cpu|cuda[:N]|mps", help="Compute device."),
     click.option(
         "--zoo",
         metavar="DIR",
-        help="Folder of checkpoints, <DIR>/<dataset>/<file>; else ./zoo, where training writes, and the program's.",
+        help="Folder of checkpoints, DIR/<dataset>/<file>. Default: ./zoo, then the checkpoints of the package.",
+        shell_complete=_folders,
     ),
     click.option(
-        "--backbone", metavar="NAME", help="Network of gaussian, consistency, dds: resnet, vit, a timm name."
+        "--backbone",
+        metavar="NAME",
+        help="Network of gaussian, consistency and dds: resnet, vit or a timm model.",
     ),
     click.option(
-        "--set", "changes", metavar="METHOD.OPTION=VALUE", multiple=True, help="A method's own option."
+        "--set",
+        "changes",
+        metavar="METHOD.OPTION=VALUE",
+        multiple=True,
+        help="Option of a method; repeatable. `bench list options METHOD` lists them.",
     ),
 )
 
 PROTOCOL_OPTIONS = shared_options(
-    click.option("--n", "--N", "n", metavar="INT", help="Samples that estimate the class's probability."),
+    click.option("--n", "--N", "n", metavar="INT", help="Samples that estimate the class probability."),
     click.option("--n0", "--N0", "n0", metavar="INT", help="Samples that select the class."),
-    click.option("--alpha", metavar="FLOAT", help="Probability that a certificate is wrong, at most."),
-    click.option(
+    click.option("--alpha", metavar="FLOAT", help="Failure probability of each certificate, at most."),
+    _choice(
         "--estimation",
-        metavar="fixed|skip-wrong|sequential",
-        help="How the samples are spent. sequential stops early and certifies radii of the table only: accuracy at a "
-        "radius between them and the ACR become lower bounds.",
+        "fixed|skip-wrong|sequential",
+        "How samples are spent. sequential stops early and certifies the table's radii only: accuracy at other radii "
+        "and ACR become lower bounds.",
     ),
-    click.option("--bound", metavar="clopper-pearson|randomised", help="Bound of the class's probability."),
-    click.option("--batch-size", "--batch", "--batch_size", metavar="auto|INT", help="Samples per call."),
-    click.option("--precision", metavar="float32|tf32|bfloat16", help="Arithmetic of the networks."),
-    click.option("--compile", metavar="none|default|cuda-graphs", help="Run networks under torch.compile."),
+    _choice("--bound", "clopper-pearson|randomised", "Lower confidence bound of the class probability."),
+    click.option(
+        "--batch-size", "--batch", "--batch_size", metavar="auto|INT", help="Samples per call of the model."
+    ),
+    _choice("--precision", "float32|tf32|bfloat16", "Arithmetic of the networks."),
+    _choice("--compile", "none|default|cuda-graphs", "Run networks under torch.compile."),
 )
 
 
-ALLOW_OPTION = click.option(
-    "--allow",
-    metavar="unfinished",
-    help="Certify checkpoints of trainings that were stopped before their end.",
-)
+ALLOW_OPTION = _choice("--allow", "unfinished", "Certify checkpoints whose training was stopped early.")
 
 
 def say(text: object, *, err: bool = False) -> None:
@@ -137,20 +171,19 @@ ENGINE_OPTIONS = shared_options(
         type=click.Choice(["auto", "local", "processes", "ray"]),
         default="auto",
         show_default=True,
-        help="Compute in this process, in several, or on a Ray cluster; auto: several where that pays.",
+        help="Compute in this process, in several processes or on a Ray cluster; auto: in several where that pays.",
     ),
     click.option(
         "--workers",
         type=Whole(1),
         metavar="INT",
-        help="Processes, default: one a core, or one a GPU, more than which share GPUs; or Ray's workers, default: as "
-        "many as there is room for now.",
+        help="Number of processes (default: one per core or GPU) or Ray workers (default: as many as fit now).",
     ),
+    click.option("--address", metavar="auto|HOST:PORT", help="Running Ray cluster. Default: start one here."),
     click.option(
-        "--address", metavar="auto|HOST:PORT", help="A running Ray cluster; default: start one here."
+        "--cpus-per-worker", type=Real(0), default=1.0, show_default=True, help="CPUs per Ray worker."
     ),
-    click.option("--cpus-per-worker", type=Real(0), default=1.0, show_default=True, help="Ray's."),
-    click.option("--gpus-per-worker", type=Real(0), help="Ray's; default: 1 where GPUs compute."),
+    click.option("--gpus-per-worker", type=Real(0), help="GPUs per Ray worker. Default: 1 on a GPU, else 0."),
 )
 
 

@@ -1,56 +1,60 @@
-"""What commands print to stdout: tables, with rich, and the report of runs."""
+"""What commands print to stdout: tables that fit the terminal, and the report of runs."""
 
 from __future__ import annotations
 
+import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bench.commands.options import say
+from bench.commands.terminal import machine, tables
 from bench.errors import plain
 from bench.report import markup
 
 if TYPE_CHECKING:
     from bench.report.comparison import Comparison
 
+PIPE_WIDTH = 160
+"""Columns of what is no terminal, unless COLUMNS gives another number."""
+
+
+def console() -> Console:
+    """Return the console of stdout, as wide as the terminal; a pipe has PIPE_WIDTH columns, or COLUMNS."""
+    found = Console(highlight=False)
+    if not found.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
+        found = Console(width=PIPE_WIDTH, highlight=False)
+    return found
+
 
 def print_table(table: markup.Table, *, has_intervals: bool = False) -> None:
-    """Print a table with its notes, and with the intervals of its numbers where asked to.
-
-    A pipe gets lines of a fixed width.
-    """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=240 if has_intervals else 160)
-    title = Text(plain(table.caption)) if table.caption else None
-    shown = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for position, header in enumerate(table.headers):
-        is_name = position == 0
-        shown.add_column(
-            Text(plain(header)),
-            justify="left" if is_name or table.holds_words else "right",
-            no_wrap=is_name or not table.holds_words,
-            overflow="fold" if table.holds_words else "ellipsis",
-        )
-    for block in table.blocks:
-        if block.title:
-            shown.add_row(Text(plain(block.title), style="italic"))
-        for row in block.rows:
-            shown.add_row(*(_text(markup.as_cell(cell), has_intervals) for cell in row))
-        shown.add_section()
-    console.print(shown)
-    for note in table.notes:
-        console.print(plain(note), highlight=False, markup=False, style="dim")
+    """Print a table with its notes; `has_intervals`: with the intervals of its numbers where they have room."""
+    print_tables([table], has_intervals=has_intervals)
 
 
-def _text(cell: markup.Cell, has_interval: bool) -> Text:
-    text = Text(plain(cell.text), style="bold" if cell.is_best else "")
-    return text.append(f" {cell.detail}", style="not bold") if has_interval and cell.interval else text
+def print_tables(
+    several: Sequence[markup.Table], *, has_intervals: bool = False, has_notes: bool = True
+) -> None:
+    """Print tables, and below them the notes of all, each once."""
+    out = console()
+    shown = []
+    for table in several:
+        if table.holds_words:
+            tables.show_words(out, table)
+        else:
+            shown.append(tables.show(out, table, has_intervals=has_intervals))
+    for note in tables.notes_of(several, has_intervals=any(shown)) if has_notes else ():
+        print_sentence(note, style="dim")
+
+
+def print_sentence(text: str, *, style: str = "") -> None:
+    """Print a sentence, folded at spaces where it is wider than the terminal."""
+    out = console()
+    for line in textwrap.wrap(plain(text), out.width, break_long_words=False, break_on_hyphens=False):
+        out.print(line, markup=False, style=style, soft_wrap=True)
 
 
 def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -60,17 +64,27 @@ def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def report_runs(
-    folders: Sequence[Path], out: Path, allow: Sequence[str] = (), *, has_published: bool = False
+    folders: Sequence[Path],
+    out: Path,
+    allow: Sequence[str] = (),
+    *,
+    has_published: bool = False,
+    as_json: bool = False,
+    is_quiet: bool = False,
 ) -> Comparison:
-    """Write tables and figures of the runs to `out`, print the main table and what is said beside it.
+    """Write tables, figures and results.json of the runs to `out`; print the main table and the verdicts.
 
     Args:
         allow: header fields in which the runs may differ.
         has_published: set published numbers beside ours.
+        as_json: print the content of results.json instead.
+        is_quiet: print the table alone.
 
     Returns:
         The runs as they were compared.
     """
+    from bench.commands.terminal.verdicts import verdicts
+    from bench.records.disk import replace_file
     from bench.records.file import check_comparable, read_run
     from bench.report.comparison import compare
     from bench.report.write import write_report
@@ -79,12 +93,18 @@ def report_runs(
     check_comparable(runs, allow)
     comparison = compare(runs)
     report = write_report(comparison, out, has_published=has_published)
-    print_table(report.table)
-    if report.training is not None:
-        print_table(report.training)
-    lines = (*report.sentences, f"Tables and figures: {out} ({len(report.files)} files)", report.published)
-    for line in filter(None, lines):
-        say(line)
+    results = machine.results(comparison)
+    replace_file(out / machine.RESULTS, machine.as_text(results))
+    if as_json:
+        machine.print_json(results | {"folder": str(out)})
+        return comparison
+    tables = [report.table] if report.training is None else [report.table, report.training]
+    print_tables(tables, has_notes=not is_quiet)
+    if not is_quiet:
+        say("")
+        for line in filter(None, (*verdicts(comparison), *report.sentences, report.published)):
+            print_sentence(line)
+        say(f"Results: {out} ({len(report.files) + 1} files); for programs: {out / machine.RESULTS}")
     return comparison
 
 
@@ -92,4 +112,6 @@ def duration(seconds: float) -> str:
     """Return a time for reading: "41 s", "12 min" or "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:,.0f} days"

@@ -7,53 +7,77 @@ from pathlib import Path
 
 import click
 
-from bench.commands.options import say
+from bench.commands.options import QUIET_OPTION, say
+from bench.commands.terminal import machine, pages
+from bench.commands.terminal.help import command
+from bench.commands.terminal.machine import JSON_OPTION
 from bench.errors import UsageError, clipped
 
+_SUMMARY = re.compile(r"(<!-- summary: (\S+) trained in (\S+) -->\n).*?(<!-- end of summary -->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
-@click.command()
+@command(short_help="Tables, figures and page from the records of runs")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and figures.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for tables and figures. Default: the run's own."
+)
 @click.option(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
-@click.option("--published", is_flag=True, help="Set the numbers that papers report beside ours.")
-@click.option("--html", is_flag=True, help="Also write report.html, one page that needs no network.")
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Folder of the data, for the page's pictures."
+    "--published", is_flag=True, help="Add the numbers that papers report, next to the measured ones."
 )
+@click.option(
+    "--html", is_flag=True, help="Also write report.html, an interactive page that needs no network."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of the data set, for the pictures of the page.",
+)
+@QUIET_OPTION
+@JSON_OPTION
 def report(
-    runs: tuple[Path, ...], out: Path | None, allow: str, published: bool, html: bool, data_dir: Path | None
+    runs: tuple[Path, ...], out: Path | None, allow: str, data_dir: Path | None, **flags: bool
 ) -> None:
-    """Make tables and figures again from the records of one run, or of several side by side."""
+    """Write tables and figures from the records of one run, or of several runs in one comparison."""
+    has_page, as_json = flags["html"], flags["as_json"]
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
     from bench.commands.printing import report_runs
 
     folder = out or runs[0]
-    comparison = report_runs(runs, folder, tuple(filter(None, allow.split(","))), has_published=published)
-    if html:
+    comparison = report_runs(
+        runs,
+        folder,
+        tuple(filter(None, allow.split(","))),
+        has_published=flags["published"],
+        as_json=as_json,
+        is_quiet=flags["is_quiet"],
+    )
+    if has_page:
         from bench.report.page.write import write_page
 
-        say(f"Page: {write_page(comparison, folder, data_dir)}")
+        say(f"Page: {write_page(comparison, folder, data_dir)}", err=as_json)
 
 
-@click.command()
+@command(short_help="Paired tests between methods or training runs")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_A [RUN_B ...]")
-@click.option("--methods", metavar="A,B,...", help="Only these methods.")
-@click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Only these noise levels.")
-@click.option("--all-pairs", is_flag=True, help="Also pairs of different methods of several runs.")
+@click.option("--methods", metavar="A,B,...", help="Compare these methods only.")
+@click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Compare these noise levels only.")
+@click.option("--all-pairs", is_flag=True, help="Also compare different methods of different runs.")
 @click.option(
     "--against",
     metavar="NAME",
-    help="Take runs X-0, X-1, ... as trainings of X, and compare each X with NAME over all of them.",
+    help="Treat runs X-0, X-1, ... as training runs of X, and compare each X with NAME over all of them.",
 )
 @click.option(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for CSV, Markdown and LaTeX tables.")
+@QUIET_OPTION
+@JSON_OPTION
 def compare(
     runs: tuple[Path, ...],
     methods: str | None,
@@ -62,26 +86,37 @@ def compare(
     against: str | None,
     allow: str,
     out: Path | None,
+    is_quiet: bool,
+    as_json: bool,
 ) -> None:
-    """Compare methods image by image: intervals, exact tests, what holds with high probability, training gaps.
+    """Compare methods image by image: verdicts, intervals, exact paired tests, high-probability accuracy.
 
-    Of one run, each pair of its methods is compared; of several, each method with itself.
+    Within one run, all pairs of methods are compared; between runs, each method with itself.
     """
-    from bench.commands.printing import print_table
+    from bench.commands.printing import print_sentence, print_tables
+    from bench.commands.terminal.verdicts import sentences
     from bench.records.file import check_comparable, read_run
-    from bench.report.compared import compare_runs
+    from bench.report.compared import compare_all, restricted
+    from bench.report.comparison import compare as compare_read
+    from bench.report.tables.paired import paired_frame, pairs_of
 
     read = [read_run(folder) for folder in runs]
     check_comparable(read, tuple(filter(None, allow.split(","))))
     if all_pairs and against is not None:
         raise UsageError("--all-pairs and --against are two ways to compare: give one of them")
-    tables, written, nothing = compare_runs(
-        read, methods=methods, sigmas=sigmas, has_all=all_pairs, against=against, out=out
-    )
-    for table in tables:
-        print_table(table, has_intervals=True)
+    comparison = compare_read(restricted(read, methods, sigmas))
+    tables, written, nothing = compare_all(comparison, has_all=all_pairs, against=against, out=out)
+    pairs = pairs_of(comparison, has_all=all_pairs) if against is None else ()
+    words = sentences(comparison, paired_frame(comparison, pairs), pairs)
+    if as_json:
+        by_caption = {one.caption: machine.table_rows(one) for one in tables}
+        machine.print_json({"verdicts": words, "tables": by_caption})
+        return
+    for sentence in words:
+        print_sentence(sentence)
+    print_tables(tables, has_intervals=True, has_notes=not is_quiet)
     if nothing:
-        say(nothing)
+        print_sentence(nothing)
     if written:
         say(f"Written: {', '.join(map(str, written))}")
 
@@ -89,14 +124,17 @@ def compare(
 @click.command(hidden=True)
 @click.argument("page", default="README.md", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 def readme(page: Path) -> None:
-    """Put the tables of results into PAGE again (README.md), between its marks.
+    """Update PAGE (default: README.md): the tables of results between their marks, or the page of commands.
 
-    A table stands between the lines <!-- table: PATH --> and <!-- end of table -->; PATH is relative to PAGE.
+    A table is between the lines <!-- table: PATH --> and <!-- end of table -->; PATH is relative to PAGE.
     """
     from bench.records.disk import replace_file
 
     old = _text(page)
-    new = fill_tables(old, page.parent)
+    if page.name == f"{pages.COMMANDS}.md" and page.parent.name == "guide":
+        new = pages.commands_page(click.get_current_context().find_root().command)  # type: ignore[arg-type]
+    else:
+        new = fill_tables(old, page.parent)
     replace_file(page, new)
     say(f"{page}: {'as it was' if new == old else 'changed'}")
 
@@ -105,13 +143,23 @@ def fill_tables(text: str, folder: Path) -> str:
     """Return a page with each table as its file has it now.
 
     Args:
-        text: Markdown; a table stands between `<!-- table: PATH -->` and `<!-- end of table -->`, each on a line.
+        text: Markdown; a table is between the lines `<!-- table: PATH -->` and `<!-- end of table -->`, the summary of
+            a run between `<!-- summary: RUN trained in CHECKPOINTS -->` and `<!-- end of summary -->`.
         folder: what the paths are relative to, and may not leave.
 
     Raises:
         UsageError: a file is not there, or lies outside the folder.
     """
-    return _TABLE.sub(lambda mark: f"{mark[1]}{_content(mark[2], folder)}\n{mark[3]}", text)
+    text = _TABLE.sub(lambda mark: f"{mark[1]}{_content(mark[2], folder)}\n{mark[3]}", text)
+    return _SUMMARY.sub(lambda mark: f"{mark[1]}{_summary(mark[2], mark[3], folder)}\n{mark[4]}", text)
+
+
+def _summary(run: str, checkpoints: str, folder: Path) -> str:
+    from bench.commands.terminal.summary import summary
+
+    if not (folder / run / "records.jsonl").is_file():
+        raise UsageError(f"a summary mark names {clipped(run)}, which is no run below {folder}")
+    return summary(folder / run, folder / checkpoints)
 
 
 def _content(name: str, folder: Path) -> str:

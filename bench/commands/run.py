@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from bench.commands.options import (
     DATA_OPTIONS,
     ENGINE_NAMES,
     ENGINE_OPTIONS,
+    METHODS_OPTION,
     PROTOCOL_OPTIONS,
+    QUIET_OPTION,
     Real,
     Whole,
     command_line,
@@ -23,51 +26,64 @@ from bench.commands.options import (
     say,
     shared_options,
 )
+from bench.commands.terminal import machine
+from bench.commands.terminal.help import command, completes, preset_names
+from bench.commands.terminal.machine import JSON_OPTION
 from bench.config.names import STANDARD_IMAGES
 from bench.errors import DataError
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
     from bench.report.markup import Table
+    from bench.runs.progress import Estimate
+    from bench.runs.workbench import Entrants
     from bench.types import Run
 
 
 RUN_OPTIONS = shared_options(
     click.option(
-        "--preset", default="mnist5k", show_default=True, metavar="NAME|FILE.toml", help="Start from this."
+        "--preset",
+        default="mnist5k",
+        show_default=True,
+        metavar="NAME|FILE.toml",
+        help="Preset to start from; every other option overrides it.",
+        shell_complete=completes(preset_names),
     ),
     DATA_OPTIONS,
-    click.option(
-        "--methods", metavar="A,B,...", help="Methods to compare, MODULE:FUNCTION of your own, or 'all'."
-    ),
+    METHODS_OPTION,
     click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Noise levels in pixel units."),
     PROTOCOL_OPTIONS,
     ALLOW_OPTION,
 )
 
 
-@click.command()
+@command(short_help="Certify every method, measure cost, write tables")
 @RUN_OPTIONS
-@click.option("--subset", metavar="SUBSET", help="standard, balanced or file:PATH.")
-@click.option("--limit", "--max", "limit", metavar="INT", help="Number of images of the subset.")
-@click.option("--skip", metavar="INT", help="Images of the subset to leave out at its start.")
-@click.option("--radii", metavar="X,Y,...", help="Radii of the tables' columns.")
 @click.option(
-    "--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 leaves it out."
+    "--subset",
+    metavar="SUBSET",
+    help="Images to certify: standard, balanced or file:PATH with one test index per line.",
+    shell_complete=completes("auto|standard|balanced|file:"),
 )
-@click.option("--out", metavar="DIR", help="The run's folder.")
+@click.option("--limit", "--max", "limit", metavar="INT", help="Number of images, counted along the subset.")
+@click.option("--skip", metavar="INT", help="Images of the subset to skip at its start.")
+@click.option("--radii", metavar="X,Y,...", help="Radii of the columns of the tables.")
+@click.option("--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 omits it.")
+@click.option("--out", metavar="DIR", help="Folder of the run. Default: results/runs/<preset>-<digest>.")
 @ENGINE_OPTIONS
-@click.option("--shard", metavar="i/k", help="Certify every k-th image only; then `bench merge` joins.")
+@click.option("--shard", metavar="i/k", help="Certify every k-th image only; `bench merge` joins the shards.")
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the resolved configuration, and which checkpoints are missing.",
+    help="Print the configuration, the number of certificates, the runtime and missing checkpoints; run nothing.",
 )
-def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
-    """Certify images with every method at every sigma, measure the cost, write tables and figures.
+@QUIET_OPTION
+@JSON_OPTION
+def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: bool, **given: Any) -> None:
+    """Certify images with every method at every sigma, measure inference cost, and write tables and figures.
 
-    Repeating an interrupted command continues it; SIGTERM ends it after the image in hand (a group of
-    images on a GPU), with exit code 143.
+    An interrupted run continues when the command is repeated. SIGTERM ends it after the current image (on a GPU:
+    the current group of images) with exit code 143.
     """
     from bench.records.shards import parse_shard
 
@@ -75,8 +91,7 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     config = resolve(preset, given)
     part = None if shard is None else parse_shard(shard)
     if dry_run:
-        _print_config(config)
-        _print_checkpoints(config)
+        _dry_run(config, as_json)
         return
     from bench.commands.printing import report_runs
     from bench.commands.progress import RunBars
@@ -84,7 +99,8 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
     from bench.runs.termination import Termination
 
     engine = make_engine(config, **engine_options)
-    with Termination() as termination, RunBars(config) as display:
+    display = RunBars(config, is_shown=not is_quiet, measures_first=engine_options["engine"] != "ray")
+    with Termination() as termination, display:
         _, folder = runner.run(
             config,
             command=command_line(),
@@ -94,51 +110,79 @@ def run(preset: str, shard: str | None, dry_run: bool, **given: Any) -> None:
             held=termination.held,
         )
     if part is None:
-        report_runs([folder], folder)
+        report_runs([folder], folder, as_json=as_json, is_quiet=is_quiet)
     else:
         say(folder / part.file_name)
         say(f"When all {part.count} shards are done: bench merge {folder}")
 
 
-def _print_config(config: RunConfig) -> None:
+def _dry_run(config: RunConfig, as_json: bool) -> None:
+    """Print what a run would do: its configuration, how much, how long here, and which checkpoints are missing."""
     from bench.config.run import to_json
     from bench.runs.runner import run_folder
 
-    for key, value in to_json(replace(config, out=run_folder(config))).items():
+    values = to_json(replace(config, out=run_folder(config)))
+    more, estimate = _checkpoints(config)
+    if as_json:
+        told = {} if estimate is None else dataclasses.asdict(estimate)
+        machine.print_json({"config": values, **more, "estimate": told})
+        return
+    for key, value in (values | more).items():
         shown = ",".join(map(str, value)) if isinstance(value, list) else value
         say(f"{key} = {shown}")
+    if estimate is not None:
+        from bench.commands.progress import estimate_lines, missing_lines
+
+        for line in (*estimate_lines(config, estimate), *missing_lines(estimate.missing)):
+            say(line)
 
 
-def _print_checkpoints(config: RunConfig) -> None:
-    """Print which checkpoints are missing, and would be trained first, and which are of stopped trainings."""
+def _checkpoints(config: RunConfig) -> tuple[dict[str, str], Estimate | None]:
+    """Return which checkpoints are missing or of stopped trainings, and the estimate; None without the data."""
     from bench.data.sets import task_of
     from bench.methods import zoo
     from bench.runs.workbench import enter_with
 
     zoo.check(config.zoo)
     if (task := task_of(config)) is None:
-        say(f"missing = unknown: the data set {config.dataset} is not there yet")
-        return
+        return {"missing": f"unknown: the data set {config.dataset} is not there yet"}, None
     made = enter_with(config, task, note=lambda text: say(f"note: {text}", err=True))
     entrants = list(made.values())
     missing = [f"{one.key} ({one.file_name})" for one in entrants if one.is_missing]
     stopped = [f"{key} (after {steps})" for one in entrants for key, steps in one.unfinished().items()]
-    say(f"missing = {', '.join(missing) or 'none'}")
+    found = {"missing": ", ".join(missing) or "none"}
     if missing:
-        say(f"trained_into = {zoo.writable(config.zoo, config.dataset)}")
+        found["trained_into"] = str(zoo.writable(config.zoo, config.dataset))
     if stopped:
-        say(f"unfinished = {', '.join(stopped)}")
+        found["unfinished"] = ", ".join(stopped)
+    return found, _estimate(config, made)
 
 
-@click.command()
+def _estimate(config: RunConfig, entrants: Entrants) -> Estimate | None:
+    """Return what a run makes and how long that takes here; None where its data cannot be read without a download."""
+    from bench.runs import runner
+    from bench.runs.workbench import prepare
+
+    try:
+        setup = prepare(replace(config, download=False))
+    except DataError:
+        return None
+    return runner.estimate(setup, entrants, runner.run_folder(config))
+
+
+@command(short_help="What is done, what is left, and how long it takes")
 @click.argument("run", type=click.Path(path_type=Path))
-def status(run: Path) -> None:
-    """Say what of RUN, whole or in shards, is done, what is left and how long that will take."""
+@JSON_OPTION
+def status(run: Path, as_json: bool) -> None:
+    """Show which certificates of RUN (complete or in shards) are done, which are left, and the time left."""
     from bench.commands.printing import print_table
     from bench.records.shards import read_status, what_to_do
 
     done, lacks = read_status(run)
     table, sentences = status_of(done, what_to_do(run, lacks))
+    if as_json:
+        machine.print_json({"folder": str(run), "curves": machine.table_rows(table), "sentences": sentences})
+        return
     print_table(table)
     for sentence in sentences:
         say(sentence)
@@ -184,26 +228,37 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
     )
 
 
-@click.command()
+@command(short_help="Estimate radii, intervals, runtime and memory")
 @RUN_OPTIONS
-@click.option("--images", type=Whole(1), metavar="INT", help="Images; default: the preset's.")
-@click.option("--radius", type=Real(0, min_open=True), default=1.0, show_default=True, help="Wanted.")
-@click.option("--workers", type=Whole(1), default=1, show_default=True, help="Processes.")
-def plan(preset: str, images: int | None, radius: float, workers: int, **given: Any) -> None:
-    """Say what a run would show and take: radii within reach, intervals, samples, hours, memory.
+@click.option("--images", type=Whole(1), metavar="INT", help="Number of images. Default: the preset's.")
+@click.option(
+    "--radius",
+    type=Real(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Target radius for the estimate of n.",
+)
+@click.option("--workers", type=Whole(1), default=1, show_default=True, help="Number of processes.")
+@JSON_OPTION
+def plan(preset: str, images: int | None, radius: float, workers: int, as_json: bool, **given: Any) -> None:
+    """Estimate a run: largest certifiable radius, interval width, samples, runtime and memory.
 
-    It certifies a few images with few samples on this machine and writes nothing.
+    The estimate certifies a few images with few samples on this machine and writes no file.
     """
     config = resolve(preset, given)
-    from bench.commands.printing import print_table
+    from bench.commands.printing import print_sentence, print_table
     from bench.commands.progress import track
     from bench.report.tables.accuracy import BETWEEN_RADII
     from bench.runs import forecast
     from bench.runs.workbench import choose_batch_sizes, enter_all, prepare
 
+    told: list[str] = []
+
     def say_protocol(count: int) -> None:
         for sentence in forecast.protocol_sentences(config.n, config.alpha, config.sigmas, count, radius):
-            say(sentence)
+            told.append(sentence)
+            if not as_json:
+                print_sentence(sentence)
 
     try:
         setup = prepare(config)
@@ -217,11 +272,16 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
     first = (entrants[method, config.sigmas[0]] for method in config.methods)
     measured = (forecast.measure_entrant(setup, one, sizes[one.method]) for one in first)
     timings = list(track(measured, "measuring", len(config.methods)))
-    print_table(
-        forecast.time_table(
-            timings, images=count, sigmas=len(config.sigmas), samples=config.n0 + config.n, workers=workers
-        )
+    table = forecast.time_table(
+        timings, images=count, sigmas=len(config.sigmas), samples=config.n0 + config.n, workers=workers
     )
+    if as_json:
+        machine.print_json(
+            {"images": count, "sentences": told, "timings": list(map(dataclasses.asdict, timings))}
+            | {"predicted": machine.table_rows(table)}
+        )
+        return
+    print_table(table)
     if config.estimation != "fixed":
         say(f"With {config.estimation} estimation a run takes at most this.")
     if config.estimation == "sequential":
@@ -232,12 +292,12 @@ def plan(preset: str, images: int | None, radius: float, workers: int, **given: 
             say(f"Still to be trained: {method} at sigma {', '.join(missing)}.")
 
 
-@click.command()
+@command(short_help="Join the shards of a run")
 @click.argument("run", type=click.Path(path_type=Path))
 def merge(run: Path) -> None:
-    """Join the shards of RUN, a folder that `bench run --shard i/k` wrote to, and make its tables and figures.
+    """Join the shards of RUN, a folder written by `bench run --shard i/k`, and write its tables and figures.
 
-    Nothing may be missing and nothing there twice; the shards' files stay.
+    Every certificate must be there exactly once. The files of the shards are kept.
     """
     from bench.commands.printing import report_runs
     from bench.records.shards import merge as join

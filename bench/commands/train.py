@@ -20,6 +20,7 @@ from bench.commands.options import (
     say,
     started_processes,
 )
+from bench.commands.terminal.help import command, completes, method_names, preset_names
 from bench.errors import UnfinishedError, UsageError
 
 if TYPE_CHECKING:
@@ -28,50 +29,53 @@ if TYPE_CHECKING:
     from bench.training.loop import Progress
 
 
-@click.command()
-@click.argument("method")
+@command(short_help="Train a method at one noise level")
+@click.argument("method", shell_complete=completes(method_names))
 @DATA_OPTIONS
 @click.option(
-    "--preset", metavar="NAME", help="Preset whose options of METHOD count; that of the data set's name."
+    "--preset",
+    metavar="NAME",
+    help="Preset that holds the options of METHOD. Default: the preset named like the data set.",
+    shell_complete=completes(preset_names),
 )
 @click.option(
     "--sigma", default="0.5", show_default=True, metavar="FLOAT", help="Noise level in pixel units."
 )
-@click.option("--again", is_flag=True, help="Train anew what the zoo has, and replace it.")
+@click.option("--again", is_flag=True, help="Train again although a checkpoint exists, and replace it.")
 @click.option(
     "--max-seconds",
     type=Real(),
     metavar="SECONDS",
-    help="Stop each stage after this time; repeating the command goes on.",
+    help="Stop each stage after this time; the repeated command continues it.",
 )
 @click.option(
     "--checkpoint-every",
     type=Whole(min=1),
     metavar="STEPS",
-    help="Save the state this often between looks at the held-out part.",
+    help="Steps between saved states, besides those at each evaluation on the held-out images.",
 )
 @click.option(
     "--workers",
     type=Whole(min=0),
-    help="Threads that read image files ahead (of each process); default: 8 for folders of images.",
+    help="Threads per process that read image files ahead. Default: 8 for folders of images.",
 )
 @click.option(
     "--held-out",
     type=Whole(min=0),
     metavar="IMAGES",
-    help="Training images held out to choose the weights by (a tenth, at most 1,000); 0 keeps the last weights.",
+    help="Training images held out to select the weights. Default: a tenth, at most 1,000; 0 keeps the last weights.",
 )
 @click.option("--precision", metavar="float32|tf32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
     metavar="pretrain|linear|finetune",
-    help="Train only this part of rrcm: the encoder, a head on its frozen features, or all at sigma.",
+    help="Train one stage of rrcm only: the encoder, a linear head on frozen features, or everything at sigma.",
 )
 def train(method: str, sigma: str, **given: Any) -> None:
-    """Train METHOD at one sigma, and keep the weights with the largest radius on held-out images.
+    """Train METHOD at one sigma and keep the weights with the largest mean radius on held-out images.
 
-    Repeating an interrupted command continues it. For several GPUs: `accelerate launch -m bench.cli train METHOD ...`;
-    the batch size stays that of all together.
+    An interrupted training continues when the command is repeated. For several GPUs use `accelerate launch -m bench.cli
+    train METHOD ...`; the batch size is the total over all processes.
     """
     from bench.methods import registry
     from bench.runs.train import TrainingOptions
@@ -148,50 +152,55 @@ def _draw_each(folder: Path, stages: Iterable[str]) -> None:
             say(f"{draw_curves([source], source.with_suffix('.png'))}")
 
 
-@click.command()
+@command(short_help="Plot loss and held-out score of training runs")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
     default="curves.png",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="The figure to write: png, pdf or svg.",
+    help="Figure to write: png, pdf or svg.",
 )
 def curves(sources: tuple[Path, ...], out: Path) -> None:
-    """Draw loss and held-out score of trainings in one figure.
+    """Plot loss and held-out score of training runs in one figure.
 
-    SOURCES are the CSV files that `bench train` writes, a line per look, also of a training under way.
+    SOURCES are the CSV files that `bench train` writes, one line per evaluation; the training may still be running.
     """
     from bench.report.figures.curves import draw_curves
 
     say(f"{draw_curves(sources, out)}")
 
 
-@click.command(name="import-checkpoint")
+@command(name="import-checkpoint", short_help="Convert a released checkpoint to safetensors")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The safetensors file to write.")
-@click.option("--which", metavar="ema|online|target", help="Network of a folder <step>.ckpt; ema.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Safetensors file to write.")
+@click.option(
+    "--which", metavar="ema|online|target", help="Network to read from a folder <step>.ckpt. Default: ema."
+)
 @click.option(
     "--sigma", type=NoiseLevel(), metavar="FLOAT", help="Noise level that a classifier was trained at."
 )
-@click.option("--num-heads", type=Whole(min=1), metavar="INT", help="Attention heads of a new size.")
 @click.option(
-    "--layernorm/--no-layernorm", default=None, help="Whether the head reads after the last LayerNorm."
+    "--num-heads",
+    type=Whole(min=1),
+    metavar="INT",
+    help="Attention heads, for a network of unpublished size.",
 )
+@click.option("--layernorm/--no-layernorm", default=None, help="Whether the head follows the last LayerNorm.")
 @click.option(
-    "--flags", metavar="TEXT", help="Flags of a released diffusion program, as on its command line."
+    "--flags", metavar="TEXT", help="Flags of the released diffusion program, as on its command line."
 )
 @click.option(
     "--method",
     metavar="NAME",
-    help="Method that trained it, where several have such files: a residual network is gaussian's.",
+    help="Method that trained it, if several use this format. Default for residual networks: gaussian.",
 )
 def import_checkpoint(path: Path, out: Path, which: str | None, method: str | None, **said: Any) -> None:
-    """Turn a released checkpoint into a safetensors file that says what it is.
+    """Convert a released checkpoint to a safetensors file with metadata.
 
-    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, a residual network
-    with its arch, or a U-Net of improved-diffusion or guided-diffusion. Only tensors are
-    read: no code in the file is run.
+    PATH is a pre-training folder <step>.ckpt of rRCM, a file in it, a fine-tuned classifier, a residual network with
+    its arch, or a U-Net of improved-diffusion or guided-diffusion. Only tensors are read; code in the file is never
+    run.
     """
     from bench.methods.importing import import_checkpoint as convert
 

@@ -55,7 +55,13 @@ def compare_runs(
         RecordsError, ProtocolError: as `bench.report.comparison.compare` and
             `bench.report.tables.variants.variants_frame`.
     """
-    comparison = compare(_restricted(runs, methods, sigmas))
+    return compare_all(compare(restricted(runs, methods, sigmas)), has_all=has_all, against=against, out=out)
+
+
+def compare_all(
+    comparison: Comparison, *, has_all: bool = False, against: str | None = None, out: Path | None
+) -> tuple[list[Table], list[Path], str]:
+    """Return the tables of a comparison, the files and why nothing was compared, as `compare_runs`."""
     assured = assured_frame(comparison)
     frames: dict[str, tuple[pd.DataFrame, Table]] = {
         "assured": (assured, assured_table(assured, comparison.warnings))
@@ -94,7 +100,7 @@ def _why_nothing(comparison: Comparison, against: str | None) -> str:
     return "Nothing was compared: every radius of the table is beyond what n samples can certify."
 
 
-def _restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> list[Run]:
+def restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> list[Run]:
     """Return the runs with the methods and sigmas that are asked for, in records and headers."""
     kept_methods = _chosen("method", methods, [name for run in runs for name in run.header.methods])
     levels = [f"{sigma:g}" for run in runs for sigma in run.header.sigmas]

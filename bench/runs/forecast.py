@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from scipy import special
 
 from bench.device.timing import instruments
+from bench.methods import registry
 from bench.report.markup import Block, Table, format_percent, format_radius, format_significant
 from bench.runs.entrant import Entrant
-from bench.runs.workbench import Setup, certify_images, group_size, smoothed
+from bench.runs.progress import Estimate
+from bench.runs.workbench import Entrants, Setup, certify_images, group_size, smoothed
 from bench.smoothing.noise import NOISE_BLOCK
 from bench.smoothing.stats import largest_radius, proportion_interval
 
@@ -144,6 +146,99 @@ def measure_entrant(setup: Setup, one: Entrant, batch_size: int) -> Timing:
         image_seconds=group.image_seconds / together,
         sample_seconds=group.sample_seconds / together,
         memory_bytes=instruments(setup.device).peak_memory(lambda: load()(least)),
+    )
+
+
+QUICK_SECONDS = 0.2
+"""A first image is certified with more samples until that takes as long."""
+
+QUICK_SAMPLES = 128
+"""With fewer samples the time is mostly that of the start, unless it is SLOW_SECONDS or more."""
+
+SLOW_SECONDS = 2.0
+"""A first image that takes as long is not certified with more samples."""
+
+GROWTH = 8
+"""How many times more samples each try has."""
+
+
+def quick_seconds(
+    setup: Setup, one: Entrant, batch_size: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return about how long a certificate of a method takes, from the first image certified with few samples.
+
+    It costs four samples at least, and about a second of a quick classifier; a checkpoint that is missing counts with
+    random weights.
+    """
+    classifier = smoothed(setup, one, batch_size)
+    asked = max(2, setup.config.n0 + setup.config.n)
+
+    def taken(samples: int) -> float:
+        few = replace(setup.config, estimation="fixed", n0=1, n=samples - 1)
+        start = clock()
+        certify_images(replace(setup, config=few), one.method, classifier, setup.indices[:1])
+        return clock() - start
+
+    taken(2)  # warms it up
+    size, seconds = 2, taken(2)
+    while seconds < SLOW_SECONDS:
+        size = min(asked, GROWTH * size)
+        seconds = taken(size)
+        if size == asked or (size >= QUICK_SAMPLES and seconds >= QUICK_SECONDS):
+            break
+    return seconds * asked / size
+
+
+def training_seconds(one: Entrant, setup: Setup, certificate_seconds: float) -> float | None:
+    """Return about how long the training of a missing checkpoint takes at most, by the time of its certificates.
+
+    Each image of each step takes three forward passes, those of a gradient included; None where the options name no
+    steps.
+    """
+    trained = registry.configure(one.method, setup.split.task, one.sigma, one.options)
+    options = {name: value for name, value in vars(trained).items() if isinstance(value, int)}
+    images = 0
+    for name, steps in options.items():
+        part = name.removesuffix("max_steps").removesuffix("steps")
+        is_trained = options.get(part.rstrip("_")) is not False
+        if is_trained and name.endswith(("max_steps", "pretrain_steps")):
+            images += steps * options.get(f"{part}batch_size", options.get("batch_size", 0))
+    copies = max(1, options.get("copies", 1))
+    forwards = FORWARDS_WITH_GRADIENT * copies * images
+    return forwards * certificate_seconds / (setup.config.n0 + setup.config.n) if images else None
+
+
+FORWARDS_WITH_GRADIENT = 3
+"""Forward passes that one with its gradient takes."""
+
+
+def estimate(
+    setup: Setup,
+    entrants: Entrants,
+    batch_sizes: Mapping[str, int],
+    *,
+    done: Collection[tuple[str, float, int]],
+) -> Estimate:
+    """Return what is to be done of a run and how long it takes here, measured on the first image of each method.
+
+    Args:
+        done: (method, sigma, index) of the certificates that are there.
+    """
+    left = {key: sum((*key, index) not in done for index in setup.indices) for key in entrants}
+    each = {
+        method: quick_seconds(setup, one, batch_sizes[method])
+        for (method, sigma), one in entrants.items()
+        if sigma == setup.config.sigmas[0] and any(left[key] for key in left if key[0] == method)
+    }
+    missing = {
+        str(one.file_name): training_seconds(one, setup, each[one.method])
+        for one in entrants.values()
+        if one.is_missing and one.method in each
+    }
+    return Estimate(
+        certificates=sum(left.values()),
+        seconds=sum(count * each[key[0]] for key, count in left.items() if count),
+        missing=missing,
     )
 
 

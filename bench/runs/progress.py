@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.config.run import RunConfig
@@ -16,8 +17,32 @@ if TYPE_CHECKING:
     from bench.training.loop import Progress
 
 
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What is to be done before a run ends, and how long that takes on this machine.
+
+    Attributes:
+        certificates: those that the run lacks.
+        seconds: to make them; None where it was not measured.
+        missing: checkpoints that are trained first, name -> seconds of training; None where they cannot be told.
+    """
+
+    certificates: int
+    seconds: float | None = None
+    missing: Mapping[str, float | None] = field(default_factory=dict)
+
+
 class Observer:
-    """What a run tells while it goes on; every method may be overridden, and by default says nothing."""
+    """What a run tells while it goes on; every method may be overridden, and by default says nothing.
+
+    Attributes:
+        measures_first: whether `estimated` wants the time of a run, for which each method certifies one image first.
+    """
+
+    measures_first = False
+
+    def estimated(self, estimate: Estimate) -> None:
+        """Take what is to be done, before it begins."""
 
     def note(self, text: str) -> None:
         """Take a sentence that the user should read."""

@@ -13,14 +13,15 @@ from pathlib import Path
 from bench.config.code import check_typed, named_code
 from bench.config.run import RunConfig, run_name
 from bench.device.timing import instruments, measure
-from bench.errors import RecordsError
+from bench.errors import BenchError, RecordsError
 from bench.methods import zoo
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.shards import Shard, check_folder
+from bench.runs import forecast
 from bench.runs.engines.base import Engine, LocalEngine
 from bench.runs.entrant import configured
 from bench.runs.header import make_header
-from bench.runs.progress import Observer, pending_jobs, write_results
+from bench.runs.progress import Estimate, Observer, pending_jobs, write_results
 from bench.runs.train import train_missing
 from bench.runs.workbench import (
     Entrants,
@@ -31,7 +32,7 @@ from bench.runs.workbench import (
     first_image_stream,
     prepare,
 )
-from bench.smoothing.noise import why_slow
+from bench.smoothing.noise import NOISE_BLOCK, why_slow
 from bench.types import CostRecord, Run, RunHeader
 
 RUNS = Path("results") / "runs"
@@ -77,11 +78,13 @@ def run(
     entrants = enter_all(setup)
     for one in entrants.values():
         one.finished(config.allow)
+    folder, name = run_folder(config), shard.file_name if shard else FILE_NAME
+    if shard is None and observer.measures_first:
+        observer.estimated(estimate(setup, entrants, folder))
     if shard is None:
         entrants = train_missing(setup, entrants, command, observer)
     for one in entrants.values():
         one.required(config.allow)
-    folder, name = run_folder(config), shard.file_name if shard else FILE_NAME
     check_folder(folder, shard)
     batch_sizes = known_batch_sizes(folder / name)
     if not batch_sizes.keys() >= set(config.methods):
@@ -108,6 +111,24 @@ def run(
         if measures:
             _measure_once(setup, entrants, records, observer)
         return records.run.header, folder
+
+
+def estimate(setup: Setup, entrants: Entrants, folder: Path) -> Estimate:
+    """Return what is left of a run whose records are in a folder, or will be, and how long that takes here."""
+    file = folder / FILE_NAME
+    sizes = dict.fromkeys(setup.config.methods, NOISE_BLOCK) | known_batch_sizes(file)
+    try:
+        return forecast.estimate(setup, entrants, sizes, done=_done(file))
+    except BenchError:  # which the run meets again, where it can name the method, the image or the file
+        return Estimate(certificates=len(entrants) * len(setup.indices))
+
+
+def _done(file: Path) -> set[tuple[str, float, int]]:
+    """Return method, sigma and index of the certificates in a records file; none where there is none to read."""
+    try:
+        return {(one.method, one.sigma, one.index) for one in read_run(file).records}
+    except RecordsError:
+        return set()
 
 
 def _measure_once(setup: Setup, entrants: Entrants, records: RecordsFile, observer: Observer) -> None:

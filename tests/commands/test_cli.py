@@ -28,6 +28,7 @@ OUTPUTS = {
         for kind in ("png", "pdf")
     ),
     "records.jsonl",
+    "results.json",
 }
 
 

@@ -1,4 +1,4 @@
-"""The scripts in bench/README.md, as written: a shell and our command line understand them."""
+"""The scripts of the guide on large runs, as written: a shell and our command line understand them."""
 
 import re
 import shlex
@@ -10,11 +10,11 @@ import pytest
 from bench.cli import cli
 from bench.records.shards import parse_shard
 
-README = (Path(__file__).parents[2] / "bench" / "README.md").read_text()
-SCRIPTS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+PAGE = (Path(__file__).parents[2] / "bench" / "guide" / "large-runs.md").read_text()
+SCRIPTS = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
 COMMANDS = [
-    line
-    for block in re.findall(r"```\w*\n(.*?)```", README, flags=re.DOTALL)
+    line.removesuffix('"').partition('--wrap "')[2] or line
+    for block in re.findall(r"```\w*\n(.*?)```", PAGE, flags=re.DOTALL)
     for line in block.splitlines()
     if "bench " in line
 ]

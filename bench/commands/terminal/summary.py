@@ -1,0 +1,111 @@
+"""A run in short, for a page: a table with a row per method, and the verdicts on the method under study."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config.methods import MethodEntry, described
+
+if TYPE_CHECKING:
+    from bench.report.comparison import Comparison
+
+FEWEST_RADII = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
+"""Radii of the columns, as far as the run has them."""
+
+_ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
+
+
+def summary(folder: Path, checkpoints: Path) -> str:
+    """Return table, note and verdicts of a run in Markdown.
+
+    Args:
+        folder: of the run.
+        checkpoints: folder of its trained checkpoints, whose metadata have the training times; may be missing.
+    """
+    from bench.commands.terminal.verdicts import sentences
+    from bench.records.file import read_run
+    from bench.report.comparison import compare
+    from bench.report.tables.paired import paired_frame, pairs_of
+
+    comparison = compare([read_run(folder)])
+    entries = described(comparison.labels)
+    pairs = pairs_of(comparison)
+    words = sentences(comparison, paired_frame(comparison, pairs), pairs)
+    studied = [entry.display_name for entry in entries.values() if entry.kind == "studied"]
+    about = [one for one in words[:-1] if any(one.startswith(name) for name in studied)]
+    bullets = "\n".join(f"- {one}" for one in (*about, words[-1]))
+    return "\n\n".join((_table(comparison, entries, checkpoints), _note(comparison), bullets))
+
+
+def _table(comparison: Comparison, entries: dict[str, MethodEntry], checkpoints: Path) -> str:
+    radii = [radius for radius in FEWEST_RADII if radius in comparison.radii]
+    headers = ["Method", *(f"r = {radius:g}" for radius in radii), "Training (min)", "s per image", "Speed"]
+    lines = [headers, ["---", *["---:"] * (len(headers) - 1)]]
+    for label in comparison.labels:
+        shares = [comparison.best_at(label, radius) for radius in radii]
+        cells = [
+            "–" if best is None else f"{100 * best.curve.at(radius).value:.1f}"
+            for best, radius in zip(shares, radii, strict=True)
+        ]
+        lines.append(
+            [_linked(entries[label]), *cells, _minutes(checkpoints, label), *_cost(comparison, label)]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _linked(entry: MethodEntry) -> str:
+    name, paper = entry.display_name or entry.name, _ARXIV.search(entry.summary)
+    return f"[{name}](https://arxiv.org/abs/{paper[1]})" if paper else name
+
+
+def _cost(comparison: Comparison, label: str) -> tuple[str, str]:
+    from bench.report.markup import format_significant
+    from bench.report.rates import seconds_per_certificate
+
+    for one in comparison.costs:
+        if one.label == label:
+            speed = "–" if one.speedup is None else f"{one.speedup.median:.1f}x"
+            return format_significant(seconds_per_certificate(one.cost).median), speed
+    return "–", "–"
+
+
+def _minutes(checkpoints: Path, method: str) -> str:
+    """Return the minutes that training a method at all noise levels took, what the levels share counted once."""
+    from safetensors import SafetensorError
+
+    from bench.training.checkpoints import load_metadata
+
+    files = [
+        path
+        for path in sorted(checkpoints.glob("*.safetensors"))
+        if path.stem == method or path.stem.startswith(f"{method}_")
+    ]
+    try:
+        seconds: list[Any] = [load_metadata(path).get("training", {}).get("seconds") for path in files]
+    except SafetensorError:
+        return "–"
+    return f"{sum(seconds) / 60:.0f}" if files and None not in seconds else "–"
+
+
+def _note(comparison: Comparison) -> str:
+    from bench.report.rates import REFERENCE
+
+    header = comparison.runs[0].header
+    halves = [
+        (high - low) / 2
+        for label in comparison.labels
+        for radius in comparison.radii
+        if (best := comparison.best_at(label, radius)) is not None
+        for low, high in [best.curve.at(radius).interval()]
+    ]
+    costs = {f"{one.cost.device}, σ = {one.sigma:g}" for one in comparison.costs}
+    timed = f" Time and speed relative to {described([REFERENCE])[REFERENCE].display_name}: {'; '.join(sorted(costs))}."
+    sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
+    return (
+        f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {header.dataset}, n = {header.n:,}, "
+        f"α = {header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most "
+        f"±{100 * max(halves):.1f} points. Each model was trained once; training minutes are for all σ, on shared CPU "
+        f"cores.{timed if costs else ''}"
+    )

@@ -1,0 +1,89 @@
+"""Comparisons in words: how much faster, and by how many points more accurate, significantly or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from bench.config.methods import described
+from bench.report.markup import format_percent
+from bench.report.rates import REFERENCE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.report.comparison import Comparison, Entry
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Return a sentence on each method against the reference of speedups; none where the runs lack it."""
+    from bench.report.tables.paired import paired_frame
+
+    pairs = [
+        (one, other)
+        for sigma in comparison.sigmas
+        for one in comparison.at_sigma(sigma)
+        for other in comparison.at_sigma(sigma)
+        if other.method == REFERENCE != one.method and one.run_number == other.run_number
+    ]
+    return sentences(comparison, paired_frame(comparison, pairs), pairs)
+
+
+def sentences(comparison: Comparison, frame: pd.DataFrame, pairs: Sequence[tuple[Entry, Entry]]) -> list[str]:
+    """Return a sentence for each pair of labels of a `paired_frame`, over all sigmas, in the order of the frame."""
+    if frame.empty:
+        return []
+    names = display_names(pairs)
+    found = []
+    for pair, rows in frame.groupby(["first", "second"], sort=False):
+        first, second = map(str, pair)
+        speed = _speed(comparison, first, second)
+        told = {f"{sigma:g}": _difference(part) for sigma, part in rows.groupby("sigma", sort=True)}
+        parts = [f"at σ = {sigma} {difference}" for sigma, difference in told.items() if difference]
+        if alike := [sigma for sigma, difference in told.items() if not difference]:
+            parts.append(f"no significant difference at σ = {', '.join(alike)}")
+        who = f"{names[first]} is {speed} {names[second]}. Its" if speed else f"{names[first]}'s"
+        against = "" if speed else f" compared with {names[second]}'s"
+        found.append(f"{who} accuracy{against}: {'; '.join(parts)}.")
+    tests = len(frame)
+    found.append(
+        f"Accuracy is certified accuracy on the same images; significant: exact paired test, p < 0.05 after Holm's "
+        f"correction for {tests} test{'s' * (tests > 1)}."
+    )
+    return found
+
+
+def display_names(pairs: Iterable[tuple[Entry, Entry]]) -> dict[str, str]:
+    """Return the label of each entry -> the name that papers use, with the run behind it where a label has one."""
+    entries = {one.label: one.method for pair in pairs for one in pair}
+    known = described(dict.fromkeys(entries.values()))
+    return {
+        label: (known[method].display_name or method) + label.removeprefix(method)
+        for label, method in entries.items()
+    }
+
+
+def _difference(rows: pd.DataFrame) -> str:
+    """Return in words at which radii of one sigma two methods differ significantly, and by how much; "" for none."""
+    from bench.report.tables.paired import SIGNIFICANT
+
+    parts = []
+    for word, sign in (("higher", 1), ("lower", -1)):
+        chosen = rows[(rows["p_holm"] < SIGNIFICANT) & (sign * rows["difference"] > 0)]
+        if chosen.empty:
+            continue
+        points = sorted(abs(chosen["difference"]))
+        span = dict.fromkeys(format_percent(points[end]) for end in (0, -1))
+        radii = ", ".join(f"{radius:g}" for radius in chosen["radius"])
+        parts.append(f"{word} by {' to '.join(span)} points at r = {radii}, significant")
+    return " and ".join(parts)
+
+
+def _speed(comparison: Comparison, first: str, second: str) -> str:
+    """Return how much faster or slower one is than the reference, "" where it was not measured."""
+    for one in comparison.costs:
+        if one.label == first and one.speedup is not None and second.startswith(REFERENCE):
+            ratio = one.speedup.median
+            word, shown = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
+            return f"{shown:.1f}x {word} than"
+    return ""

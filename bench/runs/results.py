@@ -1,0 +1,259 @@
+"""Runs from Python: make one, read one, load a trained model, certify many images; results as DataFrames."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config.methods import methods as known_methods
+from bench.config.names import nearest_hint
+from bench.config.overrides import override
+from bench.config.run import RunConfig, list_presets, load_preset, validate
+from bench.errors import UsageError
+from bench.methods import registry
+from bench.records.file import read_run
+from bench.report.comparison import Comparison, compare
+from bench.runs import runner, single
+from bench.runs.progress import Observer
+from bench.smoothing.api import Model, certify
+from bench.types import Classifier, Protocol, Record, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as PNG, which notebooks show."""
+
+    name: str
+    png: bytes
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def __repr__(self) -> str:
+        return f"Picture({self.name!r}, {len(self.png):,} bytes); save(path) writes it"
+
+    def save(self, path: Path | str) -> None:
+        """Write the PNG file."""
+        Path(path).write_bytes(self.png)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A finished run; every number comes from its records.
+
+    Attributes:
+        run: header, records and costs as they were read.
+    """
+
+    run: Run
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The run as tables and figures see it."""
+        return compare([self.run])
+
+    def certified_accuracy(self) -> pd.DataFrame:
+        """Return certified accuracy, one row per method, sigma and radius; the columns are those of the CSV file."""
+        from bench.report.tables.accuracy import accuracy_frame
+
+        return accuracy_frame(self.comparison).drop(columns=["block", "label"])
+
+    def acr(self) -> pd.DataFrame:
+        """Return average certified radius, accuracies and abstention, one row per method and sigma."""
+        from bench.report.tables.accuracy import acr_frame
+
+        return acr_frame(self.comparison).drop(columns="label")
+
+    def cost(self) -> pd.DataFrame:
+        """Return measured inference cost, one row per method; empty where none was measured."""
+        from bench.report.tables.cost import cost_frame
+
+        return cost_frame(self.comparison).drop(columns="label")
+
+    def certificates(self) -> pd.DataFrame:
+        """Return the certificates, one row per method, sigma and image."""
+        return certificate_frame(self.run.records)
+
+    def compare(self, first: str, second: str) -> pd.DataFrame:
+        """Return the paired tests of two methods, one row per sigma and radius; see `bench compare`.
+
+        Raises:
+            UsageError: the run lacks one of them.
+        """
+        from bench.report.tables.paired import paired_frame
+
+        for name in (first, second):
+            if name not in self.run.header.methods:
+                raise UsageError(
+                    f"no method {name!r} in the run; {nearest_hint(name, self.run.header.methods)}"
+                )
+        at = {(one.method, one.sigma): one for one in self.comparison.entries}
+        pairs = [
+            (at[first, sigma], at[second, sigma])
+            for sigma in self.comparison.sigmas
+            if {(first, sigma), (second, sigma)} <= at.keys()
+        ]
+        return paired_frame(self.comparison, pairs)
+
+    def figure(self, name: str = "certified_accuracy") -> Picture:
+        """Return a figure by the name of its file in the folder of a run, such as "envelope".
+
+        Raises:
+            UsageError: there is no such figure.
+        """
+        from bench.report.figures.accuracy import write_figures
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_figures(self.comparison, Path(folder), ())
+            return Picture(name, _content(Path(folder), name, "png"))
+
+    def to_latex(self, name: str = "certified_accuracy") -> str:
+        """Return a table in LaTeX by the name of its file.
+
+        Raises:
+            UsageError: there is no such table.
+        """
+        from bench.report.write import write_tables
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_tables(self.comparison, Path(folder))
+            return _content(Path(folder), name, "tex").decode()
+
+    def __repr__(self) -> str:
+        header = self.run.header
+        sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
+        return (
+            f"Results of {self.run.folder}: {', '.join(header.methods)} at sigma {sigmas} on "
+            f"{len(header.indices)} images of {header.dataset}, n = {header.n:,}"
+        )
+
+
+def _content(folder: Path, name: str, suffix: str) -> bytes:
+    """Return a file that was made in a folder.
+
+    Raises:
+        UsageError: it is not there; the message names those that are.
+    """
+    made = {path.stem: path for path in sorted(folder.glob(f"*.{suffix}"))}
+    if name not in made:
+        raise UsageError(f"no {suffix} called {name!r}; {nearest_hint(name, made)}")
+    return made[name].read_bytes()
+
+
+def load(folder: Path | str) -> Results:
+    """Return the results of a run in a folder, or of its records file; no model is needed.
+
+    Raises:
+        RecordsError: there is no run, or it cannot be read.
+    """
+    return Results(read_run(Path(folder)))
+
+
+def run(preset: str = "mnist5k", *, observer: Observer | None = None, **options: Any) -> Results:
+    """Certify as `bench run` does, and return the results; a repeated call continues an interrupted run.
+
+    Args:
+        preset: name or path of a preset.
+        observer: is told of the progress; None: nobody is.
+        options: fields of `bench.config.run.RunConfig`, such as methods=("rrcm",), sigmas=(0.5,), limit=40.
+
+    Raises:
+        BenchError: as `bench.runs.runner.run`.
+    """
+    config = _configured(load_preset(preset), options)
+    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    command = f"bench.run({preset!r}{', ' if given else ''}{given})"
+    _, folder = runner.run(config, command=command, observer=observer or Observer())
+    return load(folder)
+
+
+def load_model(name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path | None = None) -> Classifier:
+    """Return a trained method as a classifier for `certify`, `predict` and `certify_many`.
+
+    Args:
+        name: of the method.
+        sigma: noise level that it was trained for, in pixel units.
+        dataset: data set that it was trained on.
+        zoo: folder of checkpoints; None: ./zoo, then those of the package.
+
+    Raises:
+        CheckpointError: there is no such checkpoint; the message says how to train it.
+    """
+    presets = {one.name for one in list_presets()}
+    config = load_preset(dataset) if dataset in presets else RunConfig(dataset=dataset)
+    changes = {"methods": (name,), "sigmas": (sigma,), "zoo": zoo, "device": "cpu", "limit": 1}
+    return single.open_method(_configured(config, changes)).smoothed.classifier
+
+
+def certify_many(
+    model: Model,
+    images: Tensor,
+    labels: Sequence[int] | Tensor | None = None,
+    *,
+    sigma: float,
+    protocol: Protocol | None = None,
+) -> pd.DataFrame:
+    """Return the certificates of images, one row each: index, label, predict, radius, is_correct, samples.
+
+    Args:
+        model: as in `bench.certify`.
+        images: (N, C, H, W) float32 in [0,1].
+        labels: (N,) true classes; None leaves label and is_correct out.
+        sigma: noise level in pixel units, > 0.
+        protocol: n0, n, alpha and seed; None: the defaults of `bench.certify`.
+
+    Returns:
+        Each radius holds with probability at least 1 - alpha; the noise of image i is that of index i.
+
+    Raises:
+        UsageError: another number of labels than of images.
+        DataError, ModelError, NumericalError: as in `bench.certify`.
+    """
+    import pandas as pd
+
+    if labels is not None and len(labels) != len(images):
+        raise UsageError(f"{len(labels)} labels for {len(images)} images: give one for each")
+    protocol = protocol or Protocol()
+    rows: list[dict[str, Any]] = []
+    for index, image in enumerate(images):
+        found = certify(
+            model,
+            image,
+            sigma=sigma,
+            index=index,
+            n0=protocol.n0,
+            n=protocol.n,
+            alpha=protocol.alpha,
+            seed=protocol.seed,
+        )
+        row: dict[str, Any] = {"index": index}
+        if labels is not None:
+            label = int(labels[index])
+            row |= {"label": label, "is_correct": found.predict == label}
+        rows.append(row | {"predict": found.predict, "radius": found.radius, "samples": found.samples})
+    return pd.DataFrame(rows)
+
+
+def certificate_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return records as a DataFrame, one row each, with `is_correct`."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(one) | {"is_correct": one.is_correct} for one in records])
+
+
+def _configured(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    """Return a validated configuration with these fields, each method's options checked."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "dataset" in given and given["dataset"] != config.dataset:
+        given = {"options": {}} | given
+    config = validate(override(config, given, where="bench.run"), known_methods())
+    checked = {name: registry.checked_options(name, values) for name, values in config.options.items()}
+    return validate(override(config, {"options": checked}, where="bench.run"), known_methods())

@@ -1,0 +1,68 @@
+"""What a run tells before it begins: how many certificates, how long by a short look, and what is missing."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from bench.commands.progress import estimate_lines, missing_lines
+from bench.config.run import RunConfig
+from bench.runs import forecast
+from bench.runs.progress import Estimate
+from bench.types import Task
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Return a machine that takes `sample` seconds for each sample, and one second for the first call of all."""
+    found = SimpleNamespace(now=0.0, sample=0.001, asked=[])
+
+    def certify(setup, method, classifier, indices):
+        samples = setup.config.n0 + setup.config.n
+        found.now += samples * found.sample + (not found.asked)
+        found.asked.append(samples)
+
+    monkeypatch.setattr(forecast, "smoothed", lambda setup, one, batch_size: None)
+    monkeypatch.setattr(forecast, "certify_images", certify)
+    return found
+
+
+SETUP = forecast.Setup(
+    config=RunConfig(n0=100, n=900, methods=("a",), sigmas=(0.25, 0.5)),
+    split=SimpleNamespace(task=Task(dataset="tiny", channels=1, image_size=8, num_classes=2)),
+    indices=(3, 5, 8),
+    device=SimpleNamespace(type="cpu"),
+)
+ONE = SimpleNamespace(method="a", is_missing=False)
+
+
+@pytest.mark.parametrize("sample", [1e-5, 1e-3, 0.1, 10.0])
+def test_the_time_of_a_certificate_is_that_of_the_machine_whatever_its_start_takes(machine, sample):
+    machine.sample = sample
+    seconds = forecast.quick_seconds(SETUP, ONE, 128, clock=lambda: machine.now)
+    assert seconds == pytest.approx(1000 * sample)
+
+
+def test_a_slow_classifier_is_asked_for_four_samples(machine):
+    machine.sample = 10.0
+    forecast.quick_seconds(SETUP, ONE, 128, clock=lambda: machine.now)
+    assert machine.asked == [2, 2]
+
+
+def test_what_is_done_is_not_counted_again(monkeypatch):
+    monkeypatch.setattr(forecast, "quick_seconds", lambda setup, one, size: 2.0)
+    entrants = {("a", sigma): ONE for sigma in (0.25, 0.5)}
+    done = {("a", 0.25, 3), ("a", 0.5, 8), ("a", 0.5, 99)}
+    found = forecast.estimate(SETUP, entrants, {"a": 128}, done=done)
+    assert found == Estimate(certificates=4, seconds=8.0)
+
+
+def test_it_is_told_in_sentences():
+    config = RunConfig(n0=100, n=900, methods=("a",), sigmas=(0.5,))
+    first, second = estimate_lines(config, Estimate(certificates=40, seconds=360.0))
+    assert first == "40 certificates to make, 40,000 samples: a at sigma 0.5 on mnist5k."
+    assert second == "About 6 min here, measured on the first image of each method."
+    told = missing_lines({"a.safetensors": 7200.0, "b.safetensors": None})
+    assert told == [
+        "missing: a.safetensors, trained first, about 2.0 h here",
+        "missing: b.safetensors, trained first",
+    ]

@@ -1,0 +1,73 @@
+"""Runs from Python: DataFrames of what is on the disk, trained models in one line, many images certified."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import bench
+from bench.errors import UsageError
+from bench.types import Protocol
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return bench.load(ROOT / "results" / "mnist5k-all")
+
+
+def test_the_package_lists_what_it_offers():
+    assert {"run", "load", "load_model", "certify_many", "load_data", "__version__"} <= set(dir(bench))
+    assert all(getattr(bench, name) for name in bench.__all__)
+    assert (ROOT / "bench" / "py.typed").exists()
+    assert f'version = "{bench.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_accuracy_of_the_frame_is_that_of_its_certificates(results):
+    rows, made = results.certified_accuracy(), results.certificates()
+    chosen = rows[(rows["selection"] == "fixed") & (rows["method"] == "rrcm") & (rows["radius"] == 0.5)]
+    for _, row in chosen.iterrows():
+        part = made[(made["method"] == "rrcm") & (made["sigma"] == row["sigma"])]
+        assert row["accuracy"] == (part["is_correct"] & (part["radius"] >= 0.5)).mean()
+
+
+def test_paired_tests_are_of_the_two_methods(results):
+    rows = results.compare("rrcm", "dds")
+    assert set(rows["first"]) == {"rrcm"}
+    with pytest.raises(UsageError, match="no method 'rcm' in the run; did you mean"):
+        results.compare("rcm", "dds")
+
+
+def test_a_run_has_a_short_repr_and_its_table_in_latex(results):
+    assert "rrcm" in repr(results)
+    assert "500" not in repr(results)
+    assert r"\begin{table}" in results.to_latex()
+    with pytest.raises(UsageError, match="no tex called 'nothing'"):
+        results.to_latex("nothing")
+
+
+def test_many_images_of_a_linear_classifier_are_certified_below_its_true_radius():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    model[1].weight.data = torch.tensor([[0.0] * 4, [1.0] * 4])
+    images = torch.stack([torch.ones(1, 2, 2), torch.full((1, 2, 2), 0.5)])
+    rows = bench.certify_many(model, images, [1, 0], sigma=0.5, protocol=Protocol(n0=20, n=200))
+    assert list(rows["predict"]) == [1, 1]
+    assert list(rows["is_correct"]) == [True, False]
+    assert (rows["radius"] < [2.0, 1.0]).all()
+    with pytest.raises(UsageError, match="1 labels for 2 images"):
+        bench.certify_many(model, images, [1], sigma=0.5)
+
+
+def test_a_trained_model_in_one_line_knows_digits():
+    model = bench.load_model("gaussian", sigma=0.25)
+    split = bench.load_data("mnist5k", "test")
+    rows = bench.certify_many(
+        model,
+        torch.stack([split.images[index] for index in range(3)]),
+        [split.labels[index] for index in range(3)],
+        sigma=0.25,
+        protocol=Protocol(n0=10, n=50),
+    )
+    assert rows["is_correct"].sum() >= 2
