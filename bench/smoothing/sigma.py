@@ -34,16 +34,23 @@ def karras_grid(num_scales: int, sigma_max: float = SIGMA_MAX) -> Tensor:
     t_i = (sigma_max^(1/7) + i/(N-1) (0.002^(1/7) - sigma_max^(1/7)))^7, from sigma_max down to SIGMA_MIN
     (arXiv 2206.00364, Eq. 5).
     """
-    steps = torch.linspace(0, 1, num_scales, dtype=torch.float64)
-    start, stop = sigma_max ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
-    return (start + steps * (stop - start)) ** RHO
+    return torch.tensor(_karras_times(num_scales, sigma_max), dtype=torch.float64)
 
 
-@torch.compiler.assume_constant_result
 def nearest_time(sigma: float, num_scales: int) -> float:
     """Return the grid time nearest to sigma's exact time 2 sigma (arXiv 2501.13094, fine-tuning)."""
-    grid = karras_grid(num_scales)
-    return float(grid[(grid - sigma_to_model(sigma)).abs().argmin()])
+    return min(_karras_times(num_scales, SIGMA_MAX), key=lambda time: abs(time - sigma_to_model(sigma)))
+
+
+def _karras_times(num_scales: int, sigma_max: float) -> list[float]:
+    """Return the values of `karras_grid` without tensors, which torch.compile would stop at."""
+    step, half = (
+        1 / (num_scales - 1),
+        num_scales // 2,
+    )  # the second half counts from the end, as torch.linspace does
+    steps = [i * step if i < half else 1 - (num_scales - 1 - i) * step for i in range(num_scales)]
+    start, stop = sigma_max ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
+    return [(start + one * (stop - start)) ** RHO for one in steps]
 
 
 def c_in(t: Tensor) -> Tensor:
