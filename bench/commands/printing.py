@@ -16,6 +16,7 @@ from bench.errors import plain
 from bench.report import markup
 
 if TYPE_CHECKING:
+    from bench.config.labels import Labels
     from bench.report.comparison import Comparison
 
 
@@ -45,6 +46,8 @@ def print_table(table: markup.Table, *, has_intervals: bool = False) -> None:
         shown.add_section()
     console.print(shown)
     for note in table.notes:
+        if note.startswith(markup.BRACKETS) and not has_intervals:
+            continue
         console.print(plain(note), highlight=False, markup=False, style="dim")
 
 
@@ -60,24 +63,31 @@ def name_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def report_runs(
-    folders: Sequence[Path], out: Path, allow: Sequence[str] = (), *, has_published: bool = False
+    folders: Sequence[Path],
+    out: Path,
+    allow: Sequence[str] = (),
+    *,
+    has_published: bool = False,
+    labels: Labels | None = None,
 ) -> Comparison:
     """Write tables and figures of the runs to `out`, print the main table and what is said beside it.
 
     Args:
         allow: header fields in which the runs may differ.
         has_published: set published numbers beside ours.
+        labels: names in place of the display names.
 
     Returns:
         The runs as they were compared.
     """
+    from bench.config.labels import DISPLAYED
     from bench.records.file import check_comparable, read_run
     from bench.report.comparison import compare
     from bench.report.write import write_report
 
     runs = [read_run(folder) for folder in folders]
     check_comparable(runs, allow)
-    comparison = compare(runs)
+    comparison = compare(runs, labels or DISPLAYED)
     report = write_report(comparison, out, has_published=has_published)
     print_table(report.table)
     lines = (*report.sentences, f"Tables and figures: {out} ({len(report.files)} files)", report.published)

@@ -7,14 +7,27 @@ from pathlib import Path
 
 import click
 
-from bench.commands.options import say
+from bench.commands.options import say, shared_options
 from bench.errors import UsageError, clipped
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
+LABEL_OPTIONS = shared_options(
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="METHOD=NAME",
+        help="Name of a method in tables, figures and page.",
+    ),
+    click.option("--dataset-label", metavar="NAME", help="Name of the data set in them."),
+)
+
+
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@LABEL_OPTIONS
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for tables and figures.")
 @click.option(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
@@ -25,15 +38,29 @@ _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.D
     "--data-dir", type=click.Path(path_type=Path), help="Folder of the data, for the page's pictures."
 )
 def report(
-    runs: tuple[Path, ...], out: Path | None, allow: str, published: bool, html: bool, data_dir: Path | None
+    runs: tuple[Path, ...],
+    labels: tuple[str, ...],
+    dataset_label: str | None,
+    out: Path | None,
+    allow: str,
+    published: bool,
+    html: bool,
+    data_dir: Path | None,
 ) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
     from bench.commands.printing import report_runs
+    from bench.config.labels import read_labels
 
     folder = out or runs[0]
-    comparison = report_runs(runs, folder, tuple(filter(None, allow.split(","))), has_published=published)
+    comparison = report_runs(
+        runs,
+        folder,
+        tuple(filter(None, allow.split(","))),
+        has_published=published,
+        labels=read_labels(labels, dataset_label),
+    )
     if html:
         from bench.report.page.write import write_page
 
@@ -42,6 +69,7 @@ def report(
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_A [RUN_B ...]")
+@LABEL_OPTIONS
 @click.option("--methods", metavar="A,B,...", help="Only these methods.")
 @click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Only these noise levels.")
 @click.option("--all-pairs", is_flag=True, help="Also pairs of different methods of several runs.")
@@ -56,6 +84,8 @@ def report(
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for CSV, Markdown and LaTeX tables.")
 def compare(
     runs: tuple[Path, ...],
+    labels: tuple[str, ...],
+    dataset_label: str | None,
     methods: str | None,
     sigmas: str | None,
     all_pairs: bool,
@@ -68,6 +98,7 @@ def compare(
     Of one run, each pair of its methods is compared; of several, each method with itself.
     """
     from bench.commands.printing import print_table
+    from bench.config.labels import read_labels
     from bench.records.file import check_comparable, read_run
     from bench.report.compared import compare_runs
 
@@ -76,7 +107,13 @@ def compare(
     if all_pairs and against is not None:
         raise UsageError("--all-pairs and --against are two ways to compare: give one of them")
     tables, written, nothing = compare_runs(
-        read, methods=methods, sigmas=sigmas, has_all=all_pairs, against=against, out=out
+        read,
+        methods=methods,
+        sigmas=sigmas,
+        has_all=all_pairs,
+        against=against,
+        out=out,
+        chosen=read_labels(labels, dataset_label),
     )
     for table in tables:
         print_table(table, has_intervals=True)

@@ -12,7 +12,7 @@ from bench.report.comparison import Comparison, Entry
 from bench.report.figures.style import styles
 from bench.report.markup import Cell, as_cell, format_radius, format_significant
 from bench.report.rates import REFERENCE, seconds_per_certificate
-from bench.report.tables.accuracy import acr_text, share_cell
+from bench.report.tables.accuracy import accuracy_cell, acr_text, share_cell
 from bench.report.tables.cost import SPEEDUP
 from bench.report.tables.paired import difference_cell, format_p, is_significant
 from bench.types import Run
@@ -42,7 +42,7 @@ def page_values(comparison: Comparison, frames: dict[str, pd.DataFrame], notes: 
     """
     header = comparison.runs[0].header
     return {
-        "title": f"Certified robustness on {header.dataset}",
+        "title": f"Certified robustness on {comparison.dataset}",
         "labels": [
             {"name": label, "color": style.color}
             for label, style in styles(comparison).items()
@@ -52,7 +52,7 @@ def page_values(comparison: Comparison, frames: dict[str, pd.DataFrame], notes: 
         "radii": [{"value": radius, "text": f"{radius:.2f}"} for radius in comparison.radii],
         "rows": leaderboard(frames),
         "paired": paired_rows(frames["paired"]),
-        "reference": REFERENCE,
+        "reference": comparison.name_of(REFERENCE),
         "usual": usual_radius(comparison.radii),
         "classes": list(header.class_names),
         "images": _images(comparison),
@@ -119,7 +119,7 @@ def _offset(point: Values, points: Sequence[Values]) -> int:
 def paired_rows(frame: pd.DataFrame) -> list[Values]:
     """Return the rows of a `bench.report.tables.paired.paired_frame` for the page."""
     return [
-        {"first": row["first"], "second": row["second"], "sigma": f"{row['sigma']:g}"}
+        {"first": row["first_label"], "second": row["second_label"], "sigma": f"{row['sigma']:g}"}
         | {"radius": row["radius"], "radius_text": f"{row['radius']:.2f}"}
         | {"is_significant": is_significant(row), "difference": cell(row["difference"], difference_cell(row))}
         | {name: cell(row[name], format_p(row[name])) for name in ("p", "p_holm")}
@@ -129,7 +129,9 @@ def paired_rows(frame: pd.DataFrame) -> list[Values]:
 
 
 def _accuracy_cell(row: Any) -> Values:
-    return cell(row["accuracy"], share_cell(row, "accuracy")) | {"sigma": f"{row['sigma']:g}"}
+    """Return one accuracy, "–" without an interval beyond R_max."""
+    written = accuracy_cell(row)
+    return cell(row["accuracy"], written) | {"sigma": f"{row['sigma']:g}", "leads": written.is_best}
 
 
 def _summary_cells(row: Any) -> Values:
