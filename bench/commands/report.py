@@ -63,8 +63,10 @@ def report(
     )
     if html:
         from bench.report.page.write import write_page
+        from bench.report.published import published_numbers
 
-        say(f"Page: {write_page(comparison, folder, data_dir)}")
+        numbers = published_numbers(comparison.runs[0].header.dataset) if published else ()
+        say(f"Page: {write_page(comparison, folder, data_dir, numbers)}")
 
 
 @click.command()

@@ -129,8 +129,7 @@ def write(
         folder: made where missing; files of these names in it are replaced.
         name: of the files, without their suffix.
     """
-    cells = frame.drop(columns=list(_SHOWN), errors="ignore").map(csv_text).rename(columns=csv_text)
-    texts = {"csv": cells.to_csv(index=False, lineterminator="\n"), "md": "\n".join(map(to_markdown, tables))}
+    texts = {"csv": csv_of(frame), "md": "\n".join(map(to_markdown, tables))}
     if has_latex:
         names = [name if not place else f"{name}-{place + 1}" for place in range(len(tables))]
         texts["tex"] = "\n".join(map(to_latex, tables, names))
@@ -139,6 +138,12 @@ def write(
     for path, text in zip(paths, texts.values(), strict=True):
         replace_file(path, text)
     return paths
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV at full precision, without the columns that only tables need."""
+    cells = frame.drop(columns=list(_SHOWN), errors="ignore").map(csv_text).rename(columns=csv_text)
+    return str(cells.to_csv(index=False, lineterminator="\n"))
 
 
 def _one_dataset(comparison: Comparison) -> str:

@@ -1,7 +1,6 @@
 """Tables: rounding, bold, notes and escaping, and that Markdown and LaTeX hold the CSV's numbers."""
 
 import csv
-import itertools
 import math
 import re
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from bench.report.comparison import compare
 from bench.report.markup import (
@@ -121,57 +119,6 @@ def test_markdown_and_latex_print_the_same_cells_in_bold(written):
     expected = [cell.text for cell in expected if as_cell(cell).is_best]
     assert re.findall(rf"\*\*{NUMBER}\*\*", markdown) == expected
     assert re.findall(rf"\\mathbf{{{NUMBER}}}", latex) == expected
-
-
-def test_bold_marks_what_is_not_significantly_below_the_highest_of_its_column():
-    comparison = compare([make_run(images=200)])
-    frame = accuracy_frame(comparison)
-    is_bold = {(row["block"], row["label"], row["radius"]): row["is_leading"] for _, row in frame.iterrows()}
-    for block, table in zip(frame["block"].unique(), main_table(comparison).blocks, strict=True):
-        assert table.title == f"{block} (200 images)"
-        shown = [[as_cell(cell).is_best for cell in row[1:]] for row in table.rows]
-        assert shown == [[is_bold[block, label, radius] for radius in RADII] for label in LABELS]
-    found = set()
-    for sigma, radius in itertools.product(SIGMAS, RADII):
-        entries = {entry.label: entry for entry in comparison.at_sigma(sigma)}
-        counts = {label: entry.curve.at(radius).count for label, entry in entries.items()}
-        top = max(counts, key=counts.get)
-        others = [label for label, count in counts.items() if 0 < count < counts[top]]
-        raw = [mcnemar(entries[top].records, entries[label].records, radius) for label in others]
-        for label, p in zip(others, raw, strict=True):
-            expected = p * (1 + sum(other > p for other in raw)) >= 0.05
-            if len(set(raw)) == len(raw) and sorted(raw).index(p) == 0:  # Holm's first step
-                assert is_bold[f"σ = {sigma:g}", label, radius] == expected
-                found.add(expected)
-        assert is_bold[f"σ = {sigma:g}", top, radius] == (counts[top] > 0)
-    assert found == {True, False}
-
-
-def mcnemar(first, second, radius):
-    """Return the exact two-sided p-value, by scipy, that two methods certify equally often."""
-    pairs = [
-        (a.is_correct and a.radius >= radius, b.is_correct and b.radius >= radius)
-        for a, b in zip(first, second, strict=True)
-    ]
-    ours, theirs = pairs.count((True, False)), pairs.count((False, True))
-    return stats.binomtest(ours, ours + theirs).pvalue
-
-
-def test_a_radius_beyond_what_n_samples_certify_is_a_dash_everywhere(written):
-    frame = pd.read_csv(written[0] / "certified_accuracy.csv")
-    limits = {sigma: sigma * stats.norm.ppf(0.001 ** (1 / 1000)) for sigma in SIGMAS}
-    fixed = frame[frame["selection"] == "fixed"]
-    assert list(fixed["is_reachable"]) == [
-        row["radius"] <= limits[row["sigma"]] for _, row in fixed.iterrows()
-    ]
-    beyond = frame[~frame["is_reachable"]]
-    assert len(beyond) > 0
-    assert (beyond[["accuracy", "low", "high"]] == 0).all(axis=None)
-    cells = [
-        cell for row in markdown_rows((written[0] / "certified_accuracy.md").read_text()) for cell in row[1:]
-    ]
-    assert [cell == "–" for cell in cells] == list(~frame["is_reachable"])
-    assert "–: beyond R\\_max" in (written[0] / "certified_accuracy.md").read_text()
 
 
 def test_one_sigma_makes_one_block_without_a_word_on_the_best():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from bench.errors import DataError
 from bench.smoothing.noise import noise_block
 from bench.types import NOISE_VERSION, RunHeader, Split
 
-BUDGET = 3_000_000
-"""Characters of pictures on a page, at most; images beyond it are listed without one."""
+BUDGET = 400_000
+"""Characters of pictures on a page, at most: first all images, then noisy copies; what is beyond it has no picture."""
 
 LARGEST_LOSSLESS = 64
 """Side in pixels up to which pictures are PNG; larger ones are JPEG, which noise does not swell."""
@@ -40,7 +40,11 @@ class Pictures:
 
 
 def draw_pictures(
-    header: RunHeader, sigmas: Sequence[float], data_dir: Path | None = None, budget: int = BUDGET
+    header: RunHeader,
+    sigmas: Sequence[float],
+    data_dir: Path | None = None,
+    budget: int = BUDGET,
+    noisy_for: Collection[int] | None = None,
 ) -> Pictures:
     """Return pictures of the certified images, in the order of the run, until the budget is spent.
 
@@ -49,6 +53,7 @@ def draw_pictures(
         sigmas: noise levels to show.
         data_dir: where the data lie now; None: where the run found them.
         budget: characters of data URIs, at most.
+        noisy_for: images to show with noise; None: all.
     """
     try:
         split = _test_split(header, data_dir)
@@ -59,16 +64,16 @@ def draw_pictures(
             clean={}, noisy={}, note="No pictures: the data found are not those that were certified."
         )
     clean: dict[int, str] = {}
-    noisy: dict[tuple[int, float], str] = {}
-    left = budget
     for index in header.indices:
-        x = split.images[index]
-        drawn = dict(_noisy_pictures(x, header, index, sigmas))
-        picture = data_uri(x)
-        left -= len(picture) + sum(map(len, drawn.values()))
-        if left < 0:
+        picture = data_uri(split.images[index])
+        if (budget := budget - len(picture)) < 0:
             break
         clean[index] = picture
+    noisy: dict[tuple[int, float], str] = {}
+    for index in (one for one in clean if noisy_for is None or one in noisy_for):
+        drawn = dict(_noisy_pictures(split.images[index], header, index, sigmas))
+        if (budget := budget - sum(map(len, drawn.values()))) < 0:
+            break
         noisy |= {(index, sigma): uri for sigma, uri in drawn.items()}
     return Pictures(clean=clean, noisy=noisy, note=_note(header, len(clean)))
 
