@@ -192,9 +192,7 @@ def test_pictures_end_with_the_budget_and_the_note_says_how_many_there_are(split
     pictures = draw_pictures(replace(header, seed=-1), [0.25], budget=5 * one // 2)
     assert list(pictures.clean) == list(header.indices[:2])
     assert pictures.noisy == {}
-    assert pictures.note.startswith(
-        f"Pictures of the first 2 of {IMAGES} images. No noisy pictures: the seed"
-    )
+    assert pictures.note.startswith(f"Pictures of 2 of {IMAGES} images. No noisy pictures: the seed")
 
 
 def test_noise_of_another_version_is_said_to_be_another(split):

@@ -289,7 +289,7 @@ function drawPairs() {
   const rows = data.paired.filter(
     (row) =>
       row.radius === radius.value && state.methods.has(row.first) && state.methods.has(row.second) &&
-      ["all", row.sigma].includes(state.sigma),
+      ["all", "best", row.sigma].includes(state.sigma),
   );
   byId("paired-hint").textContent =
     `Two methods on the same images, at radius ${radius.text}, which the filter above changes: difference of their ` +

@@ -18,7 +18,7 @@ from bench.smoothing.noise import noise_block
 from bench.types import NOISE_VERSION, RunHeader, Split
 
 BUDGET = 400_000
-"""Characters of pictures on a page, at most: first all images, then noisy copies; what is beyond it has no picture."""
+"""Characters of pictures on a page, at most: first images with noisy copies, then others, the rest has none."""
 
 LARGEST_LOSSLESS = 64
 """Side in pixels up to which pictures are PNG; larger ones are JPEG, which noise does not swell."""
@@ -53,7 +53,7 @@ def draw_pictures(
         sigmas: noise levels to show.
         data_dir: where the data lie now; None: where the run found them.
         budget: characters of data URIs, at most.
-        noisy_for: images to show with noise; None: all.
+        noisy_for: images to show with noise, which come first; None: all.
     """
     try:
         split = _test_split(header, data_dir)
@@ -64,16 +64,15 @@ def draw_pictures(
             clean={}, noisy={}, note="No pictures: the data found are not those that were certified."
         )
     clean: dict[int, str] = {}
-    for index in header.indices:
-        picture = data_uri(split.images[index])
-        if (budget := budget - len(picture)) < 0:
+    noisy: dict[tuple[int, float], str] = {}
+    shown_noisy = frozenset(header.indices if noisy_for is None else noisy_for)
+    for index in sorted(header.indices, key=lambda one: one not in shown_noisy):
+        x = split.images[index]
+        drawn = dict(_noisy_pictures(x, header, index, sigmas)) if index in shown_noisy else {}
+        picture = data_uri(x)
+        if (budget := budget - len(picture) - sum(map(len, drawn.values()))) < 0:
             break
         clean[index] = picture
-    noisy: dict[tuple[int, float], str] = {}
-    for index in (one for one in clean if noisy_for is None or one in noisy_for):
-        drawn = dict(_noisy_pictures(split.images[index], header, index, sigmas))
-        if (budget := budget - sum(map(len, drawn.values()))) < 0:
-            break
         noisy |= {(index, sigma): uri for sigma, uri in drawn.items()}
     return Pictures(clean=clean, noisy=noisy, note=_note(header, len(clean)))
 
@@ -111,11 +110,7 @@ def _noisy_pictures(
 
 
 def _note(header: RunHeader, shown: int) -> str:
-    images = (
-        f"Pictures of the first {shown} of {len(header.indices)} images. "
-        if shown < len(header.indices)
-        else ""
-    )
+    images = f"Pictures of {shown} of {len(header.indices)} images. " if shown < len(header.indices) else ""
     if header.seed < 0:
         return f"{images}No noisy pictures: the seed of the noise is unknown."
     own = (
