@@ -34,9 +34,8 @@ LABEL_OPTIONS = shared_options(
 )
 @click.option("--published", is_flag=True, help="Set the numbers that papers report beside ours.")
 @click.option("--html", is_flag=True, help="Also write report.html, one page that needs no network.")
-@click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Folder of the data, for the page's pictures."
-)
+@click.option("--images", is_flag=True, help="Also draw example images, clean and noisy.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data, for pictures.")
 def report(
     runs: tuple[Path, ...],
     labels: tuple[str, ...],
@@ -45,6 +44,7 @@ def report(
     allow: str,
     published: bool,
     html: bool,
+    images: bool,
     data_dir: Path | None,
 ) -> None:
     """Make tables and figures again from the records of one run, or of several side by side."""
@@ -61,6 +61,11 @@ def report(
         has_published=published,
         labels=read_labels(labels, dataset_label),
     )
+    if images:
+        from bench.report.figures.images import write_images
+
+        paths = write_images(comparison.runs[0].header, comparison.sigmas, folder, data_dir)
+        say(f"Images: {', '.join(map(str, paths))}")
     if html:
         from bench.report.page.write import write_page
         from bench.report.published import published_numbers

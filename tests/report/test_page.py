@@ -14,6 +14,7 @@ from PIL import Image
 
 from bench.errors import DataError, UsageError
 from bench.report.comparison import compare
+from bench.report.figures.images import write_images
 from bench.report.page import pictures as page_pictures
 from bench.report.page.pictures import data_uri, draw_pictures
 from bench.report.page.values import cost_points, page_values, paired_rows
@@ -214,3 +215,13 @@ def test_missing_or_other_data_leave_the_page_without_pictures_and_say_why(split
 
     monkeypatch.setattr(page_pictures, "load", missing)
     assert draw_pictures(header, [0.25]).note == "No pictures: no data here."
+
+
+def test_example_images_are_drawn_clean_and_at_every_sigma(tmp_path, split):
+    header = make_run(images=IMAGES).header
+    paths = write_images(header, [0.25, 1.0], tmp_path)
+    assert [path.name for path in paths] == ["images.png", "images.pdf"]
+    with pytest.raises(DataError, match="holds no seed"):
+        write_images(replace(header, seed=-1), [0.25], tmp_path)
+    with pytest.raises(DataError, match="not those that were certified"):
+        write_images(replace(header, image_shape=(3, 32, 32)), [0.25], tmp_path)

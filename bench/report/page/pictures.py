@@ -56,7 +56,7 @@ def draw_pictures(
         noisy_for: images to show with noise, which come first; None: all.
     """
     try:
-        split = _test_split(header, data_dir)
+        split = split_of(header, data_dir)
     except DataError as error:
         return Pictures(clean={}, noisy={}, note=f"No pictures: {error}.")
     if max(header.indices) >= len(split.labels) or tuple(split.images[0].shape) != header.image_shape:
@@ -87,7 +87,8 @@ def data_uri(x: Tensor) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _test_split(header: RunHeader, data_dir: Path | None) -> Split:
+def split_of(header: RunHeader, data_dir: Path | None) -> Split:
+    """Return the test split of a run's data set, from `data_dir` or where the run found it."""
     config = header.config
     folder = data_dir or (Path(config["data_dir"]) if config.get("data_dir") else None)
     return load(

@@ -230,7 +230,6 @@ def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
             "clean accuracy",
             AT_ZERO,
             "abstention",
-            "images",
         ),
         blocks=blocks_of(frame, _acr_rows),
         notes=(
@@ -261,7 +260,6 @@ def _acr_rows(part: pd.DataFrame) -> Iterable[Row]:
             share_cell(row, "clean_accuracy", part["clean_accuracy"].max()),
             share_cell(row, "certified_accuracy_at_0", part["certified_accuracy_at_0"].max()),
             "unknown" if pd.isna(row["abstention"]) else share_cell(row, "abstention"),
-            str(row["images"]),
         )
 
 
