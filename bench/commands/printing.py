@@ -16,6 +16,7 @@ from bench.errors import plain
 from bench.report import markup
 
 if TYPE_CHECKING:
+    from bench.config.labels import Labels
     from bench.report.comparison import Comparison
 
 PIPE_WIDTH = 160
@@ -71,6 +72,7 @@ def report_runs(
     has_published: bool = False,
     as_json: bool = False,
     is_quiet: bool = False,
+    labels: Labels | None = None,
 ) -> Comparison:
     """Write tables, figures and results.json of the runs to `out`; print the main table and the verdicts.
 
@@ -79,11 +81,13 @@ def report_runs(
         has_published: set published numbers beside ours.
         as_json: print the content of results.json instead.
         is_quiet: print the table alone.
+        labels: names in place of the display names.
 
     Returns:
         The runs as they were compared.
     """
     from bench.commands.terminal.verdicts import verdicts
+    from bench.config.labels import DISPLAYED
     from bench.records.disk import replace_file
     from bench.records.file import check_comparable, read_run
     from bench.report.comparison import compare
@@ -91,7 +95,7 @@ def report_runs(
 
     runs = [read_run(folder) for folder in folders]
     check_comparable(runs, allow)
-    comparison = compare(runs)
+    comparison = compare(runs, labels or DISPLAYED)
     report = write_report(comparison, out, has_published=has_published)
     results = machine.results(comparison)
     replace_file(out / machine.RESULTS, machine.as_text(results))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.commands.options import QUIET_OPTION, say
+from bench.commands.options import QUIET_OPTION, say, shared_options
 from bench.commands.terminal import machine, pages
 from bench.commands.terminal.help import command
 from bench.commands.terminal.machine import JSON_OPTION
@@ -17,8 +17,21 @@ _SUMMARY = re.compile(r"(<!-- summary: (\S+) trained in (\S+) -->\n).*?(<!-- end
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
+LABEL_OPTIONS = shared_options(
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="METHOD=NAME",
+        help="Name of a method in tables, figures and page.",
+    ),
+    click.option("--dataset-label", metavar="NAME", help="Name of the data set in tables, figures and page."),
+)
+
+
 @command(short_help="Tables, figures and page from the records of runs")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@LABEL_OPTIONS
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for tables and figures. Default: the run's own."
 )
@@ -31,21 +44,29 @@ _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.D
 @click.option(
     "--html", is_flag=True, help="Also write report.html, an interactive page that needs no network."
 )
+@click.option("--images", is_flag=True, help="Also draw example images, without noise and noisy.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Folder of the data set, for the pictures of the page.",
+    help="Folder of the data set, for pictures.",
 )
 @QUIET_OPTION
 @JSON_OPTION
 def report(
-    runs: tuple[Path, ...], out: Path | None, allow: str, data_dir: Path | None, **flags: bool
+    runs: tuple[Path, ...],
+    labels: tuple[str, ...],
+    dataset_label: str | None,
+    out: Path | None,
+    allow: str,
+    data_dir: Path | None,
+    **flags: bool,
 ) -> None:
     """Write tables and figures from the records of one run, or of several runs in one comparison."""
     has_page, as_json = flags["html"], flags["as_json"]
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
     from bench.commands.printing import report_runs
+    from bench.config.labels import read_labels
 
     folder = out or runs[0]
     comparison = report_runs(
@@ -55,15 +76,24 @@ def report(
         has_published=flags["published"],
         as_json=as_json,
         is_quiet=flags["is_quiet"],
+        labels=read_labels(labels, dataset_label),
     )
+    if flags["images"]:
+        from bench.report.figures.images import write_images
+
+        paths = write_images(comparison.runs[0].header, comparison.sigmas, folder, data_dir)
+        say(f"Images: {', '.join(map(str, paths))}", err=as_json)
     if has_page:
         from bench.report.page.write import write_page
+        from bench.report.published import published_numbers
 
-        say(f"Page: {write_page(comparison, folder, data_dir)}", err=as_json)
+        numbers = published_numbers(comparison.runs[0].header.dataset) if flags["published"] else ()
+        say(f"Page: {write_page(comparison, folder, data_dir, numbers)}", err=as_json)
 
 
 @command(short_help="Paired tests between methods or training runs")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_A [RUN_B ...]")
+@LABEL_OPTIONS
 @click.option("--methods", metavar="A,B,...", help="Compare these methods only.")
 @click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Compare these noise levels only.")
 @click.option("--all-pairs", is_flag=True, help="Also compare different methods of different runs.")
@@ -80,6 +110,8 @@ def report(
 @JSON_OPTION
 def compare(
     runs: tuple[Path, ...],
+    labels: tuple[str, ...],
+    dataset_label: str | None,
     methods: str | None,
     sigmas: str | None,
     all_pairs: bool,
@@ -95,6 +127,7 @@ def compare(
     """
     from bench.commands.printing import print_sentence, print_tables
     from bench.commands.terminal.verdicts import sentences
+    from bench.config.labels import read_labels
     from bench.records.file import check_comparable, read_run
     from bench.report.compared import compare_all, restricted
     from bench.report.comparison import compare as compare_read
@@ -104,7 +137,7 @@ def compare(
     check_comparable(read, tuple(filter(None, allow.split(","))))
     if all_pairs and against is not None:
         raise UsageError("--all-pairs and --against are two ways to compare: give one of them")
-    comparison = compare_read(restricted(read, methods, sigmas))
+    comparison = compare_read(restricted(read, methods, sigmas), read_labels(labels, dataset_label))
     tables, written, nothing = compare_all(comparison, has_all=all_pairs, against=against, out=out)
     pairs = pairs_of(comparison, has_all=all_pairs) if against is None else ()
     words = sentences(comparison, paired_frame(comparison, pairs), pairs)

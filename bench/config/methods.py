@@ -54,7 +54,7 @@ _BUILT_IN = (
         module="baselines.gaussian",
         summary="Gaussian augmentation (arXiv 1902.02918): cross entropy on noisy images",
         display_name="Gaussian",
-        color="#de8f05",
+        color="#b86e00",
         kind="noisy",
     ),
     MethodEntry(
@@ -62,7 +62,7 @@ _BUILT_IN = (
         module="baselines.consistency",
         summary="consistency regularisation (arXiv 2006.04062): noisy copies must agree",
         display_name="Consistency",
-        color="#029e73",
+        color="#00835c",
         kind="noisy",
     ),
     MethodEntry(
@@ -70,7 +70,7 @@ _BUILT_IN = (
         module="baselines.dds",
         summary="diffusion denoised smoothing (arXiv 2206.10550): denoise once, then classify",
         display_name="DDS",
-        color="#cc78bc",
+        color="#a9489a",
         kind="purifier",
     ),
     MethodEntry(
@@ -78,7 +78,7 @@ _BUILT_IN = (
         module="baselines.densepure",
         summary="DensePure (arXiv 2211.00322): several reverse chains, each classified, and a majority vote",
         display_name="DensePure",
-        color="",
+        color="#7a4b2a",
         kind="purifier",
     ),
     MethodEntry(
@@ -86,7 +86,7 @@ _BUILT_IN = (
         module="baselines.consistency_model",
         summary="consistency-model purification (arXiv 2303.01469): one call of a consistency model, then classify",
         display_name="Consistency model",
-        color="",
+        color="#5a5f66",
         kind="purifier",
     ),
     MethodEntry(
@@ -94,7 +94,7 @@ _BUILT_IN = (
         module="baselines.smoothadv",
         summary="SmoothAdv (arXiv 1906.04584): training on attacks of the smoothed classifier",
         display_name="SmoothAdv",
-        color="",
+        color="#c63d2f",
         kind="noisy",
     ),
     MethodEntry(
@@ -102,7 +102,7 @@ _BUILT_IN = (
         module="baselines.macer",
         summary="MACER (arXiv 2001.02378): training for a large certified radius",
         display_name="MACER",
-        color="",
+        color="#1a8fb0",
         kind="noisy",
     ),
 )

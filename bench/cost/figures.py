@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,28 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.config.methods import kinds
 from bench.cost.records import CostRun
 from bench.cost.summary import BEST, STAGES, Pair, Row, pairs, rows, stage_names
 from bench.report.figures.cost import Point, accuracy_by_seconds
 from bench.report.figures.style import (
-    COLORS,
     COLUMN_WIDTH,
     PAGE_WIDTH,
     SETTINGS,
     Style,
     literal,
-    numbered_styles,
     save_figure,
+    sized_styles,
     use_plain_numbers,
 )
 from bench.report.markup import format_significant
 from bench.report.published import PublishedNumber, published_numbers
+
+STAGE_COLORS = ("#c9ccd1", "#7fa6c9", "#a8cbb7", "#e0b98c", "#8a8f98", "#57606a", "#d8a7b1", "#bfae83")
+"""Colours of the stages of a sample, paler than those of methods, which they are not."""
+
+SEEN = 0.004
+"""Share of a sample's time from which a stage can be seen and is in the legend."""
 
 
 def throughput_figure(run: CostRun) -> Figure | None:
@@ -89,9 +96,14 @@ def stages_figure(run: CostRun) -> Figure | None:
     """
     if not run.splits:
         return None
-    names = stage_names(run.splits)
-    colors = dict(zip((*STAGES, *sorted({*names} - {*STAGES})), itertools.cycle(COLORS), strict=False))
-    figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.splits) + 0.95), layout="constrained")
+    names = [
+        name
+        for name in stage_names(run.splits)
+        if any(one.stages.get(name, 0.0) > SEEN * sum(one.stages.values()) for one in run.splits)
+    ]
+    every = (*STAGES, *sorted({*names} - {*STAGES}))
+    colors = dict(zip(every, itertools.cycle(STAGE_COLORS), strict=False))
+    figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.splits) + 1.15), layout="constrained")
     axes = figure.subplots()
     for position, one in enumerate(run.splits):
         total, left = sum(one.stages.values()), 0.0
@@ -105,9 +117,9 @@ def stages_figure(run: CostRun) -> Figure | None:
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
-            fontsize=7,
+            fontsize=8,
         )
-    labels = [f"{one.method}, {one.setting}, {one.batch_size}" for one in run.splits]
+    labels = [f"{one.method}, {one.setting}, batch {one.batch_size}" for one in run.splits]
     axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlim(0, 112)
@@ -115,7 +127,7 @@ def stages_figure(run: CostRun) -> Figure | None:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of the time of a sample (%)")
     patches = [matplotlib.patches.Patch(color=colors[name], label=name) for name in names]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(names), 4))
     return _with_device(figure, run)
 
 
@@ -148,39 +160,47 @@ def published_rows(run: CostRun, numbers: Sequence[PublishedNumber]) -> list[tup
 def accuracy_figure(run: CostRun, numbers: Sequence[PublishedNumber]) -> Figure | None:
     """Return published certified accuracy against measured seconds per image; None where no number is known.
 
-    The source of each accuracy stands above the panel.
+    The method under study is a line at its seconds where nobody has published its accuracy. The source of each
+    accuracy is above the panel.
     """
     found = published_rows(run, numbers)
     if not found:
         return None
     session = run.sessions[-1]
+    known = {row.size.method: number.certified_accuracy for row, number in found}
     points = [
         Point(
             label=row.size.method,
             parameters=row.size.parameters,
             seconds=row.seconds_per_image(session.n0 + session.n[0]),
-            accuracy=number.certified_accuracy,
+            accuracy=known.get(row.size.method, math.nan),
         )
-        for row, number in found
+        for row in rows(run)
+        if row.comparison == BEST and (row.size.method in known or _is_studied(row.size.method))
     ]
     figure = accuracy_by_seconds(points, _styles(run), PAGE_WIDTH * 0.7)
-    figure.set_figheight(figure.get_figheight() + 0.4 + 0.14 * len(points))
+    figure.set_figheight(figure.get_figheight() + 0.4 + 0.16 * len(found))
     axes = figure.axes[0]
     axes.set_xlabel(f"measured seconds per image (n = {session.n[0]:,}, from throughput)")
     axes.set_ylabel(f"published accuracy at radius {found[0][1].radius:g} (%)")
     sources = [f"{row.size.method}: {number.paper}, {number.source}" for row, number in found]
-    axes.set_title(literal("\n".join(sources)), loc="left", fontsize=6, color="0.35")
+    axes.set_title(literal("\n".join(sources)), loc="left", fontsize=8, color="0.35")
     return _with_device(figure, run)
 
 
+def _is_studied(method: str) -> bool:
+    """Return whether a method is the one under study, which is drawn also where no accuracy is published."""
+    return kinds([method])[method] == "studied"
+
+
 def _styles(run: CostRun) -> dict[str, Style]:
-    return numbered_styles(size.method for size in run.sizes)
+    return sized_styles(size.method for size in run.sizes)
 
 
 def _with_device(figure: Figure, run: CostRun) -> Figure:
     is_cpu = run.header.device_type == "cpu"
     figure.suptitle(
-        literal(run.header.device + (" (CPU numbers)" if is_cpu else "")), fontsize=7, color="0.35"
+        literal(run.header.device + (" (CPU numbers)" if is_cpu else "")), fontsize=8, color="0.35"
     )
     return figure
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.config.labels import DISPLAYED, Labels
 from bench.config.levels import written
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
@@ -37,6 +38,7 @@ def compare_runs(
     has_all: bool = False,
     against: str | None = None,
     out: Path | None,
+    chosen: Labels = DISPLAYED,
 ) -> tuple[list[Table], list[Path], str]:
     """Return the tables of a comparison, the files written to `out` if any, and why nothing was compared, else "".
 
@@ -48,6 +50,8 @@ def compare_runs(
         runs: runs that may be compared (see `bench.records.file`).
         methods, sigmas: names and noise levels, separated by commas; None stands for all.
         has_all: compare also different methods of several runs.
+        out: folder of the files; None: nothing is written.
+        chosen: names in place of the display names.
         against: a variant: runs NAME-0, NAME-1, ... are trainings of NAME, and each NAME is compared with this one.
 
     Raises:
@@ -55,7 +59,8 @@ def compare_runs(
         RecordsError, ProtocolError: as `bench.report.comparison.compare` and
             `bench.report.tables.variants.variants_frame`.
     """
-    return compare_all(compare(restricted(runs, methods, sigmas)), has_all=has_all, against=against, out=out)
+    comparison = compare(restricted(runs, methods, sigmas), chosen)
+    return compare_all(comparison, has_all=has_all, against=against, out=out)
 
 
 def compare_all(

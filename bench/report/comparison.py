@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from bench.config.labels import DISPLAYED, Labels
 from bench.errors import ProtocolError, RecordsError
 from bench.report.doubts import composed_certificates, denied_alpha, identical_counts, impossible_radii
 from bench.report.markup import Table
 from bench.report.metrics import Curve, curve, group
 from bench.report.rates import Quartiles, speedups
+from bench.smoothing.estimation import largest_radius
 from bench.types import UNSEEN, CostRecord, Record, Run, RunHeader
 
 
@@ -23,12 +25,14 @@ class Named:
     """One method at one sigma in one run.
 
     Attributes:
-        label: the method's name, with the run's folder behind it where there are several runs.
+        label: what readers call the method, with the run's folder behind it where there are several runs.
+        row: the method's own name, with the folder behind it likewise; CSV files hold it.
         run: name of the run's folder.
         run_number: position of the run among those compared.
     """
 
     label: str
+    row: str
     method: str
     run: str
     run_number: int
@@ -51,6 +55,11 @@ class Entry(Named):
     def curve(self) -> Curve:
         """Certified accuracy at every radius."""
         return curve(self.records)
+
+    @cached_property
+    def reach(self) -> float:
+        """R_max: the largest radius that its n samples can certify, or that a published log states."""
+        return max([largest_radius(self.header, self.sigma), *(record.radius for record in self.records)])
 
     @property
     def is_composed(self) -> bool:
@@ -86,6 +95,8 @@ class Comparison:
         radii: table columns, ascending.
         notes: one sentence for each thing left out, and for what is to be known of a row.
         cautions: those of the notes that belong under every table.
+        dataset: what readers call the data set.
+        chosen: names that the user gave, for what is not among the rows.
     """
 
     runs: tuple[Run, ...]
@@ -96,6 +107,8 @@ class Comparison:
     radii: tuple[float, ...]
     notes: tuple[str, ...]
     cautions: tuple[str, ...] = ()
+    dataset: str = ""
+    chosen: Labels = DISPLAYED
 
     def cautioned(self, table: Table) -> Table:
         """Return a table with the cautions among its notes."""
@@ -126,6 +139,11 @@ class Comparison:
         """False where the ACR of an entry is a lower bound only, as sequential estimation leaves it."""
         return not any(entry.header.stops_early for entry in self.entries)
 
+    def name_of(self, method: str) -> str:
+        """Return what readers call a method, whether it is among the rows or not."""
+        held = dict.fromkeys(name for run in self.runs for name in run.header.methods)
+        return self.chosen.of_methods([*held, method])[method]
+
     def at_sigma(self, sigma: float) -> tuple[Entry, ...]:
         """Return the entries of one sigma."""
         return tuple(entry for entry in self.entries if entry.sigma == sigma)
@@ -135,13 +153,17 @@ class Comparison:
         return tuple(entry for entry in self.best if entry.label == label)
 
     def best_at(self, label: str, radius: float) -> Entry | None:
-        """Return a label's entry of highest certified accuracy at a radius, on a tie that of the smallest sigma.
+        """Return a label's entry of highest certified accuracy at a radius.
+
+        On a tie it is one whose n samples can certify the radius, then that of the smallest sigma.
 
         It is optimistic: sigma is chosen on the very images that are then counted, as papers do. None where the labels
         share no sigma.
         """
         return min(
-            self.best_of(label), key=lambda entry: (-entry.curve.at(radius).count, entry.sigma), default=None
+            self.best_of(label),
+            key=lambda entry: (-entry.curve.at(radius).count, entry.reach < radius, entry.sigma),
+            default=None,
         )
 
     def cost_near(self, label: str, sigma: float) -> CostRecord | None:
@@ -150,14 +172,19 @@ class Comparison:
         return min(costs, key=lambda cost: abs(cost.sigma - sigma), default=None)
 
 
-def compare(runs: Sequence[Run]) -> Comparison:
+def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
     """Return the runs' records made comparable: within a sigma, only images that all methods certified.
+
+    Args:
+        runs: what is compared.
+        chosen: names in place of the display names.
 
     Raises:
         RecordsError: there is no run, or the runs hold no record.
         ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
+        UsageError: a name is chosen for a method that no run holds, or is another's.
     """
-    names = run_names(runs)
+    names = Names(runs, chosen)
     entries = [entry for number, run in enumerate(runs) for entry in _entries(run, number, names)]
     if not entries:
         raise RecordsError(
@@ -183,7 +210,29 @@ def compare(runs: Sequence[Run]) -> Comparison:
         costs=tuple(cost for number, run in enumerate(runs) for cost in _costs(run, number, names)),
         radii=tuple(sorted({radius for run in runs for radius in run.header.radii})),
         notes=(*identical_counts(kept), *composed_certificates(kept), *notes),
+        dataset=" and ".join(dict.fromkeys(chosen.of_dataset(run.header.dataset) for run in runs)),
+        chosen=chosen,
     )
+
+
+class Names:
+    """What rows of several runs are called.
+
+    Attributes:
+        runs: name of each run, see `run_names`.
+        methods: method -> what readers call it.
+    """
+
+    def __init__(self, runs: Sequence[Run], chosen: Labels) -> None:
+        """Name all methods of the runs."""
+        self.runs = run_names(runs)
+        held = [name for run in runs for name in (*run.header.methods, *(one.method for one in run.costs))]
+        held += [record.method for run in runs for record in run.records]
+        self.methods = chosen.of_methods(held)
+
+    def label(self, method: str, number: int) -> str:
+        """Return what readers call a method of run `number`."""
+        return label_of(self.methods.get(method, method), number, self.runs)
 
 
 def run_names(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -206,7 +255,7 @@ def label_of(method: str, number: int, names: Sequence[str]) -> str:
     return method if len(names) == 1 else f"{method} ({names[number]})"
 
 
-def _entries(run: Run, number: int, names: Sequence[str]) -> list[Entry]:
+def _entries(run: Run, number: int, names: Names) -> list[Entry]:
     groups = group(run.records)
     return [
         Entry(**_name(key, number, names), records=groups[key], header=run.header)
@@ -214,7 +263,7 @@ def _entries(run: Run, number: int, names: Sequence[str]) -> list[Entry]:
     ]
 
 
-def _costs(run: Run, number: int, names: Sequence[str]) -> list[MeasuredCost]:
+def _costs(run: Run, number: int, names: Names) -> list[MeasuredCost]:
     costs = {(cost.method, cost.sigma): cost for cost in run.costs}
     ratios = speedups(run.costs)
     return [
@@ -223,10 +272,10 @@ def _costs(run: Run, number: int, names: Sequence[str]) -> list[MeasuredCost]:
     ]
 
 
-def _name(key: tuple[str, float], number: int, names: Sequence[str]) -> dict[str, Any]:
+def _name(key: tuple[str, float], number: int, names: Names) -> dict[str, Any]:
     """Return the fields of `Named` for a method and sigma of run `number`."""
-    named = {"method": key[0], "sigma": key[1], "run": names[number], "run_number": number}
-    return named | {"label": label_of(key[0], number, names)}
+    named = {"method": key[0], "sigma": key[1], "run": names.runs[number], "run_number": number}
+    return named | {"label": names.label(key[0], number), "row": label_of(key[0], number, names.runs)}
 
 
 def _in_header_order(keys: Iterable[tuple[str, float]], run: Run) -> list[tuple[str, float]]:
@@ -234,17 +283,17 @@ def _in_header_order(keys: Iterable[tuple[str, float]], run: Run) -> list[tuple[
     return sorted(keys, key=lambda key: (order.get(key[0], len(order)), *key))
 
 
-def _from_logs(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+def _from_logs(runs: Sequence[Run], names: Names) -> list[str]:
     """Return what is to be known of each published log that a run was made from."""
     return [
-        f"{label_of(key, number, names)}: {note}"
+        f"{names.label(key, number)}: {note}"
         for number, run in enumerate(runs)
         for key, log in run.header.logs.items()
         for note in log["notes"]
     ]
 
 
-def _unfinished(runs: Sequence[Run], names: Sequence[str], entries: Sequence[Entry]) -> list[str]:
+def _unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> list[str]:
     """Return one sentence, or none, on what holds fewer images than the header asks for."""
     done = {(entry.run_number, entry.method, entry.sigma): len(entry.records) for entry in entries}
     gaps = []
@@ -253,13 +302,11 @@ def _unfinished(runs: Sequence[Run], names: Sequence[str], entries: Sequence[Ent
         for method, sigma in itertools.product(run.header.methods, run.header.sigmas):
             images = done.get((number, method, sigma), 0)
             if images < asked:
-                gaps.append(
-                    f"{label_of(method, number, names)} at sigma {sigma:g} ({images} of {asked} images)"
-                )
+                gaps.append(f"{names.label(method, number)} at sigma {sigma:g} ({images} of {asked} images)")
     return [f"Unfinished: {', '.join(gaps)}."] if gaps else []
 
 
-def stopped_trainings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+def stopped_trainings(runs: Sequence[Run], names: Names) -> list[str]:
     """Return one sentence, or none, on checkpoints that were certified before their training had ended."""
     stopped = [
         f"{_row(key, number, names)} ({steps})"
@@ -273,10 +320,10 @@ def stopped_trainings(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _unseen_weights(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+def _unseen_weights(runs: Sequence[Run], names: Names) -> list[str]:
     """Return one sentence, or none, on rows whose weights the header has no digest of, or only of a part."""
     unseen = [
-        f"{label_of(key.rpartition('/')[0], number, names)}{'' if text == UNSEEN else ' in part'}"
+        f"{names.label(key.rpartition('/')[0], number)}{'' if text == UNSEEN else ' in part'}"
         for number, run in enumerate(runs)
         for key, text in run.header.weights.items()
         if not re.fullmatch("[0-9a-f]{64}", text)
@@ -288,10 +335,10 @@ def _unseen_weights(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _row(key: str, number: int, names: Sequence[str]) -> str:
+def _row(key: str, number: int, names: Names) -> str:
     """Return how "<method>/<sigma>", or with "/<part>" behind it, is called in a sentence."""
     method, sigma, part = [*key.split("/"), "", ""][:3]
-    return f"{part}{' of ' * bool(part)}{label_of(method, number, names)} at sigma {sigma}"
+    return f"{part}{' of ' * bool(part)}{names.label(method, number)} at sigma {sigma}"
 
 
 def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:

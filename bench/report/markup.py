@@ -1,6 +1,6 @@
-"""How numbers are written, and one table structure with its renderings as Markdown and LaTeX.
+"""How numbers are written, and one table structure with its rendering as Markdown.
 
-The command line renders the same structure with rich.
+The command line renders the same structure with rich, `bench.report.tables.latex` for papers.
 """
 
 from __future__ import annotations
@@ -16,20 +16,11 @@ from bench.errors import plain
 if TYPE_CHECKING:
     import pandas as pd
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",
-    "]": "{]}",
-    "σ": r"$\sigma$",
-    "α": r"$\alpha$",
-} | {character: "\\" + character for character in "{}$&#_%"}
 _FORMULA = ("=", "+", "-", "@")
 """What begins a formula in a spreadsheet."""
+
+BRACKETS = "Brackets: "
+"""What begins a note on the intervals of a table."""
 
 _MARKDOWN = {character: "\\" + character for character in r"\`*_{}[]<>#|~&$"}
 
@@ -44,16 +35,20 @@ class Cell:
         text: what stands in the cell.
         interval: (low, high) as written; None where there is none.
         is_best: printed in bold.
+        aside: a number that belongs to it, in parentheses; "" for none.
     """
 
     text: str
     interval: tuple[str, str] | None = None
     is_best: bool = False
+    aside: str = ""
 
     @property
     def detail(self) -> str:
-        """The interval as "[low, high]", empty where there is none."""
-        return "" if self.interval is None else f"[{self.interval[0]}, {self.interval[1]}]"
+        """What stands behind the text: "(aside)" and "[low, high]", where there are any."""
+        parts = [f"({self.aside})"] if self.aside else []
+        parts += [] if self.interval is None else [f"[{self.interval[0]}, {self.interval[1]}]"]
+        return " ".join(parts)
 
 
 Row = tuple[Cell | str, ...]
@@ -71,10 +66,11 @@ class Block:
 class Table:
     """A caption (empty for none), column headers, blocks of rows as wide as the headers, and footnotes.
 
-    All text is unescaped.
+    All text is unescaped. A note that begins with `BRACKETS` is about intervals: it is for readers who see them.
 
     Attributes:
         holds_words: columns hold words, which a terminal may fold, and not numbers.
+        details: those of the notes that a paper has no room for; its LaTeX holds them as comments.
     """
 
     caption: str = ""
@@ -82,6 +78,7 @@ class Table:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
     holds_words: bool = False
+    details: tuple[str, ...] = ()
 
 
 def blocks_of(
@@ -110,12 +107,7 @@ def as_cell(entry: Cell | str) -> Cell:
 
 def escape_markdown(text: str) -> str:
     """Return `text` on one line, with every character that Markdown or its tables would interpret escaped."""
-    return _escape(text, _MARKDOWN)
-
-
-def escape_latex(text: str) -> str:
-    """Return `text` on one line, with every character that LaTeX would interpret escaped."""
-    return _escape(text, _LATEX)
+    return "".join(_MARKDOWN.get(character, character) for character in plain(" ".join(text.split())))
 
 
 def csv_text(value: object) -> object:
@@ -127,6 +119,12 @@ def csv_text(value: object) -> object:
         return value
     text = plain(value)
     return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return a number with its sign, which a number that rounds to zero has not."""
+    text = f"{value:+.{decimals}f}"
+    return text if float(text) else text[1:]
 
 
 def _is_number(text: str) -> bool:
@@ -164,34 +162,6 @@ def to_markdown(table: Table) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def to_latex(table: Table) -> str:
-    """Return the table as a LaTeX `table` environment for booktabs, intervals as sub- and superscript."""
-    columns = len(table.headers)
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}[t]",
-        r"\centering\small\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{escape_latex(table.caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}",
-        r"\toprule",
-        " & ".join(map(escape_latex, table.headers)) + r" \\",
-    ]
-    for block in table.blocks:
-        lines.append(r"\midrule")
-        if block.title:
-            lines.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{escape_latex(block.title)}}}}} \\")
-        lines += [" & ".join(_latex_cell(as_cell(cell)) for cell in row) + r" \\" for row in block.rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if table.notes:
-        notes = " ".join(map(escape_latex, table.notes))
-        lines.append(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}")
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _escape(text: str, replacements: dict[str, str]) -> str:
-    return "".join(replacements.get(character, character) for character in plain(" ".join(text.split())))
-
-
 def _pipe_table(headers: Sequence[str], rows: Sequence[Row]) -> str:
     rule = ["---", *["---:"] * (len(headers) - 1)]
     lines = [[escape_markdown(header) for header in headers], rule]
@@ -202,12 +172,3 @@ def _pipe_table(headers: Sequence[str], rows: Sequence[Row]) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = escape_markdown(cell.text)
     return f"{f'**{text}**' if cell.is_best else text} {cell.detail}".rstrip()
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
-    if cell.interval is None:
-        return rf"\textbf{{{text}}}" if cell.is_best else text
-    number = rf"\mathbf{{{text}}}" if cell.is_best else text
-    low, high = map(escape_latex, cell.interval)
-    return f"${number}_{{{low}}}^{{{high}}}$"

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.records.disk import replace_file
 from bench.report.comparison import Comparison
-from bench.report.markup import Table, csv_text, format_significant, to_latex, to_markdown
+from bench.report.markup import Table, csv_text, format_significant, to_markdown
 from bench.report.metrics import samples_used
 from bench.report.published import Claim, PublishedNumber, claims, published_numbers
 from bench.report.rates import REFERENCE
@@ -24,7 +24,9 @@ from bench.report.tables.accuracy import (
     samples_table,
     saved_sentence,
 )
+from bench.report.tables.best import best_frame, best_table
 from bench.report.tables.cost import cost_frame, cost_tables
+from bench.report.tables.latex import to_latex
 from bench.report.tables.lower_bounds import lower_bounds_frame, lower_bounds_table
 from bench.report.tables.published import (
     claimed_sentences,
@@ -33,6 +35,9 @@ from bench.report.tables.published import (
     published_table,
 )
 from bench.report.tables.training import has_training, training_frame, training_table
+
+_SHOWN = ("block", "is_leading", "shown", "first_label", "second_label")
+"""Columns of frames that tables need and CSV files do not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,7 @@ def write_report(comparison: Comparison, folder: Path, *, has_published: bool = 
     Raises:
         UsageError: published numbers are asked for, and the runs are of several data sets.
     """
-    from bench.report.figures.accuracy import write_figures  # here, so that tables alone need no matplotlib
+    from bench.report.figures.write import write_figures  # here, so that tables alone need no matplotlib
 
     dataset = _one_dataset(comparison) if has_published else ""
     numbers = published_numbers(dataset) if has_published else ()
@@ -85,15 +90,18 @@ def write_report(comparison: Comparison, folder: Path, *, has_published: bool = 
 def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path]]:
     """Write the tables of certified accuracy, ACR, cost and lower bounds of p_A; return the first one and the paths.
 
-    samples.csv/.md follow where a run's estimation is not fixed, training.csv/.md/.tex where a run says what its rows
-    took to train. In the CSV files run and method stand for the label.
+    `best` follows where a sigma is chosen, samples.csv/.md where a run's estimation is not fixed, training.csv/.md/.tex
+    where a run says what its rows took to train. In the CSV files run and method stand for the label.
     """
     accuracy, acr, costs = accuracy_frame(comparison), acr_frame(comparison), cost_frame(comparison)
     cautioned, main = comparison.cautioned, accuracy_table(accuracy, comparison)
-    unlabelled = accuracy.drop(columns=["block", "label"])
-    files = write(folder, "certified_accuracy", unlabelled, main, has_latex=True)
-    files += write(folder, "acr", acr.drop(columns="label"), acr_table(acr, comparison))
-    files += write(folder, "cost", costs.drop(columns="label"), *map(cautioned, cost_tables(costs)))
+    files = write(folder, "certified_accuracy", accuracy.drop(columns="label"), main, has_latex=True)
+    best = best_frame(comparison, accuracy)
+    if len(best):
+        files += write(folder, "best", best, best_table(best, comparison), has_latex=True)
+    files += write(folder, "acr", acr.drop(columns="label"), acr_table(acr, comparison), has_latex=True)
+    tables = map(cautioned, cost_tables(costs, comparison))
+    files += write(folder, "cost", costs.drop(columns="label"), *tables, has_latex=True)
     bounds = lower_bounds_frame(comparison).drop(columns="label")
     files += write(folder, "p_lower", bounds, cautioned(lower_bounds_table(comparison)))
     samples = samples_frame(comparison)
@@ -138,15 +146,21 @@ def write(
         folder: made where missing; files of these names in it are replaced.
         name: of the files, without their suffix.
     """
-    cells = frame.map(csv_text).rename(columns=csv_text)
-    texts = {"csv": cells.to_csv(index=False, lineterminator="\n"), "md": "\n".join(map(to_markdown, tables))}
+    texts = {"csv": csv_of(frame), "md": "\n".join(map(to_markdown, tables))}
     if has_latex:
-        texts["tex"] = "\n".join(map(to_latex, tables))
+        names = [name if not place else f"{name}-{place + 1}" for place in range(len(tables))]
+        texts["tex"] = "\n".join(map(to_latex, tables, names))
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{suffix}" for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
         replace_file(path, text)
     return paths
+
+
+def csv_of(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV at full precision, without the columns that only tables need."""
+    cells = frame.drop(columns=list(_SHOWN), errors="ignore").map(csv_text).rename(columns=csv_text)
+    return str(cells.to_csv(index=False, lineterminator="\n"))
 
 
 def _one_dataset(comparison: Comparison) -> str:
@@ -165,7 +179,7 @@ def _sentences(comparison: Comparison) -> Iterator[str]:
                     format_significant, (one.speedup.median, one.speedup.first, one.speedup.third)
                 )
                 yield (
-                    f"{one.method} is {median} times as fast as {REFERENCE} "
+                    f"{one.label} is {median} times as fast as {comparison.name_of(REFERENCE)} "
                     f"(quartiles {first} to {third}, {one.cost.device})."
                 )
         if run.header.estimation != "fixed" and run.records:

@@ -191,6 +191,9 @@ def test_accuracy_is_the_best_published_at_the_radius_that_most_methods_have(run
 
 def test_the_figure_of_accuracies_names_methods_parameters_and_sources(run):
     figure = accuracy_figure(run, [NUMBER])
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dds, 800M"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "rrcm-b, 1M (line: no accuracy known)",
+        "dds, 800M",
+    ]
     assert figure.axes[0].get_title(loc="left") == "dds: Someone 2022, arXiv 0000"
     assert accuracy_figure(run, []) is None

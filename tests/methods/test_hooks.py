@@ -134,9 +134,10 @@ def test_file_of_no_method_names_what_the_methods_read(released, monkeypatch, ca
 
 def test_figures_give_the_method_its_colour_while_it_is_installed(released, monkeypatch):
     comparison = compare([make_run(methods=["gaussian", "linear"])])
-    assert styles(comparison)["linear"].color == "#123456"
+    label = comparison.labels[1]
+    assert styles(comparison)[label].color == "#123456"
     monkeypatch.undo()  # nothing is installed any more
-    assert styles(comparison)["linear"].color == COLORS[4]
+    assert styles(comparison)[label].color == COLORS[8]  # the first that no built-in method has
 
 
 @pytest.mark.parametrize("source", ["import no_such_module", "1 / 0", "def"])

@@ -37,7 +37,7 @@ def test_all_pairs_of_one_runs_methods_are_compared_at_each_sigma():
 
 def test_of_two_runs_each_method_is_compared_with_itself_and_others_only_where_asked():
     runs = [make_run(Path(name), methods=["rrcm", "dds"], sigmas=[0.5]) for name in "ab"]
-    assert labels(pairs_of(compare(runs))) == [("rrcm (a)", "rrcm (b)"), ("dds (a)", "dds (b)")]
+    assert labels(pairs_of(compare(runs))) == [("rRCM (a)", "rRCM (b)"), ("DDS (a)", "DDS (b)")]
     assert len(pairs_of(compare(runs), has_all=True)) == 6
 
 
@@ -46,7 +46,7 @@ def test_of_two_runs_without_a_common_method_all_are_compared_across():
         make_run(Path("a"), methods=["rrcm", "gaussian"], sigmas=[0.5]),
         make_run(Path("b"), methods=["dds"], sigmas=[0.5]),
     ]
-    assert labels(pairs_of(compare(runs))) == [("rrcm (a)", "dds (b)"), ("gaussian (a)", "dds (b)")]
+    assert labels(pairs_of(compare(runs))) == [("rRCM (a)", "DDS (b)"), ("Gaussian (a)", "DDS (b)")]
 
 
 def test_the_correction_counts_every_pair_sigma_and_radius_that_n_draws_can_certify():
@@ -93,9 +93,9 @@ def test_holm_by_hand_over_two_blocks():
         (
             {"methods": ["rrcm"]},
             (),
-            "Nothing was compared: no sigma has two rows (rrcm); give several methods",
+            "Nothing was compared: no sigma has two rows (rRCM); give several methods",
         ),
-        ({"methods": ["rrcm", "dds"]}, ("--methods", "dds"), "no sigma has two rows (dds)"),
+        ({"methods": ["rrcm", "dds"]}, ("--methods", "dds"), "no sigma has two rows (DDS)"),
         ({"methods": ["rrcm"]}, ("--against", "run"), "Nothing was compared: 'run' is the only variant"),
         ({"methods": ["rrcm", "dds"]}, (), None),
     ],
@@ -153,12 +153,12 @@ def test_the_command_prints_the_comparison(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     for title in ("Certified accuracy", "ACR", "High-probability", "Paired comparison", "Between trainings"):
         assert title in shown
-    assert "σ = 0.5: rrcm (one) against rrcm (two) (40 images)" in shown
+    assert "σ = 0.5: rRCM (one) against rRCM (two) (40 images)" in shown
     assert "…" not in shown
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(1.0, "1.000"), (0.0123, "0.012"), (0.001, "0.001"), (2.24e-5, "2.2e-05")]
+    ("p", "text"), [(1.0, "1.000"), (0.0123, "0.012"), (0.001, "0.001"), (0.00099, "<0.001")]
 )
 def test_p_values_are_written_for_reading(p, text):
     assert format_p(p) == text

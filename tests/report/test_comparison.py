@@ -8,7 +8,7 @@ import pytest
 from bench.errors import ProtocolError, RecordsError
 from bench.report.comparison import compare
 from bench.report.metrics import certified_accuracy
-from tests.support.fake_runs import METHODS, SIGMAS, make_run
+from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_run
 
 
 def without(run, is_dropped):
@@ -17,12 +17,12 @@ def without(run, is_dropped):
 
 def test_a_complete_run_is_compared_whole_in_header_order_without_notes():
     comparison = compare([make_run(methods=["dds", "rrcm"], sigmas=[1.0, 0.25])])
-    assert comparison.labels == ("dds", "rrcm")
+    assert comparison.labels == ("DDS", "rRCM")
     assert [(entry.sigma, entry.label) for entry in comparison.entries] == [
-        (0.25, "dds"),
-        (0.25, "rrcm"),
-        (1.0, "dds"),
-        (1.0, "rrcm"),
+        (0.25, "DDS"),
+        (0.25, "rRCM"),
+        (1.0, "DDS"),
+        (1.0, "rRCM"),
     ]
     assert comparison.notes == ()
 
@@ -38,7 +38,7 @@ def test_methods_at_one_sigma_are_compared_on_the_images_that_all_have():
     assert {len(entry.records) for entry in comparison.at_sigma(0.25)} == {40}
     assert {entry.indices for entry in comparison.best} == {frozenset(kept)}
     assert comparison.notes == (
-        "Unfinished: dds at sigma 0.5 (11 of 40 images).",
+        "Unfinished: DDS at sigma 0.5 (11 of 40 images).",
         "At sigma 0.5 only the 11 images that all rows have are compared, of up to 40.",
         "At best over sigma only the 11 images that all rows have are compared, of up to 40.",
     )
@@ -57,7 +57,7 @@ def test_the_best_sigma_has_the_highest_certified_accuracy_and_is_the_smallest_o
         counts = {
             entry.sigma: certified_accuracy(entry.records, radius).count for entry in comparison.entries
         }
-        best = comparison.best_at("rrcm", radius)
+        best = comparison.best_at("rRCM", radius)
         assert counts[best.sigma] == max(counts.values())
         assert best.sigma == min(sigma for sigma in counts if counts[sigma] == counts[best.sigma])
 
@@ -66,7 +66,7 @@ def test_rows_without_a_common_sigma_have_no_best():
     run = without(make_run(), lambda record: (record.sigma == 0.25) == (record.method == "dds"))
     comparison = compare([run])
     assert comparison.best == ()
-    assert comparison.best_at("dds", 0.0) is None
+    assert comparison.best_at("DDS", 0.0) is None
     assert "No best over sigma: the rows have no sigma in common." in comparison.notes
 
 
@@ -75,7 +75,7 @@ def test_methods_without_a_common_image_are_refused():
     half = run.header.indices[20]
     run = without(run, lambda record: (record.index < half) == (record.method == "dds"))
     with pytest.raises(
-        ProtocolError, match=r"sigma 0\.5: no image was certified by all of rrcm, dds; compare runs"
+        ProtocolError, match=r"sigma 0\.5: no image was certified by all of rRCM, DDS; compare runs"
     ):
         compare([run])
 
@@ -93,14 +93,14 @@ def test_a_run_given_twice_is_refused():
 
 
 def test_labels_name_the_run_only_where_there_are_several():
-    assert compare([make_run(Path("a"))]).labels == METHODS
+    assert compare([make_run(Path("a"))]).labels == LABELS
     labels = compare([make_run(Path("a"), methods=["dds"]), make_run(Path("b"), methods=["dds"])]).labels
-    assert labels == ("dds (a)", "dds (b)")
+    assert labels == ("DDS (a)", "DDS (b)")
 
 
 def test_folders_of_equal_names_are_told_apart_by_their_paths():
     runs = [make_run(Path("/x/run"), methods=["dds"]), make_run(Path("/y/run"), methods=["dds"])]
-    assert compare(runs).labels == ("dds (/x/run)", "dds (/y/run)")
+    assert compare(runs).labels == ("DDS (/x/run)", "DDS (/y/run)")
 
 
 def test_speedups_are_relative_to_dds_at_the_same_sigma():

@@ -18,7 +18,7 @@ def test_rows_with_the_same_counts_on_every_image_are_named():
     tables = compare_runs([replace(run, records=kept + twins)], methods=None, sigmas=None, out=None)[0]
     [note] = [note for note in tables[0].notes if "identical" in note]
     assert note.startswith(
-        "rrcm and dds have identical counts at sigma 0.5 on all 40 images: they may be one"
+        "rRCM and DDS have identical counts at sigma 0.5 on all 40 images: they may be one"
     )
     named = replace(run.header, checkpoints={"rrcm/0.5": "sha", "dds/0.5": "sha"})
     [note] = [

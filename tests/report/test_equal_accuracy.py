@@ -81,13 +81,14 @@ def test_the_expectation_is_the_mean_over_all_subsets_of_the_samples():
 def test_curves_of_a_run_end_at_its_best_accuracy_and_at_its_cost(tmp_path, wanted):
     comparison = compare([make_run(tmp_path)])
     found = curves(comparison, wanted)
-    assert [one.method for one in found] == list(comparison.labels)
+    assert [comparison.name_of(one.method) for one in found] == list(comparison.labels)
     for one in found:
         (accuracy,), (seconds,) = one.accuracy()
-        best = comparison.best_at(one.method, wanted)
+        label = comparison.name_of(one.method)
+        best = comparison.best_at(label, wanted)
         assert one.samples[-1] == best.header.n
         assert accuracy[-1] == pytest.approx(best.curve.at(wanted).value)
-        cost = comparison.cost_near(one.method, best.sigma)
+        cost = comparison.cost_near(label, best.sigma)
         rate = np.median(cost.samples_per_repetition / np.array(cost.repetition_seconds))
         assert one.seconds[list(one.sigmas).index(best.sigma)] == pytest.approx((100 + one.samples) / rate)
         assert seconds[-1] in one.seconds[:, -1]
@@ -216,10 +217,10 @@ def test_the_command_compares_at_every_radius_that_the_reference_certifies(tmp_p
     assert bench(monkeypatch, "cost", "--run", tmp_path / "run", "--out", tmp_path / "out") == 0
     shown = capsys.readouterr().out
     assert "Made by: bench cost --run" in shown
-    assert "radius 0.00: dds certifies" in shown
+    assert "radius 0.00: DDS certifies" in shown
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".md", ".png", ".pdf"}
     frame, comparison = pd.read_csv(tmp_path / "out" / "equal_accuracy.csv"), compare([run])
-    certified = [one for one in comparison.radii if comparison.best_at("dds", one).curve.at(one).count]
+    certified = [one for one in comparison.radii if comparison.best_at("DDS", one).curve.at(one).count]
     assert list(dict.fromkeys(frame["radius"])) == certified
     assert len(frame) == len(certified) * len(SHARES) * len(comparison.labels)
     for row in frame.itertuples():

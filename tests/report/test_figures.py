@@ -13,22 +13,23 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
+from scipy import stats
 
 from bench.report.comparison import compare
-from bench.report.figures import accuracy
 from bench.report.figures import style as plot_style
-from bench.report.figures.accuracy import (
-    certified_accuracy_figure,
-    envelope_figure,
-    make_figures,
-    write_figures,
-)
-from bench.report.figures.cost import accuracy_against_cost_figure, speedup_figure
+from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure, sigmas_figure
+from bench.report.figures.cost import accuracy_against_cost_figure, compared_radii
+from bench.report.figures.differences import differences_figure
+from bench.report.figures.samples import levels_figure, samples_figure
+from bench.report.figures.write import FIGURES, make_figures, write_figures
 from bench.report.metrics import certified_accuracy, group
 from bench.types import ABSTAIN
-from tests.support.fake_runs import METHODS, SIGMAS, make_run
+from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_run
 
-BLUE, ORANGE, GREEN, PINK = "#0173b2", "#de8f05", "#029e73", "#cc78bc"
+BLUE, ORANGE, GREEN, PINK = "#0173b2", "#b86e00", "#00835c", "#a9489a"
+
+ONE_SIGMA = ["certified_accuracy", "differences", "p_lower", "accuracy_against_cost", "samples", "levels"]
+"""Figures of a run of one sigma."""
 
 
 @pytest.fixture(autouse=True)
@@ -78,9 +79,8 @@ def written(tmp_path_factory):
 
 def test_every_figure_is_written_as_png_and_pdf(written):
     folder, paths = written
-    names = ("certified_accuracy", "p_lower", "envelope", "accuracy_against_cost", "speedup")
-    assert paths == [folder / f"{name}.{kind}" for name in names for kind in ("png", "pdf")]
-    assert set(names) == accuracy.FIGURES
+    assert paths == [folder / f"{name}.{kind}" for name in ONE_SIGMA for kind in ("png", "pdf")]
+    assert set(make_figures(compare([make_run()]))) == FIGURES
     for path in paths:
         assert path.read_bytes().startswith(b"\x89PNG" if path.suffix == ".png" else b"%PDF")
 
@@ -98,7 +98,7 @@ def test_pdf_embeds_its_fonts_as_truetype(written):
 
 
 def test_importing_leaves_matplotlibs_settings_alone():
-    code = "import matplotlib; before = dict(matplotlib.rcParams); import bench.report.figures.accuracy; "
+    code = "import matplotlib; before = dict(matplotlib.rcParams); import bench.report.figures.write; "
     code += "assert dict(matplotlib.rcParams) == before"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -118,7 +118,9 @@ def test_accuracy_has_a_panel_per_sigma_with_a_line_and_a_band_per_method(compar
         assert len(panel.collections) == len(METHODS)
         assert panel.get_xlabel() == plot_style.RADIUS_LABEL
     assert panels[0].get_ylabel() == plot_style.ACCURACY_LABEL
-    assert len({panel.get_xlim() + panel.get_ylim() for panel in panels}) == 1
+    reaches = [comparison.at_sigma(sigma)[0].reach for sigma in SIGMAS]
+    assert [panel.get_xlim()[1] for panel in panels] == pytest.approx([1.03 * reach for reach in reaches])
+    assert len({panel.get_ylim() for panel in panels}) == 1
 
 
 def test_drawn_steps_are_the_certified_accuracies(comparison):
@@ -140,18 +142,77 @@ def test_band_spans_the_exact_interval_at_radius_zero(comparison):
     assert at_zero == {round(100 * low, 9), round(100 * high, 9)}
 
 
-def test_envelope_has_one_line_per_method_and_says_that_sigma_was_chosen(comparison):
+def test_a_line_ends_at_the_largest_radius_that_n_samples_certify(comparison):
+    for panel, sigma in zip(certified_accuracy_figure(comparison).axes, SIGMAS, strict=True):
+        reach = sigma * stats.norm.ppf(0.001 ** (1 / 1000))
+        for line, entry in zip(step_lines(panel), comparison.at_sigma(sigma), strict=True):
+            x, y = line.get_data()
+            assert x[-1] == pytest.approx(reach)
+            assert y[-1] == pytest.approx(100 * entry.curve.at(reach * (1 - 1e-12)).value)  # no drop to zero
+
+
+def test_eight_methods_stand_four_to_a_panel_in_colour_the_others_in_grey():
+    run = make_run(methods=[*METHODS, "densepure", "consistency-model", "smoothadv", "macer"])
+    figure = certified_accuracy_figure(compare([run]))
+    assert len(figure.axes) == 2 * len(SIGMAS)
+    shown = [{to_hex(line.get_color()) for line in step_lines(panel)} for panel in figure.axes]
+    assert shown[0] & shown[3] == {to_hex(plot_style.FAINT)}
+    assert len(shown[0] | shown[3]) == 9
+    assert all(len(step_lines(panel)) == 8 for panel in figure.axes)
+
+
+def test_envelope_has_one_line_per_method_and_marks_the_largest_radii(comparison):
     (axes,) = envelope_figure(comparison).axes
     assert len(step_lines(axes)) == len(METHODS)
-    assert axes.get_title(loc="right") == r"$\sigma$ chosen on the certified images"
+    assert [text.get_text() for text in axes.texts] == [rf"$\sigma$ = {sigma:g}" for sigma in SIGMAS]
     assert (axes.get_xlabel(), axes.get_ylabel()) == (plot_style.RADIUS_LABEL, plot_style.ACCURACY_LABEL)
+
+
+def test_all_sigmas_of_a_method_stand_in_its_panel(comparison):
+    panels = sigmas_figure(comparison).axes
+    assert [panel.get_title() for panel in panels] == list(LABELS)
+    for panel, label in zip(panels, LABELS, strict=True):
+        ends = [line.get_xdata()[-1] for line in step_lines(panel)]
+        assert ends == [one.reach for one in comparison.entries if one.label == label]
+
+
+def test_differences_are_those_of_the_studied_method_with_their_paired_intervals(comparison):
+    figure = differences_figure(comparison)
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["rRCM − Gaussian", "rRCM − Consistency", "rRCM − DDS"]
+    own, other = comparison.at_sigma(1.0)[0], comparison.at_sigma(1.0)[1]
+    radii = [radius for radius in comparison.radii if radius <= own.reach]
+    drawn = [one for one in figure.axes[2].containers if to_hex(one[0].get_color()) == ORANGE]
+    expected = [100 * (own.curve.at(radius).value - other.curve.at(radius).value) for radius in radii]
+    assert [one[0].get_ydata()[0] for one in drawn] == pytest.approx(expected)
+
+
+def test_all_samples_and_the_runs_alpha_give_the_measured_accuracy(comparison):
+    for figure, place in ((samples_figure(comparison), 0), (levels_figure(comparison), 2)):
+        for panel, entry in zip(figure.axes, comparison.at_sigma(0.5), strict=True):
+            x, y = panel.get_lines()[place].get_data()
+            for radius in (0.1, 0.6, 1.1):
+                drawn = y[np.searchsorted(x, radius)] if place else np.interp(radius, x, y)
+                assert drawn == pytest.approx(100 * entry.curve.at(radius).value, abs=0.01 if place else 5)
+
+
+def test_figures_of_counts_are_left_out_where_there_are_none():
+    run = make_run(sigmas=[0.5])
+    bare = tuple(replace(one, counts_selection=(), counts_estimation=()) for one in run.records)
+    assert samples_figure(compare([replace(run, records=bare)])) is None
 
 
 def test_methods_whose_parameters_nobody_knows_are_named_alone(comparison):
     costs = tuple(replace(one, cost=replace(one.cost, parameters=0)) for one in comparison.costs)
     [legend] = accuracy_against_cost_figure(replace(comparison, costs=costs)).legends
-    assert [text.get_text() for text in legend.get_texts()] == list(METHODS)
+    assert [text.get_text() for text in legend.get_texts()] == list(LABELS)
     assert legend.get_title().get_text() == ""
+
+
+def test_radii_against_cost_follow_from_the_protocol_alone(comparison):
+    run = make_run()
+    nothing = replace(run, records=tuple(replace(one, predict=ABSTAIN, radius=0.0) for one in run.records))
+    assert compared_radii(compare([nothing])) == compared_radii(comparison) == (0.5, 1.0, 1.5)
 
 
 def area(scatter):
@@ -164,14 +225,14 @@ def area(scatter):
 def test_marker_areas_against_cost_are_proportional_to_parameters(comparison):
     figure = accuracy_against_cost_figure(comparison)
     figure.draw_without_rendering()
-    (axes,) = figure.axes
+    axes = figure.axes[0]
     scatters = [one for one in axes.collections if isinstance(one, PathCollection)]
-    areas = [area(one) for one in scatters[::2]]  # the others are the dots at their centres
-    assert np.array(areas) / areas[0] == pytest.approx([1, 7 / 19, 7 / 19, 26 / 19])
+    areas = np.array([area(one) for one in scatters])  # the largest first, so that none hides another
+    assert areas / areas[1] == pytest.approx([26 / 19, 1, 7 / 19, 7 / 19])
     assert axes.get_xscale() == "log"
-    assert axes.get_xlabel() == "seconds per certified image (1,100 samples)"
-    assert axes.get_ylabel() == "certified at radius 0.5 (%)"
-    named = ["rrcm, 1.9M", "gaussian, 700k", "consistency, 700k", "dds, 2.6M"]
+    assert axes.get_xlabel() == "s / image (1,100 samples)"
+    assert [panel.get_title() for panel in figure.axes] == ["$r$ = 0.5", "$r$ = 1", "$r$ = 1.5"]
+    named = ["rRCM, 1.9M", "Gaussian, 700k", "Consistency, 700k", "DDS, 2.6M"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == named
 
 
@@ -179,32 +240,6 @@ def test_cost_at_the_nearest_measured_sigma_stands_in(comparison):
     run = make_run()
     run = replace(run, costs=tuple(cost for cost in run.costs if cost.sigma == 0.25))
     assert len(accuracy_against_cost_figure(compare([run])).legends[0].get_texts()) == len(METHODS)
-
-
-def test_speedup_bars_end_at_the_median_with_its_value_beyond(comparison):
-    panels = speedup_figure(comparison).axes
-    assert [text.get_text() for text in panels[0].get_yticklabels()] == list(METHODS)
-    for panel, sigma in zip(panels, SIGMAS, strict=True):
-        medians = [one.speedup.median for one in comparison.costs if one.sigma == sigma]
-        assert [bar.get_x() + bar.get_width() for bar in panel.patches] == pytest.approx(medians)
-        for text, one in zip(
-            panel.texts, [one for one in comparison.costs if one.sigma == sigma], strict=True
-        ):
-            assert float(text.get_text().rstrip("×")) == pytest.approx(one.speedup.median, rel=0.005)
-            assert text.xy[0] == one.speedup.third
-        assert panel.get_xscale() == "log"
-
-
-def test_slower_methods_have_their_value_on_the_left():
-    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
-    slow = tuple(
-        replace(cost, repetition_seconds=tuple(9 * one for one in cost.repetition_seconds))
-        for cost in run.costs[1:]
-    )
-    run = replace(run, costs=(replace(slow[0], method="rrcm"), run.costs[1]))
-    (axes,) = speedup_figure(compare([run])).axes
-    assert axes.texts[0].get_ha() == "right"
-    assert axes.get_xlim()[0] < 1 / 9
 
 
 CASES = {
@@ -235,51 +270,35 @@ def test_a_long_legend_leaves_the_panel_its_height():
 
 
 def test_figures_on_cost_are_left_out_without_costs():
-    assert list(make_figures(compare([make_run(with_costs=False)]))) == [
-        "certified_accuracy",
-        "p_lower",
-        "envelope",
-    ]
+    found = set(make_figures(compare([make_run(with_costs=False)])))
+    assert found == FIGURES - {"overview", "accuracy_against_cost"}
 
 
-@pytest.mark.parametrize("methods", [["rrcm", "gaussian"], ["dds"]])
-def test_speedup_is_left_out_without_dds_or_with_nothing_else(methods):
-    names = list(make_figures(compare([make_run(methods=methods)])))
-    assert names == ["certified_accuracy", "p_lower", "envelope", "accuracy_against_cost"]
-
-
-def test_envelope_and_cost_are_left_out_where_no_sigma_is_shared():
+def test_figures_of_the_best_sigma_are_left_out_where_no_sigma_is_shared():
     run = make_run()
     kept = tuple(one for one in run.records if (one.sigma == 0.25) == (one.method == "dds"))
-    assert list(make_figures(compare([replace(run, records=kept)]))) == [
-        "certified_accuracy",
-        "p_lower",
-        "speedup",
-    ]
+    found = set(make_figures(compare([replace(run, records=kept)])))
+    assert not found & {"overview", "envelope", "accuracy_against_cost"}
 
 
-def test_an_old_figure_that_can_no_longer_be_drawn_is_removed(tmp_path):
-    (tmp_path / "speedup.pdf").write_bytes(b"old")
+def test_an_old_figure_that_cannot_be_drawn_is_removed(tmp_path):
+    (tmp_path / "overview.pdf").write_bytes(b"old")
     (tmp_path / "mine.pdf").write_bytes(b"kept")
     write_figures(compare([make_run(sigmas=[0.5], with_costs=False)]), tmp_path)
-    assert {path.name for path in tmp_path.glob("*.pdf")} == {
-        "certified_accuracy.pdf",
-        "p_lower.pdf",
-        "envelope.pdf",
-        "mine.pdf",
-    }
+    names = {name for name in ONE_SIGMA if name != "accuracy_against_cost"}
+    assert {path.stem for path in tmp_path.glob("*.pdf")} == names | {"mine"}
 
 
 def test_nothing_certified_is_drawn_all_the_same():
     run = make_run(sigmas=[0.5])
     run = replace(run, records=tuple(replace(one, predict=ABSTAIN, radius=0.0) for one in run.records))
-    assert len(make_figures(compare([run]))) == 5
-    assert certified_accuracy_figure(compare([run])).axes[0].get_xlim()[1] > 1.5
+    assert set(make_figures(compare([run]))) == set(ONE_SIGMA)
+    assert certified_accuracy_figure(compare([run])).axes[0].get_xlim()[1] > 1.2
 
 
 def test_styles_of_the_known_methods_do_not_depend_on_who_else_is_there():
     alone, together = (
-        plot_style.styles(compare([make_run(methods=methods)]))["consistency"]
+        plot_style.styles(compare([make_run(methods=methods)]))["Consistency"]
         for methods in (["consistency"], ["mine", "consistency", "rrcm"])
     )
     assert alone == together
@@ -292,7 +311,7 @@ def test_styles_tell_all_methods_and_runs_apart():
     assert len({(one.color, one.marker, one.line, one.is_hollow) for one in styles.values()}) == 12
     assert styles["x (a)"].color == styles["x (b)"].color
     assert {label for label, style in styles.items() if style.is_hollow} == {
-        f"{method} (b)" for method in (*METHODS, "x", "y")
+        f"{method} (b)" for method in (*LABELS, "x", "y")
     }
 
 
@@ -300,5 +319,5 @@ def test_hostile_names_are_shown_as_they_are():
     run = make_run(methods=["$a_b$%", "_hidden", "<i>", "dds"], sigmas=[0.5])
     for figure in make_figures(compare([run])).values():
         figure.draw_without_rendering()
-    legend = envelope_figure(compare([run])).legends[0]
-    assert [text.get_text() for text in legend.get_texts()] == [r"\$a_b\$%", "_hidden", "<i>", "dds"]
+    legend = certified_accuracy_figure(compare([run])).legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [r"\$a_b\$%", "_hidden", "<i>", "DDS"]

@@ -14,6 +14,7 @@ from PIL import Image
 
 from bench.errors import DataError, UsageError
 from bench.report.comparison import compare
+from bench.report.figures.images import write_images
 from bench.report.page import pictures as page_pictures
 from bench.report.page.pictures import data_uri, draw_pictures
 from bench.report.page.values import cost_points, page_values, paired_rows
@@ -192,9 +193,7 @@ def test_pictures_end_with_the_budget_and_the_note_says_how_many_there_are(split
     pictures = draw_pictures(replace(header, seed=-1), [0.25], budget=5 * one // 2)
     assert list(pictures.clean) == list(header.indices[:2])
     assert pictures.noisy == {}
-    assert pictures.note.startswith(
-        f"Pictures of the first 2 of {IMAGES} images. No noisy pictures: the seed"
-    )
+    assert pictures.note.startswith(f"Pictures of 2 of {IMAGES} images. No noisy pictures: the seed")
 
 
 def test_noise_of_another_version_is_said_to_be_another(split):
@@ -216,3 +215,13 @@ def test_missing_or_other_data_leave_the_page_without_pictures_and_say_why(split
 
     monkeypatch.setattr(page_pictures, "load", missing)
     assert draw_pictures(header, [0.25]).note == "No pictures: no data here."
+
+
+def test_example_images_are_drawn_clean_and_at_every_sigma(tmp_path, split):
+    header = make_run(images=IMAGES).header
+    paths = write_images(header, [0.25, 1.0], tmp_path)
+    assert [path.name for path in paths] == ["images.png", "images.pdf"]
+    with pytest.raises(DataError, match="holds no seed"):
+        write_images(replace(header, seed=-1), [0.25], tmp_path)
+    with pytest.raises(DataError, match="not those that were certified"):
+        write_images(replace(header, image_shape=(3, 32, 32)), [0.25], tmp_path)

@@ -300,7 +300,7 @@ def test_published_curves_are_dotted_hollow_bandless_and_in_their_methods_colour
     assert line.axes is figure.axes[1]
     assert line.get_drawstyle() == "default"
     assert line.is_dashed()
-    assert line.get_color() == "#de8f05"
+    assert line.get_color() == "#b86e00"
     assert [list(values) for values in line.get_data()] == [[0.0, 9.0], [90.0, 50.0]]
     assert len(figure.axes[1].collections) == 4  # a band per measured method
     assert figure.axes[1].get_xlim()[1] > 9.0
@@ -308,7 +308,7 @@ def test_published_curves_are_dotted_hollow_bandless_and_in_their_methods_colour
 
 def test_the_legend_names_paper_and_year_behind_the_measured_methods(figure):
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["rrcm", "gaussian", "consistency", "dds", "published: gaussian, Cohen et al. 2019"]
+    assert labels == ["rRCM", "Gaussian", "Consistency", "DDS", "published: Gaussian, Cohen et al. 2019"]
 
 
 def test_variants_at_one_sigma_are_told_apart_in_the_legend():
@@ -316,8 +316,8 @@ def test_variants_at_one_sigma_are_told_apart_in_the_legend():
         drawn = certified_accuracy_figure(compare([make_run()]), [number(), number(variant="eps 1")])
     labels = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert labels[-2:] == [
-        "published: gaussian, Cohen et al. 2019, main",
-        "published: gaussian, Cohen et al. 2019, eps 1",
+        "published: Gaussian, Cohen et al. 2019, main",
+        "published: Gaussian, Cohen et al. 2019, eps 1",
     ]
 
 

@@ -99,7 +99,7 @@ def test_bold_is_corrected_for_every_difference_of_the_table():
     assert tested["p_holm"].tolist() == pytest.approx(holm(tested["p"].tolist()))
     assert frame[frame["variant"] == "plain"]["p_holm"].isna().all()
     table = variants_table(frame, "plain")
-    [row] = [row for block in table.blocks for row in block.rows if row[0] == "- plain"]
+    [row] = [row for block in table.blocks for row in block.rows if row[0] == "Δ vs. plain"]
     assert [cell.is_best for cell in row[2:]] == (tested["p_holm"] < 0.05).tolist()
     assert {cell.is_best for cell in row[2:]} == {True, False}
     assert f"for all {len(tested)} differences of this table" in " ".join(table.notes)
@@ -176,7 +176,7 @@ def test_the_command_prints_and_writes_variants(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     assert bench(monkeypatch, "compare", *folders, "--against", "plain", "--out", out) == 0
     shown = capsys.readouterr().out
-    assert all(text in shown for text in ("Variants over their trainings", "- plain"))
+    assert all(text in shown for text in ("Variants over their trainings", "Δ vs. plain"))
     assert not any(text in shown for text in ("Paired", "Between trainings"))
     assert {path.name for path in out.glob("variants.*")} == {
         f"variants.{kind}" for kind in ("csv", "md", "tex", "png", "pdf")

@@ -12,6 +12,7 @@ from scipy import stats
 from bench.types import ABSTAIN, SCHEMA_VERSION, CostRecord, Record, Run, RunHeader
 
 METHODS = ("rrcm", "gaussian", "consistency", "dds")
+LABELS = ("rRCM", "Gaussian", "Consistency", "DDS")
 SIGMAS = (0.25, 0.5, 1.0)
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 _SKILL = {"rrcm": 2.6, "gaussian": 2.2, "consistency": 2.9, "dds": 2.4}

@@ -1,7 +1,8 @@
-"""Figures of inference cost: accuracy against seconds per image, and speedup bars."""
+"""Figures of inference cost: accuracy against seconds per image, alone and beside the certified accuracy."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,23 +11,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 
-from bench.report.comparison import Comparison, MeasuredCost
+from bench.report.comparison import Comparison
+from bench.report.figures.accuracy import draw_envelopes, finish_panel
 from bench.report.figures.style import (
+    ACCURACY_LABEL,
     COLUMN_WIDTH,
+    MOST_TOGETHER,
     PAGE_WIDTH,
+    RADIUS_LABEL,
     Style,
     add_legend,
-    grid_shape,
     legend_height,
-    literal,
     styles,
     use_plain_numbers,
 )
-from bench.report.markup import format_significant
-from bench.report.rates import REFERENCE, Quartiles, seconds_per_certificate
+from bench.report.rates import Quartiles, seconds_per_certificate
 
-TARGET_RADIUS = 0.5
-"""Radius of the accuracy that is drawn against cost; the table's nearest one is taken."""
+SHARES_OF_REACH = (0.2, 0.4, 0.6)
+"""Of R_max at the largest sigma: the table's radii nearest to them are drawn, so that no result picks them."""
 
 _LARGEST_AREA, _LEAST_AREA = 200.0, 12.0
 """Areas in square points of the marker of the largest method, and of one that is too small to be seen else."""
@@ -39,7 +41,7 @@ class Point:
     Attributes:
         parameters: of the method, 0 where nobody knows.
         seconds: of an image.
-        accuracy: share of images; interval: its bounds, where they are known.
+        accuracy: share of images, NaN where unknown; interval: its bounds, where they are known.
     """
 
     label: str
@@ -50,25 +52,79 @@ class Point:
 
 
 def accuracy_against_cost_figure(comparison: Comparison) -> Figure | None:
-    """Return certified accuracy near radius 0.5 at the best sigma against seconds per certified image.
+    """Return certified accuracy at the best sigma against seconds per certified image, a panel per radius.
 
-    Bars are the exact 95% interval and the quartiles over repetitions. The cost is that at the chosen sigma or, where
-    this was not measured, at the measured sigma nearest to it. None where the labels share no sigma or no cost was
-    measured.
+    Bars are the exact 95% interval and the quartiles over repetitions; areas are proportional to parameters. The cost
+    is that at the chosen sigma or, where this was not measured, at the measured sigma nearest to it. None where the
+    labels share no sigma or no cost was measured.
     """
-    radius = min(comparison.radii, key=lambda radius: (abs(radius - TARGET_RADIUS), radius))
-    points = [
-        point for label in comparison.labels if (point := _point(comparison, label, radius)) is not None
-    ]
-    if not points:
+    radii = compared_radii(comparison)
+    by_radius = {radius: _points(comparison, radius) for radius in radii}
+    if not by_radius[radii[0]]:
         return None
-    figure = accuracy_by_seconds(points, styles(comparison), COLUMN_WIDTH)
-    axes = figure.axes[0]
-    samples = sorted({one.cost.samples_per_certificate for one in comparison.costs})
-    axes.set_xlabel(f"seconds per certified image ({' or '.join(f'{count:,}' for count in samples)} samples)")
-    axes.set_ylabel(f"certified at radius {radius:g} (%)")
-    axes.set_title(r"$\sigma$ chosen on the certified images", loc="right", fontsize=7, color="0.35")
+    width = PAGE_WIDTH if len(radii) > 1 else COLUMN_WIDTH
+    by_label = styles(comparison)
+    legend = _legend(by_radius[radii[0]], by_label)
+    figure = Figure(figsize=(width, 2.2 + legend_height(legend, width)), layout="constrained")
+    panels = figure.subplots(1, len(radii), sharey=True, squeeze=False).ravel()
+    for panel, (radius, points) in zip(panels, by_radius.items(), strict=True):
+        draw_points(panel, points, by_label)
+        panel.set_title(f"$r$ = {radius:g}")
+        panel.set_xlabel(_seconds_label(comparison))
+    points = [point for some in by_radius.values() for point in some]
+    panels[0].set_ylim(_limits(points))
+    panels[0].set_ylabel("certified accuracy (%)")
+    _add_sized_legend(figure, legend, points)
     return figure
+
+
+def compared_radii(comparison: Comparison) -> tuple[float, ...]:
+    """Return the table's radii that are drawn against cost: nearest to `SHARES_OF_REACH`, zero left out."""
+    reach = max(entry.reach for entry in comparison.entries)
+    usable = [radius for radius in comparison.radii if 0 < radius <= reach] or [comparison.radii[0]]
+    chosen = (min(usable, key=lambda one: (abs(one - share * reach), one)) for share in SHARES_OF_REACH)
+    return tuple(dict.fromkeys(chosen))
+
+
+def overview_figure(comparison: Comparison) -> Figure | None:
+    """Return the two results in one figure: best over sigma, and accuracy against seconds at one radius.
+
+    The radius is the second of `compared_radii`. None where there is no choice of sigma, no measured cost, or more
+    labels than one panel shows.
+    """
+    radius = (compared_radii(comparison) * 2)[1]
+    points = _points(comparison, radius)
+    if (
+        not points
+        or len(comparison.labels) > MOST_TOGETHER
+        or len({entry.sigma for entry in comparison.best}) < 2
+    ):
+        return None
+    by_label = {label: one for label, one in styles(comparison).items() if label in comparison.labels}
+    figure = Figure(figsize=(PAGE_WIDTH, 2.3 + legend_height(by_label, PAGE_WIDTH)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    draw_envelopes(left, comparison, by_label)
+    finish_panel(left, max(one.reach for one in comparison.best), (), comparison.radii)
+    left.set_xlabel(RADIUS_LABEL)
+    left.set_ylabel(ACCURACY_LABEL)
+    left.set_title(r"(a) best over $\sigma$", loc="left", pad=14)
+    draw_points(right, points, by_label)
+    right.set_ylim(_limits(points))
+    right.set_title("(b) accuracy against cost", loc="left", pad=14)
+    right.set_xlabel(_seconds_label(comparison))
+    right.set_ylabel(f"certified accuracy at $r$ = {radius:g} (%)")
+    add_legend(figure, by_label)
+    return figure
+
+
+def _seconds_label(comparison: Comparison) -> str:
+    samples = sorted({one.cost.samples_per_certificate for one in comparison.costs})
+    return f"s / image ({' or '.join(f'{count:,}' for count in samples)} samples)"
+
+
+def _points(comparison: Comparison, radius: float) -> list[Point]:
+    found = (_point(comparison, label, radius) for label in comparison.labels)
+    return [point for point in found if point is not None]
 
 
 def _point(comparison: Comparison, label: str, radius: float) -> Point | None:
@@ -91,27 +147,49 @@ def accuracy_by_seconds(points: Sequence[Point], by_label: Mapping[str, Style], 
 
     The legend names every label and its parameters.
     """
-    largest = max(point.parameters for point in points)
-    legend = {_named(point): replace(by_label[point.label], line="none") for point in points}
-    figure = Figure(figsize=(width, 2.6 + legend_height(legend, width)), layout="constrained")
+    legend = _legend(points, by_label)
+    figure = Figure(figsize=(width, 2.4 + legend_height(legend, width)), layout="constrained")
     axes = figure.subplots()
-    for point in points:
+    draw_points(axes, points, by_label)
+    axes.set_ylim(_limits(points))
+    _add_sized_legend(figure, legend, points)
+    return figure
+
+
+def draw_points(axes: Axes, points: Sequence[Point], by_label: Mapping[str, Style]) -> None:
+    """Draw the points on a log axis of seconds, the largest first; one without an accuracy is a line at its seconds."""
+    largest = max(point.parameters for point in points)
+    for point in sorted(points, key=lambda one: -one.parameters):
         _draw_point(axes, point, by_label[point.label], largest)
     seconds = [value for point in points for value in (point.seconds.first, point.seconds.third)]
-    lowest = min(100 * (point.interval[0] if point.interval else point.accuracy) for point in points)
     axes.set_xscale("log")
-    axes.set_xlim(min(seconds) / 2, max(seconds) * 2)
-    axes.set_ylim(max(0.0, 10 * float(np.floor((lowest - 8) / 10))), 104)
+    axes.set_xlim(min(seconds) / 2.3, max(seconds) * 2.3)
     use_plain_numbers(axes.xaxis)
+
+
+def _limits(points: Sequence[Point]) -> tuple[float, float]:
+    """Return limits of percentages that all points and their intervals fit in."""
+    known = [point for point in points if not math.isnan(point.accuracy)]
+    bounds = [100 * end for one in known for end in one.interval or (one.accuracy, one.accuracy)]
+    return max(0.0, 10 * np.floor((min(bounds) - 3) / 10)), min(104.0, 10 * np.ceil((max(bounds) + 3) / 10))
+
+
+def _legend(points: Sequence[Point], by_label: Mapping[str, Style]) -> dict[str, Style]:
+    return {_named(point): replace(by_label[point.label], line="none") for point in points}
+
+
+def _add_sized_legend(figure: Figure, legend: Mapping[str, Style], points: Sequence[Point]) -> None:
     add_legend(figure, legend)
-    if largest:
+    if max(point.parameters for point in points):
         figure.legends[0].set_title("method, parameters (area of its marker)")
-        figure.legends[0].get_title().set_fontsize(7)
-    return figure
+        figure.legends[0].get_title().set_fontsize(8)
 
 
 def _draw_point(axes: Axes, point: Point, style: Style, largest: int) -> None:
     x, y = point.seconds.median, 100 * point.accuracy
+    if math.isnan(y):
+        axes.axvline(x, color=style.color, linestyle=style.line, linewidth=1)
+        return
     low, high = (100 * bound for bound in point.interval or (point.accuracy, point.accuracy))
     axes.errorbar(
         x,
@@ -133,7 +211,6 @@ def _draw_point(axes: Axes, point: Point, style: Style, largest: int) -> None:
         zorder=3,
         clip_on=False,
     )
-    axes.scatter(x, y, s=2, color="black", zorder=4, linewidth=0, clip_on=False)
 
 
 def _unit_area(marker: str) -> float:
@@ -146,70 +223,8 @@ def _unit_area(marker: str) -> float:
 
 def _named(point: Point) -> str:
     """Return the label with its parameters behind it as 700k, 1.9M or 3B."""
+    unknown = " (line: no accuracy known)" if math.isnan(point.accuracy) else ""
     for unit, name in ((10**9, "B"), (10**6, "M"), (10**3, "k"), (1, "")):
         if point.parameters >= unit:
-            return f"{point.label}, {point.parameters / unit:.3g}{name}"
-    return point.label
-
-
-def speedup_figure(comparison: Comparison) -> Figure | None:
-    """Return speedups relative to REFERENCE as horizontal bars on a log axis, a panel per sigma.
-
-    Whiskers are the quartiles over repetitions. None where no speedup, or only that of REFERENCE itself, was
-    measured.
-    """
-    compared = [one for one in comparison.costs if one.speedup is not None]
-    if all(one.method == REFERENCE for one in compared):
-        return None
-    sigmas = sorted({one.sigma for one in compared})
-    labels = list(dict.fromkeys(one.label for one in compared))
-    rows, columns = grid_shape(len(sigmas))
-    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
-    figure = Figure(figsize=(width, (0.24 * len(labels) + 0.5) * rows + 0.25), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    by_label = styles(comparison)
-    for panel, sigma in zip(panels, sigmas, strict=False):
-        for one in compared:
-            if one.sigma == sigma and one.speedup is not None:
-                _draw_bar(panel, labels.index(one.label), one.speedup, by_label[one.label].color)
-        panel.set_title(rf"$\sigma$ = {sigma:g}")
-        panel.axvline(1, color="0.3", linewidth=0.7)
-        panel.tick_params(labelbottom=True)
-        panel.tick_params(axis="y", length=0)
-        panel.grid(visible=False, axis="y")
-        panel.spines["left"].set_visible(False)
-    for unused in panels[len(sigmas) :]:
-        unused.remove()
-    _finish_bars(panels[0], labels, compared)
-    figure.supxlabel(f"speedup relative to {REFERENCE} (ratio of samples per second)", fontsize=8)
-    return figure
-
-
-def _draw_bar(axes: Axes, position: int, speedup: Quartiles, color: str) -> None:
-    """Draw one bar from 1 to the median, its whiskers, and the median beyond the outer end."""
-    whiskers = [[speedup.median - speedup.first], [speedup.third - speedup.median]]
-    axes.barh(position, speedup.median - 1, left=1, height=0.62, color=color, linewidth=0)
-    if speedup.third > 1.001 * speedup.first:
-        axes.errorbar(speedup.median, position, xerr=whiskers, color="0.2", linewidth=0.8, capsize=1.8)
-    is_faster = speedup.median >= 1
-    axes.annotate(
-        f"{format_significant(speedup.median)}×",
-        (speedup.third if is_faster else speedup.first, position),
-        xytext=(4 if is_faster else -4, 0),
-        textcoords="offset points",
-        ha="left" if is_faster else "right",
-        va="center",
-        fontsize=7,
-    )
-
-
-def _finish_bars(axes: Axes, labels: Sequence[str], compared: Sequence[MeasuredCost]) -> None:
-    """Set the shared axes, leaving room for the values beyond the outermost bars."""
-    ends = [end for one in compared if one.speedup for end in (one.speedup.first, one.speedup.third)]
-    slowest, fastest = min(*ends, 1.0), max(*ends, 1.0)
-    room = max(fastest / slowest, 2.0) ** 0.35
-    axes.set_xscale("log")
-    axes.set_xlim(slowest / (room if slowest < 0.95 else 1.1), fastest * room)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
-    use_plain_numbers(axes.xaxis)
+            return f"{point.label}, {point.parameters / unit:.3g}{name}{unknown}"
+    return f"{point.label}{unknown}"

@@ -17,6 +17,7 @@ from bench.report.figures.style import (
     Style,
     add_legend,
     grid_shape,
+    literal,
     panel_grid,
     save_figure,
     styles,
@@ -36,11 +37,11 @@ def equal_accuracy_figure(comparison: Comparison, by_radius: Mapping[float, Sequ
     """
     every = styles(comparison)
     methods = dict.fromkeys(curve.method for curves in by_radius.values() for curve in curves)
-    by_method = {method: every[method] for method in methods}
-    figure, panels = panel_grid(len(by_radius), by_method)
+    by_label = {comparison.name_of(method): every[comparison.name_of(method)] for method in methods}
+    figure, panels = panel_grid(len(by_radius), by_label)
     for panel, (radius, curves) in zip(panels, by_radius.items(), strict=True):
         for curve in curves:
-            _draw(panel, curve, by_method[curve.method])
+            _draw(panel, curve, by_label[comparison.name_of(curve.method)])
             if curve.method == REFERENCE:
                 for share in SHARES:
                     panel.axhline(100 * share * curve.accuracy()[0][0, -1], color="0.6", linewidth=0.6)
@@ -48,16 +49,16 @@ def equal_accuracy_figure(comparison: Comparison, by_radius: Mapping[float, Sequ
         panel.tick_params(labelbottom=True)
     columns = grid_shape(len(by_radius))[1]
     for panel in panels[::columns]:
-        panel.set_ylabel("expected certified (%)")
+        panel.set_ylabel("expected certified accuracy (%)")
     for panel in panels[-columns:]:
         panel.set_xlabel("seconds per image (log scale)")
     shares = " and ".join(f"{share:.0%}" for share in SHARES)
-    note = f"lines: {shares} of {REFERENCE}"
+    note = f"lines: {shares} of {literal(comparison.name_of(REFERENCE))}"
     panels[0].text(0.98, 0.03, note, transform=panels[0].transAxes, ha="right", color="0.45")
     panels[0].set_xscale("log")
     panels[0].set_ylim(0, 102)
     use_plain_numbers(panels[0].xaxis)
-    add_legend(figure, by_method)
+    add_legend(figure, by_label)
     return figure
 
 

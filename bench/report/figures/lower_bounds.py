@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from bench.report.comparison import Comparison
-from bench.report.figures.style import Style, add_legend, grid_shape, panel_grid, styles
+from bench.report.figures.style import (
+    MOST_TOGETHER,
+    Style,
+    add_legend,
+    grid_shape,
+    groups_of,
+    panel_grid,
+    styles,
+)
 from bench.report.lower_bounds import LowerBounds, lower_bounds
 from bench.smoothing.stats import proportion_interval
 
@@ -17,9 +27,6 @@ LEFT = 0.05
 
 MARKED = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
 """Bounds with a marker on each line."""
-
-MOST_BANDS = 4
-"""Labels up to which bands are drawn: more of them hide each other."""
 
 _LABEL = r"lower bound of $p_A$ (logit scale)"
 _NINES = tuple(1 - 10.0**-nines for nines in range(1, 9))
@@ -34,17 +41,19 @@ def lower_bounds_figure(comparison: Comparison) -> Figure:
     """
     every, sigmas = styles(comparison), comparison.sigmas
     by_label = {label: every[label] for label in comparison.labels}
-    figure, axes = panel_grid(len(sigmas), by_label)
+    groups = groups_of(comparison.labels)
+    columns = len(sigmas) if len(groups) > 1 and len(sigmas) <= MOST_TOGETHER else grid_shape(len(sigmas))[1]
+    figure, axes = panel_grid(len(groups) * len(sigmas), by_label, columns=columns)
     smallest = 0.1
-    for panel, sigma in zip(axes, sigmas, strict=True):
+    for panel, (group, sigma) in zip(axes, itertools.product(groups, sigmas), strict=True):
         panel.set_xscale("logit")
         panel.axvspan(LEFT, 0.5, color="0.96", linewidth=0)
-        for entry in comparison.at_sigma(sigma):
+        for entry in (one for one in comparison.at_sigma(sigma) if one.label in group):
             bounds = lower_bounds(entry)
             smallest = min([smallest, *bounds.tails[:1]])
-            _draw(panel, bounds, by_label[entry.label], has_band=len(by_label) <= MOST_BANDS)
+            _draw(panel, bounds, by_label[entry.label], has_band=len(groups) == 1)
         panel.set_title(rf"$\sigma$ = {sigma:g}")
-    _finish(axes, grid_shape(len(sigmas))[1], 1 - smallest / 2)
+    _finish(axes, columns, 1 - smallest / 2)
     add_legend(figure, by_label)
     return figure
 

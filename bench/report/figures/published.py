@@ -46,7 +46,7 @@ def published_curves(
     for number in numbers:
         if number.method in colors and number.sigma in sigmas:
             series.setdefault(number.series, []).append(number)
-    labels = _labels(series)
+    labels = _labels(comparison, series)
     made: Counter[str] = Counter()
     by_label: dict[str, Style] = {}
     for key, label in labels.items():
@@ -75,11 +75,11 @@ def legend_of(curves: Sequence[PublishedCurve]) -> dict[str, Style]:
     return {one.label: one.style for one in curves}
 
 
-def _labels(series: Collection[Series]) -> dict[Series, str]:
+def _labels(comparison: Comparison, series: Collection[Series]) -> dict[Series, str]:
     """Return a label with paper and year per series, and the variant where one sigma has several."""
     variants = Counter((method, paper, sigma) for method, paper, _, sigma in series)
     return {
-        (method, paper, variant, sigma): f"published: {method}, {paper}"
+        (method, paper, variant, sigma): f"published: {comparison.name_of(method)}, {paper}"
         + (f", {variant or 'main'}" if variants[method, paper, sigma] > 1 else "")
         for method, paper, variant, sigma in series
     }

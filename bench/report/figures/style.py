@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,30 +15,30 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
 
 from bench.config.methods import BUILT_IN, described
 from bench.errors import UsageError, plain
 from bench.records.disk import replace_file
 from bench.report.comparison import Comparison, Named
 
-COLUMN_WIDTH, PAGE_WIDTH = 3.4, 6.9
-"""Widths in inches of one column and of a whole page of a two-column paper."""
+COLUMN_WIDTH, PAGE_WIDTH = 3.25, 6.75
+"""Widths in inches of one column and of a whole page of a two-column paper: figures are printed at their own size."""
 
-RADIUS_LABEL = r"$L_2$ radius (pixels in [0,1])"
+RADIUS_LABEL = r"$\ell_2$ radius $r$"
 ACCURACY_LABEL = "certified accuracy (%)"
 
 SETTINGS: dict[str, Any] = {
     **seaborn.axes_style("ticks"),
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "mathtext.fontset": "dejavusans",
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7.5,
+    "font.family": "serif",
+    "font.serif": ["STIXGeneral", "DejaVu Serif"],  # both come with matplotlib
+    "mathtext.fontset": "stix",
+    "font.size": 8.5,
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8.5,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
     "axes.linewidth": 0.7,
@@ -65,21 +66,36 @@ SETTINGS: dict[str, Any] = {
 
 COLORS = (
     "#0173b2",
-    "#de8f05",
-    "#029e73",
-    "#cc78bc",
-    "#d55e00",
-    "#56b4e9",
-    "#949494",
-    "#ca9161",
-    "#ece133",
-    "#fbafe4",
+    "#b86e00",
+    "#00835c",
+    "#a9489a",
+    "#7a4b2a",
+    "#5a5f66",
+    "#c63d2f",
+    "#1a8fb0",
+    "#7d7a00",
+    "#5b4fc0",
 )
-"""Colours of lines and markers in order: seaborn's colour-blind safe palette."""
+"""Colours of lines and markers in order: each has a contrast of 3 to 1 or more with white, and a lightness apart."""
 
-LINES: tuple[Any, ...] = ("-", (0, (4.5, 1.5)), (0, (5, 1.3, 1, 1.3)), (0, (1.2, 1.2)))
+FAINT = "0.82"
+"""Colour of the lines that another panel shows in their colours."""
+
+LINES: tuple[Any, ...] = (
+    "-",
+    (0, (4.5, 1.5)),
+    (0, (5, 1.3, 1, 1.3)),
+    (0, (1.2, 1.2)),
+    (0, (8, 1.5)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (2.5, 1)),
+    (0, (7, 1.3, 1, 1.3, 1, 1.3)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _PUBLISHED_LINE = (0, (0.9, 2.2))
+
+MOST_TOGETHER = 4
+"""Labels that one panel shows in colour; more of them hide each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +103,7 @@ class Style:
     """How one label is drawn: colour and marker tell the method, line and filling the run.
 
     Attributes:
-        color: "#rrggbb", of seaborn's colour-blind safe palette.
+        color: "#rrggbb".
         line: a matplotlib line style.
         marker: a matplotlib marker.
         is_hollow: True in every second run.
@@ -128,17 +144,28 @@ def styles(comparison: Comparison) -> dict[str, Style]:
     }
 
 
-def numbered_styles(names: Iterable[str]) -> dict[str, Style]:
-    """Return name -> style by position, for names that are no labels of a comparison."""
-    return {
-        name: Style(
-            color=COLORS[number % len(COLORS)],
-            line=LINES[number % len(LINES)],
-            marker=MARKERS[number % len(MARKERS)],
-            is_hollow=False,
+def sized_styles(names: Iterable[str]) -> dict[str, Style]:
+    """Return name -> style of methods at some size, such as "rrcm-s": the colour is that of the method."""
+    held = list(dict.fromkeys(names))
+    owners = {name: _owner(name) for name in held}
+    free = iter(range(len(BUILT_IN), 1000))
+    places = {name: list(BUILT_IN).index(owner) if owner else next(free) for name, owner in owners.items()}
+    repeated: Counter[int] = Counter()
+    found = {}
+    for name, place in places.items():
+        found[name] = Style(
+            color=COLORS[place % len(COLORS)],
+            line=LINES[(place + repeated[place]) % len(LINES)],
+            marker=MARKERS[(place + 4 * repeated[place]) % len(MARKERS)],
+            is_hollow=repeated[place] % 2 == 1,
         )
-        for number, name in enumerate(names)
-    }
+        repeated[place] += 1
+    return found
+
+
+def _owner(name: str) -> str:
+    """Return the built-in method that a name is a size of; "" for none."""
+    return max((one for one in BUILT_IN if f"{name}-".startswith(f"{one}-")), key=len, default="")
 
 
 def published_style(color: str, number: int) -> Style:
@@ -153,12 +180,20 @@ def grid_shape(panels: int) -> tuple[int, int]:
     return -(-panels // columns), columns
 
 
-def panel_grid(count: int, by_label: Mapping[str, Style]) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `count` panels with common axes and room for a legend of these labels, and its panels."""
-    rows, columns = grid_shape(count)
+def panel_grid(
+    count: int, labels: Collection[str], *, has_common_x: bool = True, columns: int | None = None
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` panels with room for a legend of these labels, and its panels.
+
+    Args:
+        has_common_x: one x-axis for all panels; the y-axis always is one.
+        columns: panels in a row; None: as many as fit.
+    """
+    columns = columns or grid_shape(count)[1]
+    rows = -(-count // columns)
     width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
-    figure = Figure(figsize=(width, 2.2 * rows + legend_height(by_label, width)), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure = Figure(figsize=(width, 1.95 * rows + 0.15 + legend_height(labels, width)), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=has_common_x, sharey=True, squeeze=False).ravel()
     for unused in panels[count:]:
         unused.remove()
     for panel in panels[:count:columns]:
@@ -166,11 +201,23 @@ def panel_grid(count: int, by_label: Mapping[str, Style]) -> tuple[Figure, list[
     return figure, panels[:count].tolist()
 
 
+def groups_of(labels: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the labels in as few groups of much the same size as leave at most `MOST_TOGETHER` in each."""
+    count = max(1, -(-len(labels) // MOST_TOGETHER))
+    ends = [round(place * len(labels) / count) for place in range(count + 1)]
+    return [tuple(labels[start:end]) for start, end in itertools.pairwise(ends)]
+
+
 def use_plain_numbers(axis: Axis) -> None:
-    """Label a log axis 0.1, 1, 10, and between them where the range is short."""
+    """Label a log axis 0.1, 1, 10, and between them where the range is short; 10^k where it is of large numbers."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    is_short, is_large = high / low < 100, high >= 1e5 or low < 1e-4
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,)))
+    axis.set_major_formatter(
+        LogFormatterMathtext()
+        if is_large and not is_short
+        else FuncFormatter(lambda value, _: f"{value:,.9g}")
+    )
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -181,14 +228,14 @@ def literal(text: str) -> str:
 
 def legend_shape(labels: Collection[str], width: float) -> tuple[int, int]:
     """Return (rows, columns) of a legend of these labels below a figure `width` inches wide."""
-    entry_points = 38 + 4.6 * max(map(len, labels))
+    entry_points = 40 + 4.5 * max(map(len, labels))
     columns = max(1, min(len(labels), int(width * 72 // entry_points)))
     return -(-len(labels) // columns), columns
 
 
 def legend_height(labels: Collection[str], width: float) -> float:
     """Return how many inches a figure must grow to hold that legend."""
-    return 0.17 * legend_shape(labels, width)[0] + 0.1
+    return 0.18 * legend_shape(labels, width)[0] + 0.1
 
 
 def add_legend(figure: Figure, by_label: Mapping[str, Style]) -> None:

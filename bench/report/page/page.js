@@ -6,7 +6,10 @@ const colors = new Map(data.labels.map((one) => [one.name, one.color]));
 const panels = [];
 const tooltips = new Map();
 const VALUES = " values";
-const state = { methods: new Set(colors.keys()), sigma: "all", radius: "all", column: null, falling: true };
+const hasBest = data.rows.some((row) => row.sigma === "best" && !row.is_published);
+const START = { sigma: hasBest && data.sigmas.length > 1 ? "best" : "all", radius: "all" };
+const state = { methods: new Set(colors.keys()), ...START, column: null, falling: true, search: "", hidden: new Set() };
+const arxiv = new Map(data.labels.map((one) => [one.name, one.arxiv]));
 
 /* Every text goes in as text: names of classes, methods and files are data, not markup. */
 function element(tag, properties = {}, ...children) {
@@ -23,6 +26,13 @@ function swatch(label) {
 
 function named(label) {
   return element("span", { className: "name" }, swatch(label), label);
+}
+
+function paper(label) {
+  const id = arxiv.get(label);
+  if (!id) return named(label);
+  const link = element("a", { href: `https://arxiv.org/abs/${id}`, rel: "noreferrer", textContent: label });
+  return element("span", { className: "name" }, swatch(label), link);
 }
 
 function options(select, pairs) {
@@ -47,26 +57,50 @@ function columns() {
   }));
   const all = state.radius === "all";
   return [
+    { key: "rank", name: "#", rank: true },
     { key: "label", name: "method", text: (row) => row.label },
     { key: "sigma", name: "σ", text: (row) => row.sigma },
     ...(all ? shown : shown.filter((one) => one.radius === state.radius)),
-    { key: "acr", name: "ACR", cell: (row) => row.acr },
-    { key: "clean", name: "clean accuracy", cell: (row) => row.clean },
-    { key: "abstention", name: "abstains", cell: (row) => row.abstention, rising: true, neutral: true },
-    { key: "seconds", name: "s / image", cell: (row) => row.seconds, rising: true },
-    { key: "speedup", name: `× ${data.reference}`, cell: (row) => row.speedup },
-    ...training.map(([key, name]) => ({ key, name, cell: (row) => row[key], rising: true, neutral: true })),
-  ].filter((column) => column.text || data.rows.some((row) => column.cell(row).value !== null));
+    { key: "acr", name: "ACR", cell: (row) => carried(row).acr },
+    { key: "clean", name: "clean accuracy", cell: (row) => carried(row).clean },
+    { key: "abstention", name: "abstains", cell: (row) => carried(row).abstention, rising: true, neutral: true },
+    { key: "seconds", name: "s / image", cell: (row) => nearest(row, "seconds"), rising: true },
+    { key: "speedup", name: `× ${data.reference}`, cell: (row) => nearest(row, "speedup") },
+    ...training.map(([key, name]) => ({ key, name, cell: (row) => carried(row)[key] ?? row[key], rising: true, neutral: true })),
+  ].filter((column) => !column.cell || data.rows.some((row) => column.cell(row)?.value != null));
 }
+
+/* A row of the best over σ carries what belongs to the σ that is best at the radius it is ranked by. */
+function carried(row) {
+  if (row.sigma !== "best" || row.is_published) return row;
+  const { sigma } = row.radii[radiusPlace()];
+  return data.rows.find((one) => one.label === row.label && one.sigma === sigma && !one.is_published) ?? row;
+}
+
+/* Cost is measured at few σ; the nearest measured one stands in. */
+function nearest(row, key) {
+  const own = carried(row);
+  if (own[key].value !== null || row.is_published) return own[key];
+  const measured = data.rows.filter((one) => one.label === row.label && one[key].value !== null);
+  const gap = (one) => Math.abs(Math.log(Number(one.sigma) / Number(own.sigma)));
+  return measured.sort((first, second) => gap(first) - gap(second))[0]?.[key] ?? own[key];
+}
+
+const shownColumns = () => columns().filter((column) => !state.hidden.has(column.key));
 
 function visibleRows() {
   return data.rows.filter(
-    (row) => state.methods.has(row.label) && (state.sigma === "all" || row.sigma === state.sigma),
+    (row) =>
+      (row.is_published ? byId("published").checked : state.methods.has(row.label)) &&
+      (state.sigma === "all" || row.sigma === state.sigma) &&
+      row.label.toLowerCase().includes(state.search.toLowerCase()),
   );
 }
 
+/* Until a column is chosen, rows of the best over σ are ranked by the radius, others stand by σ and method. */
 function sorted(rows, column) {
-  if (!column) return rows;
+  if (!column && state.sigma === "all") return rows;
+  if (!column) column = { cell: (row) => row.radii[radiusPlace()] };
   const value = (row) => (column.text ? column.text(row) : column.cell(row).value);
   const sign = state.falling ? -1 : 1;
   return [...rows].sort((first, second) => {
@@ -77,21 +111,27 @@ function sorted(rows, column) {
 }
 
 function drawBoard() {
-  const shown = columns();
+  const shown = shownColumns();
   const chosen = shown.find((column) => column.key === state.column);
   const rows = sorted(visibleRows(), chosen);
   byId("board").tHead.replaceChildren(element("tr", {}, ...shown.map((column) => heading(column))));
   byId("board").tBodies[0].replaceChildren(...rows.map((row) => boardRow(row, shown, rows)));
-  if (!chosen) {
+  if (!chosen && state.sigma === "all") {
     [...byId("board").tBodies[0].rows].forEach((row, place) => {
       if (place > 0 && rows[place].sigma !== rows[place - 1].sigma) row.className = "group";
     });
   }
-  byId("count").textContent = `${rows.length} of ${data.rows.length} rows. Bold: the best of its σ among the rows shown. –: not measured, or unknown.`;
+  const ranked = chosen || state.sigma !== "all";
+  const by = chosen ? chosen.name : `r = ${data.radii[radiusPlace()].text}`;
+  byId("count").textContent =
+    `${rows.length} of ${data.rows.length} rows${ranked ? `, ranked by ${by}` : ""}. Bold: accuracies not significantly ` +
+    "below the highest of their σ (see below), else the best of its σ among the rows shown. Small: 95% intervals, " +
+    "quartiles of costs. –: beyond R_max, not measured, or unknown.";
 }
 
 function heading(column) {
   const made = element("th", { scope: "col" });
+  if (column.rank) return element("th", { scope: "col", className: "plain", textContent: column.name });
   const button = element("button", { type: "button", textContent: column.name });
   if (column.key === state.column) made.ariaSort = state.falling ? "descending" : "ascending";
   made.dataset.key = column.key;
@@ -108,14 +148,22 @@ function heading(column) {
 
 function boardRow(row, shown, rows) {
   const cells = shown.map((column) => {
-    if (column.key === "label") return element("th", { scope: "row" }, named(row.label));
+    if (column.key === "label") return element("th", { scope: "row" }, row.is_published ? row.label : paper(row.label));
+    if (column.rank) return element("td", { className: "rank", textContent: rank(row, rows) });
     if (column.key === "sigma") return element("td", { textContent: row.sigma });
     return numberCell(column, row, rows);
   });
   const made = element("tr", {}, ...cells);
   made.dataset.label = row.label;
+  if (row.is_published) made.classList.add("published");
   made.dataset.sigma = row.sigma;
   return made;
+}
+
+/* Published rows are not ranked: they rest on other images, and on another protocol. */
+function rank(row, rows) {
+  if (row.is_published || (state.sigma === "all" && !state.column)) return "";
+  return String(rows.filter((one) => !one.is_published).indexOf(row) + 1);
 }
 
 function numberCell(column, row, rows) {
@@ -124,13 +172,17 @@ function numberCell(column, row, rows) {
   made.dataset.key = column.key;
   if (cell.value === null) return made;
   made.dataset.value = cell.value;
-  const rivals = rows.filter((one) => one.sigma === row.sigma).map((one) => column.cell(one).value);
+  const rivals = rows.filter((one) => one.sigma === row.sigma && !one.is_published).map((one) => column.cell(one).value);
   const known = rivals.filter((value) => value !== null);
   const best = column.rising ? Math.min(...known) : Math.max(...known);
-  if (!column.neutral && known.length > 1 && cell.value === best && best > 0) made.className = "best";
-  if (cell.low !== "") made.title = `[${cell.low}, ${cell.high}]`;
-  if (cell.low !== "" && state.radius !== "all") made.append(element("small", { textContent: made.title }));
-  if (row.sigma === "best" && column.radius) made.title = `σ = ${cell.sigma} [${cell.low}, ${cell.high}]`;
+  const isCarried = row.sigma === "best" && ["acr", "clean", "abstention"].includes(column.key);
+  const leads = isCarried ? false : column.radius ? cell.leads : known.length > 1 && cell.value === best && best > 0;
+  if (!column.neutral && !row.is_published && leads) made.className = "best";
+  if (cell.low !== "") made.append(element("small", { textContent: `[${cell.low}, ${cell.high}]` }));
+  if (row.sigma === "best" && column.radius && cell.low !== "") {
+    made.append(element("small", { textContent: `σ = ${cell.sigma}` }));
+  }
+  if (isCarried) made.append(element("small", { textContent: `σ = ${carried(row).sigma}` }));
   return made;
 }
 
@@ -164,7 +216,7 @@ async function draw(target, item) {
 
 async function drawPlots() {
   for (const [sigma, item] of data.plots) {
-    const target = element("div", { id: `plot-${sigma}` });
+    const target = element("div", { id: `plot-${sigma}`, role: "img", ariaLabel: `Certified accuracy against radius, ${sigmaName(sigma)}; values below` });
     const panel = element("div", { className: "plot" }, element("h3", { textContent: sigmaName(sigma) }), target);
     panel.dataset.sigma = sigma;
     byId("plots").append(panel);
@@ -191,6 +243,32 @@ function filterPlots() {
     hover.tooltips = tooltips.get(hover).filter(([label], place) => place === 0 || state.methods.has(label));
   }
   if (panels.cost) filterCost();
+}
+
+/* Values at one radius, for touch and keyboard: those that the figures are drawn from. */
+
+function drawReadout() {
+  const radius = Number(byId("reading").value);
+  const names = ["method", "σ", `accuracy (%) at r = ${radius.toFixed(2)}`];
+  byId("reading-at").textContent = radius.toFixed(2);
+  const rows = panels.filter((one) => one.panel && !one.panel.hidden).flatMap(({ panel, figure }) => {
+    const source = figure.renderers.find((one) => one.name === VALUES).data_source;
+    const column = (name) => source.get_column(name);
+    const radii = column("radius");
+    const place = radii.findIndex((one) => one >= radius);
+    const labels = data.labels.map((one) => one.name).filter((label) => figure.renderers.some((one) => one.name === label));
+    return labels.filter((label) => state.methods.has(label)).map((label) => {
+      const number = labels.indexOf(label);
+      const read = (name) => column(`${name}${number}`)?.[place]?.toFixed(1);
+      const interval = column(`low${number}`) && place >= 0 ? ` [${read("low")}, ${read("high")}]` : "";
+      const text = place < 0 ? "–" : read("accuracy");
+      return element("tr", {}, element("th", { scope: "row" }, named(label)),
+        element("td", { textContent: panel.dataset.sigma }),
+        element("td", { textContent: text }, element("span", { className: "interval", textContent: interval })));
+    });
+  });
+  byId("readout").tHead.replaceChildren(element("tr", {}, ...names.map((name) => element("th", { scope: "col", className: "plain", textContent: name }))));
+  byId("readout").tBodies[0].replaceChildren(...rows);
 }
 
 function filterCost() {
@@ -220,13 +298,13 @@ function drawPairs() {
   const rows = data.paired.filter(
     (row) =>
       row.radius === radius.value && state.methods.has(row.first) && state.methods.has(row.second) &&
-      ["all", row.sigma].includes(state.sigma),
+      ["all", "best", row.sigma].includes(state.sigma),
   );
   byId("paired-hint").textContent =
     `Two methods on the same images, at radius ${radius.text}, which the filter above changes: difference of their ` +
     "certified accuracies in points with its paired 95% interval, and the exact McNemar test, corrected (Holm) for " +
-    `all ${data.paired.length} tests of every pair, σ and radius. Bold: below 0.05. Both are over images: another ` +
-    "training of the methods may differ.";
+    `all ${data.paired.length} tests of every pair, σ and radius. Bold: below 0.05. Neither accounts for ` +
+    "variance between training runs.";
   const names = ["methods", "σ", "difference", "only the first", "only the second", "p", "p (Holm)"];
   byId("pairs").tHead.replaceChildren(
     element("tr", {}, ...names.map((name) => element("th", { scope: "col", className: "plain", textContent: name }))),
@@ -283,14 +361,14 @@ function drawImage(place) {
   byId("position").textContent = image
     ? `Image ${image.index} of the test split, ${Number(slider.value) + 1} of ${images.length} here; ` +
       `its class: ${className(image.label)}`
-    : "No image is like that.";
+    : "No matching images.";
   for (const part of ["clean", "noisy", "certificates"]) byId(part).hidden = !image;
   if (image) drawCertificates(image);
 }
 
 function drawCertificates(image) {
   const sigma = byId("image-sigma").value;
-  picture("clean", data.pictures.clean[image.index], `image ${image.index}`, "as it is");
+  picture("clean", data.pictures.clean[image.index], `image ${image.index}`, "clean");
   picture("noisy", data.pictures.noisy[`${image.index}/${sigma}`], `image ${image.index} with noise`, `with noise, σ = ${sigma}`);
   const entries = entriesAt(sigma);
   const most = Math.max(...entries.map((entry) => Math.max(...Object.values(entry.records).map((record) => record[1]))));
@@ -342,15 +420,81 @@ function provenance(run) {
 
 function setTheme(dark) {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
-  byId("theme").textContent = dark ? "Light" : "Dark";
   byId("theme").ariaPressed = String(dark);
   for (const { figure } of panels) recolor(figure);
 }
 
+/* The choice is in the address, so that it can be sent round. */
+
+function writeAddress() {
+  const chosen = new URLSearchParams();
+  if (state.sigma !== START.sigma) chosen.set("sigma", state.sigma);
+  if (state.radius !== "all") chosen.set("r", data.radii[Number(state.radius)].text);
+  if (state.search) chosen.set("q", state.search);
+  const off = [...colors.keys()].filter((label) => !state.methods.has(label));
+  if (off.length) chosen.set("without", off.join("|"));
+  const text = String(chosen);
+  const current = location.hash.slice(1);
+  if (text !== current && (text || current.includes("="))) history.replaceState(null, "", text ? `#${text}` : "#");
+}
+
+function readAddress() {
+  if (!location.hash.includes("=")) return;
+  const chosen = new URLSearchParams(location.hash.slice(1));
+  const sigma = chosen.get("sigma");
+  if (sigma !== null && [...byId("sigma").options].some((one) => one.value === sigma)) state.sigma = sigma;
+  const place = data.radii.findIndex((radius) => Number(radius.text) === Number(chosen.get("r") ?? NaN));
+  if (place >= 0) state.radius = String(place);
+  state.search = chosen.get("q") ?? "";
+  const off = new Set((chosen.get("without") ?? "").split("|"));
+  state.methods = new Set([...colors.keys()].filter((label) => !off.has(label)));
+  showState();
+}
+
+function showState() {
+  byId("sigma").value = state.sigma;
+  byId("radius").value = state.radius;
+  byId("search").value = state.search;
+  for (const box of byId("methods").querySelectorAll("input")) box.checked = state.methods.has(box.value);
+}
+
+/* Sections stop below the bar of filters, wherever it sticks. */
+function keepSectionsClear() {
+  const bar = byId("filters");
+  const height = getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
+  document.documentElement.style.scrollPaddingTop = `${height + 12}px`;
+}
+
+function offerDownloads() {
+  byId("downloads").replaceChildren(...Object.entries(data.downloads).map(([name, text]) => {
+    const button = element("button", { type: "button", textContent: name });
+    button.addEventListener("click", () => {
+      const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/plain" })), download: name });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+    return button;
+  }));
+}
+
+function offerColumns() {
+  byId("columns").replaceChildren(...columns().filter((column) => column.key !== "label").map((column) => {
+    const box = element("input", { type: "checkbox", checked: true, value: column.key });
+    box.addEventListener("change", () => {
+      if (box.checked) state.hidden.delete(column.key);
+      else state.hidden.add(column.key);
+      drawBoard();
+    });
+    return element("label", {}, box, column.name);
+  }));
+}
+
 function update() {
+  writeAddress();
   drawBoard();
   drawPairs();
   filterPlots();
+  drawReadout();
   drawImage();
 }
 
@@ -368,6 +512,12 @@ function prepare() {
     ["all", "all images"], ["disagree", "images on which the methods differ"],
     ["wrong", "images that a method gets wrong"], ["none", "images that no method gets right"],
   ]);
+  byId("sigma").value = state.sigma;
+  byId("published-choice").hidden = !data.rows.some((row) => row.is_published);
+  byId("reading").max = Math.ceil(100 * Math.max(...data.entries.flatMap((entry) => Object.values(entry.records).map((record) => record[1])), 0.01)) / 100;
+  byId("reading").value = data.radii[radiusPlace()].value;
+  offerDownloads();
+  offerColumns();
   byId("image-sigma").value = data.sigmas[data.sigmas.length - 1];
   byId("subset").value = data.labels.length > 1 ? "disagree" : "all";
   for (const { name } of data.labels) {
@@ -391,6 +541,18 @@ function listen() {
     });
   }
   for (const name of ["subset", "image-sigma"]) byId(name).addEventListener("change", () => drawImage(0));
+  byId("search").addEventListener("input", (event) => {
+    state.search = event.target.value;
+    update();
+  });
+  byId("published").addEventListener("change", drawBoard);
+  byId("reading").addEventListener("input", drawReadout);
+  addEventListener("resize", keepSectionsClear);
+  addEventListener("hashchange", () => {
+    if (!location.hash.includes("=")) return;
+    readAddress();
+    update();
+  });
   byId("image").addEventListener("input", () => drawImage());
   byId("previous").addEventListener("click", () => drawImage(Number(byId("image").value) - 1));
   byId("next").addEventListener("click", () => drawImage(Number(byId("image").value) + 1));
@@ -398,7 +560,9 @@ function listen() {
 }
 
 prepare();
+readAddress();
 listen();
+keepSectionsClear();
 setTheme(matchMedia("(prefers-color-scheme: dark)").matches);
 drawPlots().then(() => {
   update();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from bench.errors import DataError
 from bench.smoothing.noise import noise_block
 from bench.types import NOISE_VERSION, RunHeader, Split
 
-BUDGET = 3_000_000
-"""Characters of pictures on a page, at most; images beyond it are listed without one."""
+BUDGET = 400_000
+"""Characters of pictures on a page, at most: first images with noisy copies, then others, the rest has none."""
 
 LARGEST_LOSSLESS = 64
 """Side in pixels up to which pictures are PNG; larger ones are JPEG, which noise does not swell."""
@@ -40,7 +40,11 @@ class Pictures:
 
 
 def draw_pictures(
-    header: RunHeader, sigmas: Sequence[float], data_dir: Path | None = None, budget: int = BUDGET
+    header: RunHeader,
+    sigmas: Sequence[float],
+    data_dir: Path | None = None,
+    budget: int = BUDGET,
+    noisy_for: Collection[int] | None = None,
 ) -> Pictures:
     """Return pictures of the certified images, in the order of the run, until the budget is spent.
 
@@ -49,9 +53,10 @@ def draw_pictures(
         sigmas: noise levels to show.
         data_dir: where the data lie now; None: where the run found them.
         budget: characters of data URIs, at most.
+        noisy_for: images to show with noise, which come first; None: all.
     """
     try:
-        split = _test_split(header, data_dir)
+        split = split_of(header, data_dir)
     except DataError as error:
         return Pictures(clean={}, noisy={}, note=f"No pictures: {error}.")
     if max(header.indices) >= len(split.labels) or tuple(split.images[0].shape) != header.image_shape:
@@ -60,13 +65,12 @@ def draw_pictures(
         )
     clean: dict[int, str] = {}
     noisy: dict[tuple[int, float], str] = {}
-    left = budget
-    for index in header.indices:
+    shown_noisy = frozenset(header.indices if noisy_for is None else noisy_for)
+    for index in sorted(header.indices, key=lambda one: one not in shown_noisy):
         x = split.images[index]
-        drawn = dict(_noisy_pictures(x, header, index, sigmas))
+        drawn = dict(_noisy_pictures(x, header, index, sigmas)) if index in shown_noisy else {}
         picture = data_uri(x)
-        left -= len(picture) + sum(map(len, drawn.values()))
-        if left < 0:
+        if (budget := budget - len(picture) - sum(map(len, drawn.values()))) < 0:
             break
         clean[index] = picture
         noisy |= {(index, sigma): uri for sigma, uri in drawn.items()}
@@ -83,7 +87,8 @@ def data_uri(x: Tensor) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _test_split(header: RunHeader, data_dir: Path | None) -> Split:
+def split_of(header: RunHeader, data_dir: Path | None) -> Split:
+    """Return the test split of a run's data set, from `data_dir` or where the run found it."""
     config = header.config
     folder = data_dir or (Path(config["data_dir"]) if config.get("data_dir") else None)
     return load(
@@ -106,11 +111,7 @@ def _noisy_pictures(
 
 
 def _note(header: RunHeader, shown: int) -> str:
-    images = (
-        f"Pictures of the first {shown} of {len(header.indices)} images. "
-        if shown < len(header.indices)
-        else ""
-    )
+    images = f"Pictures of {shown} of {len(header.indices)} images. " if shown < len(header.indices) else ""
     if header.seed < 0:
         return f"{images}No noisy pictures: the seed of the noise is unknown."
     own = (

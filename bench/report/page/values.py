@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config.papers import arxiv_id
 from bench.report.comparison import Comparison, Entry
 from bench.report.figures.style import styles
-from bench.report.markup import Cell, as_cell, format_radius, format_significant
+from bench.report.markup import Cell, as_cell, format_percent, format_radius, format_significant
+from bench.report.published import PublishedNumber
 from bench.report.rates import REFERENCE, seconds_per_certificate
-from bench.report.tables.accuracy import acr_text, share_cell
+from bench.report.tables.accuracy import accuracy_cell, acr_text, share_cell
 from bench.report.tables.cost import SPEEDUP
 from bench.report.tables.paired import difference_cell, format_p, is_significant
 from bench.report.tables.training import COLUMNS, written
@@ -33,28 +35,35 @@ def cell(value: float, written: Cell | str = "") -> Values:
     return {"value": value, "text": made.text, "low": low, "high": high}
 
 
-def page_values(comparison: Comparison, frames: dict[str, pd.DataFrame], notes: Sequence[str]) -> Values:
+def page_values(
+    comparison: Comparison,
+    frames: dict[str, pd.DataFrame],
+    notes: Sequence[str],
+    published: Sequence[PublishedNumber] = (),
+) -> Values:
     """Return everything that the page shows as text, but for the pictures.
 
     Args:
         frames: "accuracy", "acr" and "cost" of `bench.report.tables.accuracy`, and "paired" of
             `bench.report.tables.paired`.
         notes: sentences below the leaderboard.
+        published: numbers of papers for the data set, shown in grey.
     """
     header = comparison.runs[0].header
+    methods = {one.label: one.method for one in (*comparison.everything, *comparison.costs)}
     return {
-        "title": f"Certified robustness on {header.dataset}",
+        "title": f"Certified robustness on {comparison.dataset}",
         "labels": [
-            {"name": label, "color": style.color}
+            {"name": label, "color": style.color, "arxiv": arxiv_id(methods[label])}
             for label, style in styles(comparison).items()
             if label in comparison.labels
         ],
         "sigmas": [f"{sigma:g}" for sigma in comparison.sigmas],
         "radii": [{"value": radius, "text": f"{radius:.2f}"} for radius in comparison.radii],
-        "rows": leaderboard(frames),
+        "rows": [*leaderboard(frames), *published_rows(comparison, published)],
         "paired": paired_rows(frames["paired"]),
-        "reference": REFERENCE,
-        "usual": usual_radius(comparison.radii),
+        "reference": comparison.name_of(REFERENCE),
+        "usual": usual_radius(comparison.radii, max(entry.reach for entry in comparison.entries)),
         "classes": list(header.class_names),
         "images": _images(comparison),
         "entries": [_entry(entry) for entry in comparison.entries],
@@ -64,9 +73,38 @@ def page_values(comparison: Comparison, frames: dict[str, pd.DataFrame], notes: 
     }
 
 
-def usual_radius(radii: Sequence[float]) -> int:
-    """Return the place of the radius nearest to `USUAL_RADIUS`, which is shown where one is needed."""
-    return min(range(len(radii)), key=lambda place: (abs(radii[place] - USUAL_RADIUS), radii[place]))
+def usual_radius(radii: Sequence[float], reach: float) -> int:
+    """Return the place of the radius within reach that is nearest to `USUAL_RADIUS`, shown where one is needed."""
+    return min(
+        range(len(radii)),
+        key=lambda place: (radii[place] > reach, abs(radii[place] - USUAL_RADIUS), radii[place]),
+    )
+
+
+def published_rows(comparison: Comparison, numbers: Sequence[PublishedNumber]) -> list[Values]:
+    """Return the rows of published numbers at the table's radii: per paper, variant and sigma, and at the best."""
+    series: dict[tuple[str, str], dict[float, float]] = {}
+    for number in numbers:
+        variant = f" ({number.variant})" if number.variant else ""
+        label = f"{comparison.name_of(number.method)}, {number.paper}{variant}"
+        sigmas = ["best"] if number.sigma is None else [f"{number.sigma:g}", "best"]
+        for sigma in sigmas:
+            values = series.setdefault((label, sigma), {})
+            values[number.radius] = max(values.get(number.radius, 0.0), number.certified_accuracy)
+    none = cell(math.nan)
+    return [
+        {"label": label, "block": "published", "sigma": sigma, "images": 0, "is_published": True}
+        | {
+            "radii": [
+                (cell(values[radius], format_percent(values[radius])) if radius in values else none)
+                | {"sigma": sigma, "leads": False}
+                for radius in comparison.radii
+            ]
+        }
+        | dict.fromkeys(("acr", "clean", "abstention", "seconds", "speedup"), none)
+        for (label, sigma), values in series.items()
+        if any(radius in values for radius in comparison.radii)
+    ]
 
 
 def leaderboard(frames: dict[str, pd.DataFrame]) -> list[Values]:
@@ -121,7 +159,7 @@ def _offset(point: Values, points: Sequence[Values]) -> int:
 def paired_rows(frame: pd.DataFrame) -> list[Values]:
     """Return the rows of a `bench.report.tables.paired.paired_frame` for the page."""
     return [
-        {"first": row["first"], "second": row["second"], "sigma": f"{row['sigma']:g}"}
+        {"first": row["first_label"], "second": row["second_label"], "sigma": f"{row['sigma']:g}"}
         | {"radius": row["radius"], "radius_text": f"{row['radius']:.2f}"}
         | {"is_significant": is_significant(row), "difference": cell(row["difference"], difference_cell(row))}
         | {name: cell(row[name], format_p(row[name])) for name in ("p", "p_holm")}
@@ -131,7 +169,9 @@ def paired_rows(frame: pd.DataFrame) -> list[Values]:
 
 
 def _accuracy_cell(row: Any) -> Values:
-    return cell(row["accuracy"], share_cell(row, "accuracy")) | {"sigma": f"{row['sigma']:g}"}
+    """Return one accuracy, "–" without an interval beyond R_max."""
+    written = accuracy_cell(row)
+    return cell(row["accuracy"], written) | {"sigma": f"{row['sigma']:g}", "leads": written.is_best}
 
 
 def _summary_cells(row: Any) -> Values:

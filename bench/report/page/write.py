@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from bench.config.papers import bibtex
 from bench.errors import UsageError
 from bench.records.disk import replace_file
 from bench.report.comparison import Comparison
 from bench.report.figures.style import styles
 from bench.report.page.pictures import Pictures, draw_pictures
 from bench.report.page.values import cost_points, page_values, usual_radius
+from bench.report.published import PublishedNumber
 from bench.report.tables.accuracy import (
     ABOUT_ACR,
     ABOUT_CLEAN,
@@ -22,13 +25,21 @@ from bench.report.tables.accuracy import (
     accuracy_table,
     acr_frame,
 )
+from bench.report.tables.best import best_frame, best_table
 from bench.report.tables.cost import cost_frame
+from bench.report.tables.latex import to_latex
 from bench.report.tables.paired import paired_frame, pairs_of
+from bench.report.write import csv_of
 
 FILE_NAME = "report.html"
 
 
-def write_page(comparison: Comparison, folder: Path, data_dir: Path | None = None) -> Path:
+def write_page(
+    comparison: Comparison,
+    folder: Path,
+    data_dir: Path | None = None,
+    published: Sequence[PublishedNumber] = (),
+) -> Path:
     """Write the page of compared runs as `FILE_NAME`, which needs no other file and no network; return its path.
 
     Its numbers are those of the CSV files that `bench.report.write.write_tables` writes.
@@ -37,13 +48,16 @@ def write_page(comparison: Comparison, folder: Path, data_dir: Path | None = Non
         folder: made where missing.
         data_dir: where the images of the first run lie now; None: where it found them. Without them the page has
             no pictures and says so.
+        published: numbers of papers for the runs' data set, which stand in grey rows.
 
     Raises:
         UsageError: the extra `html` is not installed.
     """
     library = _library()
-    pictures = draw_pictures(comparison.runs[0].header, comparison.sigmas, data_dir)
-    values = _values(comparison, pictures)
+    pictures = draw_pictures(
+        comparison.runs[0].header, comparison.sigmas, data_dir, noisy_for=_differing(comparison)
+    )
+    values = _values(comparison, pictures, published)
     text = Template(_part("page.html")).substitute(
         title=html.escape(values["title"]),
         style=_part("page.css"),
@@ -63,7 +77,32 @@ def script_json(values: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _values(comparison: Comparison, pictures: Pictures) -> dict[str, Any]:
+def _differing(comparison: Comparison) -> frozenset[int]:
+    """Return the images that some entry gets right and another one of its sigma does not."""
+    verdicts: dict[tuple[float, int], set[bool]] = {}
+    for entry in comparison.entries:
+        for record in entry.records:
+            verdicts.setdefault((entry.sigma, record.index), set()).add(record.is_correct)
+    return frozenset(index for (_, index), found in verdicts.items() if len(found) > 1)
+
+
+def _downloads(comparison: Comparison, frames: dict[str, Any]) -> dict[str, str]:
+    """Return name -> text of the files that the page offers: those of `bench.report.write.write_tables`, and BibTeX."""
+    accuracy = frames["accuracy"]
+    best = best_frame(comparison, accuracy)
+    tables = [(best_table(best, comparison), "best")] if len(best) else []
+    tables.append((accuracy_table(accuracy, comparison), "certified_accuracy"))
+    files = {
+        "certified_accuracy.csv": csv_of(accuracy.drop(columns="label")),
+        "tables.tex": "\n".join(to_latex(table, name) for table, name in tables),
+        "methods.bib": bibtex(dict.fromkeys(entry.method for entry in comparison.entries)),
+    }
+    return {name: text for name, text in files.items() if text}
+
+
+def _values(
+    comparison: Comparison, pictures: Pictures, published: Sequence[PublishedNumber]
+) -> dict[str, Any]:
     from bench.report.page.plots import curve_plots
 
     frames = {
@@ -73,7 +112,8 @@ def _values(comparison: Comparison, pictures: Pictures) -> dict[str, Any]:
         "paired": paired_frame(comparison, pairs_of(comparison)),
     }
     notes = (*accuracy_table(frames["accuracy"], comparison).notes, ABOUT_ACR, ABOUT_CLEAN)
-    return page_values(comparison, frames, notes) | {
+    return page_values(comparison, frames, notes, published) | {
+        "downloads": _downloads(comparison, frames),
         "plots": curve_plots(comparison),
         "cost": _cost(comparison, [cost_points(comparison, radius) for radius in comparison.radii]),
         "pictures": {
@@ -88,7 +128,7 @@ def _cost(comparison: Comparison, points: list[list[dict[str, Any]]]) -> dict[st
     """Return the figure of accuracy against cost and its points at each radius; None where no cost was measured."""
     from bench.report.page.plots import MARKERS, cost_plot
 
-    usual = usual_radius(comparison.radii)
+    usual = usual_radius(comparison.radii, max(entry.reach for entry in comparison.entries))
     if not points[usual]:
         return None
     by_label = styles(comparison)

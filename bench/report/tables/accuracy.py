@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from bench.report.comparison import Comparison, Entry
 from bench.report.markup import (
+    BRACKETS,
     Cell,
     Row,
     Table,
@@ -30,8 +32,20 @@ from bench.report.metrics import (
     noisy_accuracy,
     samples_used,
 )
+from bench.report.paired import paired_differences
 from bench.report.tables.training import REFERRED, has_training, training_columns, typed
 from bench.smoothing.estimation import largest_radius
+from bench.smoothing.stats import holm
+
+SIGNIFICANT = 0.05
+"""Level of the corrected tests: what they tell from the best is not bold."""
+
+LEADING = (
+    "Bold: not significantly below the highest of its column and block (exact McNemar test on the same images, Holm, "
+    f"{SIGNIFICANT:g}); another training may change the order."
+)
+
+UNREACHABLE = "–: beyond R_max, the largest radius that n samples can certify"
 
 BETWEEN_RADII = (
     "Sequential estimation certifies radii of the table only, so that accuracy at a radius between them and ACR are "
@@ -41,6 +55,8 @@ BETWEEN_RADII = (
 
 BEST = "best over σ"
 """Title of the block that picks each method's sigma at each radius."""
+
+ROUNDED = "Percentages are rounded to nearest, radii down."
 
 AT_ZERO = "certified accuracy at radius 0"
 """What is called so everywhere; clean accuracy is that of the base classifier without noise."""
@@ -59,22 +75,50 @@ ABOUT_CLEAN = (
 def accuracy_frame(comparison: Comparison) -> pd.DataFrame:
     """Return certified accuracies, one row per (block, label, radius), unrounded.
 
-    Columns: block and label (of the printed table), run, method, selection ("fixed", or "best" where sigma is
-    chosen), sigma, radius (L2, pixel units), images, certified (a count), accuracy, low, high (shares in
-    [0,1]; exact 95% interval), interval_is_optimistic (sigma was chosen among several on these very images). Where a
-    header says it, what the row took to train, as in `bench.report.tables.training.training_frame`.
+    Columns: block and label (of the printed table), is_leading (not significantly below the highest of its block and
+    radius, see `leading`), run, method, selection ("fixed", or "best" where sigma is chosen), sigma, radius (L2, pixel
+    units), images, certified (a count), accuracy, low, high (shares in [0,1]; exact 95% interval),
+    interval_is_optimistic (sigma was chosen among several on these very images), is_reachable (radius at most R_max;
+    beyond it accuracy, low and high are 0 for whatever images). Where a header says it, what the row took to train, as
+    in `bench.report.tables.training.training_frame`.
     """
-    rows = [
-        _accuracy_row(entry, f"σ = {entry.sigma:g}", radius)
-        for entry in comparison.entries
+    rows: list[dict[str, Any]] = []
+    for sigma in comparison.sigmas:
+        entries = comparison.at_sigma(sigma)
+        ahead = {radius: leading(entries, radius) for radius in comparison.radii}
+        for entry, radius in itertools.product(entries, comparison.radii):
+            rows.append(_accuracy_row(entry, f"σ = {sigma:g}", radius, ahead[radius]))
+    chosen = {
+        radius: [one for label in comparison.labels if (one := comparison.best_at(label, radius)) is not None]
         for radius in comparison.radii
-    ]
+    }
+    ahead = {radius: leading(entries, radius) for radius, entries in chosen.items()}
     for label, radius in itertools.product(comparison.labels, comparison.radii):
-        if (best := comparison.best_at(label, radius)) is not None:
+        for best in (one for one in chosen[radius] if one.label == label):
             has_choice = len(comparison.best_of(label)) > 1
-            chosen = {"selection": "best", "interval_is_optimistic": has_choice}
-            rows.append(_accuracy_row(best, BEST, radius) | chosen)
+            chosen_columns = {"selection": "best", "interval_is_optimistic": has_choice}
+            rows.append(_accuracy_row(best, BEST, radius, ahead[radius]) | chosen_columns)
     return typed(pd.DataFrame(rows))
+
+
+def leading(entries: Sequence[Entry], radius: float) -> frozenset[str]:
+    """Return the labels that certify most at a radius, or not significantly less than the one that does.
+
+    Each other entry is tested against the first of the highest by the exact McNemar test, corrected (Holm) for the
+    entries tested; it leads where p is `SIGNIFICANT` or more. An entry that certifies nothing never leads.
+
+    Args:
+        entries: over the same images, of one label each.
+    """
+    counts = {entry.label: entry.curve.at(radius).count for entry in entries}
+    able = [entry for entry in entries if counts[entry.label] > 0]
+    if not able:
+        return frozenset()
+    top = max(able, key=lambda entry: counts[entry.label])
+    others = [entry for entry in able if counts[entry.label] < counts[top.label]]
+    values = [paired_differences(top.records, entry.records, [radius])[0].p for entry in others]
+    behind = {entry.label for entry, p in zip(others, holm(values), strict=True) if p < SIGNIFICANT}
+    return frozenset(entry.label for entry in able if entry.label not in behind)
 
 
 def acr_frame(comparison: Comparison) -> pd.DataFrame:
@@ -131,38 +175,56 @@ def main_table(comparison: Comparison) -> Table:
 def accuracy_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
     """Return the printed table of an `accuracy_frame`: a row per label, a column per radius.
 
-    It has one block per sigma and one for the best sigma at each radius.
+    It has one block per sigma and, where there are several, one for the best sigma at each radius.
     """
-    columns = list(comparison.radii)
-    decimals = max([2, *(-int(Decimal(repr(radius)).normalize().as_tuple().exponent) for radius in columns)])
+    has_choice = bool(frame["interval_is_optimistic"].any())
+    shown = frame if has_choice else frame[frame["selection"] == "fixed"]
+    best = (
+        f"{BEST.capitalize()}: σ is picked at each radius on the certified images themselves, so these intervals are "
+        "optimistic."
+    )
     return Table(
-        caption="Certified accuracy (%) at L2 radius, pixels in [0,1]",
-        headers=("method", *(format_radius(radius, decimals) for radius in columns)),
-        blocks=blocks_of(frame, _accuracy_rows, ["block"], "{}"),
+        caption=f"Certified accuracy (%) on {comparison.dataset} at L2 radius, pixels in [0,1]",
+        headers=("method", *radius_headers(comparison.radii)),
+        blocks=blocks_of(shown, _accuracy_rows, ["block"], "{}"),
         notes=(
             *comparison.warnings,
             *_protocol_notes(comparison),
-            "Brackets: exact two-sided Clopper-Pearson 95% intervals over images.",
-            f"{BEST.capitalize()}: σ is picked at each radius on the certified images themselves, so these "
-            "intervals are optimistic.",
-            "Bold: the highest in its column and block. Percentages are rounded to nearest, radii down.",
+            f"{BRACKETS}exact two-sided Clopper-Pearson 95% intervals over images.",
+            *([best] if has_choice else []),
+            *([] if frame["is_reachable"].all() else [f"{UNREACHABLE}."]),
+            LEADING,
+            ROUNDED,
             *([REFERRED] if has_training(comparison) else []),
             *comparison.notes,
         ),
+        details=(*_protocol_notes(comparison), ROUNDED),
     )
 
 
+def radius_headers(radii: Sequence[float]) -> tuple[str, ...]:
+    """Return the radii as they head columns: with the same decimals, two or more, each exactly."""
+    decimals = max([2, *(-int(Decimal(repr(radius)).normalize().as_tuple().exponent) for radius in radii)])
+    return tuple(format_radius(radius, decimals) for radius in radii)
+
+
 def _accuracy_rows(part: pd.DataFrame) -> Iterable[Row]:
-    best = part.groupby("radius")["accuracy"].max()
     for label, rows in part.groupby("label", sort=False):
-        cells = (share_cell(row, "accuracy", best[row["radius"]]) for _, row in rows.iterrows())
-        yield (str(label), *cells)
+        yield (str(label), *(accuracy_cell(row) for _, row in rows.iterrows()))
+
+
+def accuracy_cell(row: Any) -> Cell:
+    """Return the cell of a row of an `accuracy_frame`: "–" beyond R_max, bold where the row leads."""
+    if not row["is_reachable"]:
+        return Cell(text="–")
+    return replace(share_cell(row, "accuracy"), is_best=bool(row["is_leading"]))
 
 
 def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
     """Return the printed table of an `acr_frame`: a row per label, a block per sigma."""
     return Table(
-        caption="Average certified radius (ACR, L2, pixels in [0,1]), accuracies and abstention (%)",
+        caption=f"Average certified radius (ACR, L2, pixels in [0,1]), accuracies and abstention (%) on "
+        f"{comparison.dataset}",
         headers=(
             "method",
             "ACR",
@@ -171,7 +233,6 @@ def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
             "clean accuracy",
             AT_ZERO,
             "abstention",
-            "images",
         ),
         blocks=blocks_of(frame, _acr_rows),
         notes=(
@@ -182,10 +243,12 @@ def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
             ABOUT_ACR,
             "Accuracy under noise: of the base classifier, the share of estimation samples given the label.",
             ABOUT_CLEAN,
-            "Brackets: 95% intervals over images, normal for the accuracy under noise, else exact two-sided "
-            "Clopper-Pearson. Bold: the highest of its block.",
+            f"{BRACKETS}95% intervals over images, normal for the accuracy under noise, else exact two-sided "
+            "Clopper-Pearson.",
+            "Bold: the highest of its block.",
             *comparison.notes,
         ),
+        details=_protocol_notes(comparison),
     )
 
 
@@ -200,7 +263,6 @@ def _acr_rows(part: pd.DataFrame) -> Iterable[Row]:
             share_cell(row, "clean_accuracy", part["clean_accuracy"].max()),
             share_cell(row, "certified_accuracy_at_0", part["certified_accuracy_at_0"].max()),
             "unknown" if pd.isna(row["abstention"]) else share_cell(row, "abstention"),
-            str(row["images"]),
         )
 
 
@@ -268,15 +330,17 @@ def share_cell(row: Any, name: str, best: float | None = None, *, has_interval: 
     )
 
 
-def _accuracy_row(entry: Entry, block: str, radius: float) -> dict[str, Any]:
-    share = entry.curve.at(radius)
-    low, high = share.interval()
+def _accuracy_row(entry: Entry, block: str, radius: float, ahead: frozenset[str]) -> dict[str, Any]:
+    """Return one row; beyond R_max the share is 0 for whatever images, so that its interval has no width."""
+    share, is_reachable = entry.curve.at(radius), radius <= entry.reach
+    low, high = share.interval() if is_reachable else (0.0, 0.0)
     return (
-        {"block": block}
+        {"block": block, "is_leading": entry.label in ahead}
         | _names(entry)
         | {"selection": "fixed", "sigma": entry.sigma, "radius": radius}
         | {"images": share.images, "certified": share.count, "accuracy": share.value}
         | {"low": low, "high": high, "interval_is_optimistic": False}
+        | {"is_reachable": is_reachable}
         | (training_columns(entry) if entry.header.training else {})
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.report.comparison import Comparison, MeasuredCost, Named
-from bench.report.markup import Block, Cell, Row, Table, format_significant
+from bench.report.markup import BRACKETS, Block, Cell, Row, Table, format_significant
 from bench.report.rates import REFERENCE, Quartiles, samples_per_second, seconds_per_certificate
 from bench.types import Record
 
@@ -48,8 +48,9 @@ def cost_frame(comparison: Comparison) -> pd.DataFrame:
     return frame.astype({column: "Int64" for column in _COUNTS if column in frame})
 
 
-def cost_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
+def cost_tables(frame: pd.DataFrame, comparison: Comparison) -> tuple[Table, ...]:
     """Return the printed tables of a `cost_frame`: measured cost, if any, and seconds per certificate."""
+    reference = comparison.name_of(REFERENCE)
     latency = Table(
         caption="Wall time of the certificates as they were made (seconds)",
         headers=("method", "certificates", "mean", *(f"p{percentile}" for percentile in _PERCENTILES)),
@@ -58,10 +59,13 @@ def cost_tables(frame: pd.DataFrame) -> tuple[Table, ...]:
         if "device" in frame
         else ("No inference cost was measured in these runs, so no speedup either.",),
     )
-    return (_throughput_table(frame), latency) if "device" in frame else (latency,)
+    if "device" not in frame:
+        return (latency,)
+    has_memory = all(run.header.device_type == "cuda" for run in comparison.runs if run.costs)
+    return _throughput_table(frame, reference, has_memory), latency
 
 
-def _throughput_table(frame: pd.DataFrame) -> Table:
+def _throughput_table(frame: pd.DataFrame, reference: str, has_memory: bool) -> Table:
     has_speedup = f"{SPEEDUP}_median" in frame
     headers = [
         "method",
@@ -70,27 +74,30 @@ def _throughput_table(frame: pd.DataFrame) -> Table:
         "samples per image (n0 + n)",
         "seconds per certified image",
     ]
-    notes = ["Median [quartiles] over interleaved repetitions after a warm-up, all on one device in one run."]
+    notes = [
+        "Median over interleaved repetitions after a warm-up, all on one device in one run.",
+        f"{BRACKETS}quartiles over the repetitions.",
+    ]
     if has_speedup:
-        headers.append(f"speedup relative to {REFERENCE}")
-        notes.append(f"Speedup: throughput over that of {REFERENCE} at the same σ, paired by repetition.")
+        headers.append(f"speedup relative to {reference}")
+        notes.append(f"Speedup: throughput over that of {reference} at the same σ, paired by repetition.")
     else:
         notes.append(
-            f"No speedup column: it is relative to {REFERENCE}, which was not measured in these runs."
+            f"No speedup column: it is relative to {reference}, which was not measured in these runs."
         )
-    notes.append(
-        "Peak memory: on CUDA that of tensors; on a CPU the whole process's resident memory, which holds the other "
-        "methods too and keeps what it has had before."
-    )
+    if has_memory:
+        notes.append("Peak memory: that of tensors on the GPU.")
+    measured = frame[frame["device"].notna()]
+    notes.append(f"Measured on {', '.join(measured['device'].unique())}.")
     return Table(
         caption="Inference cost",
-        headers=(*headers, "peak memory (MiB)", "repetitions", "device"),
-        blocks=_blocks(frame[frame["device"].notna()], lambda part: _throughput_rows(part, has_speedup)),
+        headers=(*headers, *(["peak memory (MiB)"] if has_memory else []), "repetitions"),
+        blocks=_blocks(measured, lambda part: _throughput_rows(part, has_speedup, has_memory)),
         notes=tuple(notes),
     )
 
 
-def _throughput_rows(part: pd.DataFrame, has_speedup: bool) -> Iterable[Row]:
+def _throughput_rows(part: pd.DataFrame, has_speedup: bool, has_memory: bool) -> Iterable[Row]:
     for _, row in part.iterrows():
         memory = row["peak_memory_bytes"]
         yield (
@@ -100,9 +107,8 @@ def _throughput_rows(part: pd.DataFrame, has_speedup: bool) -> Iterable[Row]:
             f"{row['samples_per_certificate']:,}",
             _cell_of(row, "seconds_per_certificate"),
             *([_cell_of(row, SPEEDUP)] if has_speedup else []),
-            "–" if pd.isna(memory) else f"{memory / 2**20:,.0f}",
+            *(["–" if pd.isna(memory) else f"{memory / 2**20:,.0f}"] if has_memory else []),
             str(row["repetitions"]),
-            row["device"],
         )
 
 

@@ -10,7 +10,7 @@ from scipy import special
 
 from bench.report.comparison import Comparison, Entry
 from bench.report.lower_bounds import LowerBounds, lower_bounds
-from bench.report.markup import Block, Cell, Row, Table, format_percent
+from bench.report.markup import BRACKETS, Block, Cell, Row, Table, format_percent
 from bench.smoothing.estimation import largest_radius
 from bench.smoothing.stats import radius
 
@@ -56,12 +56,13 @@ def lower_bounds_table(comparison: Comparison) -> Table:
             "with probability 1 - α by itself; it is 0 where selection chose another class.",
             "At Φ(r/σ) the share is the certified accuracy at radius r. A bound of 0.5 or less certifies nothing.",
             "–: more than n samples can show, or unknown: sequential estimation and published logs tell no bound below "
-            "0.5. Brackets: exact two-sided Clopper-Pearson 95% intervals over images.",
+            "0.5.",
             *(
                 ["–, too, for certificates that are composed of several bounds: no one p_A makes them."]
                 if any(entry.is_composed for entry in comparison.entries)
                 else []
             ),
+            f"{BRACKETS}exact two-sided Clopper-Pearson 95% intervals over images.",
         ),
     )
 

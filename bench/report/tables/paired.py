@@ -9,18 +9,14 @@ from typing import Any
 import pandas as pd
 
 from bench.report.comparison import Comparison, Entry
-from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius
+from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius, signed
 from bench.report.metrics import acr, assured_accuracy
 from bench.report.paired import PairedDifference, paired_differences
-from bench.report.tables.accuracy import ABOUT_ACR
-from bench.smoothing.estimation import largest_radius
+from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT
 from bench.smoothing.stats import holm
 
 CONFIDENCE = 0.99
 """Of the high-probability accuracies, over the noise."""
-
-SIGNIFICANT = 0.05
-"""Level of the corrected tests: differences with a smaller p are bold."""
 
 Pair = tuple[Entry, Entry]
 
@@ -46,9 +42,9 @@ def pairs_of(comparison: Comparison, *, has_all: bool = False) -> tuple[Pair, ..
 def paired_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     """Return the paired comparisons, one row per (pair, radius within reach), unrounded.
 
-    Columns: sigma, first, second (labels), images, radius (L2, pixel units), first_accuracy, second_accuracy,
-    only_first, only_second (counts of images), difference with its 95% interval low, high (shares), p (exact
-    McNemar), p_holm (corrected by Holm's method for all `tests` rows: every pair, sigma and radius of the comparison).
+    Columns: sigma, first, second (rows), first_label, second_label, images, radius (L2, pixel units), first_accuracy,
+    second_accuracy, only_first, only_second (counts of images), difference with its 95% interval low, high (shares),
+    p (exact McNemar), p_holm (corrected by Holm's method for all `tests` rows: every pair, sigma and radius).
     """
     rows: list[dict[str, Any]] = []
     for first, second in pairs:
@@ -64,17 +60,19 @@ def paired_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
 def assured_frame(comparison: Comparison) -> pd.DataFrame:
     """Return certified and assured accuracies, one row per (sigma, label, radius), unrounded.
 
-    Columns: sigma, label, run, method, radius, images, certified (a count), assured (a count), accuracy,
-    assured_accuracy (shares), confidence (of the latter).
+    Columns: sigma, label (the row), shown (its label), run, method, radius, images, certified (a count), assured (a
+    count), accuracy, assured_accuracy (shares), confidence (of the latter), is_reachable (radius at most R_max).
     """
     rows = []
     for entry, radius in itertools.product(comparison.entries, comparison.radii):
         share = entry.curve.at(radius)
         assured = assured_accuracy(share, entry.header.alpha, CONFIDENCE)
         rows.append(
-            {"sigma": entry.sigma, "label": entry.label, "run": entry.run, "method": entry.method}
-            | {"radius": radius, "images": share.images, "certified": share.count, "assured": assured.count}
+            {"sigma": entry.sigma, "label": entry.row, "shown": entry.label, "run": entry.run}
+            | {"method": entry.method, "radius": radius}
+            | {"images": share.images, "certified": share.count, "assured": assured.count}
             | {"accuracy": share.value, "assured_accuracy": assured.value, "confidence": CONFIDENCE}
+            | {"is_reachable": radius <= entry.reach}
         )
     return pd.DataFrame(rows)
 
@@ -108,7 +106,9 @@ def paired_table(frame: pd.DataFrame) -> Table:
     return Table(
         caption="Paired comparison: certified accuracy (%) of two methods on the same images",
         headers=("radius", "first", "second", "only first", "only second", "difference", "p", "p (Holm)"),
-        blocks=blocks_of(frame, _paired_rows, ["sigma", "first", "second"], title="σ = {:g}: {} against {}"),
+        blocks=blocks_of(
+            frame, _paired_rows, ["sigma", "first_label", "second_label"], title="σ = {:g}: {} against {}"
+        ),
         notes=(
             "Only first, only second: images that one certifies at the radius and the other does not. Difference: "
             "first minus second in points, with the paired 95% score interval (Tango 1998), which is not "
@@ -130,6 +130,7 @@ def assured_table(frame: pd.DataFrame, warnings: Sequence[str] = ()) -> Table:
         blocks=blocks_of(frame, _assured_rows),
         notes=(
             *warnings,
+            "–: beyond R_max, the largest radius that n samples can certify.",
             "Each certificate is wrong with probability alpha at most; the number that may be wrong together is "
             "taken off (arXiv 1902.02918, appendix, with the exact binomial quantile).",
         ),
@@ -153,8 +154,7 @@ def gap_table(frame: pd.DataFrame) -> Table:
 
 def _within_reach(pair: Pair, radii: Sequence[float]) -> tuple[float, ...]:
     """Return the radii that the protocol can certify, or that a log says to be certified."""
-    reach = max(largest_radius(entry.header, entry.sigma) for entry in pair)
-    reach = max(reach, *(record.radius for entry in pair for record in entry.records))
+    reach = max(entry.reach for entry in pair)
     return tuple(radius for radius in radii if radius <= reach)
 
 
@@ -168,8 +168,9 @@ def _trainings(comparison: Comparison) -> dict[tuple[float, str], list[Entry]]:
 
 
 def _names(first: Entry, second: Entry) -> dict[str, Any]:
-    names = {"sigma": first.sigma, "first": first.label, "second": second.label}
-    return names | {"images": len(first.records)}
+    names = {"sigma": first.sigma, "first": first.row, "second": second.row}
+    labels = {"first_label": first.label, "second_label": second.label}
+    return names | labels | {"images": len(first.records)}
 
 
 def _paired_columns(paired: PairedDifference) -> dict[str, Any]:
@@ -203,18 +204,24 @@ def is_significant(row: Any) -> bool:
 
 def difference_cell(row: Any) -> Cell:
     """Return the difference of a row of a `paired_frame` in points, bold where it is significant."""
-    difference, *ends = (f"{100 * row[name]:+.1f}" for name in ("difference", "low", "high"))
+    difference, *ends = (signed(100 * row[name], 1) for name in ("difference", "low", "high"))
     return Cell(text=difference, interval=(ends[0], ends[1]), is_best=is_significant(row))
 
 
 def format_p(p: float) -> str:
-    """Return a p-value with three decimals, or two significant digits below 0.001."""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+    """Return a p-value with three decimals, or that it is below 0.001."""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def _assured_rows(part: pd.DataFrame) -> Iterable[Row]:
-    for label, rows in part.groupby("label", sort=False):
-        yield str(label), *map(format_percent, rows["assured_accuracy"])
+    for label, rows in part.groupby("shown", sort=False):
+        yield (
+            str(label),
+            *(
+                format_percent(row["assured_accuracy"]) if row["is_reachable"] else "–"
+                for _, row in rows.iterrows()
+            ),
+        )
 
 
 def _gap_rows(part: pd.DataFrame) -> Iterable[Row]:

@@ -11,9 +11,9 @@ import pandas as pd
 from bench.config.names import nearest_hint
 from bench.errors import RecordsError, UsageError
 from bench.report.comparison import Comparison, Entry
-from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius
-from bench.report.tables.accuracy import ABOUT_ACR
-from bench.report.tables.paired import SIGNIFICANT, is_significant
+from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius, signed
+from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT
+from bench.report.tables.paired import is_significant
 from bench.report.variants import (
     Estimate,
     Holds,
@@ -176,7 +176,7 @@ def _rows(part: pd.DataFrame, reference: str) -> Iterator[Row]:
         cells = [row for _, row in rows.iterrows()]
         yield str(variant), str(rows["trainings"].iloc[0]), *map(_mean, cells)
         if variant != reference:
-            yield f"- {reference}", "", *map(_difference, cells)
+            yield f"Δ vs. {reference}", "", *map(_difference, cells)
 
 
 def _mean(row: Any) -> Cell:
@@ -191,6 +191,6 @@ def _mean(row: Any) -> Cell:
 def _difference(row: Any) -> Cell:
     names = ("difference", "difference_low", "difference_high")
     is_acr = row["quantity"] == "ACR"
-    value, low, high = (f"{row[name]:+.3f}" if is_acr else f"{100 * row[name]:+.1f}" for name in names)
+    value, low, high = (signed(row[name], 3) if is_acr else signed(100 * row[name], 1) for name in names)
     is_told = is_significant(row) and row["difference_interval_holds"] != "images"
     return Cell(text=value, interval=(low, high), is_best=is_told)

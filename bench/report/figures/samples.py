@@ -1,0 +1,141 @@
+"""Comparison -> figures of what the number of samples and the confidence change, from the counts of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from bench.report.comparison import Comparison, Entry
+from bench.report.equal_accuracy import chances_of_at_least, least_count
+from bench.report.figures.accuracy import draw_curve, finish_panel
+from bench.report.figures.style import (
+    COLORS,
+    LINES,
+    RADIUS_LABEL,
+    Style,
+    legend_shape,
+    literal,
+    panel_grid,
+)
+from bench.report.metrics import Curve, curve
+from bench.smoothing.estimation import largest_radius
+from bench.smoothing.stats import radius as radius_of
+from bench.smoothing.stats import upper_tail
+from bench.types import Record
+
+FEWER = (1, 3, 10, 30)
+"""What n is divided by."""
+
+LEVELS = (0.1, 0.01, 0.001, 1e-5)
+"""Failure probabilities of a certificate that are drawn, beside the run's own."""
+
+POINTS = 60
+"""Radii at which the expectation is computed."""
+
+
+def samples_figure(comparison: Comparison) -> Figure | None:
+    """Return the certified accuracy that fewer samples are expected to give, a panel per label, a line per n.
+
+    All at the middle sigma. The expectation is exact: of n counted samples, any n' are hypergeometric. None where an
+    entry has no counts, or was not made by fixed estimation with Clopper-Pearson bounds.
+    """
+    entries = _counted(comparison)
+    if not entries:
+        return None
+    lines = {f"$n$ = {max(1, entries[0].header.n // part):,}": part for part in FEWER}
+
+    def draw(axes: Axes, entry: Entry) -> None:
+        for place, part in enumerate(FEWER):
+            n = max(1, entry.header.n // part)
+            x = np.linspace(0, largest_radius(replace(entry.header, n=n), entry.sigma), POINTS)
+            values = [100 * _expected(entry, n, radius) for radius in x]
+            axes.plot(x, values, color=COLORS[place], linestyle=LINES[place])
+
+    return _panels(comparison, entries, draw, list(lines))
+
+
+def levels_figure(comparison: Comparison) -> Figure | None:
+    """Return certified accuracy by the failure probability alpha of a certificate, a panel per label, a line per alpha.
+
+    All at the middle sigma. Each alpha is one that might have been fixed beforehand: none may be chosen by what it
+    shows. None as for `samples_figure`.
+    """
+    entries = _counted(comparison)
+    if not entries:
+        return None
+    own = entries[0].header.alpha
+    alphas = tuple(sorted({*LEVELS, own}, reverse=True))
+
+    def draw(axes: Axes, entry: Entry) -> None:
+        for place, alpha in enumerate(alphas):
+            reach = largest_radius(replace(entry.header, alpha=alpha), entry.sigma)
+            style = Style(color=COLORS[place], line=LINES[place], marker="", is_hollow=False)
+            draw_curve(axes, _curve(entry, alpha), style, (), reach, has_band=False)
+
+    names = [rf"$\alpha$ = {_level(alpha)}{' (the run)' if alpha == own else ''}" for alpha in alphas]
+    return _panels(comparison, entries, draw, names)
+
+
+def _counted(comparison: Comparison) -> tuple[Entry, ...]:
+    """Return the entries of the middle sigma where all of them have the counts of fixed estimation, else none."""
+    entries = comparison.at_sigma(comparison.sigmas[len(comparison.sigmas) // 2])
+    for entry in entries:
+        header = entry.header
+        is_plain = (header.estimation, header.bound) == ("fixed", "clopper-pearson")
+        if not is_plain or not all(record.has_counts for record in entry.records):
+            return ()
+    return entries
+
+
+def _panels(
+    comparison: Comparison,
+    entries: Sequence[Entry],
+    draw: Callable[[Axes, Entry], None],
+    names: Sequence[str],
+) -> Figure:
+    columns = min(len(entries), 4) if len(entries) != 1 else None
+    title = rf"$\sigma$ = {entries[0].sigma:g}"
+    figure, axes = panel_grid(len(entries), [*names, title], columns=columns)
+    for panel, entry in zip(axes, entries, strict=True):
+        draw(panel, entry)
+        panel.set_title(literal(entry.label))
+        finish_panel(panel, max(one.reach for one in entries), (), comparison.radii)
+        panel.set_xlabel(RADIUS_LABEL)
+    handles = [
+        Line2D([], [], color=COLORS[place], linestyle=LINES[place], label=name)
+        for place, name in enumerate(names)
+    ]
+    count = legend_shape(names, figure.get_figwidth())[1]
+    figure.legend(handles=handles, title=title, loc="outside lower center", ncols=count)
+    return figure
+
+
+def _hits(entry: Entry) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    hits = [dict(record.counts_estimation).get(record.label, 0) for record in entry.records]
+    return np.array(hits), np.array([record.selected == record.label for record in entry.records])
+
+
+def _expected(entry: Entry, n: int, radius: float) -> float:
+    hits, is_selected = _hits(entry)
+    needed = least_count(n, entry.header.alpha, float(radius), entry.sigma)
+    return float((chances_of_at_least(needed, hits, entry.header.n, n) * is_selected).mean())
+
+
+def _curve(entry: Entry, alpha: float) -> Curve:
+    """Return the certified accuracy of the entry's counts at another alpha."""
+    return curve([replace(record, radius=_radius(entry, record, alpha)) for record in entry.records])
+
+
+def _radius(entry: Entry, record: Record, alpha: float) -> float:
+    hits = dict(record.counts_estimation).get(record.selected, 0)
+    return max(0.0, radius_of(upper_tail(hits, record.n, alpha), record.sigma)) if hits else 0.0
+
+
+def _level(alpha: float) -> str:
+    return f"{alpha:g}" if alpha >= 1e-4 else f"$10^{{{round(np.log10(alpha))}}}$"
