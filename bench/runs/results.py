@@ -64,7 +64,7 @@ class Results:
         """Return certified accuracy, one row per method, sigma and radius; the columns are those of the CSV file."""
         from bench.report.tables.accuracy import accuracy_frame
 
-        return accuracy_frame(self.comparison).drop(columns=["block", "label"])
+        return accuracy_frame(self.comparison).drop(columns=["block", "label", "is_leading"], errors="ignore")
 
     def acr(self) -> pd.DataFrame:
         """Return average certified radius, accuracies and abstention, one row per method and sigma."""
@@ -109,7 +109,7 @@ class Results:
         Raises:
             UsageError: there is no such figure.
         """
-        from bench.report.figures.accuracy import write_figures
+        from bench.report.figures.write import write_figures
 
         with tempfile.TemporaryDirectory() as folder:
             write_figures(self.comparison, Path(folder), ())
