@@ -8,6 +8,12 @@ from matplotlib.figure import Figure
 from tests.support.tiny import arguments, bench, image_tree
 
 
+@pytest.fixture(autouse=True)
+def _pipe(monkeypatch):
+    """Output goes to a pipe, whatever the width of the terminal that the tests were started from."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A folder with a data set, a zoo trained on it by `bench run`, and that run in `run`; not to be changed."""

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 IMAGENET_DIR = "IMAGENET_DIR"
 """The environment variable that names ImageNet's folder where --data-dir is not given."""
 
-WORLD_SIZE = "WORLD_SIZE"
-"""The environment variable in which launchers of several processes tell each how many there are."""
-
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -158,11 +155,6 @@ ALLOW_OPTION = _choice("--allow", "unfinished", "Certify checkpoints whose train
 def say(text: object, *, err: bool = False) -> None:
     """Print a line in which nothing is left that a terminal would obey, whatever files it was made from."""
     click.echo(plain(str(text)), err=err)
-
-
-def started_processes() -> int:
-    """Return how many processes `accelerate launch` started for this command."""
-    return int(os.environ.get(WORLD_SIZE, "1"))
 
 
 ENGINE_OPTIONS = shared_options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ from bench.commands.options import (
     preset_of,
     resolve,
     say,
-    started_processes,
 )
 from bench.commands.terminal.help import command, completes, method_names, preset_names
 from bench.errors import UnfinishedError, UsageError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from bench.config.run import RunConfig
     from bench.runs.train import TrainingOptions
     from bench.training.loop import Progress
+
+WORLD_SIZE = "WORLD_SIZE"
+"""The environment variable in which launchers of several processes tell each how many there are."""
 
 
 @command(short_help="Train a method at one noise level")
@@ -207,3 +210,8 @@ def import_checkpoint(path: Path, out: Path, which: str | None, method: str | No
     for sentence in convert(path, out, command=command_line(), which=which, method=method, said=said):
         say(sentence)
     say(f"{out}")
+
+
+def started_processes() -> int:
+    """Return how many processes `accelerate launch` started for this command."""
+    return int(os.environ.get(WORLD_SIZE, "1"))

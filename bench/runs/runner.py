@@ -119,7 +119,7 @@ def estimate(setup: Setup, entrants: Entrants, folder: Path) -> Estimate:
     sizes = dict.fromkeys(setup.config.methods, NOISE_BLOCK) | known_batch_sizes(file)
     try:
         return forecast.estimate(setup, entrants, sizes, done=_done(file))
-    except BenchError:  # which the run meets again, where it can name the method, the image or the file
+    except (BenchError, RuntimeError, MemoryError):  # the run meets it again, where it can name what failed
         return Estimate(certificates=len(entrants) * len(setup.indices))
 
 

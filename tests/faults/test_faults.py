@@ -12,6 +12,8 @@ from bench.device import batching
 from bench.errors import RecordsError
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.lines import os
+from bench.runs import runner
+from bench.runs.progress import Estimate
 from tests.records.test_file import COST, HEADER, record, write
 from tests.records.test_reading import edit
 from tests.support import synthetic_method
@@ -34,6 +36,7 @@ def broken(monkeypatch, fault, at):
 def run(tmp_path, monkeypatch, capsys, undrawn):
     """Return a function: options -> exit code, the one line on stderr and the records."""
     synthetic_method.register(monkeypatch)
+    monkeypatch.setattr(runner, "estimate", lambda *_: Estimate(certificates=0))  # its calls would be counted
 
     def run(*options):
         code = bench(

@@ -183,4 +183,4 @@ def test_the_command_prints_findings_and_the_table_and_exits_with_one(monkeypatc
     shown = capsys.readouterr().out
     assert "impossible: 9 of 417 radii are larger, the largest possible is 1.906" in shown
     assert "only n = 100000, alpha = 0.01 fits" in shown
-    assert "at alpha = 0.001   65.0   54.6   41.4   32.0   23.2" in shown
+    assert "at alpha = 0.001  65.0  54.6  41.4  32.0  23.2" in shown
