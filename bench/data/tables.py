@@ -5,7 +5,6 @@ Splits are told by the names of files or folders, columns by the features in the
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from bisect import bisect_right
@@ -59,7 +58,7 @@ class Table:
 
     def place(self, row: int) -> tuple[int, str]:
         """Return the number of the row group that holds a row, and the row as messages name it."""
-        group = bisect_right(self._starts, row) - 1
+        group = bisect_right(self._starts, row, hi=len(self.groups)) - 1
         path = self.groups[group][0]
         return group, f"row {row - self._first_rows[path]} of {path}"
 
@@ -71,11 +70,13 @@ class Table:
         """
         path, of_file, _ = self.groups[group]
         with reading(path):
-            return opened_by_pyarrow(path).read_row_group(of_file, columns=[self.image]).column(0)
+            found = opened_by_pyarrow(path).read_row_group(of_file, columns=[self.image]).column(0)
+            _check_length(len(found), self._starts[group + 1] - self._starts[group])
+            return found
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [first for *_, first in self.groups]
+        return [*(first for *_, first in self.groups), len(self.labels)]
 
     @cached_property
     def _first_rows(self) -> dict[Path, int]:
@@ -142,18 +143,19 @@ def read_table(files: Sequence[Path], dataset: str) -> Table:
             opened = opened_by_pyarrow(path)
             columns.append(_columns(path, opened.schema_arrow, dataset))
             labels.append(_labels(path, opened, columns[-1][1]))
-            for group in range(opened.num_row_groups):
-                groups.append((path, group, rows))
-                rows += opened.metadata.row_group(group).num_rows
+            sizes = [opened.metadata.row_group(group).num_rows for group in range(opened.num_row_groups)]
+            _check_length(len(labels[-1]), sum(sizes))
+        for group, size in enumerate(sizes):
+            groups += [(path, group, rows)] if size else []
+            rows += size
         if columns[-1] != columns[0]:
             raise DataError(
                 f"{path} has other columns or classes than {files[0]}; keep files of one data set together"
             )
     image, _, classes = columns[0]
-    kept = tuple(
-        group for group, after in itertools.pairwise([*groups, (files[0], 0, rows)]) if after[2] > group[2]
+    return Table(
+        files=tuple(files), image=image, labels=np.concatenate(labels), classes=classes, groups=tuple(groups)
     )
-    return Table(files=tuple(files), image=image, labels=np.concatenate(labels), classes=classes, groups=kept)
 
 
 def by_class_and_name(table: Table) -> list[int]:
@@ -261,6 +263,12 @@ def _labels(path: Path, opened: Any, column: str) -> np.ndarray:
         raise DataError(f"row {row} of {path} has no {column}; images without a class cannot be certified")
     labels: np.ndarray = found.to_numpy().astype(np.int64)
     return labels
+
+
+def _check_length(found: int, expected: int) -> None:
+    """Raise ValueError where a column has another number of rows than the file tells."""
+    if found != expected:
+        raise ValueError(f"{found} rows, the file tells of {expected}")
 
 
 @contextmanager
