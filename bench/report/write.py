@@ -98,7 +98,9 @@ def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path
     files = write(folder, "certified_accuracy", accuracy.drop(columns="label"), main, has_latex=True)
     best = best_frame(comparison, accuracy)
     if len(best):
-        files += write(folder, "best", best, best_table(best, comparison), has_latex=True)
+        files += write(
+            folder, "best", best.drop(columns="label"), best_table(best, comparison), has_latex=True
+        )
     files += write(folder, "acr", acr.drop(columns="label"), acr_table(acr, comparison), has_latex=True)
     tables = map(cautioned, cost_tables(costs, comparison))
     files += write(folder, "cost", costs.drop(columns="label"), *tables, has_latex=True)

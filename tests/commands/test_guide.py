@@ -70,6 +70,6 @@ def test_the_keys_of_results_json_are_described():
     comparison = compare([read_run(ROOT / "results" / "mnist5k-accuracy")])
     made = results(comparison)
     assert set(made) <= set(re.findall(r"`(\w+)`", FORMATS))
-    shown = {"block", "label"}
+    shown = {"label"}
     for name in ("certified_accuracy", "acr"):
         assert all(f"`{column}`" in FORMATS for column in set(made[name][0]) - shown)

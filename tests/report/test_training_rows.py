@@ -51,7 +51,7 @@ def test_nothing_is_added_up_where_one_of_the_files_does_not_tell():
     _, dds = compare([run]).entries
     assert training_of(dds) == {"parameters": 900, **dict.fromkeys(TOOK)}
     [block] = training_table(compare([run])).blocks
-    assert block.rows[1] == ("dds", "900", "–", "–", "–", "–")
+    assert block.rows[1] == ("DDS", "900", "–", "–", "–", "–")
 
 
 def test_numbers_stand_whole_in_tables_csv_files_best_rows_and_page(tmp_path):
@@ -86,7 +86,7 @@ def test_runs_that_say_nothing_have_no_such_table_and_a_dash_beside_runs_that_do
     assert "parameters" not in (tmp_path / "certified_accuracy.csv").read_text()
     assert REFERRED not in main_table(comparison).notes
     [block] = training_table(compare([two_rows(), silent])).blocks
-    assert block.rows[2] == ("rrcm (silent)", *["–"] * 5)
+    assert block.rows[2] == ("rRCM (silent)", *["–"] * 5)
 
 
 def checkpoint(path, **training):
@@ -150,4 +150,4 @@ def test_bench_run_puts_it_in_the_header_and_report_needs_no_checkpoint(tmp_path
     assert bench(monkeypatch, "report", "run") == 0
     shown = capsys.readouterr().out
     assert f"{took['parameters']:,}" in shown
-    assert (tmp_path / "run" / "training.md").read_text().count("| gaussian |") == 1
+    assert (tmp_path / "run" / "training.md").read_text().count("| Gaussian |") == 1

@@ -155,7 +155,7 @@ def test_a_training_that_was_stopped_is_refused_or_named_under_every_table(run, 
     assert code == 0, error
     assert read_run(tmp_path / "run").header.unfinished == {"gaussian/0.25": "0 of at most 2 steps"}
     for table in (tmp_path / "run").glob("*.md"):
-        assert "Training stopped before its end: gaussian at sigma 0.25 (0 of at most 2 steps)" in " ".join(
+        assert "Training stopped before its end: Gaussian at sigma 0.25 (0 of at most 2 steps)" in " ".join(
             table.read_text().replace("\\", "").split()
         )
 

@@ -61,7 +61,7 @@ def results(comparison: Comparison) -> dict[str, Any]:
 
     return {
         "runs": [_run(run.folder.name, run.header) for run in comparison.runs],
-        "certified_accuracy": rows(accuracy_frame(comparison)),
+        "certified_accuracy": rows(accuracy_frame(comparison).drop(columns=["block", "is_leading"])),
         "acr": rows(acr_frame(comparison)),
         "cost": rows(cost_frame(comparison)),
         "warnings": list(comparison.warnings),

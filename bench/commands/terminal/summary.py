@@ -30,10 +30,12 @@ def summary(folder: Path, checkpoints: Path) -> str:
     from bench.report.tables.paired import paired_frame, pairs_of
 
     comparison = compare([read_run(folder)])
-    entries = described(comparison.labels)
+    methods = {one.label: one.method for one in comparison.everything}
+    described_methods = described(methods.values())
+    entries = {label: described_methods[method] for label, method in methods.items()}
     pairs = pairs_of(comparison)
     words = sentences(comparison, paired_frame(comparison, pairs), pairs)
-    studied = [entry.display_name for entry in entries.values() if entry.kind == "studied"]
+    studied = [label for label, entry in entries.items() if entry.kind == "studied"]
     about = [one for one in words[:-1] if any(one.startswith(name) for name in studied)]
     bullets = "\n".join(f"- {one}" for one in (*about, words[-1]))
     return "\n\n".join((_table(comparison, entries, checkpoints), _note(comparison), bullets))
@@ -50,14 +52,19 @@ def _table(comparison: Comparison, entries: dict[str, MethodEntry], checkpoints:
             for best, radius in zip(shares, radii, strict=True)
         ]
         lines.append(
-            [_linked(entries[label]), *cells, _minutes(checkpoints, label), *_cost(comparison, label)]
+            [
+                _linked(label, entries[label]),
+                *cells,
+                _minutes(checkpoints, entries[label].name),
+                *_cost(comparison, label),
+            ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _linked(entry: MethodEntry) -> str:
-    name, paper = entry.display_name or entry.name, _ARXIV.search(entry.summary)
-    return f"[{name}](https://arxiv.org/abs/{paper[1]})" if paper else name
+def _linked(label: str, entry: MethodEntry) -> str:
+    paper = _ARXIV.search(entry.summary)
+    return f"[{label}](https://arxiv.org/abs/{paper[1]})" if paper else label
 
 
 def _cost(comparison: Comparison, label: str) -> tuple[str, str]:
@@ -101,11 +108,11 @@ def _note(comparison: Comparison) -> str:
         for low, high in [best.curve.at(radius).interval()]
     ]
     costs = {f"{one.cost.device}, σ = {one.sigma:g}" for one in comparison.costs}
-    timed = f" Time and speed relative to {described([REFERENCE])[REFERENCE].display_name}: {'; '.join(sorted(costs))}."
+    timed = f" Time and speed relative to {comparison.name_of(REFERENCE)}: {'; '.join(sorted(costs))}."
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
-        f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {header.dataset}, n = {header.n:,}, "
-        f"α = {header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most "
+        f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "
+        f"n = {header.n:,}, α = {header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most "
         f"±{100 * max(halves):.1f} points. Each model was trained once; training minutes are for all σ, on shared CPU "
         f"cores.{timed if costs else ''}"
     )

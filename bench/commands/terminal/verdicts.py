@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.config.methods import described
 from bench.report.markup import format_percent
 from bench.report.rates import REFERENCE
 
@@ -33,7 +32,7 @@ def sentences(comparison: Comparison, frame: pd.DataFrame, pairs: Sequence[tuple
     """Return a sentence for each pair of labels of a `paired_frame`, over all sigmas, in the order of the frame."""
     if frame.empty:
         return []
-    names = display_names(pairs)
+    names = {one.row: one.label for pair in pairs for one in pair}
     found = []
     for pair, rows in frame.groupby(["first", "second"], sort=False):
         first, second = map(str, pair)
@@ -51,16 +50,6 @@ def sentences(comparison: Comparison, frame: pd.DataFrame, pairs: Sequence[tuple
         f"correction for {tests} test{'s' * (tests > 1)}."
     )
     return found
-
-
-def display_names(pairs: Iterable[tuple[Entry, Entry]]) -> dict[str, str]:
-    """Return the label of each entry -> the name that papers use, with the run behind it where a label has one."""
-    entries = {one.label: one.method for pair in pairs for one in pair}
-    known = described(dict.fromkeys(entries.values()))
-    return {
-        label: (known[method].display_name or method) + label.removeprefix(method)
-        for label, method in entries.items()
-    }
 
 
 def _difference(rows: pd.DataFrame) -> str:
@@ -82,7 +71,7 @@ def _difference(rows: pd.DataFrame) -> str:
 def _speed(comparison: Comparison, first: str, second: str) -> str:
     """Return how much faster or slower one is than the reference, "" where it was not measured."""
     for one in comparison.costs:
-        if one.label == first and one.speedup is not None and second.startswith(REFERENCE):
+        if one.row == first and one.speedup is not None and second.startswith(REFERENCE):
             ratio = one.speedup.median
             word, shown = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
             return f"{shown:.1f}x {word} than"
