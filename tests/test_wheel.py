@@ -1,5 +1,6 @@
 """What `pip install` gives: the wheel holds presets, checkpoints, page and published numbers, and finds them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+MOST_BYTES = 40_000_000
 
 FOUND = """
 from importlib import resources
@@ -31,6 +34,7 @@ def installed(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     [site] = (folder / "env" / "lib").glob("*/site-packages")
     [wheel] = folder.glob("*.whl")
+    assert wheel.stat().st_size < MOST_BYTES
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True, capture_output=True)
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return folder / "env"
@@ -47,6 +51,38 @@ def said(installed, *arguments):
 def test_the_wheel_lists_its_presets_by_the_command_that_it_installs(installed):
     [script] = installed.glob("lib/*/site-packages/bin/bench")
     assert "imagenet" in said(installed, script, "list", "presets")
+
+
+@pytest.mark.parametrize("preset", ["mnist5k", "fashion-mnist"])
+def test_the_wheel_has_every_checkpoint_of_a_preset(installed, preset):
+    [script] = installed.glob("lib/*/site-packages/bin/bench")
+    assert (
+        json.loads(said(installed, script, "run", "--preset", preset, "--dry-run", "--json"))["missing"]
+        == "none"
+    )
+
+
+def test_the_wheel_runs_the_main_job_without_the_checkout(installed):
+    [script] = installed.glob("lib/*/site-packages/bin/bench")
+    few = [
+        "--limit",
+        "1",
+        "--n",
+        "20",
+        "--n0",
+        "5",
+        "--sigma",
+        "0.5",
+        "--methods",
+        "rrcm,dds",
+        "--cost-repetitions",
+        "0",
+    ]
+    results = json.loads(
+        said(installed, script, "run", *few, "--device", "cpu", "--out", "run", "-q", "--json")
+    )
+    assert {row["images"] for row in results["acr"]} == {1}
+    assert (installed / "run" / "certified_accuracy.tex").is_file()
 
 
 def test_the_wheel_finds_its_checkpoints_its_page_and_published_numbers(installed):
