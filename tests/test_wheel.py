@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 MOST_BYTES = 40_000_000
 
+FEW = "--limit 1 --n 20 --n0 5 --sigma 0.5 --methods rrcm,dds --cost-repetitions 0"
+
 FOUND = """
 from importlib import resources
 from bench.methods import zoo
@@ -64,22 +66,8 @@ def test_the_wheel_has_every_checkpoint_of_a_preset(installed, preset):
 
 def test_the_wheel_runs_the_main_job_without_the_checkout(installed):
     [script] = installed.glob("lib/*/site-packages/bin/bench")
-    few = [
-        "--limit",
-        "1",
-        "--n",
-        "20",
-        "--n0",
-        "5",
-        "--sigma",
-        "0.5",
-        "--methods",
-        "rrcm,dds",
-        "--cost-repetitions",
-        "0",
-    ]
     results = json.loads(
-        said(installed, script, "run", *few, "--device", "cpu", "--out", "run", "-q", "--json")
+        said(installed, script, "run", *FEW.split(), "--device", "cpu", "--out", "run", "-q", "--json")
     )
     assert {row["images"] for row in results["acr"]} == {1}
     assert (installed / "run" / "certified_accuracy.tex").is_file()
