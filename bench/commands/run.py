@@ -165,7 +165,8 @@ def _estimate(config: RunConfig, entrants: Entrants) -> Estimate | None:
 
     try:
         setup = prepare(replace(config, download=False))
-    except DataError:
+    except DataError as error:
+        say(f"note: no estimate of the runtime: {error}", err=True)
         return None
     return runner.estimate(setup, entrants, runner.run_folder(config))
 
