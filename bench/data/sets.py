@@ -317,11 +317,15 @@ def _construct(name: str, root: Path, class_name: str, **options: Any) -> Any:
     try:
         return constructor(os.fspath(root), **options)
     except (RuntimeError, OSError) as error:
-        raise _not_found(name, root, f"torchvision's {class_name} files ({_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        told = " ".join(str(error).replace("You can use download=True to download it", "").split())
+        if options.get("download"):
+            raise DataError(
+                f"{name} could not be fetched to {root} ({told}): look at the connection, or name a folder that holds it "
+                "with --data-dir"
+            ) from error
+        raise _not_found(
+            name, root, f"torchvision's {class_name} files ({told}), or parquet files"
+        ) from error
 
 
 def _not_found(name: str, root: Path, expected: str) -> DataError:
