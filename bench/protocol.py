@@ -287,6 +287,9 @@ class Run:
     records: tuple[Record, ...]
     costs: tuple[CostRecord, ...]
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {len(self.records):,} certificates, {len(self.costs)} costs)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:

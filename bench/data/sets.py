@@ -320,8 +320,8 @@ def _construct(name: str, root: Path, class_name: str, **options: Any) -> Any:
         told = " ".join(str(error).replace("You can use download=True to download it", "").split())
         if options.get("download"):
             raise DataError(
-                f"{name} could not be fetched to {root} ({told}): look at the connection, or name a folder that holds it "
-                "with --data-dir"
+                f"{name} could not be fetched to {root} ({told}): look at the connection, or name a folder "
+                "that holds it with --data-dir"
             ) from error
         raise _not_found(
             name, root, f"torchvision's {class_name} files ({told}), or parquet files"
