@@ -226,6 +226,8 @@ class RunHeader(Protocol):
         batch_sizes: method -> batch size chosen, used again on resume.
         hardware: device name, cores, memory; libraries: name -> version.
         image_geometry: how ImageNet's images were made square, "" standing for "resize-256"; see `config.names`.
+        image_digest: SHA-256 of all labels of the test split and of pixels of it, by
+            `bench.training.origin.image_digest`; "" in older files and of published logs, which agrees with any.
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
         logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
         noise_version: which noise a place gives, see `bench.smoothing.noise`; 1 in older files, and of published logs.
@@ -254,6 +256,7 @@ class RunHeader(Protocol):
     libraries: dict[str, str] = field(metadata=_role("provenance"))
     drawn_n: int | None = field(default=None, metadata=_role("contents"))
     image_geometry: Literal["", "short-side"] = field(default="", metadata=_role("identity"))
+    image_digest: str = field(default="", metadata=_role("identity"))
     logs: dict[str, Any] = field(default_factory=dict, metadata=_role("contents"))
     noise_version: int = field(default=1, metadata=_role("machine"))
     weights: dict[str, str] = field(default_factory=dict, metadata=_role("contents"))
@@ -283,6 +286,9 @@ class Run:
     header: RunHeader
     records: tuple[Record, ...]
     costs: tuple[CostRecord, ...]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {len(self.records):,} certificates, {len(self.costs)} costs)"
 
 
 @dataclass(frozen=True, kw_only=True)

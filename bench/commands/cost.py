@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, Real, Whole, command_line, resolve, say
+from bench.commands.options import (
+    DATA_OPTIONS,
+    PROTOCOL_OPTIONS,
+    QUIET_OPTION,
+    Real,
+    Whole,
+    command_line,
+    resolve,
+    say,
+)
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
 from bench.commands.terminal.machine import JSON_OPTION
@@ -75,8 +84,9 @@ if TYPE_CHECKING:
     help="Precision of the plain loop of --certifier. Default: --precision.",
 )
 @click.option("--report", is_flag=True, help="Only write tables and figures again from the records in --out.")
+@QUIET_OPTION
 @JSON_OPTION
-def cost(as_json: bool, **given: Any) -> None:
+def cost(**given: Any) -> None:
     """Measure the inference cost of methods on this machine, side by side, with random weights.
 
     --n and --precision accept several values. An interrupted measurement continues when the command is repeated.
@@ -85,7 +95,6 @@ def cost(as_json: bool, **given: Any) -> None:
     certified accuracy, at every radius of the table. --certifier measures the overhead of the certifier itself, for
     trained methods.
     """
-    click.get_current_context().obj = as_json
     mode, folder = _mode(click.get_current_context()), given["folder"]
     if mode == "certifier":
         _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
@@ -99,6 +108,7 @@ def cost(as_json: bool, **given: Any) -> None:
         _measure(_request(given), given["max_seconds"])
 
 
+_OF_ALL = ("as_json", "is_quiet")
 _PUBLISHED = ("methods", "device", "n", "n0", "precision")
 _NETWORKS = ("dataset", "data_dir", "image_size", "backbone", "changes")
 _OF_RUNS = (
@@ -144,7 +154,7 @@ def _mode(context: click.Context) -> str:
     given = [
         name
         for name in context.params
-        if name != "as_json" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name not in _OF_ALL and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     ]
     mode = next((name for name in _TAKES if name in given), "")
     wrong = [flag for name, flag in flags.items() if name in given and name not in _TAKES[mode]]
@@ -197,19 +207,18 @@ def _measure(request: Request, max_seconds: float | None) -> None:
     started = time.perf_counter()
     with opened(request) as measurement:
         left = measurement.left()
-        say(
+        _note(
             f"{len(left)} measurements left, about {duration(measurement.expected_seconds())} on "
-            f"{measurement.meters.device}",
-            err=True,
+            f"{measurement.meters.device}"
         )
         if slow := why_slow(measurement.device):
-            say(slow, err=True)
+            _note(slow)
         if measurement.meters.type == "cuda" and measurement.meters.read_load is None:
-            say(NO_NVML, err=True)
+            _note(NO_NVML)
         if measurement.meters.type == "cpu":
-            say("These are CPU numbers: they say nothing of a GPU.", err=True)
+            _note("These are CPU numbers: they say nothing of a GPU.")
         limit, done = _limit(max_seconds), 0
-        with Bars() as bars:
+        with Bars(is_shown=not _flag("is_quiet")) as bars:
             bars.show("measured", done=0, total=len(left))
             for done, step in enumerate(measurement.steps(started, limit), 1):
                 last = f"{step.method} {step.setting} {step.batch_size} {step.kind}"
@@ -222,10 +231,7 @@ def _measure(request: Request, max_seconds: float | None) -> None:
             )
     _report(measurement.folder)
     if missing:
-        say(
-            f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue.",
-            err=_as_json(),
-        )
+        _tell(f"Stopped after {duration(time.perf_counter() - started)}: repeat the command to continue.")
 
 
 REPORT_SECONDS = 25.0
@@ -253,7 +259,7 @@ def _report(folder: Path) -> None:
     check_reportable(run)
     written = write_tables(run, folder) + write_figures(run, folder)
     _print(short_table(run))
-    say(f"Results: {folder} ({len(written)} files)", err=_as_json())
+    _tell(f"Results: {folder} ({len(written)} files)")
 
 
 def _equal_accuracy(run_folder: Path, out: Path) -> None:
@@ -278,7 +284,7 @@ def _equal_accuracy(run_folder: Path, out: Path) -> None:
     drawn = {radius: found for radius, found in by_radius.items() if compared[radius]}
     written += write_equal_accuracy_figure(comparison, drawn, out)
     _print(table, has_intervals=True)
-    say(f"Written: {', '.join(map(str, written))}", err=_as_json())
+    _tell(f"Written: {', '.join(map(str, written))}")
 
 
 def _certifier(config: RunConfig, repetitions: int, reference: Precision | None, folder: Path | None) -> None:
@@ -289,25 +295,38 @@ def _certifier(config: RunConfig, repetitions: int, reference: Precision | None,
 
     setup = prepare(config)
     measured = (certifier.certifier_cost(setup, method, repetitions, reference) for method in config.methods)
-    costs = list(track(measured, "certifier", len(config.methods)))
+    costs = list(track(measured, "certifier", len(config.methods), is_shown=not _flag("is_quiet")))
     device = device_name(setup.device)
     table = certifier.cost_table(costs, command_line(), device)
     _print(table)
     written = certifier.write_costs(costs, table, folder or certifier.RESULTS / certifier.folder_name(device))
-    say(f"Written: {', '.join(map(str, written))}", err=_as_json())
+    _tell(f"Written: {', '.join(map(str, written))}")
 
 
-def _as_json() -> bool:
-    return bool(click.get_current_context().obj)
+def _flag(name: str) -> bool:
+    """Return whether an option of all modes was given."""
+    return bool(click.get_current_context().params[name])
+
+
+def _note(text: str) -> None:
+    """Print a line on what is under way, to stderr, unless only results are wanted."""
+    if not _flag("is_quiet"):
+        say(text, err=True)
+
+
+def _tell(text: str) -> None:
+    """Print a line behind the results: to stderr where those are JSON, and not where only results are wanted."""
+    if not _flag("is_quiet"):
+        say(text, err=_flag("as_json"))
 
 
 def _print(table: Table, *, has_intervals: bool = False) -> None:
     """Print a table, as JSON where that was asked for."""
     from bench.commands.printing import print_table
 
-    if _as_json():
+    if _flag("as_json"):
         machine.print_json(
             {"caption": table.caption, "rows": machine.table_rows(table), "notes": table.notes}
         )
     else:
-        print_table(table, has_intervals=has_intervals)
+        print_table(table, has_intervals=has_intervals, has_notes=not _flag("is_quiet"))

@@ -1,4 +1,4 @@
-"""A checkpoint's passport and trial: `bench doctor`."""
+"""A checkpoint's metadata and trial: `bench doctor`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def doctor(
     config = resolve(preset_of(given["dataset"]), {**given, **({"methods": method} if method else {})})
     from bench.checks.doctor.examine import examine
     from bench.checks.doctor.images import choose_images
-    from bench.checks.doctor.passport import Request, open_checkpoint
+    from bench.checks.doctor.metadata import Request, open_checkpoint
     from bench.checks.doctor.trials import collapse
     from bench.commands.printing import name_table, print_table
     from bench.data.sets import load_split
@@ -76,7 +76,7 @@ def doctor(
         checkpoint,
         Request(task=split.task, method=method, sigma=sigma, options=config.options, said=said),
     )
-    name_table(("passport", "what the file and its configuration tell"), subject.passport)
+    name_table(("metadata", "what the file and its configuration tell"), subject.metadata)
     images = choose_images(split, seed=config.seed)
     answers = []
     for answer in examine(subject, images, resolve_device(config.device)):

@@ -18,11 +18,15 @@ from bench.commands.options import (
 )
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, method_names
-from bench.commands.terminal.machine import JSON_OPTION
+from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
+    from bench.runs.single import Opened
+
+ABSTAINED = "abstains"
+"""Printed in place of a class."""
 
 IMAGE_OPTIONS = shared_options(
     click.argument("image", type=click.Path(path_type=Path)),
@@ -44,40 +48,52 @@ IMAGE_OPTIONS = shared_options(
         is_flag=True,
         help="Resize, crop and convert an image whose size or colours differ from the data set's.",
     ),
+    quiet_option("Print the class only, and for certify the radius behind it."),
     JSON_OPTION,
 )
 
 
 @command(short_help="Certify one image")
 @IMAGE_OPTIONS
-def certify(image: Path, method: str, sigma: str, fit: bool, as_json: bool, **given: Any) -> None:
+def certify(image: Path, **given: Any) -> None:
     """Certify one IMAGE file with a trained method.
 
     The output is its class and a radius: the prediction of the smoothed classifier is constant within that distance.
     The statement is wrong with probability alpha at most.
     """
-    config = resolve_one(method, sigma, given)
+    is_quiet, as_json = given.pop("is_quiet"), given.pop("as_json")
+    config, opened = _opened(image, given)
     from bench.report.markup import format_radius
-    from bench.runs.single import open_method
     from bench.types import ABSTAIN
 
-    opened = open_method(config)
-    if not fit:
-        opened.check_fits(image)
     certificate = opened.certify_file(image)
+    name = None if certificate.predict == ABSTAIN else opened.class_names[certificate.predict]
     if as_json:
-        name = None if certificate.predict == ABSTAIN else opened.class_names[certificate.predict]
         machine.print_json(
             {"image": str(image), "class": name, **_said(config), **dataclasses.asdict(certificate)}
         )
-    elif certificate.predict == ABSTAIN:
+    elif is_quiet:
+        say(f"{name or ABSTAINED} {format_radius(certificate.radius, 4)}")
+    elif name is None:
         say(f"{image}: abstains at sigma {config.sigmas[0]:g} (no class is certain enough)")
     else:
         radius = format_radius(certificate.radius, 4)
         say(
-            f"{image}: class {opened.class_names[certificate.predict]}, certified L2 radius {radius} at sigma "
+            f"{image}: class {name}, certified L2 radius {radius} at sigma "
             f"{config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g}, pixels in [0,1])"
         )
+
+
+def _opened(image: Path, given: dict[str, Any]) -> tuple[RunConfig, Opened]:
+    """Return the configuration and the trained method that were asked for, which fits the image."""
+    fit = given.pop("fit")
+    config = resolve_one(given.pop("method"), given.pop("sigma"), given)
+    from bench.runs.single import open_method
+
+    opened = open_method(config)
+    if not fit:
+        opened.check_fits(image)
+    return config, opened
 
 
 def _said(config: RunConfig) -> dict[str, Any]:
@@ -87,7 +103,7 @@ def _said(config: RunConfig) -> dict[str, Any]:
 
 @command(short_help="Smoothed class of one image")
 @IMAGE_OPTIONS
-def predict(image: Path, method: str, sigma: str, fit: bool, as_json: bool, **given: Any) -> None:
+def predict(image: Path, **given: Any) -> None:
     """Predict the class of one IMAGE file with the smoothed classifier (PREDICT of arXiv 1902.02918).
 
     The class is wrong with probability alpha at most.
@@ -95,21 +111,17 @@ def predict(image: Path, method: str, sigma: str, fit: bool, as_json: bool, **gi
     for name in ("n0", "estimation", "bound"):
         if given[name] is not None:
             raise UsageError(f"--{name} plays no part in PREDICT, which draws n samples once: leave it out")
-    config = resolve_one(method, sigma, given)
-    from bench.runs.single import open_method
+    is_quiet, as_json = given.pop("is_quiet"), given.pop("as_json")
+    config, opened = _opened(image, given)
     from bench.types import ABSTAIN
 
-    opened = open_method(config)
-    if not fit:
-        opened.check_fits(image)
     label = opened.predict_file(image)
+    found = None if label == ABSTAIN else opened.class_names[label]
     if as_json:
-        found = None if label == ABSTAIN else opened.class_names[label]
         machine.print_json({"image": str(image), "class": found, "predict": label, **_said(config)})
         return
-    said = (
-        "abstains (no class is clearly the most frequent)"
-        if label == ABSTAIN
-        else f"class {opened.class_names[label]}"
-    )
+    if is_quiet:
+        say(found or ABSTAINED)
+        return
+    said = "abstains (no class is clearly the most frequent)" if found is None else f"class {found}"
     say(f"{image}: {said} at sigma {config.sigmas[0]:g} (n {config.n}, alpha {config.alpha:g})")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import click
 
+from bench.commands.options import say
 from bench.commands.terminal import machine, pages
 from bench.commands.terminal.help import command, completes, method_names
-from bench.commands.terminal.machine import JSON_OPTION
+from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.config.names import DATASETS
 from bench.errors import UsageError
 
@@ -92,8 +93,9 @@ LISTS: Mapping[str, Callable[[], Tables]] = {
 @command(name="list", short_help="Methods, data sets, presets, models, recipes, options")
 @click.argument("what", type=click.Choice([*LISTS, "options"]))
 @click.argument("method", required=False, shell_complete=completes(method_names))
+@quiet_option("Print the names only, one per line.")
 @JSON_OPTION
-def list_names(what: str, method: str | None, as_json: bool) -> None:
+def list_names(what: str, method: str | None, is_quiet: bool, as_json: bool) -> None:
     """List methods, data sets, presets, networks with their sizes, training recipes, or the options of METHOD."""
     from bench.commands.printing import name_table
 
@@ -104,7 +106,11 @@ def list_names(what: str, method: str | None, as_json: bool) -> None:
         machine.print_json({what: [row for table in tables for row in machine.named(*table)]})
         return
     for headers, rows in tables:
-        name_table(headers, rows)
+        if is_quiet:
+            for row in rows:
+                say(row[0])
+        else:
+            name_table(headers, rows)
 
 
 @command(short_help="Show a page of the guide")

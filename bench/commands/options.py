@@ -98,10 +98,10 @@ DATA_OPTIONS = shared_options(
     click.option(
         "--data-dir",
         metavar="DIR",
-        help="Folder of the data set. For ImageNet the environment variable IMAGENET_DIR may name it.",
+        help="Folder of the data set, or hf:OWNER/NAME (Hugging Face hub). For ImageNet IMAGENET_DIR may name it.",
         shell_complete=_folders,
     ),
-    click.option("--download", is_flag=True, default=None, help="Download a missing torchvision data set."),
+    click.option("--download", is_flag=True, default=None, help="Download a missing data set."),
     click.option(
         "--image-size",
         metavar="PIXELS",

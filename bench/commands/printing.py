@@ -31,9 +31,9 @@ def console() -> Console:
     return found
 
 
-def print_table(table: markup.Table, *, has_intervals: bool = False) -> None:
+def print_table(table: markup.Table, *, has_intervals: bool = False, has_notes: bool = True) -> None:
     """Print a table with its notes; `has_intervals`: with the intervals of its numbers where they have room."""
-    print_tables([table], has_intervals=has_intervals)
+    print_tables([table], has_intervals=has_intervals, has_notes=has_notes)
 
 
 def print_tables(

@@ -248,9 +248,9 @@ def missing_lines(missing: Mapping[str, float | None]) -> list[str]:
     ]
 
 
-def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the items, with a line on stderr."""
-    with Bars() as bars:
+def track(items: Iterable[T], what: str, total: int, *, is_shown: bool = True) -> Iterator[T]:
+    """Yield the items, with a line on stderr unless none is to be shown."""
+    with Bars(is_shown=is_shown) as bars:
         bars.show(what, done=0, total=total)
         for done, item in enumerate(items, 1):
             bars.show(what, done=done, total=total)

@@ -28,7 +28,7 @@ from bench.commands.options import (
 )
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
-from bench.commands.terminal.machine import JSON_OPTION
+from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.config.names import STANDARD_IMAGES
 from bench.errors import DataError
 
@@ -165,15 +165,17 @@ def _estimate(config: RunConfig, entrants: Entrants) -> Estimate | None:
 
     try:
         setup = prepare(replace(config, download=False))
-    except DataError:
+    except DataError as error:
+        say(f"note: no estimate of the runtime: {error}", err=True)
         return None
     return runner.estimate(setup, entrants, runner.run_folder(config))
 
 
 @command(short_help="What is done, what is left, and how long it takes")
 @click.argument("run", type=click.Path(path_type=Path))
+@quiet_option("Print the table only.")
 @JSON_OPTION
-def status(run: Path, as_json: bool) -> None:
+def status(run: Path, is_quiet: bool, as_json: bool) -> None:
     """Show which certificates of RUN (complete or in shards) are done, which are left, and the time left."""
     from bench.commands.printing import print_table
     from bench.records.shards import read_status, what_to_do
@@ -184,7 +186,7 @@ def status(run: Path, as_json: bool) -> None:
         machine.print_json({"folder": str(run), "curves": machine.table_rows(table), "sentences": sentences})
         return
     print_table(table)
-    for sentence in sentences:
+    for sentence in () if is_quiet else sentences:
         say(sentence)
 
 
@@ -239,12 +241,14 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
     help="Target radius for the estimate of n.",
 )
 @click.option("--workers", type=Whole(1), default=1, show_default=True, help="Number of processes.")
+@QUIET_OPTION
 @JSON_OPTION
 def plan(preset: str, images: int | None, radius: float, workers: int, as_json: bool, **given: Any) -> None:
     """Estimate a run: largest certifiable radius, interval width, samples, runtime and memory.
 
     The estimate certifies a few images with few samples on this machine and writes no file.
     """
+    is_quiet = given.pop("is_quiet")
     config = resolve(preset, given)
     from bench.commands.printing import print_sentence, print_table
     from bench.commands.progress import track
@@ -271,7 +275,7 @@ def plan(preset: str, images: int | None, radius: float, workers: int, as_json: 
     sizes = choose_batch_sizes(setup, entrants.values())
     first = (entrants[method, config.sigmas[0]] for method in config.methods)
     measured = (forecast.measure_entrant(setup, one, sizes[one.method]) for one in first)
-    timings = list(track(measured, "measuring", len(config.methods)))
+    timings = list(track(measured, "measuring", len(config.methods), is_shown=not is_quiet))
     table = forecast.time_table(
         timings, images=count, sigmas=len(config.sigmas), samples=config.n0 + config.n, workers=workers
     )
@@ -281,7 +285,9 @@ def plan(preset: str, images: int | None, radius: float, workers: int, as_json: 
             | {"predicted": machine.table_rows(table)}
         )
         return
-    print_table(table)
+    print_table(table, has_notes=not is_quiet)
+    if is_quiet:
+        return
     if config.estimation != "fixed":
         say(f"With {config.estimation} estimation a run takes at most this.")
     if config.estimation == "sequential":

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import torch
 from torch import Tensor
@@ -25,8 +25,39 @@ DEEP_MODES = ("I", "F")
 """Prefixes of Pillow's modes with more than 8 bits a channel, which conversion to RGB would clip to white."""
 
 
-class ImageTree:
-    """Images in files, read when asked for: short side resized, then centre-cropped; see `read_image`.
+class StoredImages:
+    """Images that are read when asked for; a subclass tells how many there are, and reads one."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def bytes_at(self, index: int) -> Tensor:
+        """Return image `index`, (C, H, W) uint8.
+
+        Raises:
+            DataError: one that is not an image, is cut short, or has more than 8 bits a channel.
+        """
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return image `index`, (C, H, W) float32 in [0,1]; grey images get three equal channels.
+
+        Raises:
+            DataError: as in `bytes_at`.
+        """
+        return self.bytes_at(index).float() / 255
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """Return the images at `indices` ((B,) int64), (B, C, H, W) float32 in [0,1].
+
+        Raises:
+            DataError: as in `bytes_at`.
+        """
+        return torch.stack([self[index] for index in indices.tolist()])
+
+
+class ImageTree(StoredImages):
+    """Images in files: short side resized, then centre-cropped; see `read_image`.
 
     Args:
         paths: one file per image.
@@ -46,29 +77,13 @@ class ImageTree:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """Return image `index`, (3, crop, crop) float32 in [0,1]; grey images get three equal channels.
-
-        Raises:
-            DataError: a file that is not an image, is cut short, or has more than 8 bits a channel.
-        """
-        return self.bytes_at(index).float() / 255
-
     def bytes_at(self, index: int) -> Tensor:
         """Return image `index`, (3, crop, crop) uint8.
 
         Raises:
-            DataError: as for a single image.
+            DataError: a file that is not an image, is cut short, or has more than 8 bits a channel.
         """
         return read_bytes(self.paths[index], resize=self.resize, crop=self.crop, geometry=self.geometry)
-
-    def batch(self, indices: Tensor) -> Tensor:
-        """Return the images at `indices` ((B,) int64), (B, 3, crop, crop) float32 in [0,1].
-
-        Raises:
-            DataError: as for a single image.
-        """
-        return torch.stack([self[index] for index in indices.tolist()])
 
 
 def load_tree(
@@ -216,22 +231,48 @@ def read_bytes(
     Raises:
         DataError: the file is missing, is no image, or has more than 8 bits a channel.
     """
+    return decoded(path, f"{path}", resize=resize, crop=crop, channels=channels, geometry=geometry)
+
+
+def decoded(
+    source: Path | BinaryIO,
+    name: str,
+    *,
+    resize: int | None,
+    crop: int,
+    channels: int = 3,
+    geometry: Geometry = "resize-256",
+) -> Tensor:
+    """Return an encoded image as (channels, crop, crop) uint8, as `read_bytes` does.
+
+    Args:
+        source: an image file, or its content.
+        name: of it, for messages.
+        resize: as in `ImageTree`; None: the image must have `crop` pixels a side.
+        crop, channels, geometry: as in `read_bytes`.
+
+    Raises:
+        DataError: it is missing, no image, of another size, or has more than 8 bits a channel.
+    """
     import PIL.Image
     from torchvision.transforms import functional
 
     raised_by_pillow = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
     try:
-        with PIL.Image.open(path) as opened:
+        with PIL.Image.open(source) as opened:
             mode = opened.mode
             image = opened.convert("L" if channels == 1 else "RGB")
     except raised_by_pillow as error:
-        raise DataError(f"{path} cannot be read as an image ({error}); replace or remove the file") from error
+        text = f"{error}".replace(f" {source!r}", "")  # the address of a content in memory
+        raise DataError(f"{name} cannot be read as an image ({text}); replace or remove the file") from error
     if mode.startswith(DEEP_MODES):
-        raise DataError(f"{path} has more than 8 bits a channel (mode {mode}); convert it to 8 bits first")
+        raise DataError(f"{name} has more than 8 bits a channel (mode {mode}); convert it to 8 bits first")
+    if resize is None and image.size != (crop, crop):
+        raise DataError(f"{name} is {image.width}x{image.height} pixels, expected {crop}x{crop}")
     if geometry == "short-side":
         resized = _short_side_at(image, crop)
     else:
-        resized = functional.resize(image, [resize], functional.InterpolationMode.BILINEAR)
+        resized = functional.resize(image, [resize or crop], functional.InterpolationMode.BILINEAR)
     return functional.pil_to_tensor(functional.center_crop(resized, [crop, crop]))
 
 

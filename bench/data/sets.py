@@ -12,6 +12,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,9 @@ from bench.config.names import (
     nearest_hint,
 )
 from bench.config.run import RunConfig
-from bench.data.folders import ImageTree, common_side, load_tree
+from bench.data.folders import StoredImages, common_side, load_tree
+from bench.data.hub import hub_folder, is_on_hub
+from bench.data.parquet import is_parquet, load_parquet
 from bench.errors import DataError
 from bench.types import Split, Task
 
@@ -37,6 +40,9 @@ SplitName = Literal["train", "test"]
 
 MOST_UNPACKED = 2**30
 """Bytes of an IDX file, at most: twenty times those of MNIST."""
+
+MOST_HELD = 2**30
+"""Bytes of decoded training images that are kept in memory, at most."""
 
 DEFAULT_DATA_DIR = Path("data")
 """Where torchvision's data sets are looked for, and downloaded to, when no folder is named."""
@@ -131,8 +137,9 @@ def load(
         name: a key of DATASETS.
         split: "train" or "test"; for ImageNet "test" is the validation set.
         data_dir: root folder as torchvision lays it out (None: ./data), the folder that holds the four IDX
-            files of mnist or fashion-mnist, the folder of ImageNet's train/ and val/, or the root of a tree.
-        download: fetch a torchvision set that is not there yet.
+            files of mnist or fashion-mnist, the folder of ImageNet's train/ and val/, the root of a tree, or a folder
+            of parquet files; "hf:OWNER/NAME" is a data set on the Hugging Face hub.
+        download: fetch a torchvision set, or files from the hub, that are not there yet.
         image_size: side in pixels of the images of `folder` (None: their own, which must be one), and of ImageNet's
             centre crop (None: 224), at most IMAGENET_RESIZE there; other sets have their own size.
         geometry: of ImageNet's images; see `bench.config.names.Geometry`.
@@ -144,6 +151,8 @@ def load(
         raise DataError(f"unknown data set {name!r}; {nearest_hint(name, DATASETS)}")
     if name == "mnist5k":
         return _mnist5k(split)
+    if data_dir is not None and (is_on_hub(data_dir) or (not download and is_parquet(name, Path(data_dir)))):
+        return _parquet_set(name, split, Path(data_dir), download, image_size, geometry)
     if name in ("imagenet", "folder"):
         size = image_size or (common_side(data_dir) if name == "folder" else None) or 224
         resize = IMAGENET_RESIZE if name == "imagenet" else size
@@ -166,7 +175,7 @@ def batch(split: Split, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor
     """
     positions = torch.as_tensor(indices, dtype=torch.int64)
     labels = torch.tensor([split.labels[index] for index in positions.tolist()])
-    if isinstance(split.images, PixelTensor | ImageTree):
+    if isinstance(split.images, PixelTensor | StoredImages):
         return split.images.batch(positions), labels
     return torch.stack([split.images[index] for index in positions.tolist()]), labels
 
@@ -271,6 +280,20 @@ def _read_idx(path: Path, dimensions: int) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy())
 
 
+def _parquet_set(
+    name: str, split: SplitName, folder: Path, download: bool, image_size: int | None, geometry: Geometry
+) -> Split:
+    """Return a split from parquet files; training images are decoded once where all of them fit in memory."""
+    root = hub_folder(folder, name, split, download=download) if is_on_hub(folder) else folder
+    found = load_parquet(name, split, root, image_size=image_size, geometry=geometry)
+    images = found.images
+    pixels = len(images) * found.task.channels * found.task.image_size**2
+    if split == "test" or pixels > MOST_HELD or not isinstance(images, StoredImages):
+        return found
+    held = torch.stack([images.bytes_at(index) for index in range(len(images))])
+    return replace(found, images=PixelTensor(held))
+
+
 def _torchvision_set(name: str, split: SplitName, root: Path, download: bool) -> Split:
     if name == "svhn":
         data = _construct(name, root, "SVHN", split=split, download=download)
@@ -294,11 +317,15 @@ def _construct(name: str, root: Path, class_name: str, **options: Any) -> Any:
     try:
         return constructor(os.fspath(root), **options)
     except (RuntimeError, OSError) as error:
-        raise _not_found(name, root, f"torchvision's {class_name} files ({_one_line(error)})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        told = " ".join(str(error).replace("You can use download=True to download it", "").split())
+        if options.get("download"):
+            raise DataError(
+                f"{name} could not be fetched to {root} ({told}): look at the connection, or name a folder "
+                "that holds it with --data-dir"
+            ) from error
+        raise _not_found(
+            name, root, f"torchvision's {class_name} files ({told}), or parquet files"
+        ) from error
 
 
 def _not_found(name: str, root: Path, expected: str) -> DataError:

@@ -219,6 +219,7 @@ RUN = Codec[RunHeader, Record | CostRecord](
     added=(
         "estimation",
         "drawn_n",
+        "image_digest",
         "logs",
         "noise_version",
         "image_geometry",
@@ -227,7 +228,7 @@ RUN = Codec[RunHeader, Record | CostRecord](
         "training",
     ),
     renamed={"estimation": {"sequential": "confidence-sequence"}},
-    in_config=("drawn_n", "logs", "image_geometry", "weights", "unfinished", "training"),
+    in_config=("drawn_n", "image_digest", "logs", "image_geometry", "weights", "unfinished", "training"),
     left_out=("certified_sigma", "bounds"),
     repeated=("method", "sigma"),
 )

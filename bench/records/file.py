@@ -56,7 +56,7 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
             now["indices"] = old.indices
         elif set(header.indices) < set(old.indices):
             raise ProtocolError(_fewer_images(self.path, old, header))
-        self.require(before, now)
+        self.require(*known_images(before, now))
         self._require_weights(old, header)
         if (extended := _extended(old, header)) != old:
             self.replace_header(extended)
@@ -156,12 +156,19 @@ def check_comparable(runs: Sequence[Run], allow: Collection[str] = ()) -> None:
         raise UsageError(f"{unknown[0]!r} is no checked field; those are {', '.join(checked)}")
     headers = [run.header.values("identity", "protocol") for run in runs]
     for run, header in zip(runs[1:], headers[1:], strict=True):
-        for name, both in differing(headers[0], header):
+        for name, both in differing(*known_images(headers[0], header)):
             if name not in allow:
                 raise ProtocolError(
                     f"{runs[0].folder} and {run.folder} differ in {name} ({both}): "
                     f"compare runs of one protocol, or allow {name} to differ (--allow {name})"
                 )
+
+
+def known_images(first: dict[str, Any], second: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of two headers, without the digest of their images where one of them has none."""
+    if first["image_digest"] and second["image_digest"]:
+        return first, second
+    return first | {"image_digest": ""}, second | {"image_digest": ""}
 
 
 def _extended(old: RunHeader, new: RunHeader) -> RunHeader:

@@ -11,10 +11,9 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.records.disk import replace_file
 from bench.report.comparison import Comparison
-from bench.report.markup import Table, csv_text, format_significant, to_markdown
+from bench.report.markup import Table, csv_text, to_markdown
 from bench.report.metrics import samples_used
 from bench.report.published import Claim, PublishedNumber, claims, published_numbers
-from bench.report.rates import REFERENCE
 from bench.report.tables.accuracy import (
     accuracy_frame,
     accuracy_table,
@@ -46,7 +45,7 @@ class Report:
 
     Attributes:
         table: the certified accuracies.
-        sentences: on speedups and on samples saved.
+        sentences: on samples saved.
         files: tables and figures.
         published: on the published numbers beside ours; None where they were not asked for.
         training: what the rows took to train; None where no run says it.
@@ -173,17 +172,8 @@ def _one_dataset(comparison: Comparison) -> str:
 
 
 def _sentences(comparison: Comparison) -> Iterator[str]:
-    """Yield, run by run, how many times the throughput of the reference each method has, and the samples saved."""
+    """Yield, run by run, the samples that its estimation saved."""
     for number, run in enumerate(comparison.runs):
-        for one in comparison.costs:
-            if one.run_number == number and one.speedup is not None and one.method != REFERENCE:
-                median, first, third = map(
-                    format_significant, (one.speedup.median, one.speedup.first, one.speedup.third)
-                )
-                yield (
-                    f"{one.label} is {median} times as fast as {comparison.name_of(REFERENCE)} "
-                    f"(quartiles {first} to {third}, {one.cost.device})."
-                )
         if run.header.estimation != "fixed" and run.records:
             entries = [one for one in comparison.everything if one.run_number == number]
             alpha, radii = run.header.alpha, run.header.radii

@@ -17,6 +17,7 @@ from bench.records.codec import PROGRAM
 from bench.runs.entrant import Entrant, parameter_count
 from bench.runs.workbench import Setup
 from bench.smoothing.noise import NOISE_BLOCK, drawn_with
+from bench.training.origin import image_digest
 from bench.types import NOISE_VERSION, SCHEMA_VERSION, RunHeader
 
 LIBRARIES = ("torch", "torchvision", "timm", "diffusers", "numpy", "scipy")
@@ -47,6 +48,7 @@ def make_header(
         class_names=split.class_names,
         image_shape=(shape[0], shape[1], shape[2]),
         image_geometry="" if config.geometry == "resize-256" else config.geometry,
+        image_digest=image_digest(split),
         methods=config.methods,
         sigmas=config.sigmas,
         noise_block=NOISE_BLOCK,

@@ -13,9 +13,10 @@ from bench.config.methods import methods
 from bench.config.names import ANY_CHECKPOINT
 from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
-from bench.errors import CheckpointError
+from bench.errors import CheckpointError, DataError
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
+from bench.training.origin import holds_images_of
 from bench.types import Precision, Record, Run
 
 
@@ -105,9 +106,13 @@ def rebuild(
         typed: as in `Rebuilt`.
 
     Raises:
-        DataError, UsageError: the data or the device is not there, or the header holds unknown settings.
+        DataError, UsageError: the data or the device is not there, the data are others, or the header holds unknown
+            settings.
     """
     config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
     config = replace(config, device=run.header.device_type)
-    return Rebuilt(run=run, setup=prepare(validate(config, methods())), typed=typed)
+    setup = prepare(validate(config, methods()))
+    if not holds_images_of(run.header, setup.split):
+        raise DataError("the data found are not those that were certified: name their folder with --data-dir")
+    return Rebuilt(run=run, setup=setup, typed=typed)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.data import sets
-from bench.data.folders import ImageTree
+from bench.data.folders import StoredImages
 from bench.smoothing.noise import stable_seed
 from bench.training import processes
 from bench.types import Split
@@ -207,7 +207,7 @@ class Loader:
 
 def _readers(split: Split) -> int:
     """Return how many threads read a split's images ahead: none for images in memory."""
-    return min(READERS, os.cpu_count() or 1) if isinstance(split.images, ImageTree) else 0
+    return min(READERS, os.cpu_count() or 1) if isinstance(split.images, StoredImages) else 0
 
 
 def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.training.recipes import Recipe, trained_options
-from bench.types import Split
+from bench.types import RunHeader, Split
 
 LIMITS = ("patience", "evaluate_every", "nonfinite_limit")
 """Options that say when a training ends and is looked at; a training may go on under others."""
@@ -35,11 +35,23 @@ def origin(seed: int, recipe: Recipe, start: Mapping[str, Tensor], images: str) 
 
 
 def digest_of_images(split: Split, indices: Tensor) -> str:
-    """Return the SHA-256 of the labels and places of the images trained on, and of the pixels of SHOWN of them."""
+    """Return the SHA-256 of the labels and places of images, and of the pixels of SHOWN of them."""
     shown = indices[:: max(1, len(indices) // SHOWN)][:SHOWN].tolist()
     pixels = {f"image {index}": split.images[index] for index in shown}
     labels = torch.tensor([split.labels[index] for index in indices.tolist()])
     return digest({"indices": indices, "labels": labels, **pixels})
+
+
+def image_digest(split: Split) -> str:
+    """Return what tells a split from others of its name: `digest_of_images` of all its images."""
+    return digest_of_images(split, torch.arange(len(split.labels)))
+
+
+def holds_images_of(header: RunHeader, split: Split) -> bool:
+    """Return whether a test split holds the images that a run certified, as far as the run's header tells."""
+    if max(header.indices) >= len(split.labels) or tuple(split.images[0].shape) != header.image_shape:
+        return False
+    return header.image_digest in ("", image_digest(split))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

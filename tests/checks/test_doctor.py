@@ -17,7 +17,7 @@ from baselines.networks.resnet import Normalize
 from baselines.parts.readings import Reading
 from bench.checks.doctor.examine import examine
 from bench.checks.doctor.images import choose_images
-from bench.checks.doctor.passport import Subject, declared_scaling
+from bench.checks.doctor.metadata import Subject, declared_scaling
 from bench.checks.doctor.scalings import known_scalings, named
 from bench.commands.doctor import answer_table, sentence
 from bench.data.sets import PixelTensor
@@ -74,7 +74,7 @@ def declared(network, name):
 
 
 def subject(module, sigma=SIGMA, **changes):
-    values = {"passport": (), "classifier": from_module(module), "network": module, "sigma": sigma}
+    values = {"metadata": (), "classifier": from_module(module), "network": module, "sigma": sigma}
     return Subject(**({**values, "scaling": declared_scaling(module, 1)} | changes))
 
 
@@ -268,13 +268,13 @@ COSINE, LINEAR = cosine_alphas_cumprod(4000), linear_alphas_cumprod(4000)
 )
 def test_wrongly_declared_denoiser_is_found(network, question, name):
     denoiser = DiffusionDenoiser(BestForGaussian(**({"abar": COSINE} | network)), COSINE)
-    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=denoiser))
+    tried = Subject(metadata=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=denoiser))
     assert verdicts(tried, GAUSSIAN)[question] == ("looks like", (name,))
 
 
 def test_right_denoiser_is_accused_of_nothing():
     denoiser = DiffusionDenoiser(BestForGaussian(COSINE), COSINE)
-    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=denoiser))
+    tried = Subject(metadata=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=denoiser))
     assert set(verdicts(tried, GAUSSIAN).values()) == {AS_DECLARED}
 
 
@@ -299,7 +299,7 @@ class BestMap(nn.Module):
 )
 def test_consistency_model_is_asked_about_its_range_alone(mean, deviation, verdict):
     model = ConsistencyModel(BestMap(mean, deviation))
-    tried = Subject(passport=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=model))
+    tried = Subject(metadata=(), scaling=named((2.0,), (-1.0,)), denoiser=Reading(denoiser=model))
     assert verdicts(tried, GAUSSIAN) == {"denoiser, range": verdict}
 
 

@@ -256,6 +256,18 @@ class TestTorchvision:
         assert torch.equal(split.images[2], torch.from_numpy(pixels[..., 2]).permute(2, 0, 1).float() / 255)
         assert split.task == Task(dataset="svhn", channels=3, image_size=32, num_classes=10)
 
+    def test_a_download_that_fails_does_not_ask_for_another(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unreachable(*_: Any, **__: Any) -> None:
+            raise OSError("no\nconnection")
+
+        monkeypatch.setattr(torchvision.datasets, "CIFAR10", unreachable)
+        with pytest.raises(
+            DataError, match=r"cifar10 could not be fetched to .* \(no connection\): look at the"
+        ):
+            load("cifar10", "test", data_dir=tmp_path, download=True)
+
     @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "cifar100", "svhn"])
     def test_absent_data_say_how_to_get_them(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(

@@ -20,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from bench.checks.doctor import passport
+from bench.checks.doctor import metadata
 from bench.config.overrides import override
 from bench.config.run import RunConfig, load_preset, run_name, to_json, validate
 from bench.errors import BenchError
@@ -115,11 +115,11 @@ def read_checkpoint(folder, content):
     out = folder / "out.safetensors"
     out.unlink(missing_ok=True)
     path = file_of(folder / "checkpoint.pt", content)
-    request = passport.Request(task=tiny.TASK, options={}, said={})
+    request = metadata.Request(task=tiny.TASK, options={}, said={})
     for read in (
         checkpoints.load_state,
         lambda path: importing.import_checkpoint(path, out, command="", said={}),
-        lambda path: passport.open_checkpoint(str(path), request),
+        lambda path: metadata.open_checkpoint(str(path), request),
     ):
         with contextlib.suppress(BenchError):
             read(path)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from baselines.parts import external
-from bench.checks.doctor import passport
+from bench.checks.doctor import metadata
 from bench.config.run import RunConfig, load_preset
 from bench.errors import BenchError, CheckpointError
 from bench.methods import importing
@@ -86,7 +86,7 @@ def named(suffix, read):
 
 
 def doctor(path):
-    passport.open_checkpoint(str(path), passport.Request(task=tiny.TASK, options={}, said={}))
+    metadata.open_checkpoint(str(path), metadata.Request(task=tiny.TASK, options={}, said={}))
 
 
 READERS = {

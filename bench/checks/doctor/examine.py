@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.checks.doctor import moments
 from bench.checks.doctor.denoisers import ask_denoiser
 from bench.checks.doctor.images import Images
-from bench.checks.doctor.passport import Subject, fed
+from bench.checks.doctor.metadata import Subject, fed
 from bench.checks.doctor.scalings import Scaling, known_scalings
 from bench.checks.doctor.trials import (
     AT_ITS_NOISE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,12 @@ JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object instead of tables and sentences."
 )
 """The option of every command whose results a program may read."""
+
+
+def quiet_option(text: str) -> Callable[..., Any]:
+    """Return the option -q of a command that has more than progress and notes to leave out, which `text` tells."""
+    return click.option("-q", "--quiet", "is_quiet", is_flag=True, help=text)
+
 
 RESULTS = "results.json"
 """File of a run's folder that holds its results as one JSON object."""

@@ -13,6 +13,7 @@ from bench.errors import DataError
 from bench.report.figures.style import COLUMN_WIDTH, SETTINGS, save_figure
 from bench.report.page.pictures import split_of
 from bench.smoothing.noise import noise_block
+from bench.training.origin import holds_images_of
 from bench.types import RunHeader
 
 EXAMPLES = 4
@@ -32,7 +33,7 @@ def write_images(
         DataError: the data are not there, or are not those that were certified, or the seed of the noise is unknown.
     """
     split = split_of(header, data_dir)
-    if tuple(split.images[0].shape) != header.image_shape or max(header.indices) >= len(split.labels):
+    if not holds_images_of(header, split):
         raise DataError("the data found are not those that were certified: give --data-dir")
     if header.seed < 0:
         raise DataError("the run holds no seed of its noise: a published log has no noisy images to show")

@@ -15,6 +15,7 @@ from torch import Tensor
 from bench.data.sets import load
 from bench.errors import DataError
 from bench.smoothing.noise import noise_block
+from bench.training.origin import holds_images_of
 from bench.types import NOISE_VERSION, RunHeader, Split
 
 BUDGET = 400_000
@@ -59,7 +60,7 @@ def draw_pictures(
         split = split_of(header, data_dir)
     except DataError as error:
         return Pictures(clean={}, noisy={}, note=f"No pictures: {error}.")
-    if max(header.indices) >= len(split.labels) or tuple(split.images[0].shape) != header.image_shape:
+    if not holds_images_of(header, split):
         return Pictures(
             clean={}, noisy={}, note="No pictures: the data found are not those that were certified."
         )

@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.checks.doctor.examine import examine
 from bench.checks.doctor.images import choose_images
-from bench.checks.doctor.passport import Request, open_checkpoint
+from bench.checks.doctor.metadata import Request, open_checkpoint
 from bench.errors import CheckpointError, UsageError
 from bench.methods import registry
 from bench.training.checkpoints import save_checkpoint
@@ -27,7 +27,7 @@ def opened(source, task=TASK, **changes):
     values = {"task": task, "options": {name: dict(options) for name, options in OPTIONS.items()}}
     request = Request(**({**values, "said": said} | changes))
     subject = open_checkpoint(str(source), request)
-    return subject, dict(subject.passport)
+    return subject, dict(subject.metadata)
 
 
 def trained(method, folder):
@@ -68,7 +68,7 @@ def test_pipeline_of_a_consistency_model_is_opened_as_one(tmp_path):
     assert rows["denoiser"] == "consistency model, one call, the time 2 sigma, of 0.002 to 80"
 
 
-def test_encoder_without_a_head_has_a_passport_and_no_trial(tmp_path):
+def test_encoder_without_a_head_has_metadata_and_no_trial(tmp_path):
     trained("rrcm", tmp_path)
     subject, rows = opened(tmp_path / "zoo" / "rrcm_pretrained.safetensors")
     assert (subject.classifier, subject.denoiser) == (None, None)
@@ -120,7 +120,7 @@ def of_everything():
     return lambda x_noisy, sigma, keys=None: torch.zeros(len(x_noisy), 2) + sigma
 
 
-HERE = "tests.checks.test_passport"
+HERE = "tests.checks.test_metadata"
 
 
 def test_plug_in_is_a_module_of_pixels_or_a_classifier():
@@ -181,7 +181,7 @@ def test_wrong_file_is_one_line_and_runs_no_code(tmp_path, monkeypatch, capsys, 
     assert not trace.exists()
 
 
-def test_command_prints_the_passport_and_a_verdict_per_question_and_fails_if_one_accuses(
+def test_command_prints_the_metadata_and_a_verdict_per_question_and_fails_if_one_accuses(
     tmp_path, monkeypatch, capsys
 ):
     data = ["--dataset", "folder", "--data-dir", image_tree(tmp_path / "data"), "--image-size", "8"]

@@ -50,7 +50,7 @@ class Subject:
     """A checkpoint on trial.
 
     Attributes:
-        passport: (what, what the file or its configuration tells), in reading order.
+        metadata: (what, what the file or its configuration tells), in reading order.
         classifier: of noisy pixels; None where there is none to try.
         network: the modules behind the classifier, if they are known.
         scaling: what the network is declared to see of pixels.
@@ -59,7 +59,7 @@ class Subject:
         denoiser: how it is used; None where there is none to try.
     """
 
-    passport: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, str], ...]
     scaling: Scaling
     classifier: Classifier | None = None
     network: nn.Module | None = None
@@ -69,7 +69,7 @@ class Subject:
 
 
 def open_checkpoint(source: str, request: Request) -> Subject:
-    """Return the checkpoint with its passport, its networks on the CPU in eval mode.
+    """Return the checkpoint with its metadata, its networks on the CPU in eval mode.
 
     Args:
         source: a file, a released folder, a folder of a diffusers pipeline, or "module:function", whose
@@ -115,7 +115,7 @@ def _part(source: Path | Checkpoint, request: Request, program: str) -> Subject 
             ("input", f"{scaling.name}, noise of 2 sigma"),
             ("time", denoiser.time_rule()),
         )
-    return Subject(passport=(("made by", part.made_by or program), *rows), scaling=scaling, denoiser=denoiser)
+    return Subject(metadata=(("made by", part.made_by or program), *rows), scaling=scaling, denoiser=denoiser)
 
 
 def _method(file: Checkpoint, request: Request, program: str) -> Subject:
@@ -140,8 +140,8 @@ def _method(file: Checkpoint, request: Request, program: str) -> Subject:
         return _classifier(built, built, sigma, request, rows)
     denoiser, classifier = parts()
     subject = _classifier(from_module(classifier), classifier, 0.0, request, rows)
-    passport = (*subject.passport, ("denoiser", denoiser.description()))
-    return replace(subject, denoiser=denoiser, passport=passport)
+    metadata = (*subject.metadata, ("denoiser", denoiser.description()))
+    return replace(subject, denoiser=denoiser, metadata=metadata)
 
 
 def _check_method(file: Checkpoint, method: Any, request: Request) -> None:
@@ -224,7 +224,7 @@ def _classifier(
     """Return a classifier with the rows that all classifiers have."""
     task, scaling = request.task, declared_scaling(network, request.task.channels)
     told = is_told_sigma(explained(classifier, network), task)
-    passport = [
+    metadata = [
         *rows,
         ("parameters", NOT_TOLD if network is None else _count(network)),
         ("input", scaling.name),
@@ -234,7 +234,7 @@ def _classifier(
         ("time", _time(network, told)),
     ]
     return Subject(
-        passport=tuple(passport),
+        metadata=tuple(metadata),
         classifier=classifier,
         network=network,
         scaling=scaling,
