@@ -205,4 +205,5 @@ def finetune(
         fitted.network.state_dict(),
         config={"method": "rrcm", "sigma": sigma, "layernorm": classifier.layernorm, **asdict(encoder)},
         training=provenance(job, fitted, before=before),
+        dtype=job.stored,
     )

@@ -111,7 +111,11 @@ class NoisyMethod(Generic[AnyConfig]):
             "copies": config.copies,
         }
         save_checkpoint(
-            job.folder / name, fitted.network.state_dict(), config=described, training=provenance(job, fitted)
+            job.folder / name,
+            fitted.network.state_dict(),
+            config=described,
+            training=provenance(job, fitted),
+            dtype=job.stored,
         )
 
 

@@ -119,6 +119,7 @@ class Purifier(Generic[AnyConfig]):
             DenoisedClassifier(fitted.network, classifier.network).state_dict(),
             config={"method": self.name, **described, "backbone": config.backbone.name},
             training=provenance(job, classifier, fitted),
+            dtype=job.stored,
         )
 
     def _finetune(self, config: AnyConfig, job: TrainingJob) -> None:
@@ -147,6 +148,7 @@ class Purifier(Generic[AnyConfig]):
             nn.ModuleDict(parts).state_dict(),
             config={"method": self.name, "sigma": config.sigma, "finetune": True, **described},
             training=provenance(job, fitted, before=before),
+            dtype=job.stored,
         )
 
 

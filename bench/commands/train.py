@@ -68,6 +68,11 @@ WORLD_SIZE = "WORLD_SIZE"
     metavar="IMAGES",
     help="Training images held out to select the weights. Default: a tenth, at most 1,000; 0 keeps the last weights.",
 )
+@click.option(
+    "--half",
+    is_flag=True,
+    help="Keep the weights as float16, in half the space; they are the ones certified.",
+)
 @click.option("--precision", metavar="float32|tf32|bfloat16|float16", help="Arithmetic of the forward pass.")
 @click.option(
     "--stage",
@@ -80,6 +85,8 @@ def train(method: str, sigma: str, **given: Any) -> None:
     An interrupted training continues when the command is repeated. For several GPUs use `accelerate launch -m bench.cli
     train METHOD ...`; the batch size is the total over all processes.
     """
+    import torch
+
     from bench.methods import registry
     from bench.runs.train import TrainingOptions
     from bench.training import processes
@@ -87,6 +94,8 @@ def train(method: str, sigma: str, **given: Any) -> None:
     running = {
         name: given.pop(name) for name in ("again", "max_seconds", "checkpoint_every", "workers", "held_out")
     }
+    if given.pop("half"):
+        running["stored"] = torch.float16
     stage, precision = given.pop("stage"), given.pop("precision")
     if "," in sigma:
         raise UsageError(f"--sigma is {sigma}, expected one noise level: repeat the command for each")

@@ -40,6 +40,7 @@ class TrainingOptions:
     max_seconds: float | None = None
     checkpoint_every: int | None = None
     workers: int | None = None
+    stored: torch.dtype = torch.float32
 
 
 def workspace(config: RunConfig) -> Path:

@@ -68,6 +68,7 @@ class TrainingJob:
         workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory;
             None = READERS where images are files, else 0.
         checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
+        stored: type of the numbers in the finished checkpoint.
         clock: seconds, increasing.
     """
 
@@ -83,6 +84,7 @@ class TrainingJob:
     again: bool = False
     max_seconds: float | None = None
     checkpoint_every: int | None = None
+    stored: torch.dtype = torch.float32
     workers: int | None = 0
     report: Callable[[Progress], None] = field(default=lambda progress: None)
     clock: Callable[[], float] = time.perf_counter

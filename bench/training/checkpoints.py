@@ -49,18 +49,23 @@ def save_checkpoint(
 ) -> None:
     """Write tensors with their configuration and provenance as one safetensors file, at once or not at all.
 
-    Floating-point tensors are stored as `dtype`. Of several processes that train together the first one writes, and
-    all return when the file is there.
+    Floating-point tensors are stored as `dtype`, those with a number beyond its range as they are. Of several
+    processes that train together the first one writes, and all return when the file is there.
     """
     if processes.is_first():
         path.parent.mkdir(parents=True, exist_ok=True)
-        plain = {
-            name: (value.to(dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
-            for name, value in tensors.items()
-        }
+        plain = {name: _as(value.detach(), dtype).cpu().contiguous() for name, value in tensors.items()}
         content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
         replace_file(path, content)
     processes.meet()
+
+
+def _as(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor as `dtype`, or as it is where it holds no real numbers or one beyond the range of `dtype`."""
+    if not value.is_floating_point():
+        return value
+    made = value.to(dtype)
+    return made if torch.equal(made.isfinite(), value.isfinite()) else value
 
 
 def load_checkpoint(path: Path | Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -67,6 +67,7 @@ def provenance(job: TrainingJob, *fits: Fitted, before: Mapping[str, Any] | None
         "train_images": len(job.train_indices),
         "hardware": device_name(job.device),
         "torch": torch.__version__,
+        "stored": str(job.stored).removeprefix("torch."),
     }
     return said if not before else said | {"before": {name: before.get(name) for name in WORK}}
 

@@ -5,6 +5,7 @@ import re
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.cells import cell_len
 
@@ -19,7 +20,7 @@ from bench.report.markup import Block, Cell, Table
 from tests.support.tiny import bench
 
 ROOT = Path(__file__).parents[2]
-RUN = ROOT / "results" / "mnist5k-accuracy"
+RUN = ROOT / "results" / "mnist5k"
 
 
 def numbers_table(columns, cell="1,234,567 [1,234,000, 1,235,000]"):
@@ -99,8 +100,8 @@ def test_what_is_finished_is_one_line_where_there_is_no_terminal(capsys):
 @pytest.mark.parametrize(
     "command",
     [
-        f"compare {ROOT}/results/fashion-mnist",
-        f"status {ROOT}/results/fashion-mnist",
+        f"compare {RUN}",
+        f"status {RUN}",
         "list presets",
         "list methods",
         "list models",
@@ -119,18 +120,29 @@ def test_commands_fit_80_columns(command, monkeypatch, capsys):
     assert max(cell_len(one) for one in shown.splitlines() if str(ROOT) not in one) <= 80
 
 
-def test_verdicts_are_words_with_all_radii_that_differ(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "500")
-    assert bench(monkeypatch, "compare", ROOT / "results" / "fashion-mnist", "--methods", "rrcm,dds") == 0
-    shown = capsys.readouterr().out
-    assert "rRCM is 4.2x faster than DDS. Its accuracy: at σ = 0.5 higher by" in shown
-    assert "at σ = 1 higher by 11.0 to 16.3 points at r = 0, 0.25, 0.5, 0.75, 1, 1.5, 2, significant" in shown
-    assert "no significant difference at σ = 0.25." in shown
+def test_verdicts_are_words_with_all_radii_that_differ(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "900")
+    assert bench(monkeypatch, "compare", RUN, "--methods", "rrcm,dds", "--out", tmp_path) == 0
+    shown = capsys.readouterr().out.splitlines()[0]
+    tests = pd.read_csv(tmp_path / "paired.csv")
+    for sigma, rows in tests.groupby("sigma"):
+        for word, sign in (("higher", 1), ("lower", -1)):
+            told = rows[(rows["p_holm"] < 0.05) & (sign * rows["difference"] > 0)]
+            points = " to ".join(
+                dict.fromkeys(
+                    f"{100 * abs(one):.1f}"
+                    for one in sorted(told["difference"], key=abs)[:: max(1, len(told) - 1)]
+                )
+            )
+            radii = ", ".join(f"{radius:g}" for radius in told["radius"])
+            assert len(told) == 0 or f"{word} by {points} points at r = {radii}, significant" in shown
+        if (rows["p_holm"] >= 0.05).all():
+            assert f"{sigma:g}" in shown.rpartition("no significant difference at σ = ")[2]
+    assert "x faster than DDS. Its accuracy: " in shown
 
 
 def test_costs_are_json_in_every_mode(tmp_path, monkeypatch, capsys):
-    run = ROOT / "results" / "fashion-mnist"
-    assert bench(monkeypatch, "cost", "--run", run, "--out", tmp_path, "--json") == 0
+    assert bench(monkeypatch, "cost", "--run", RUN, "--out", tmp_path, "--json") == 0
     assert json.loads(capsys.readouterr().out)["rows"]
 
 
@@ -140,7 +152,7 @@ def test_json_is_one_object_with_the_numbers(command, tmp_path, monkeypatch, cap
     assert bench(monkeypatch, command, RUN, *options, "--json") == 0
     made = json.loads(capsys.readouterr().out)
     if command == "report":
-        assert made["certified_accuracy"][0]["images"] == 1000
+        assert made["certified_accuracy"][0]["images"] == 500
         assert json.loads((tmp_path / "results.json").read_text())["acr"] == made["acr"]
     if command == "status":
         assert made["curves"][0]["left"] == "0"

@@ -7,22 +7,12 @@ import pytest
 from bench.records.file import read_run
 from bench.report.compared import compare_runs
 from bench.report.comparison import compare
-from bench.report.tables.variants import variants_frame, variants_table
-from bench.report.write import write, write_tables
+from bench.report.write import write_tables
 from bench.types import NOISE_VERSION
 from tests.support.tiny import bench
 
 RESULTS = Path(__file__).parents[2] / "results"
-RUNS = ("mnist5k", "mnist5k-all", "mnist5k-accuracy", "fashion-mnist", "estimation/sequential")
-
-VARIANTS = [
-    ("scratch", [f"scratch-{seed}" for seed in range(3)], "pretraining"),
-    (
-        "pretrained",
-        ["no-contrastive-0", "no-consistency-0", "no-curriculum-0"],
-        "pretraining/ablations",
-    ),
-]
+RUNS = ("mnist5k", "mnist5k-all")
 
 pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
 
@@ -36,30 +26,9 @@ def test_tables_are_made_again_byte_for_byte(run, tmp_path):
         assert path.read_bytes() == (RESULTS / run / path.name).read_bytes(), path.name
 
 
-@pytest.mark.parametrize(
-    ("runs", "out"),
-    [
-        (["mnist5k", "estimation/sequential"], "estimation"),
-        (["estimation/sequential"], "estimation/sequential"),
-        (["mnist5k", "estimation/skip-wrong"], "estimation/skip-wrong"),
-    ],
-)
-def test_tables_of_estimation_are_made_again_byte_for_byte(runs, out, tmp_path):
-    _, files = write_tables(compare([read_run(RESULTS / run) for run in runs]), tmp_path)
-    kept = [path for path in files if path.name.split(".")[0] not in ("cost", "best")]
-    check_same([path for path in kept if path.name != "acr.tex"], out, 9)
-
-
-@pytest.mark.parametrize(("reference", "others", "out"), VARIANTS)
-def test_variants_are_made_again_byte_for_byte(reference, others, out, tmp_path):
-    names = (*(f"pretrained-{seed}" for seed in range(3)), *others)
-    frame = variants_frame(compare([read_run(RESULTS / "pretraining" / name) for name in names]), reference)
-    check_same(write(tmp_path, "variants", frame, variants_table(frame, reference), has_latex=True), out, 3)
-
-
 def test_paired_comparisons_are_made_again_byte_for_byte(tmp_path):
-    _, files, _ = compare_runs([read_run(RESULTS / "fashion-mnist")], methods=None, sigmas=None, out=tmp_path)
-    check_same(files, "fashion-mnist", 6)
+    _, files, _ = compare_runs([read_run(RESULTS / "mnist5k")], methods=None, sigmas=None, out=tmp_path)
+    check_same(files, "mnist5k", 6)
 
 
 def check_same(files, folder, count):

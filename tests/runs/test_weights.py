@@ -1,5 +1,6 @@
 """Nothing silent about weights: others in one folder are refused, unseen ones and unfinished trainings are named."""
 
+import hashlib
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bench.records.file import FILE_NAME, read_run
-from bench.training.checkpoints import load_metadata
+from bench.training.checkpoints import load_checkpoint, load_metadata
 from tests.methods.test_registry import install
 from tests.support.tiny import OPTIONS, bench, image_tree
 
@@ -139,6 +140,17 @@ def train(monkeypatch, *options):
     ]
     changes = [f"--set=gaussian.{name}={value}" for name, value in OPTIONS["gaussian"].items()]
     return bench(monkeypatch, "train", "gaussian", *data, *changes, *options)
+
+
+def test_a_checkpoint_of_half_precision_is_certified_as_it_was_written(run, tmp_path, monkeypatch):
+    assert train(monkeypatch, "--half") == 0
+    [file] = (tmp_path / "zoo").rglob("*.safetensors")
+    tensors, said = load_checkpoint(file)
+    assert {one.dtype for one in tensors.values() if one.is_floating_point()} == {torch.float16}
+    assert said["training"]["stored"] == "float16"
+    assert run("gaussian")[0] == 0
+    [digest] = read_run(tmp_path / "run").header.checkpoints.values()
+    assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_a_training_that_was_stopped_is_refused_or_named_under_every_table(run, tmp_path, monkeypatch):

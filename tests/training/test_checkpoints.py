@@ -30,6 +30,14 @@ def test_only_floats_are_stored_in_half_precision(tmp_path):
     assert (tensors["weight"].dtype, tensors["num_batches_tracked"].dtype) == (torch.float16, torch.int64)
 
 
+def test_a_tensor_beyond_the_range_of_half_precision_stays_as_it_is(tmp_path):
+    tensors = {"large": torch.tensor([1.0, 70_000.0]), "plain": torch.ones(2)}
+    save_checkpoint(tmp_path / "a.safetensors", tensors, config={}, training={}, dtype=torch.float16)
+    read, _ = load_checkpoint(tmp_path / "a.safetensors")
+    assert torch.equal(read["large"], tensors["large"])
+    assert read["plain"].dtype == torch.float16
+
+
 def test_truncated_checkpoint_is_one_clear_line(tmp_path):
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:-4])
