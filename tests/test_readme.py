@@ -106,7 +106,7 @@ def test_tables_are_those_of_the_results(page):
 
 def test_readme_and_most_studies_have_tables():
     assert ROOT / "README.md" in MARKED
-    assert len(MARKED) > 5
+    assert len(MARKED) > 3
 
 
 def test_every_study_has_question_answer_and_command():
@@ -137,6 +137,6 @@ def test_a_table_that_is_not_below_the_page_is_refused(tmp_path, name):
 
 
 def test_a_summary_of_what_is_no_run_is_refused(tmp_path):
-    mark = "<!-- summary: nowhere trained in zoo -->\n<!-- end of summary -->"
+    mark = "<!-- summary: nowhere -->\n<!-- end of summary -->"
     with pytest.raises(UsageError, match="names nowhere, which is no run below"):
         fill_tables(mark, tmp_path)

@@ -13,7 +13,7 @@ from bench.commands.terminal.help import command
 from bench.commands.terminal.machine import JSON_OPTION
 from bench.errors import UsageError, clipped
 
-_SUMMARY = re.compile(r"(<!-- summary: (\S+) trained in (\S+) -->\n).*?(<!-- end of summary -->)", re.DOTALL)
+_SUMMARY = re.compile(r"(<!-- summary: (\S+) -->\n).*?(<!-- end of summary -->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -177,22 +177,22 @@ def fill_tables(text: str, folder: Path) -> str:
 
     Args:
         text: Markdown; a table is between the lines `<!-- table: PATH -->` and `<!-- end of table -->`, the summary of
-            a run between `<!-- summary: RUN trained in CHECKPOINTS -->` and `<!-- end of summary -->`.
+            a run between `<!-- summary: RUN -->` and `<!-- end of summary -->`.
         folder: what the paths are relative to, and may not leave.
 
     Raises:
         UsageError: a file is not there, or lies outside the folder.
     """
     text = _TABLE.sub(lambda mark: f"{mark[1]}{_content(mark[2], folder)}\n{mark[3]}", text)
-    return _SUMMARY.sub(lambda mark: f"{mark[1]}{_summary(mark[2], mark[3], folder)}\n{mark[4]}", text)
+    return _SUMMARY.sub(lambda mark: f"{mark[1]}{_summary(mark[2], folder)}\n{mark[3]}", text)
 
 
-def _summary(run: str, checkpoints: str, folder: Path) -> str:
+def _summary(run: str, folder: Path) -> str:
     from bench.commands.terminal.summary import summary
 
     if not (folder / run / "records.jsonl").is_file():
         raise UsageError(f"a summary mark names {clipped(run)}, which is no run below {folder}")
-    return summary(folder / run, folder / checkpoints)
+    return summary(folder / run)
 
 
 def _content(name: str, folder: Path) -> str:

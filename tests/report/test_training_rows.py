@@ -14,7 +14,7 @@ from bench.report.comparison import compare
 from bench.report.page.values import leaderboard
 from bench.report.tables.accuracy import accuracy_frame, acr_frame, main_table
 from bench.report.tables.cost import cost_frame
-from bench.report.tables.training import REFERRED, training_of, training_table
+from bench.report.tables.training import REFERRED, forward_passes, training_of, training_table
 from bench.report.write import write_tables
 from bench.training.checkpoints import load_metadata
 from bench.training.provenance import told
@@ -52,6 +52,15 @@ def test_nothing_is_added_up_where_one_of_the_files_does_not_tell():
     assert training_of(dds) == {"parameters": 900, **dict.fromkeys(TOOK)}
     [block] = training_table(compare([run])).blocks
     assert block.rows[1] == ("DDS", "900", "–", "–", "–", "–")
+
+
+def test_what_noise_levels_share_is_counted_once_in_their_sum():
+    took = {"rrcm/0.5": {**TOOK, "shared": 84320}}
+    [first, _] = compare([run_with(took, {"rrcm/0.5": "a"})]).entries
+    [other, dds] = compare([run_with(took, {"rrcm/0.5": "another file", "dds/0.5": "silent"})]).entries
+    assert forward_passes([first]) == forward_passes([first, first]) == 184320
+    assert forward_passes([first, other]) == 2 * 184320 - 84320
+    assert forward_passes([dds]) is forward_passes([first, dds]) is None
 
 
 def test_numbers_stand_whole_in_tables_csv_files_best_rows_and_page(tmp_path):

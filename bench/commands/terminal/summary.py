@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.config.methods import MethodEntry, described
 
@@ -17,13 +17,8 @@ FEWEST_RADII = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 _ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
 
 
-def summary(folder: Path, checkpoints: Path) -> str:
-    """Return table, note and verdicts of a run in Markdown.
-
-    Args:
-        folder: of the run.
-        checkpoints: folder of its trained checkpoints, whose metadata have the training times; may be missing.
-    """
+def summary(folder: Path) -> str:
+    """Return table, note and verdicts of the run in a folder, in Markdown."""
     from bench.commands.terminal.verdicts import sentences
     from bench.records.file import read_run
     from bench.report.comparison import compare
@@ -38,12 +33,12 @@ def summary(folder: Path, checkpoints: Path) -> str:
     studied = [label for label, entry in entries.items() if entry.kind == "studied"]
     about = [one for one in words[:-1] if any(one.startswith(name) for name in studied)]
     bullets = "\n".join(f"- {one}" for one in (*about, words[-1]))
-    return "\n\n".join((_table(comparison, entries, checkpoints), _note(comparison), bullets))
+    return "\n\n".join((_table(comparison, entries), _note(comparison), bullets))
 
 
-def _table(comparison: Comparison, entries: dict[str, MethodEntry], checkpoints: Path) -> str:
+def _table(comparison: Comparison, entries: dict[str, MethodEntry]) -> str:
     radii = [radius for radius in FEWEST_RADII if radius in comparison.radii]
-    headers = ["Method", *(f"r = {radius:g}" for radius in radii), "Training (min)", "s per image", "Speed"]
+    headers = ["Method", *(f"r = {radius:g}" for radius in radii), "Training", "s per image", "Speed"]
     lines = [headers, ["---", *["---:"] * (len(headers) - 1)]]
     for label in comparison.labels:
         shares = [comparison.best_at(label, radius) for radius in radii]
@@ -55,7 +50,7 @@ def _table(comparison: Comparison, entries: dict[str, MethodEntry], checkpoints:
             [
                 _linked(label, entries[label]),
                 *cells,
-                _minutes(checkpoints, entries[label].name),
+                _training(comparison, label),
                 *_cost(comparison, label),
             ]
         )
@@ -78,22 +73,11 @@ def _cost(comparison: Comparison, label: str) -> tuple[str, str]:
     return "–", "–"
 
 
-def _minutes(checkpoints: Path, method: str) -> str:
-    """Return the minutes that training a method at all noise levels took, what the levels share counted once."""
-    from safetensors import SafetensorError
+def _training(comparison: Comparison, label: str) -> str:
+    from bench.report.tables.training import forward_passes
 
-    from bench.training.checkpoints import load_metadata
-
-    files = [
-        path
-        for path in sorted(checkpoints.glob("*.safetensors"))
-        if path.stem == method or path.stem.startswith(f"{method}_")
-    ]
-    try:
-        seconds: list[Any] = [load_metadata(path).get("training", {}).get("seconds") for path in files]
-    except SafetensorError:
-        return "–"
-    return f"{sum(seconds) / 60:.0f}" if files and None not in seconds else "–"
+    passes = forward_passes([one for one in comparison.everything if one.label == label])
+    return "–" if passes is None else f"{passes / 1e6:.1f}M"
 
 
 def _note(comparison: Comparison) -> str:
@@ -113,6 +97,6 @@ def _note(comparison: Comparison) -> str:
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "
         f"n = {header.n:,}, α = {header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most "
-        f"±{100 * max(halves):.1f} points. Each model was trained once; training minutes are for all σ, on shared CPU "
-        f"cores.{timed if costs else ''}"
+        f"±{100 * max(halves):.1f} points. Each model was trained once. Training: forward passes for all σ, a gradient "
+        f"counted as two more.{timed if costs else ''}"
     )

@@ -5,7 +5,7 @@ The numbers are those of the runs' headers, so that no checkpoint is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -40,8 +40,7 @@ REFERRED = "What each row took to train, and its parameters: the table Training 
 def training_of(entry: Entry) -> dict[str, int | float | None]:
     """Return what an entry took to train, all files that it is built from included; None: not all of them tell."""
     header, key = entry.header, f"{entry.method}/{entry.sigma:g}"
-    names = [name for name in header.checkpoints if name == key or name.startswith(f"{key}/")]
-    files = [header.training.get(name, {}) for name in names]
+    files = [header.training.get(name, {}) for name in _names(entry)]
 
     def told(name: str) -> list[int | float]:
         values = [one[name] for one in files if name in one]
@@ -50,6 +49,29 @@ def training_of(entry: Entry) -> dict[str, int | float | None]:
     sums = {name: sum(told(name)) if told(name) else None for name in SUMS}
     runs = min(told("training_runs"), default=None)
     return {"parameters": header.training.get(key, {}).get("parameters"), **sums, "training_runs": runs}
+
+
+def _names(entry: Entry) -> list[str]:
+    """Return the keys of the header for the files that an entry is built from."""
+    key = f"{entry.method}/{entry.sigma:g}"
+    return [name for name in entry.header.checkpoints if name == key or name.startswith(f"{key}/")]
+
+
+def forward_passes(entries: Sequence[Entry]) -> float | None:
+    """Return the forward passes that several entries took to train; None: not all of their files tell.
+
+    A file that serves several of them counts once, and so does what their files share, such as a pre-training.
+    """
+    took = {
+        one.header.checkpoints[name]: one.header.training.get(name, {})
+        for one in entries
+        for name in _names(one)
+    }
+    totals = [one.get("forward_equivalents") for one in took.values()]
+    if not totals or None in totals:
+        return None
+    shared = [one.get("shared", 0) for one in took.values()]
+    return sum(filter(None, totals)) - sum(shared) + sum(set(shared))
 
 
 def has_training(comparison: Comparison) -> bool:
