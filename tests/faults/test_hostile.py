@@ -146,8 +146,12 @@ def test_names_in_a_log_or_a_preset_stay_names(tmp_path, name):
     write_tables(compare([read_run(tmp_path / "inside")]), tmp_path / "inside")
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
     ours = {"records.jsonl", ".lock"}
-    ours |= {f"{name}.{kind}" for name in ("cost", "acr", "p_lower") for kind in ("csv", "md")}
-    ours |= {f"certified_accuracy.{kind}" for kind in ("csv", "md", "tex")}
+    ours |= {
+        f"{name}.{kind}"
+        for name in ("certified_accuracy", "best", "acr", "cost")
+        for kind in ("csv", "md", "tex")
+    }
+    ours |= {f"p_lower.{kind}" for kind in ("csv", "md")}
     assert {path.name for path in (tmp_path / "inside").iterdir()} == ours
 
 

@@ -322,7 +322,7 @@ def test_a_log_stands_beside_a_measured_run_only_where_what_it_leaves_open_may_d
         check_comparable([measured, published])
     check_comparable([measured, published], ["seed", "noise_block", "precision"])
     labels = [row[0] for row in main_table(compare([measured, published])).blocks[0].rows]
-    assert labels == ["gaussian (run)", "gaussian (log)"]
+    assert labels == ["Gaussian (run)", "Gaussian (log)"]
     assert len(compare([measured, published]).notes) == 1
 
 
