@@ -18,6 +18,9 @@ from bench.data.tables import Table, by_class_and_name, has_files, read_table, s
 from bench.errors import DataError, shown
 from bench.types import Split, Task
 
+LOOKED_INTO = 20
+"""Row groups, about, that are read for the size of the images of a folder: each may hold many megabytes."""
+
 OWN_LAYOUTS = {
     "mnist": ("MNIST/raw", "*-ubyte*"),
     "fashion-mnist": ("FashionMNIST/raw", "*-ubyte*"),
@@ -196,15 +199,22 @@ def _check_rows(name: str, split: str, table: Table, names: Sequence[str]) -> No
         )
 
 
+def _spread(rows: range, count: int) -> range:
+    """Return about `count` of the rows, evenly spread."""
+    return rows[:: max(1, len(rows) // count)]
+
+
 def _common_side(table: Table) -> int:
-    """Return the side of the square pictures, as LOOKED_AT of them have it, spread over all row groups.
+    """Return the side of the square pictures, as about LOOKED_AT of them have it, in about LOOKED_INTO row groups.
 
     Raises:
         DataError: they differ in size, or are not square.
     """
     images = ParquetImages(table, range(len(table.labels)), resize=None, crop=1)
     sizes: dict[tuple[int, int], str] = {}
-    for row in range(0, len(table.labels), max(1, len(table.labels) // LOOKED_AT)):
+    groups = range(0, len(table.groups), max(1, len(table.groups) // LOOKED_INTO))
+    each = max(1, LOOKED_AT // len(groups))
+    for row in (row for group in groups for row in _spread(table.rows(group), each)):
         content, name = images.encoded(row)
         try:
             with PIL.Image.open(io.BytesIO(content)) as opened:

@@ -62,6 +62,10 @@ class Table:
         path = self.groups[group][0]
         return group, f"row {row - self._first_rows[path]} of {path}"
 
+    def rows(self, group: int) -> range:
+        """Return the rows of a row group."""
+        return range(self._starts[group], self._starts[group + 1])
+
     def column(self, group: int) -> Any:
         """Return the pictures of a row group, an array of pyarrow's.
 
@@ -71,7 +75,7 @@ class Table:
         path, of_file, _ = self.groups[group]
         with reading(path):
             found = opened_by_pyarrow(path).read_row_group(of_file, columns=[self.image]).column(0)
-            _check_length(len(found), self._starts[group + 1] - self._starts[group])
+            _check_length(len(found), len(self.rows(group)))
             return found
 
     @cached_property

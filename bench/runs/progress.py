@@ -60,6 +60,64 @@ class Observer:
         """Take the start of the cost measurement."""
 
 
+class ProgressLines(Observer):
+    """Tells the progress of a run in lines of text: for notebooks and logs.
+
+    Args:
+        say: takes each line, such as `print`.
+        seconds: between two lines on the same method and sigma, at least; its last image is always told.
+        clock: seconds, increasing.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        *,
+        seconds: float = 30.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._say = say
+        self._seconds = seconds
+        self._clock = clock
+        self._counts: dict[tuple[str, float], tuple[int, int]] = {}
+        self._told: dict[tuple[str, float], float] = {}
+
+    def note(self, text: str) -> None:
+        """Pass a sentence on."""
+        self._say(text)
+
+    def training(self, method: str, sigma: float, progress: Progress) -> None:
+        """Tell the step of a training."""
+        if self._is_due((method, sigma)):
+            self._say(
+                f"{method} at sigma {sigma:g}: {progress.stage}, step {progress.step:,} of {progress.max_steps:,}"
+            )
+
+    def begin(self, method: str, sigma: float, total: int, done: int, certified: int) -> None:
+        """Take how many images there are."""
+        self._counts[method, sigma] = (done, total)
+        self._told[method, sigma] = self._clock()
+
+    def certified(self, record: Record) -> None:
+        """Count a certificate; tell how many there are where a line is due."""
+        key = (record.method, record.sigma)
+        done, total = self._counts[key]
+        self._counts[key] = (done + 1, total)
+        if done + 1 == total or self._is_due(key):
+            self._say(f"{record.method} at sigma {record.sigma:g}: {done + 1} of {total} images certified")
+
+    def measuring(self, methods: tuple[str, ...]) -> None:
+        """Tell that the cost is measured."""
+        self._say(f"measuring the cost of {', '.join(methods)}")
+
+    def _is_due(self, key: tuple[str, float]) -> bool:
+        now = self._clock()
+        if key in self._told and now - self._told[key] < self._seconds:
+            return False
+        self._told[key] = now
+        return True
+
+
 class Throughput:
     """Samples per second of wall time over all workers of a run, from its first record to the last one so far."""
 
