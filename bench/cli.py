@@ -67,6 +67,9 @@ def main() -> None:
         _fail(str(error), 143)
     except BenchError as error:
         _fail(str(error), 1)
+    except click.exceptions.NoArgsIsHelpError as error:  # its message is the whole help
+        click.echo(error.format_message())
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except OSError as error:  # a full disk or a read-only folder, wherever it is met

@@ -156,7 +156,10 @@ QUICK_SAMPLES = 128
 """With fewer samples the time is mostly that of the start, unless it is SLOW_SECONDS or more."""
 
 SLOW_SECONDS = 2.0
-"""A first image that takes as long is not certified with more samples."""
+"""A first image that takes as long is certified with more samples only while that takes little longer."""
+
+OVERHEAD = 1.5
+"""More samples in less than so many times the seconds: the time is mostly that of the start."""
 
 GROWTH = 8
 """How many times more samples each try has."""
@@ -167,7 +170,7 @@ def quick_seconds(
 ) -> float:
     """Return about how long a certificate of a method takes, from the first image certified with few samples.
 
-    It costs four samples at least, and about a second of a quick classifier; a checkpoint that is missing counts with
+    It costs eight samples at least, and about a second of a quick classifier; a checkpoint that is missing counts with
     random weights.
     """
     classifier = smoothed(setup, one, batch_size)
@@ -180,13 +183,15 @@ def quick_seconds(
         return clock() - start
 
     taken(2)  # warms it up
-    size, seconds = 2, taken(2)
-    while seconds < SLOW_SECONDS:
-        size = min(asked, GROWTH * size)
+    size, seconds, slope = 2, taken(2), 0.0
+    while size < asked and (size < QUICK_SAMPLES or seconds < QUICK_SECONDS):
+        before, smaller = seconds, size
+        size = min(asked, size * (2 if size == 2 and before >= SLOW_SECONDS else GROWTH))
         seconds = taken(size)
-        if size == asked or (size >= QUICK_SAMPLES and seconds >= QUICK_SECONDS):
+        slope = (seconds - before) / (size - smaller)
+        if seconds >= SLOW_SECONDS and seconds > OVERHEAD * before:
             break
-    return seconds * asked / size
+    return seconds + (asked - size) * min(max(slope, 0.0), seconds / size)
 
 
 def training_seconds(one: Entrant, setup: Setup, certificate_seconds: float) -> float | None:

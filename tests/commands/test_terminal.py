@@ -207,3 +207,10 @@ def test_a_quiet_command_shows_nothing_of_its_progress(capsys):
         bars.show("dds", done=1, total=1)
         bars.say("note: something")
     assert capsys.readouterr().err == ""
+
+
+def test_no_command_prints_the_help_line_by_line(monkeypatch, capsys):
+    assert bench(monkeypatch) == 2
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("Usage: ")
+    assert any(line.strip().startswith("run ") for line in shown)

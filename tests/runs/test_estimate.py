@@ -13,12 +13,12 @@ from bench.types import Task
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Return a machine that takes `sample` seconds for each sample, and one second for the first call of all."""
-    found = SimpleNamespace(now=0.0, sample=0.001, asked=[])
+    """Return a machine that takes `call` and `sample` seconds for each, and one more for the first call of all."""
+    found = SimpleNamespace(now=0.0, sample=0.001, call=0.0, asked=[])
 
     def certify(setup, method, classifier, indices):
         samples = setup.config.n0 + setup.config.n
-        found.now += samples * found.sample + (not found.asked)
+        found.now += samples * found.sample + found.call + (not found.asked)
         found.asked.append(samples)
 
     monkeypatch.setattr(forecast, "smoothed", lambda setup, one, batch_size: None)
@@ -42,10 +42,17 @@ def test_the_time_of_a_certificate_is_that_of_the_machine_whatever_its_start_tak
     assert seconds == pytest.approx(1000 * sample)
 
 
-def test_a_slow_classifier_is_asked_for_four_samples(machine):
+def test_a_slow_classifier_is_asked_for_eight_samples(machine):
     machine.sample = 10.0
     forecast.quick_seconds(SETUP, ONE, 128, clock=lambda: machine.now)
-    assert machine.asked == [2, 2]
+    assert machine.asked == [2, 2, 4]
+
+
+def test_calls_that_are_slow_whatever_they_hold_are_not_taken_for_slow_samples(machine):
+    machine.call = 3.0
+    seconds = forecast.quick_seconds(SETUP, ONE, 128, clock=lambda: machine.now)
+    assert seconds == pytest.approx(3.0 + 1000 * machine.sample)
+    assert len(machine.asked) <= 5
 
 
 def test_what_is_done_is_not_counted_again(monkeypatch):
