@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, Real, Whole, command_line, resolve, say
+from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
 from bench.commands.terminal.machine import JSON_OPTION
@@ -17,6 +18,7 @@ from bench.cost.presets import COST_PRESETS
 from bench.errors import RecordsError, UsageError
 
 if TYPE_CHECKING:
+    from bench.config.labels import Labels
     from bench.config.run import RunConfig
     from bench.cost.request import Request
     from bench.report.markup import Table
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Compare the speed of the methods of a finished run at equal certified accuracy.",
 )
+@LABEL_OPTIONS
 @click.option(
     "--reference-precision",
     "reference",
@@ -90,7 +93,7 @@ def cost(as_json: bool, **given: Any) -> None:
     if mode == "certifier":
         _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
     elif mode == "run_folder":
-        _equal_accuracy(given["run_folder"], folder or given["run_folder"])
+        _equal_accuracy(given["run_folder"], folder or given["run_folder"], _labels(given))
     elif mode == "report":
         if folder is None:
             raise UsageError("--report needs --out DIR, the folder of the records")
@@ -117,7 +120,7 @@ _OF_RUNS = (
 
 _TAKES: Mapping[str, tuple[str, ...]] = {
     "certifier": ("certifier", "preset", "sigma", "repetitions", "folder", "reference", *_OF_RUNS),
-    "run_folder": ("run_folder", "folder"),
+    "run_folder": ("run_folder", "folder", "labels", "dataset_label"),
     "report": ("report", "folder"),
     "": (
         "preset",
@@ -256,7 +259,13 @@ def _report(folder: Path) -> None:
     say(f"Results: {folder} ({len(written)} files)", err=_as_json())
 
 
-def _equal_accuracy(run_folder: Path, out: Path) -> None:
+def _labels(given: Mapping[str, Any]) -> Labels:
+    from bench.config.labels import read_labels
+
+    return read_labels(given["labels"], given["dataset_label"])
+
+
+def _equal_accuracy(run_folder: Path, out: Path, labels: Labels) -> None:
     from bench.records.file import read_run
     from bench.report.comparison import compare
     from bench.report.equal_accuracy import at_equal_accuracy, curves
@@ -265,7 +274,7 @@ def _equal_accuracy(run_folder: Path, out: Path) -> None:
     from bench.report.tables.equal_accuracy import equal_accuracy_frame, equal_accuracy_table
     from bench.report.write import write
 
-    comparison = compare([read_run(run_folder)])
+    comparison = compare([read_run(run_folder)], labels)
     by_radius = {radius: curves(comparison, radius) for radius in comparison.radii}
     compared = {radius: at_equal_accuracy(found, radius) for radius, found in by_radius.items()}
     all_of_them = [one for found in compared.values() for one in found]
