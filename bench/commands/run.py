@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bench.report.markup import Table
     from bench.runs.progress import Estimate
     from bench.runs.workbench import Entrants
-    from bench.types import Run
+    from bench.types import Run, RunHeader
 
 
 RUN_OPTIONS = shared_options(
@@ -69,7 +69,11 @@ RUN_OPTIONS = shared_options(
 )
 @click.option("--limit", "--max", "limit", metavar="INT", help="Number of images, counted along the subset.")
 @click.option("--skip", metavar="INT", help="Images of the subset to skip at its start.")
-@click.option("--radii", metavar="X,Y,...", help="Radii of the columns of the tables.")
+@click.option(
+    "--radii",
+    metavar="X,Y,...",
+    help="Radii of the columns of the tables. Default: the preset's, or steps up to the largest certifiable radius.",
+)
 @click.option("--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 omits it.")
 @LABEL_OPTIONS
 @click.option("--out", metavar="DIR", help="Folder of the run. Default: results/runs/<preset>-<digest>.")
@@ -98,6 +102,8 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
     _check_labels(labels, config, shard)
     if dry_run:
         _dry_run(config, as_json)
+        if given["radii"] is None:
+            _say_radii(config, preset)
         return
     from bench.commands.printing import report_runs
     from bench.commands.progress import RunBars
@@ -107,7 +113,7 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
     engine = make_engine(config, **engine_options)
     display = RunBars(config, is_shown=not is_quiet, measures_first=engine_options["engine"] != "ray")
     with Termination() as termination, display:
-        _, folder = runner.run(
+        header, folder = runner.run(
             config,
             command=command_line(),
             observer=display,
@@ -115,11 +121,22 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
             shard=part,
             held=termination.held,
         )
+    if given["radii"] is None and not is_quiet:
+        _say_radii(header, preset)
     if part is None:
         report_runs([folder], folder, as_json=as_json, is_quiet=is_quiet, labels=labels)
     else:
         say(folder / part.file_name)
         say(f"When all {part.count} shards are done: bench merge {folder}")
+
+
+def _say_radii(made: RunConfig | RunHeader, preset: str) -> None:
+    """Say which radii the tables have where they were chosen, for a command that names none."""
+    from bench.config.radii import chosen_radii, radii_sentence
+    from bench.config.run import load_preset
+
+    if made.radii == chosen_radii(made, made.sigmas) != load_preset(preset).radii:
+        say(f"note: {radii_sentence(made, made.sigmas)}", err=True)
 
 
 def _check_labels(labels: Labels, config: RunConfig, shard: str | None) -> None:
