@@ -53,8 +53,10 @@ def test_tables_of_estimation_are_made_again_byte_for_byte(runs, out, tmp_path):
 @pytest.mark.parametrize(("reference", "others", "out"), VARIANTS)
 def test_variants_are_made_again_byte_for_byte(reference, others, out, tmp_path):
     names = (*(f"pretrained-{seed}" for seed in range(3)), *others)
-    frame = variants_frame(compare([read_run(RESULTS / "pretraining" / name) for name in names]), reference)
-    check_same(write(tmp_path, "variants", frame, variants_table(frame, reference), has_latex=True), out, 3)
+    comparison = compare([read_run(RESULTS / "pretraining" / name) for name in names])
+    frame = variants_frame(comparison, reference)
+    table = variants_table(frame, comparison, reference)
+    check_same(write(tmp_path, "variants", frame, table, has_latex=True), out, 3)
 
 
 def test_paired_comparisons_are_made_again_byte_for_byte(tmp_path):
