@@ -235,8 +235,8 @@ def test_a_line_is_drawn_to_the_accuracy_at_n_and_never_falls(tmp_path):
     found = {wanted: curves(comparison, wanted) for wanted in (0.0, *compared_radii(comparison))}
     panels = equal_accuracy_figure(comparison, found).axes
     assert [panel.get_title() for panel in panels] == [f"$r$ = {one:g}" for one in compared_radii(comparison)]
-    for panel, radius in zip(panels, compared_radii(comparison), strict=True):
-        drawn = found[radius]
+    for panel, wanted in zip(panels, compared_radii(comparison), strict=True):
+        drawn = found[wanted]
         lines = [line for line in panel.get_lines() if line.get_drawstyle() == "steps-post"]
         for line, one in zip(lines, drawn, strict=True):
             y = line.get_ydata()
