@@ -21,6 +21,7 @@ from bench.commands.options import (
     say,
     shared_options,
 )
+from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal.help import command
 from bench.errors import UsageError
 
@@ -56,22 +57,28 @@ REBUILD_OPTIONS = shared_options(
     type=click.Choice(["clopper-pearson", "randomised"]),
     help="Lower confidence bound. Default: the run's.",
 )
+@LABEL_OPTIONS
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new run.")
-def recertify(run: Path, alpha: float | None, n: int | None, bound: str | None, out: Path) -> None:
+def recertify(
+    run: Path, labels: tuple[str, ...], dataset_label: str | None, out: Path, **given: float | str | None
+) -> None:
     """Recompute the radii of RUN from stored counts (no model needed) and save them as a new run.
 
     Fix alpha before you look at the radii. A level chosen afterwards carries no guarantee.
     """
     from bench.commands.printing import report_runs
+    from bench.config.labels import read_labels
     from bench.records.file import read_run, write_run
     from bench.records.recertify import recertify
 
+    named = read_labels(labels, dataset_label)
     old = read_run(run, repairs=True)
-    given = {"alpha": alpha, "n": n, "bound": bound}
+    if named.methods:
+        named.of_methods(old.header.methods)
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     protocol = dataclasses.replace(old.header.protocol, **changes)
     write_run(out, recertify(old, protocol, command_line()))
-    report_runs([out], out)
+    report_runs([out], out, labels=named)
 
 
 @command(short_help="Recompute certificates of one image and compare")

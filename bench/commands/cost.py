@@ -19,6 +19,7 @@ from bench.commands.options import (
     resolve,
     say,
 )
+from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
 from bench.commands.terminal.machine import JSON_OPTION
@@ -26,6 +27,7 @@ from bench.cost.presets import COST_PRESETS
 from bench.errors import RecordsError, UsageError
 
 if TYPE_CHECKING:
+    from bench.config.labels import Labels
     from bench.config.run import RunConfig
     from bench.cost.request import Request
     from bench.report.markup import Table
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Compare the speed of the methods of a finished run at equal certified accuracy.",
 )
+@LABEL_OPTIONS
 @click.option(
     "--reference-precision",
     "reference",
@@ -99,7 +102,7 @@ def cost(**given: Any) -> None:
     if mode == "certifier":
         _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
     elif mode == "run_folder":
-        _equal_accuracy(given["run_folder"], folder or given["run_folder"])
+        _equal_accuracy(given["run_folder"], folder or given["run_folder"], _labels(given))
     elif mode == "report":
         if folder is None:
             raise UsageError("--report needs --out DIR, the folder of the records")
@@ -127,7 +130,7 @@ _OF_RUNS = (
 
 _TAKES: Mapping[str, tuple[str, ...]] = {
     "certifier": ("certifier", "preset", "sigma", "repetitions", "folder", "reference", *_OF_RUNS),
-    "run_folder": ("run_folder", "folder"),
+    "run_folder": ("run_folder", "folder", "labels", "dataset_label"),
     "report": ("report", "folder"),
     "": (
         "preset",
@@ -262,7 +265,13 @@ def _report(folder: Path) -> None:
     _tell(f"Results: {folder} ({len(written)} files)")
 
 
-def _equal_accuracy(run_folder: Path, out: Path) -> None:
+def _labels(given: Mapping[str, Any]) -> Labels:
+    from bench.config.labels import read_labels
+
+    return read_labels(given["labels"], given["dataset_label"])
+
+
+def _equal_accuracy(run_folder: Path, out: Path, labels: Labels) -> None:
     from bench.records.file import read_run
     from bench.report.comparison import compare
     from bench.report.equal_accuracy import at_equal_accuracy, curves
@@ -271,7 +280,7 @@ def _equal_accuracy(run_folder: Path, out: Path) -> None:
     from bench.report.tables.equal_accuracy import equal_accuracy_frame, equal_accuracy_table
     from bench.report.write import write
 
-    comparison = compare([read_run(run_folder)])
+    comparison = compare([read_run(run_folder)], labels)
     by_radius = {radius: curves(comparison, radius) for radius in comparison.radii}
     compared = {radius: at_equal_accuracy(found, radius) for radius, found in by_radius.items()}
     all_of_them = [one for found in compared.values() for one in found]

@@ -15,6 +15,9 @@ from bench.commands.terminal.help import command
 from bench.config.names import DATASETS, nearest_hint
 from bench.config.numbers import number
 from bench.errors import RecordsError, UsageError, shown
+from bench.types import Protocol
+
+CHOSEN = "Default: steps up to the largest radius that n samples can certify."
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Samples that selected the class.",
 )
-@click.option("--radii", metavar="X,Y,...", help="Radii of the columns of the tables.")
+@click.option("--radii", metavar="X,Y,...", help=f"Radii of the columns of the tables. {CHOSEN}")
 @click.option(
     "--image-size", type=Whole(), metavar="PIXELS", help="Side of the images of 'imagenet'. Default: 224."
 )
@@ -54,6 +57,7 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     FILE has the tab-separated columns idx, label, predict, radius, correct and time (locuslab format). Logs of the same
     images, n and alpha may share a folder.
     """
+    from bench.config.radii import chosen_radii, radii_sentence
     from bench.device import hardware
     from bench.records import logs
     from bench.records.file import RecordsFile
@@ -64,9 +68,13 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     check_claim(log, config, _labels_at_hand(config))
     header = logs.log_header(log, config, command=command_line(), git_revision=hardware.git_revision())
     with RecordsFile.create_or_resume(out, header) as records:
+        held = records.run.header
         done = set(records.run.records)
         records.append(*(record for record in logs.log_records(log, config) if record not in done))
-    for note in logs.log_notes(log, config):
+    notes = list(logs.log_notes(log, config))
+    if given["radii"] is None and held.radii == chosen_radii(held, held.sigmas):
+        notes.append(radii_sentence(held, held.sigmas))
+    for note in notes:
         say(f"note: {note}", err=True)
     say(f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}")
 
@@ -127,9 +135,14 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
     help="Rounding of the radii in the log.",
 )
 @click.option("--recertify", type=Real(), metavar="ALPHA", help="Also print the accuracies at this alpha.")
-@click.option("--radii", metavar="X,Y,...", default="0,0.25,0.5,0.75,1,1.5,2", help="Radii of that table.")
+@click.option("--radii", metavar="X,Y,...", help=f"Radii of that table. {CHOSEN}")
 def check_log(
-    file: Path, dataset: str | None, rounding: Rounding, recertify: float | None, radii: str, **claimed: Any
+    file: Path,
+    dataset: str | None,
+    rounding: Rounding,
+    recertify: float | None,
+    radii: str | None,
+    **claimed: Any,
 ) -> int:
     """Check whether a published LOG fits its claim: radii, n, alpha, images, classes and the column correct.
 
@@ -141,7 +154,7 @@ def check_log(
 
     if dataset is not None and dataset not in DATASETS:
         raise UsageError(f"unknown data set {dataset!r}; {nearest_hint(dataset, DATASETS)}")
-    columns = parse_radii(radii)
+    columns = None if radii is None else parse_radii(radii)
     log = read_log(file, allows_repeats=True)
     claim = Claim(rounding=rounding, **claimed)
     check = check_log(log, claim, dataset)
@@ -154,14 +167,20 @@ def check_log(
     return 0 if check.is_sound else 1
 
 
-def recertified_table(log: Log, check: LogCheck, alpha: float, radii: Sequence[float]) -> Table:
-    """Return certified accuracies as the log has them, and at another alpha.
+def recertified_table(log: Log, check: LogCheck, alpha: float, radii: Sequence[float] | None) -> Table:
+    """Return certified accuracies as the log has them, and at another alpha; radii None: up to the largest of both.
 
     Raises:
         UsageError, RecordsError: as `bench.records.log_check.recertified`.
     """
+    from bench.config.radii import chosen_radii
     from bench.records.log_check import level, recertified
     from bench.report.markup import Block, Table, format_percent
+
+    again, source = recertified(log, check, alpha)
+    if radii is None:
+        levels = (Protocol(n=source.claim.n, alpha=one) for one in (source.claim.alpha, alpha))
+        radii = max((chosen_radii(one, (source.claim.sigma,)) for one in levels), key=max)
 
     def accuracies(rows: Sequence[LogRow]) -> list[str]:
         certified = [row.radius for row in rows if row.predict == row.label]
@@ -169,7 +188,6 @@ def recertified_table(log: Log, check: LogCheck, alpha: float, radii: Sequence[f
             format_percent(sum(largest >= radius for largest in certified) / len(rows)) for radius in radii
         ]
 
-    again, source = recertified(log, check, alpha)
     notes = [
         f"Counts inverted at {level(source.claim)}: of all counts that would be written so, the lowest. Images that "
         "the log abstains on stay so: at a larger alpha the accuracies are lower bounds."
@@ -212,9 +230,10 @@ def _labels_at_hand(config: RunConfig) -> Sequence[int] | None:
 def _configuration(given: dict[str, Any]) -> RunConfig:
     """Return the data set's preset, or the defaults, with what the log was made with."""
     from bench.config.overrides import override
-    from bench.config.run import RunConfig, load_preset, validate
+    from bench.config.run import RunConfig, load_preset, validate, with_radii
 
     preset = preset_of(given["dataset"])
     config = RunConfig() if preset is None else replace(load_preset(preset), options={})
     changes = {name: value for name, value in given.items() if value is not None}
-    return validate(override(config, changes, where="options"), changes["methods"])
+    config = validate(override(config, changes, where="options"), changes["methods"])
+    return config if "radii" in changes else with_radii(config, preset)

@@ -322,7 +322,7 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     from bench.config.code import check_typed, named_code, typed_code
     from bench.config.methods import methods
     from bench.config.overrides import override
-    from bench.config.run import RunConfig, load_preset, validate
+    from bench.config.run import RunConfig, load_preset, validate, with_radii
     from bench.methods import registry
 
     config = RunConfig() if preset is None else load_preset(preset)
@@ -339,6 +339,7 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     if config.dataset == "imagenet" and config.data_dir is None and os.environ.get(IMAGENET_DIR):
         config = replace(config, data_dir=Path(os.environ[IMAGENET_DIR]))
     config = validate(config, methods())
+    config = config if "radii" in changes else with_radii(config, preset)
     options = _method_options(config, given.get("backbone"), given.get("changes", ()))
     config = validate(replace(config, options=options), methods())
     for name in filter(is_plug_in, config.methods):

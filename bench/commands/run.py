@@ -26,18 +26,20 @@ from bench.commands.options import (
     say,
     shared_options,
 )
+from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
 from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.config.names import STANDARD_IMAGES
-from bench.errors import DataError
+from bench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from bench.config.labels import Labels
     from bench.config.run import RunConfig
     from bench.report.markup import Table
     from bench.runs.progress import Estimate
     from bench.runs.workbench import Entrants
-    from bench.types import Run
+    from bench.types import Run, RunHeader
 
 
 RUN_OPTIONS = shared_options(
@@ -67,8 +69,13 @@ RUN_OPTIONS = shared_options(
 )
 @click.option("--limit", "--max", "limit", metavar="INT", help="Number of images, counted along the subset.")
 @click.option("--skip", metavar="INT", help="Images of the subset to skip at its start.")
-@click.option("--radii", metavar="X,Y,...", help="Radii of the columns of the tables.")
+@click.option(
+    "--radii",
+    metavar="X,Y,...",
+    help="Radii of the columns of the tables. Default: the preset's, or steps up to the largest certifiable radius.",
+)
 @click.option("--cost-repetitions", metavar="INT", help="Repetitions of the cost measurement; 0 omits it.")
+@LABEL_OPTIONS
 @click.option("--out", metavar="DIR", help="Folder of the run. Default: results/runs/<preset>-<digest>.")
 @ENGINE_OPTIONS
 @click.option("--shard", metavar="i/k", help="Certify every k-th image only; `bench merge` joins the shards.")
@@ -85,13 +92,18 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
     An interrupted run continues when the command is repeated. SIGTERM ends it after the current image (on a GPU:
     the current group of images) with exit code 143.
     """
+    from bench.config.labels import read_labels
     from bench.records.shards import parse_shard
 
     engine_options = {name: given.pop(name) for name in ENGINE_NAMES}
+    labels = read_labels(given.pop("labels"), given.pop("dataset_label"))
     config = resolve(preset, given)
     part = None if shard is None else parse_shard(shard)
+    _check_labels(labels, config, shard)
     if dry_run:
         _dry_run(config, as_json)
+        if given["radii"] is None:
+            _say_radii(config, preset)
         return
     from bench.commands.printing import report_runs
     from bench.commands.progress import RunBars
@@ -101,7 +113,7 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
     engine = make_engine(config, **engine_options)
     display = RunBars(config, is_shown=not is_quiet, measures_first=engine_options["engine"] != "ray")
     with Termination() as termination, display:
-        _, folder = runner.run(
+        header, folder = runner.run(
             config,
             command=command_line(),
             observer=display,
@@ -109,11 +121,38 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
             shard=part,
             held=termination.held,
         )
+    if given["radii"] is None and not is_quiet:
+        _say_radii(header, preset)
     if part is None:
-        report_runs([folder], folder, as_json=as_json, is_quiet=is_quiet)
+        report_runs([folder], folder, as_json=as_json, is_quiet=is_quiet, labels=labels)
     else:
         say(folder / part.file_name)
         say(f"When all {part.count} shards are done: bench merge {folder}")
+
+
+def _say_radii(made: RunConfig | RunHeader, preset: str) -> None:
+    """Say which radii the tables have where they were chosen, for a command that names none."""
+    from bench.config.radii import chosen_radii, radii_sentence
+    from bench.config.run import load_preset
+
+    if made.radii == chosen_radii(made, made.sigmas) != load_preset(preset).radii:
+        say(f"note: {radii_sentence(made, made.sigmas)}", err=True)
+
+
+def _check_labels(labels: Labels, config: RunConfig, shard: str | None) -> None:
+    """Refuse, before anything is computed, names that the tables of the run could not bear.
+
+    Raises:
+        UsageError: as `Labels.of_methods`, over the methods of the command and of its folder; or a shard is certified,
+            which has no table.
+    """
+    from bench.records.file import FILE_NAME
+    from bench.runs.runner import known_batch_sizes, run_folder
+
+    if shard is not None and (labels.methods or labels.dataset):
+        raise UsageError("--label names rows of tables, and a shard has none: give it to `bench merge`")
+    if labels.methods:
+        labels.of_methods([*config.methods, *known_batch_sizes(run_folder(config) / FILE_NAME)])
 
 
 def _dry_run(config: RunConfig, as_json: bool) -> None:
@@ -300,14 +339,17 @@ def plan(preset: str, images: int | None, radius: float, workers: int, as_json: 
 
 @command(short_help="Join the shards of a run")
 @click.argument("run", type=click.Path(path_type=Path))
-def merge(run: Path) -> None:
+@LABEL_OPTIONS
+def merge(run: Path, labels: tuple[str, ...], dataset_label: str | None) -> None:
     """Join the shards of RUN, a folder written by `bench run --shard i/k`, and write its tables and figures.
 
     Every certificate must be there exactly once. The files of the shards are kept.
     """
     from bench.commands.printing import report_runs
+    from bench.config.labels import read_labels
     from bench.records.shards import merge as join
 
+    named = read_labels(labels, dataset_label)
     joined = join(run)
     say(f"{len(joined.records)} certificates joined in {run}")
-    report_runs([run], run)
+    report_runs([run], run, labels=named)

@@ -27,6 +27,7 @@ from bench.config.names import (
     resolve_subset,
 )
 from bench.config.overrides import override
+from bench.config.radii import chosen_radii, reached
 from bench.config.texts import read_text
 from bench.errors import UsageError, clipped, shown
 from bench.types import Compilation, Precision, Protocol, RunEstimation
@@ -131,6 +132,26 @@ def load_preset(name_or_path: str) -> RunConfig:
     if "sigmas" in table:
         table["sigmas"] = noise_levels(table["sigmas"])
     return override(RunConfig(preset=Path(name_or_path).stem), table, where=where)
+
+
+def with_radii(config: RunConfig, preset: str | None) -> RunConfig:
+    """Return the configuration with radii for its sigmas, n and alpha, for a command that names no radii.
+
+    Those of a preset are for the preset's own sigmas, n and alpha, and stay as long as the largest can be reached.
+    Sequential estimation keeps its radii: its certificates, and the run's name, rest on them.
+
+    Args:
+        config: validated.
+        preset: name or path of the preset that it came from; None: none.
+    """
+    if config.estimation == "sequential":
+        return config
+    if preset is not None and "radii" in _read_preset(_preset_file(preset)):
+        own = load_preset(preset)
+        is_own = (own.sigmas, own.n, own.alpha) == (config.sigmas, config.n, config.alpha)
+        if is_own or config.radii[-1] <= max(reached(config, sigma) for sigma in config.sigmas):
+            return config
+    return dataclasses.replace(config, radii=chosen_radii(config, config.sigmas))
 
 
 def list_presets() -> tuple[PresetSummary, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError, RecordsError, UsageError, clipped
 from bench.records.codec import RUN
 from bench.records.lines import FILE_NAME, Lines, difference, differing, read_lines, write_lines
@@ -32,7 +33,7 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
             folder: folder of the run; made if missing.
             header: header of this command. A file with certificates or costs keeps its own, which must agree in every
                 field that they rest on; methods, sigmas and images that are new to it are added, and the
-                radii of tables are replaced.
+                radii of tables are replaced unless they are those that nobody named.
             name: of the file; every file has a lock of its own.
 
         Raises:
@@ -172,11 +173,12 @@ def known_images(first: dict[str, Any], second: dict[str, Any]) -> tuple[dict[st
 
 
 def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
-    """Return the old header with the methods, sigmas and images that the new one adds, and its radii."""
+    """Return the old header with the methods, sigmas and images that the new one adds, and the radii of `_radii`."""
     methods = (*new.methods, *(name for name in old.methods if name not in new.methods))
     sigmas = tuple(sorted({*old.sigmas, *new.sigmas}))
+    radii = _radii(old, new, sigmas)
     same = (set(methods), sigmas, new.indices) == (set(old.methods), old.sigmas, old.indices)
-    if same and new.radii == old.radii:
+    if same and radii == old.radii:
         return old
     options = {**old.options, **new.options}
     return dataclasses.replace(
@@ -184,7 +186,7 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
         command=new.command,
         methods=methods,
         sigmas=sigmas,
-        radii=new.radii,
+        radii=radii,
         indices=new.indices,
         checkpoints=new.checkpoints | old.checkpoints,
         weights=new.weights | old.weights,
@@ -194,6 +196,13 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
         config=new.config | {"methods": list(methods), "sigmas": list(sigmas), "options": options},
         logs=old.logs | new.logs,
     )
+
+
+def _radii(old: RunHeader, new: RunHeader, sigmas: Sequence[float]) -> tuple[float, ...]:
+    """Return the new header's radii; where nobody named them, the old ones, or those chosen for all sigmas."""
+    if old.estimation == "sequential" or new.radii != chosen_radii(new, new.sigmas):
+        return new.radii
+    return chosen_radii(old, sigmas) if old.radii == chosen_radii(old, old.sigmas) else old.radii
 
 
 def _rested_on(header: RunHeader, other: RunHeader) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def compare_all(
     }
     if against is not None:
         variants = variants_frame(comparison, against)
-        frames["variants"] = (variants, variants_table(variants, against))
+        frames["variants"] = (variants, variants_table(variants, comparison, against))
     else:
         paired = paired_frame(comparison, pairs_of(comparison, has_all=has_all))
         if len(paired):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config.methods import methods as known_methods
 from bench.config.names import nearest_hint
 from bench.config.overrides import override
-from bench.config.run import RunConfig, list_presets, load_preset, validate
+from bench.config.run import RunConfig, list_presets, load_preset, validate, with_radii
 from bench.errors import UsageError
 from bench.methods import registry
 from bench.records.file import read_run
@@ -161,7 +161,8 @@ def run(preset: str = "mnist5k", *, observer: Observer | None = None, **options:
     """Certify as `bench run` does, and return the results; a repeated call continues an interrupted run.
 
     Args:
-        preset: name or path of a preset.
+        preset: name or path of a preset; where neither it nor `options` names radii that n samples reach, they are
+            chosen.
         observer: is told of the progress; None: nobody is.
         options: fields of `bench.config.run.RunConfig`, such as methods=("rrcm",), sigmas=(0.5,), limit=40.
 
@@ -169,6 +170,7 @@ def run(preset: str = "mnist5k", *, observer: Observer | None = None, **options:
         BenchError: as `bench.runs.runner.run`.
     """
     config = _configured(load_preset(preset), options)
+    config = config if options.get("radii") is not None else with_radii(config, preset)
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
     command = f"bench.run({preset!r}{', ' if given else ''}{given})"
     _, folder = runner.run(config, command=command, observer=observer or Observer())

@@ -197,3 +197,27 @@ def test_a_zoo_that_is_not_there_is_refused_and_not_made(tmp_path, monkeypatch, 
     assert bench(monkeypatch, *shlex.split(line)) == 2
     assert "--zoo is nope, which is no folder: mend the name, or make the folder" in capsys.readouterr().err
     assert not (tmp_path / "nope").exists()
+
+
+def test_radii_of_a_log_are_chosen_for_its_noise_and_said(tmp_path, monkeypatch, capsys):
+    log = tmp_path / "log.tsv"
+    log.write_text(f"{ROWS}0\t7\t7\t0.1\t1\t1.0\n")
+    options = (
+        "--dataset",
+        "mnist",
+        "--method",
+        "m",
+        "--alpha",
+        "0.001",
+        "--n",
+        "1000",
+        "--out",
+        tmp_path / "run",
+    )
+    for sigma, said in (
+        ("0.12", "0, 0.05, 0.1, 0.15, 0.2, 0.25, chosen up to R_max = 0.295 at sigma 0.12"),
+        ("0.5", ""),
+    ):
+        assert bench(monkeypatch, "import-log", log, "--sigma", sigma, *options) == 0
+        assert said in capsys.readouterr().err
+    assert read_run(tmp_path / "run").header.radii == (0.0, 0.25, 0.5, 0.75, 1.0)

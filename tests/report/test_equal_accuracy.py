@@ -22,6 +22,7 @@ from bench.report.equal_accuracy import (
     curves,
     least_count,
 )
+from bench.report.figures.cost import compared_radii
 from bench.report.figures.equal_accuracy import equal_accuracy_figure
 from bench.smoothing.certifier import certificate_of
 from bench.smoothing.stats import radius, upper_tail
@@ -231,10 +232,11 @@ def test_the_command_compares_at_every_radius_that_the_reference_certifies(tmp_p
 
 def test_a_line_is_drawn_to_the_accuracy_at_n_and_never_falls(tmp_path):
     comparison = compare([make_run(tmp_path)])
-    found = {wanted: curves(comparison, wanted) for wanted in (0.0, 0.5)}
+    found = {wanted: curves(comparison, wanted) for wanted in (0.0, *compared_radii(comparison))}
     panels = equal_accuracy_figure(comparison, found).axes
-    assert [panel.get_title() for panel in panels] == ["radius 0", "radius 0.5"]
-    for panel, drawn in zip(panels, found.values(), strict=True):
+    assert [panel.get_title() for panel in panels] == [f"$r$ = {one:g}" for one in compared_radii(comparison)]
+    for panel, wanted in zip(panels, compared_radii(comparison), strict=True):
+        drawn = found[wanted]
         lines = [line for line in panel.get_lines() if line.get_drawstyle() == "steps-post"]
         for line, one in zip(lines, drawn, strict=True):
             y = line.get_ydata()

@@ -6,11 +6,12 @@ import subprocess
 
 import pytest
 
-from bench.report.compared import compare_runs
+from bench.report.compared import compare_all, compare_runs
 from bench.report.comparison import compare
 from bench.report.markup import Block, Cell, Table
 from bench.report.tables.latex import escape_latex, to_latex
 from bench.report.write import write_tables
+from tests.report.test_compared import trained
 from tests.support.fake_runs import METHODS, make_run
 
 PDFLATEX = shutil.which("pdflatex")
@@ -50,6 +51,17 @@ def test_every_table_of_a_run_compiles_and_fits_its_article(tmp_path, options, a
 
 
 @needs_latex
+@pytest.mark.parametrize("options", ["", "twocolumn"])
+def test_tables_of_several_trainings_compile_and_fit_their_article(tmp_path, options):
+    runs = [trained(f"{name}-{seed}", seed) for name in ("plain", "changed") for seed in (0, 1)]
+    compare_all(compare(runs), has_all=False, against="plain", out=tmp_path / "variants")
+    compare_all(compare(runs[:2]), has_all=True, against=None, out=tmp_path / "trainings")
+    texts = [path.read_text() for path in sorted(tmp_path.glob("*/*.tex"))]
+    assert len(texts) >= 4
+    assert warnings_of(texts, tmp_path, options) == []
+
+
+@needs_latex
 def test_names_of_any_letters_compile(tmp_path):
     names = [r"a_b|c*d`e&f$g#h{i}~j^k<l>%m[n](o)\p", "naïve ℓ2 → 模型", "--x", '"q"']
     rows = tuple((name, Cell(text="-3.3", interval=("-7.0", "+0.2"), is_best=True)) for name in names)
@@ -77,9 +89,10 @@ def test_formulas_dashes_and_letters_are_written_as_latex_reads_them():
 
 
 def test_thousands_do_not_part_in_formulas():
-    cells = ("m", Cell(text="5,550", interval=("5,000", "6,000"), is_best=True))
+    cells = ("m, 1,000 images", Cell(text="5,550", interval=("5,000", "6,000"), is_best=True, aside="1,234"))
     text = to_latex(Table(headers=("method", "samples/s"), blocks=(Block(rows=(cells,)),)))
-    assert r"$\mathbf{5{,}550}_{5{,}000}^{6{,}000}$" in text
+    assert r"$^{(1{,}234)}\mathbf{5{,}550}_{5{,}000}^{6{,}000}$" in text
+    assert "m, 1,000 images &" in text
 
 
 def test_notes_on_brackets_speak_of_what_stands_in_latex():

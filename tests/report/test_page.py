@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from bench.data.sets import PixelTensor
 from bench.errors import DataError, UsageError
 from bench.report.comparison import compare
 from bench.report.figures.images import write_images
 from bench.report.page import pictures as page_pictures
 from bench.report.page.pictures import data_uri, draw_pictures
 from bench.report.page.values import cost_points, page_values, paired_rows
-from bench.report.page.write import FILE_NAME, script_json, write_page
+from bench.report.page.write import FILE_NAME, _library, script_json, write_page
 from bench.report.tables.accuracy import accuracy_frame, acr_frame
 from bench.report.tables.cost import cost_frame
 from bench.report.tables.paired import paired_frame, pairs_of
@@ -225,3 +227,12 @@ def test_example_images_are_drawn_clean_and_at_every_sigma(tmp_path, split):
         write_images(replace(header, seed=-1), [0.25], tmp_path)
     with pytest.raises(DataError, match="not those that were certified"):
         write_images(replace(header, image_shape=(3, 32, 32)), [0.25], tmp_path)
+
+
+def test_a_page_weighs_a_megabyte_beside_the_plotting_library(tmp_path, monkeypatch):
+    pixels = torch.randint(0, 256, (6000, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    made = replace(picture_split(), images=PixelTensor(pixels.to(torch.uint8)), labels=(0,) * len(pixels))
+    monkeypatch.setattr(page_pictures, "load", lambda *args, **options: made)
+    page = write_page(compare([make_run(images=300)]), tmp_path).read_text()
+    assert 600_000 < len(page) - len(_library()) <= 1_000_000
+    assert 50 < page.count("data:image/png") < 1200  # what room there is goes to pictures

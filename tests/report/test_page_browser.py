@@ -1,6 +1,9 @@
 """The page in a real browser: it loads cleanly, sorts, filters, and shows the numbers of the CSV files."""
 
+import re
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -191,6 +194,61 @@ def test_dark_and_light_change_the_colours_of_page_and_figures(page):
     assert light[0] != dark[0]
     assert light[1] != dark[1]
     assert page.evaluate(colours) == light
+
+
+AXE = (
+    Path(find_spec("axe_playwright_python").origin).with_name("axe.min.js")
+    if find_spec("axe_playwright_python")
+    else None
+)
+
+
+@pytest.mark.skipif(AXE is None, reason="axe-playwright-python is not installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390, 320])
+def test_axe_finds_no_violation(loaded, made, width, scheme):
+    size = {"width": width, "height": 900}
+    fresh = loaded[0].context.browser.new_page(viewport=size, color_scheme=scheme)
+    fresh.set_default_timeout(PATIENCE)
+    fresh.goto(f"file://{made[1]}/report.html")
+    fresh.wait_for_selector("html[data-ready=true]", state="attached")
+    for choice in ("best", "all"):
+        fresh.select_option("#sigma", choice)
+        fresh.evaluate(AXE.read_text())
+        found = fresh.evaluate("axe.run().then((all) => all.violations)")
+        assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
+    fresh.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_tooltip_can_be_read_in_both_themes(page, theme):
+    if page.get_attribute("html", "data-theme") != theme:
+        page.click("#theme")
+    page.evaluate("byId('curves').scrollIntoView()")
+    box = page.locator("#plots .plot:visible").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 3, box["y"] + 150)
+    page.wait_for_selector(".bk-Tooltip", state="visible")
+    background, text, name = page.eval_on_selector(
+        ".bk-Tooltip >> visible=true",
+        """(tip) => [tip, tip, tip.shadowRoot.querySelector(".bk-tooltip-row-label")].map((one, place) =>
+            getComputedStyle(one)[place === 0 ? "backgroundColor" : "color"])""",
+    )
+    assert contrast(background, text) >= 4.5
+    assert contrast(background, name) >= 4.5
+    page.mouse.move(1, 1)
+    page.evaluate("scrollTo(0, 0)")
+    if theme == "dark":
+        page.click("#theme")
+
+
+def contrast(*colours):
+    """Return the contrast of two colours "rgb(...)" by WCAG 2."""
+    lights = []
+    for colour in colours:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
 
 
 @pytest.mark.parametrize("width", [390, 320])

@@ -9,6 +9,7 @@ from scipy import stats
 from bench.errors import RecordsError
 from bench.records.file import write_run
 from bench.report.comparison import compare
+from bench.report.figures.variants import variants_figure
 from bench.report.markup import as_cell
 from bench.report.tables.paired import gap_frame, gap_table
 from bench.report.tables.variants import variants_frame, variants_table
@@ -84,21 +85,23 @@ def test_a_variant_trained_once_borrows_the_pooled_variance_by_hand():
 
 def test_where_no_variant_was_trained_several_times_the_interval_is_over_images_and_never_bold():
     better = make_runs_that_differ(("plain-0", "changed-0"))
-    frame = variants_frame(compare(better), "plain")
+    comparison = compare(better)
+    frame = variants_frame(comparison, "plain")
     assert set(frame["mean_interval_holds"]) == {"images"}
     assert (frame["p_holm"].dropna() < 0.05).any()  # it would be bold
-    table = variants_table(frame, "plain")
+    table = variants_table(frame, comparison, "plain")
     assert not any(as_cell(cell).is_best for block in table.blocks for row in block.rows for cell in row)
     assert "Trained once: plain, changed." in " ".join(table.notes)
     assert "hold images only" in " ".join(table.notes)
 
 
 def test_bold_is_corrected_for_every_difference_of_the_table():
-    frame = variants_frame(compare(make_runs_that_differ()), "plain")
+    comparison = compare(make_runs_that_differ())
+    frame = variants_frame(comparison, "plain")
     tested = frame[frame["variant"] == "changed"]
     assert tested["p_holm"].tolist() == pytest.approx(holm(tested["p"].tolist()))
     assert frame[frame["variant"] == "plain"]["p_holm"].isna().all()
-    table = variants_table(frame, "plain")
+    table = variants_table(frame, comparison, "plain")
     [row] = [row for block in table.blocks for row in block.rows if row[0] == "Δ vs. plain"]
     assert [cell.is_best for cell in row[2:]] == (tested["p_holm"] < 0.05).tolist()
     assert {cell.is_best for cell in row[2:]} == {True, False}
@@ -138,12 +141,13 @@ def test_a_frame_holds_each_variants_mean_and_its_difference_to_the_reference():
 
 
 def test_a_variant_trained_once_is_said_to_borrow_from_those_trained_several_times():
-    frame = variants_frame(compare(made_runs(NAMES[:3])), "plain")
+    comparison = compare(made_runs(NAMES[:3]))
+    frame = variants_frame(comparison, "plain")
     held = frame.groupby("variant")["mean_interval_holds"].agg(set)
     assert held["plain"] == {"images and training runs"}
     assert held["changed"] == {"images and training runs, pooled"}
     assert set(frame["difference_interval_holds"].dropna()) == {"images and training runs, pooled"}
-    notes = " ".join(variants_table(frame, "plain").notes)
+    notes = " ".join(variants_table(frame, comparison, "plain").notes)
     assert "Intervals of plain hold images and training runs (" in notes
     assert "Trained once: changed. Their intervals" in notes
 
@@ -152,7 +156,10 @@ def test_the_lower_bounds_that_sequential_estimation_leaves_of_the_acr_are_not_c
     runs = [replace(run, header=replace(run.header, estimation="sequential")) for run in made_runs()]
     for frame in (variants_frame(compare(runs), "plain"), gap_frame(compare(runs))):
         assert set(frame["quantity"]) == {"certified accuracy"}
-    for table in (variants_table(variants_frame(compare(runs), "plain"), "plain"), gap_table(frame)):
+    for table in (
+        variants_table(variants_frame(compare(runs), "plain"), compare(runs), "plain"),
+        gap_table(frame),
+    ):
         assert "ACR" not in (table.caption, *table.headers)
         assert {len(row) for block in table.blocks for row in block.rows} == {len(table.headers)}
 
@@ -181,3 +188,17 @@ def test_the_command_prints_and_writes_variants(tmp_path, monkeypatch, capsys):
     assert {path.name for path in out.glob("variants.*")} == {
         f"variants.{kind}" for kind in ("csv", "md", "tex", "png", "pdf")
     }
+
+
+def test_the_figure_ends_at_the_largest_radius_and_shows_the_differences_of_the_table():
+    comparison = compare(make_runs_that_differ())
+    frame = variants_frame(comparison, "plain")
+    means, differences = variants_figure(comparison, "plain").axes
+    reach = max(entry.reach for entry in comparison.entries)
+    lines = [line for line in means.get_lines() if line.get_drawstyle() == "steps-pre"]
+    assert [line.get_xdata()[-1] for line in lines] == pytest.approx([reach] * 2)
+    assert lines[1].get_ydata()[-1] == 0  # nothing of "changed" is certified beyond 0.5
+    rows = frame[(frame["variant"] == "changed") & (frame["quantity"] == "certified accuracy")]
+    [bars] = differences.containers
+    assert list(bars.lines[0].get_ydata()) == pytest.approx(list(100 * rows["difference"]))
+    assert means.get_title() == r"rRCM, $\sigma$ = 0.5"

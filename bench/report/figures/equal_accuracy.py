@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from bench.report.comparison import Comparison
 from bench.report.equal_accuracy import SHARES, Curve
+from bench.report.figures.cost import compared_radii
 from bench.report.figures.style import (
     SETTINGS,
     Style,
     add_legend,
-    grid_shape,
     literal,
     panel_grid,
     save_figure,
@@ -29,12 +29,15 @@ from bench.report.rates import REFERENCE
 def equal_accuracy_figure(comparison: Comparison, by_radius: Mapping[float, Sequence[Curve]]) -> Figure:
     """Return the best expected accuracy within so many seconds per image, n' growing along each line to a marker at n.
 
-    Grey lines are at the shares of the reference's accuracy where the table compares.
+    Three radii at most are drawn, those of `compared_radii` where they have curves. Grey lines are at the shares of the
+    reference's accuracy where the table compares.
 
     Args:
         comparison: of the run that the curves are of.
         by_radius: radius -> curves, ascending.
     """
+    wanted = [radius for radius in compared_radii(comparison) if radius in by_radius]
+    by_radius = {radius: by_radius[radius] for radius in wanted or list(by_radius)[:1]}
     every = styles(comparison)
     methods = dict.fromkeys(curve.method for curves in by_radius.values() for curve in curves)
     by_label = {comparison.name_of(method): every[comparison.name_of(method)] for method in methods}
@@ -45,18 +48,16 @@ def equal_accuracy_figure(comparison: Comparison, by_radius: Mapping[float, Sequ
             if curve.method == REFERENCE:
                 for share in SHARES:
                     panel.axhline(100 * share * curve.accuracy()[0][0, -1], color="0.6", linewidth=0.6)
-        panel.set_title(f"radius {radius:g}")
+        panel.set_title(f"$r$ = {radius:g}")
         panel.tick_params(labelbottom=True)
-    columns = grid_shape(len(by_radius))[1]
-    for panel in panels[::columns]:
-        panel.set_ylabel("expected certified accuracy (%)")
-    for panel in panels[-columns:]:
-        panel.set_xlabel("seconds per image (log scale)")
+        panel.set_xlabel("seconds per image")
+    panels[0].set_ylabel("expected certified acc. (%)")
     shares = " and ".join(f"{share:.0%}" for share in SHARES)
     note = f"lines: {shares} of {literal(comparison.name_of(REFERENCE))}"
-    panels[0].text(0.98, 0.03, note, transform=panels[0].transAxes, ha="right", color="0.45")
+    panels[0].text(0.98, 0.03, note, transform=panels[0].transAxes, ha="right", color="0.35", fontsize=8)
     panels[0].set_xscale("log")
     panels[0].set_ylim(0, 102)
+    panels[0].set_yticks(range(0, 101, 20))
     use_plain_numbers(panels[0].xaxis)
     add_legend(figure, by_label)
     return figure

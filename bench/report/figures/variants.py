@@ -1,84 +1,149 @@
-"""Comparison of several trainings -> a figure of what each variant of a method certifies, with bands over trainings."""
+"""Comparison of several trainings -> a figure of what each variant of a method certifies, and of what it changes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from bench.report.comparison import Comparison
+from bench.report.comparison import Comparison, Entry
 from bench.report.figures.style import (
+    ACCURACY_LABEL,
     COLORS,
+    COLUMN_WIDTH,
     LINES,
     MARKERS,
+    PAGE_WIDTH,
     RADIUS_LABEL,
     SETTINGS,
     Style,
     add_legend,
+    groups_of,
+    legend_height,
     literal,
-    panel_grid,
     save_figure,
+    styles,
 )
-from bench.report.tables.variants import Variants, variants_of
-from bench.report.variants import Estimate, at_radius, estimate, pooled_variance, scores
+from bench.report.tables.variants import variants_frame, variants_of
 
-POINTS = 121
-"""Radii at which a curve is drawn."""
+MOST_COLUMNS = 3
+"""Sigmas and methods side by side."""
 
 
 def write_variants(comparison: Comparison, reference: str, folder: Path) -> list[Path]:
-    """Write variants.png and variants.pdf: mean certified accuracy against radius, with 95% bands; return the paths.
-
-    A panel per sigma and method, a line per variant. The bands are the intervals of `bench.report.variants.estimate`,
-    with the training variance that is pooled over the panel's variants.
+    """Write variants.png and variants.pdf of `variants_figure`; return the paths.
 
     Raises:
         UsageError, RecordsError: as `bench.report.tables.variants.variants_of`.
     """
-    groups = variants_of(comparison, reference)
-    names = list(dict.fromkeys(name for variants in groups.values() for name in variants))
     with matplotlib.style.context(["default", SETTINGS]):
-        by_name = dict(zip(names, _styles(), strict=False))
-        figure, panels = panel_grid(len(groups), by_name)
-        for panel, ((sigma, method), variants) in zip(panels, groups.items(), strict=True):
-            for name in variants:
-                _draw(panel, variants, name, by_name[name], comparison.radii)
-            panel.set_title(rf"{literal(method)}, $\sigma$ = {sigma:g}")
-            panel.set_xlabel(RADIUS_LABEL)
-        panels[0].set_xlim(left=0)
-        panels[0].set_ylim(0, 102)
-        add_legend(figure, by_name)
         folder.mkdir(parents=True, exist_ok=True)
-        return save_figure(figure, folder / "variants")
+        return save_figure(variants_figure(comparison, reference), folder / "variants")
 
 
-def _styles() -> list[Style]:
-    return [
-        Style(color=color, line=line, marker=marker, is_hollow=False)
-        for color, line, marker in zip(COLORS, cycle(LINES), MARKERS, strict=False)
-    ]
+def variants_figure(comparison: Comparison, reference: str) -> Figure:
+    """Return mean certified accuracy of each variant up to R_max, and below it the difference to the reference.
+
+    A column per sigma and method. Bars are the 95% intervals of `variants_frame`, at the table's radii within R_max;
+    more than a panel shows have their differences in several panels.
+
+    Raises:
+        UsageError, RecordsError: as `bench.report.tables.variants.variants_of`.
+    """
+    groups, frame = variants_of(comparison, reference), variants_frame(comparison, reference)
+    names = list(dict.fromkeys(name for variants in groups.values() for name in variants))
+    by_name = _styles(comparison, reference, names)
+    others = groups_of([name for name in names if name != reference]) if len(names) > 1 else []
+    columns = min(len(groups), MOST_COLUMNS)
+    rows = -(-len(groups) // columns) * (1 + len(others))
+    width = COLUMN_WIDTH if columns == 1 else PAGE_WIDTH
+    figure = Figure(figsize=(width, 1.75 * rows + 0.2 + legend_height(names, width)), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex="col", squeeze=False)
+    for place, ((sigma, method), variants) in enumerate(groups.items()):
+        top, column = (place // columns) * (1 + len(others)), place % columns
+        reach = max(entry.reach for entries in variants.values() for entry in entries)
+        _draw_means(panels[top, column], variants, by_name, comparison.radii, reach)
+        panels[top, column].set_title(rf"{literal(comparison.name_of(method))}, $\sigma$ = {sigma:g}")
+        here = frame[(frame["sigma"] == sigma) & (frame["method"] == method) & (frame["radius"] <= reach)]
+        for below, group in enumerate(others, top + 1):
+            _draw_differences(panels[below, column], here, {name: by_name[name] for name in group})
+        panels[top + len(others), column].set_xlabel(RADIUS_LABEL)
+        panels[top + len(others), column].tick_params(labelbottom=True)
+        if column == 0:
+            panels[top, 0].set_ylabel(ACCURACY_LABEL)
+            for below in panels[top + 1 : top + 1 + len(others), 0]:
+                below.set_ylabel(f"minus {literal(reference)} (points)")
+    for unused in panels.flat:
+        if not unused.has_data():
+            unused.remove()
+    add_legend(figure, by_name)
+    return figure
 
 
-def _draw(axes: Axes, variants: Variants, name: str, style: Style, radii: Sequence[float]) -> None:
-    """Draw one variant's mean, its band, and markers at the table's radii."""
-    reach = max(record.radius for entry in variants[name] for record in entry.records)
-    x = np.linspace(0, reach, POINTS)
-    points = [_estimate(variants, name, radius) for radius in x]
-    axes.plot(x, [100 * one.value for one in points], color=style.color, linestyle=style.line)
-    low, high = (np.clip([getattr(one, end) for one in points], 0, 1) for end in ("low", "high"))
-    axes.fill_between(x, 100 * low, 100 * high, color=style.color, alpha=0.12, linewidth=0)
-    marked = [radius for radius in radii if radius <= reach]
-    values = [100 * _estimate(variants, name, radius).value for radius in marked]
-    axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)
-
-
-def _estimate(variants: Variants, name: str, radius: float) -> Estimate:
-    found = {
-        one: scores([entry.records for entry in entries], at_radius(radius))
-        for one, entries in variants.items()
+def _styles(comparison: Comparison, reference: str, names: Sequence[str]) -> dict[str, Style]:
+    """Return a style per variant: the reference in the colour of the first method, the others in the colours left."""
+    first = next(iter(styles(comparison).values())).color
+    left = [color for color in COLORS if color != first]
+    others = [name for name in names if name != reference]
+    colors = {reference: first} | dict(zip(others, cycle(left), strict=False))
+    looks = zip(names, cycle(LINES), cycle(MARKERS), strict=False)
+    return {
+        name: Style(color=colors[name], line=line, marker=mark, is_hollow=False) for name, line, mark in looks
     }
-    return estimate(found[name], pooled=pooled_variance(found.values()))
+
+
+def _draw_means(
+    axes: Axes,
+    variants: Mapping[str, Sequence[Entry]],
+    by_name: Mapping[str, Style],
+    radii: Sequence[float],
+    reach: float,
+) -> None:
+    """Draw each variant's mean over its trainings as the exact step function, with markers at the table's radii."""
+    for name, entries in variants.items():
+        style = by_name[name]
+        x = np.unique([radius for entry in entries for radius in entry.curve.radii])
+        shares = np.array([_mean(entries, radius) for radius in x])
+        if x[-1] < reach * (1 - 1e-9):
+            x, shares = np.append(x, [x[-1], reach]), np.append(shares, [0, 0])
+        axes.step(x, shares, where="pre", color=style.color, linestyle=style.line)
+        marked = [radius for radius in radii if radius <= reach]
+        values = [_mean(entries, radius) for radius in marked]
+        axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)
+    axes.set_xlim(-0.04 * reach, 1.03 * reach)  # room for what is drawn beside radius 0
+    axes.set_ylim(0, 102)
+    axes.set_yticks(range(0, 101, 20))
+
+
+def _mean(entries: Sequence[Entry], radius: float) -> float:
+    return float(100 * np.mean([entry.curve.at(radius).value for entry in entries]))
+
+
+def _draw_differences(axes: Axes, frame: pd.DataFrame, by_name: Mapping[str, Style]) -> None:
+    """Draw the difference of every variant at each radius, the variants beside each other."""
+    step = np.diff(np.unique(frame["radius"])).min(initial=0.25)
+    axes.axhline(0, color="0.3", linewidth=0.7)
+    for place, (name, style) in enumerate(by_name.items()):
+        rows = frame[frame["variant"] == name]
+        value, low, high = (
+            100 * rows[column].to_numpy(dtype=float)
+            for column in ("difference", "difference_low", "difference_high")
+        )
+        shift = 0.12 * step * (place - (len(by_name) - 1) / 2)
+        axes.errorbar(
+            rows["radius"] + shift,
+            value,
+            yerr=[value - low, high - value],
+            color=style.color,
+            linestyle="none",
+            capsize=1.5,
+            linewidth=0.9,
+            clip_on=False,
+            **style.marker_settings,
+        )

@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.records.disk import replace_file
 from bench.report.comparison import Comparison
 from bench.report.figures.style import styles
-from bench.report.page.pictures import Pictures, draw_pictures
+from bench.report.page.pictures import BUDGET, Pictures, draw_pictures
 from bench.report.page.values import cost_points, page_values, usual_radius
 from bench.report.published import PublishedNumber
 from bench.report.tables.accuracy import (
@@ -32,6 +32,9 @@ from bench.report.tables.paired import paired_frame, pairs_of
 from bench.report.write import csv_of
 
 FILE_NAME = "report.html"
+
+WEIGHT = 980_000
+"""Characters of a page beside the plotting library up to which pictures are added: a megabyte, and keys to spare."""
 
 
 def write_page(
@@ -53,18 +56,18 @@ def write_page(
     Raises:
         UsageError: the extra `html` is not installed.
     """
-    library = _library()
+    library, values = _library(), _values(comparison, published)
+    parts = {"style": _part("page.css"), "script": _part("page.js"), "title": html.escape(values["title"])}
+    page = Template(_part("page.html"))
+    room = WEIGHT - len(page.template) - len(script_json(values)) - sum(map(len, parts.values()))
     pictures = draw_pictures(
-        comparison.runs[0].header, comparison.sigmas, data_dir, noisy_for=_differing(comparison)
+        comparison.runs[0].header,
+        comparison.sigmas,
+        data_dir,
+        budget=min(BUDGET, max(0, room)),
+        noisy_for=_differing(comparison),
     )
-    values = _values(comparison, pictures, published)
-    text = Template(_part("page.html")).substitute(
-        title=html.escape(values["title"]),
-        style=_part("page.css"),
-        script=_part("page.js"),
-        library=library,
-        data=script_json(values),
-    )
+    text = page.substitute(parts, library=library, data=script_json(values | _pictures(pictures)))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
     replace_file(path, text)
@@ -100,9 +103,17 @@ def _downloads(comparison: Comparison, frames: dict[str, Any]) -> dict[str, str]
     return {name: text for name, text in files.items() if text}
 
 
-def _values(
-    comparison: Comparison, pictures: Pictures, published: Sequence[PublishedNumber]
-) -> dict[str, Any]:
+def _pictures(pictures: Pictures) -> dict[str, Any]:
+    return {
+        "pictures": {
+            "clean": {str(index): uri for index, uri in pictures.clean.items()},
+            "noisy": {f"{index}/{sigma:g}": uri for (index, sigma), uri in pictures.noisy.items()},
+            "note": pictures.note,
+        }
+    }
+
+
+def _values(comparison: Comparison, published: Sequence[PublishedNumber]) -> dict[str, Any]:
     from bench.report.page.plots import curve_plots
 
     frames = {
@@ -116,11 +127,6 @@ def _values(
         "downloads": _downloads(comparison, frames),
         "plots": curve_plots(comparison),
         "cost": _cost(comparison, [cost_points(comparison, radius) for radius in comparison.radii]),
-        "pictures": {
-            "clean": {str(index): uri for index, uri in pictures.clean.items()},
-            "noisy": {f"{index}/{sigma:g}": uri for (index, sigma), uri in pictures.noisy.items()},
-            "note": pictures.note,
-        },
     }
 
 

@@ -156,18 +156,23 @@ def _written(notes: Sequence[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    raised = f"^{{({escape_latex(cell.aside)})}}" if cell.aside else ""
+    raised = f"^{{({_in_formula(cell.aside)})}}" if cell.aside else ""
     is_number = _NUMBER.fullmatch(cell.text) is not None
     if not is_number or not (raised or cell.interval or cell.text[0] in "+-"):
         text = escape_latex(cell.text)
         return rf"\textbf{{{text}}}" if cell.is_best else text
-    number = cell.text.replace(",", "{,}")
+    number = _in_formula(cell.text)
     number = rf"\mathbf{{{number}}}" if cell.is_best else number
     ends = ""
     if cell.interval is not None:
-        low, high = (escape_latex(end).replace(",", "{,}") for end in cell.interval)
+        low, high = map(_in_formula, cell.interval)
         ends = f"_{{{low}}}^{{{high}}}"
     return f"${raised}{number}{ends}$"
+
+
+def _in_formula(text: str) -> str:
+    """Return text for a formula, where a comma alone is punctuation and parts thousands by a space."""
+    return escape_latex(text).replace(",", "{,}")
 
 
 def _width(table: Table) -> float:

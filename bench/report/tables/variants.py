@@ -81,8 +81,9 @@ def _corrected(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def variants_table(frame: pd.DataFrame, reference: str) -> Table:
+def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) -> Table:
     """Return the printed table of a `variants_frame`: a block per sigma and method, two rows per variant."""
+    frame = frame.assign(method=frame["method"].map(comparison.name_of))
     radii, acr = sorted(set(frame["radius"].dropna())), has_acr(frame)
     return Table(
         caption=f"Variants over their trainings: mean certified accuracy (%){', and ACR' if acr else ''}",
