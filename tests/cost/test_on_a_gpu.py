@@ -1,4 +1,4 @@
-"""The commands for the first hours on a GPU, in results/cost/README.md and tests/on_a_gpu.sh, are ones that run there."""
+"""The commands for a GPU, in results/cost/README.md and tests/on_a_gpu.sh, are ones that can be run there."""
 
 import re
 import shlex

@@ -51,13 +51,17 @@ def samples_figure(comparison: Comparison) -> Figure | None:
 
     def draw(axes: Axes, entry: Entry) -> None:
         hits, is_selected = _hits(entry)
-        kinds, images = np.unique(hits[is_selected], return_counts=True)  # of few values many images have each
+        kinds, images = np.unique(
+            hits[is_selected], return_counts=True
+        )  # of few values many images have each
         shares = 100 * images / len(hits)
         for place, part in enumerate(FEWER):
             n = max(1, entry.header.n // part)
             x = np.linspace(0, largest_radius(replace(entry.header, n=n), entry.sigma), POINTS)
             needed = [least_count(n, entry.header.alpha, float(radius), entry.sigma) for radius in x]
-            values = [float(shares @ chances_of_at_least(count, kinds, entry.header.n, n)) for count in needed]
+            values = [
+                float(shares @ chances_of_at_least(count, kinds, entry.header.n, n)) for count in needed
+            ]
             axes.plot(x, values, color=COLORS[place], linestyle=LINES[place])
 
     return _panels(comparison, entries, draw, list(lines))
