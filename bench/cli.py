@@ -22,6 +22,10 @@ ALIASES = {"import": "import-log", "export": "export-log"}
 """Shorter names that are understood, and not listed."""
 
 
+READERS = ("report", "compare", "status")
+"""Commands that run no network: what they free is the system's again, so that a million records fit."""
+
+
 class Commands(Sectioned):
     """A group that lists its commands in sections and hints at mistyped ones."""
 
@@ -57,7 +61,8 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
     """
-    keep_memory()
+    if sys.argv[1:2] not in ([name] for name in READERS):
+        keep_memory()
     try:
         _check_arguments(sys.argv[1:])
         code = cli.main(standalone_mode=False)

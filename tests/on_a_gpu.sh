@@ -1,9 +1,9 @@
 #!/bin/bash
-# The first ten minutes on a GPU: is it right, what does the headline say, what does the noise take.
+# The first nine minutes on a GPU: is it right, what does the headline say, what does the noise take.
 #
 #   bash tests/on_a_gpu.sh [FOLDER]      FOLDER, default results/cost/gpu: records, tables and figures
 #
-# Needs: pip install -e '.[test,gpu]' and a C compiler. Ends within ten minutes; each part says how long it took, and a
+# Needs: pip install -e '.[test,gpu]' and a C compiler. Ends within nine minutes; each part says how long it took, and a
 # part that fails does not stop the next ones. `bench cost` goes on where it stopped when it is repeated.
 cd "$(dirname "$0")/.." || exit
 folder=${1:-results/cost/gpu}
@@ -44,6 +44,6 @@ export -f noise
 
 part "noise" 60 bash -c noise
 part "tests" 180 python -m pytest -q -m gpu -x --maxfail 5 -p no:cacheprovider
-part "headline" 330 bench cost --preset paper-imagenet --methods rrcm-b,dds --max-seconds 320 --out "$folder"
+part "headline" 290 bench cost --preset paper-imagenet --methods rrcm-b,dds --max-seconds 280 --out "$folder"
 [ -f "$folder/stages.md" ] && cat "$folder/stages.md" # the share of the noise
 exit $failed

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -208,7 +209,7 @@ def _with_device(figure: Figure, run: CostRun) -> Figure:
 def write_figures(run: CostRun, folder: Path) -> list[Path]:
     """Write each figure that the records allow as .png and .pdf, the command in their metadata; return the paths."""
     written: list[Path] = []
-    with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
+    with matplotlib.style.context(["default", SETTINGS]):
         made = {
             "throughput": throughput_figure(run),
             "stages": stages_figure(run),

@@ -13,8 +13,9 @@ from typing import Any
 from bench.config.labels import DISPLAYED, Labels
 from bench.errors import ProtocolError, RecordsError
 from bench.report.doubts import composed_certificates, denied_alpha, identical_counts, impossible_radii
+from bench.report.lower_bounds import LowerBounds, lower_bounds
 from bench.report.markup import Table
-from bench.report.metrics import Curve, curve, group
+from bench.report.metrics import Certified, Curve, certified, curve_of, group
 from bench.report.rates import Quartiles, speedups
 from bench.smoothing.estimation import largest_radius
 from bench.types import UNSEEN, CostRecord, Record, Run, RunHeader
@@ -54,7 +55,17 @@ class Entry(Named):
     @cached_property
     def curve(self) -> Curve:
         """Certified accuracy at every radius."""
-        return curve(self.records)
+        return curve_of(self.certified.radii)
+
+    @cached_property
+    def certified(self) -> Certified:
+        """Certified radii by image."""
+        return certified(self.records)
+
+    @cached_property
+    def lower_bounds(self) -> LowerBounds:
+        """The lower bounds of p_A of its images."""
+        return lower_bounds(self)
 
     @cached_property
     def reach(self) -> float:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scipy import special
 
-from bench.report.comparison import Entry
 from bench.report.metrics import Share, is_certified
 from bench.smoothing.estimation import bound_tail
 from bench.types import Record
+
+if TYPE_CHECKING:
+    from bench.report.comparison import Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +52,17 @@ def lower_bounds(entry: Entry) -> LowerBounds:
     if entry.is_composed:
         return LowerBounds(tails=(), images=len(entry.records), has_uncertified=False)
     has_uncertified = not entry.header.stops_early and all(one.has_counts for one in entry.records)
-    tails = [_tail(record, entry, has_uncertified) for record in entry.records]
-    return LowerBounds(
-        tails=tuple(sorted(tail for tail in tails if tail is not None)),
-        images=len(tails),
-        has_uncertified=has_uncertified,
-    )
+    radii = entry.certified.radii
+    tails = special.ndtr(-radii[radii >= 0] / entry.sigma).tolist()
+    if has_uncertified:
+        others = (_tail(record, entry) for record in entry.records if not is_certified(record))
+        tails += [tail for tail in others if tail is not None]
+    return LowerBounds(tails=tuple(sorted(tails)), images=len(entry.records), has_uncertified=has_uncertified)
 
 
-def _tail(record: Record, entry: Entry, has_uncertified: bool) -> float | None:
-    """Return 1 - bound; None for a bound of 0, and for one that is unknown."""
-    if is_certified(record):
-        return float(special.ndtr(-record.radius / record.sigma))
-    if not has_uncertified or record.is_skipped or record.selected != record.label:
+def _tail(record: Record, entry: Entry) -> float | None:
+    """Return 1 - bound of an image that is not certified; None for a bound of 0."""
+    if record.is_skipped or record.selected != record.label:
         return None
     hits = dict(record.counts_estimation).get(record.label, 0)
     tail = bound_tail(hits, record.n, entry.header, record.uniform)

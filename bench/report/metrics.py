@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.errors import ProtocolError, RecordsError
 from bench.smoothing.estimation import table_tails
@@ -91,6 +92,32 @@ class Curve:
     def area(self) -> float:
         """Return the area under the curve, in radius units; it equals the ACR."""
         return float(np.dot(np.diff(self.radii), self.counts[1:])) / self.images
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Certified:
+    """The certified radii of some images, by ascending index.
+
+    Attributes:
+        indices: (I,) int64, of the images.
+        radii: (I,) float64 in pixel units; -1 where the certified class is not the label.
+    """
+
+    indices: NDArray[np.int64]
+    radii: NDArray[np.float64]
+
+
+def certified(records: Sequence[Record]) -> Certified:
+    """Return the certified radii of records of different images.
+
+    Raises:
+        RecordsError: there are no records.
+    """
+    _require(records)
+    indices = np.array([record.index for record in records], dtype=np.int64)
+    radii = np.array([record.radius if is_certified(record) else -1.0 for record in records])
+    order = np.argsort(indices, kind="stable")
+    return Certified(indices=indices[order], radii=radii[order])
 
 
 def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
@@ -233,13 +260,15 @@ def curve(records: Sequence[Record]) -> Curve:
     Raises:
         RecordsError: there are no records.
     """
-    _require(records)
-    certified = np.sort([record.radius for record in records if is_certified(record)])
-    radii = np.unique(np.concatenate([[0.0], certified]))
-    counts = len(certified) - np.searchsorted(certified, radii, side="left")
-    return Curve(
-        radii=tuple(map(float, radii)), counts=tuple(int(count) for count in counts), images=len(records)
-    )
+    return curve_of(certified(records).radii)
+
+
+def curve_of(certified_radii: NDArray[np.float64]) -> Curve:
+    """Return the curve of the radii (I,) of images, negative where an image is not certified; see `Certified`."""
+    found = np.sort(certified_radii[certified_radii >= 0])
+    radii = np.unique(np.concatenate([[0.0], found]))
+    counts = len(found) - np.searchsorted(found, radii, side="left")
+    return Curve(radii=tuple(radii.tolist()), counts=tuple(counts.tolist()), images=len(certified_radii))
 
 
 def envelope(curves: Sequence[Curve]) -> Curve:
@@ -256,8 +285,9 @@ def envelope(curves: Sequence[Curve]) -> Curve:
             f"an envelope needs curves over the same images, got {sorted(images)} images; restrict them first"
         )
     radii = np.unique(np.concatenate([one.radii for one in curves]))
-    counts = tuple(max(one.at(radius).count for one in curves) for radius in radii)
-    return Curve(radii=tuple(map(float, radii)), counts=counts, images=images.pop())
+    counts = [np.array([*one.counts, 0])[np.searchsorted(one.radii, radii, side="left")] for one in curves]
+    highest = np.max(counts, axis=0)
+    return Curve(radii=tuple(radii.tolist()), counts=tuple(highest.tolist()), images=images.pop())
 
 
 def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ...]]:

@@ -5,13 +5,15 @@ Every method sees the same images under the same noise, so that methods are comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.errors import ProtocolError
-from bench.report.metrics import Share, certified_accuracy, is_certified
+from bench.report.metrics import Certified, Share
 from bench.smoothing.stats import binomial_two_sided_p, paired_interval
-from bench.types import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class PairedDifference:
 
 
 def paired_differences(
-    first: Sequence[Record], second: Sequence[Record], radii: Sequence[float]
+    first: Certified, second: Certified, radii: Sequence[float]
 ) -> tuple[PairedDifference, ...]:
     """Return two methods compared at each radius by the exact McNemar test; whoever looks at several corrects for them.
 
@@ -51,46 +53,32 @@ def paired_differences(
     each of those would be a fair coin.
 
     Args:
-        first, second: records of the same images, each image once, in any order.
+        first, second: certified radii of the same images.
         radii: L2, pixel units.
 
     Raises:
         ProtocolError: the two do not hold the same images.
-        RecordsError: there are no records.
     """
-    pairs = _pairs(first, second)
-    only = [
-        (
-            sum(_holds(a, radius) and not _holds(b, radius) for a, b in pairs),
-            sum(_holds(b, radius) and not _holds(a, radius) for a, b in pairs),
-        )
-        for radius in radii
-    ]
-    return tuple(
-        PairedDifference(
-            radius=radius,
-            first=certified_accuracy(first, radius),
-            second=certified_accuracy(second, radius),
-            only_first=only_first,
-            only_second=only_second,
-            p=binomial_two_sided_p(only_first, only_first + only_second),
-        )
-        for radius, (only_first, only_second) in zip(radii, only, strict=True)
+    _check_images(first, second)
+    return tuple(_at(radius, first.radii >= radius, second.radii >= radius) for radius in radii)
+
+
+def _at(radius: float, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedDifference:
+    only_first, only_second = (int(np.count_nonzero(one)) for one in (first & ~second, second & ~first))
+    return PairedDifference(
+        radius=radius,
+        first=Share(count=int(np.count_nonzero(first)), images=len(first)),
+        second=Share(count=int(np.count_nonzero(second)), images=len(second)),
+        only_first=only_first,
+        only_second=only_second,
+        p=binomial_two_sided_p(only_first, only_first + only_second),
     )
 
 
-def _pairs(first: Sequence[Record], second: Sequence[Record]) -> list[tuple[Record, Record]]:
-    by_index: tuple[Mapping[int, Record], ...] = tuple(
-        {record.index: record for record in records} for records in (first, second)
-    )
-    if by_index[0].keys() != by_index[1].keys():
-        one_sided = len(by_index[0].keys() ^ by_index[1].keys())
+def _check_images(first: Certified, second: Certified) -> None:
+    if not np.array_equal(first.indices, second.indices):
+        one_sided = len(np.setxor1d(first.indices, second.indices))
         raise ProtocolError(
             f"a paired comparison needs the same images on both sides, got {one_sided} that only one of them has; "
             "restrict both to their common images"
         )
-    return [(record, by_index[1][index]) for index, record in by_index[0].items()]
-
-
-def _holds(record: Record, radius: float) -> bool:
-    return is_certified(record) and record.radius >= radius

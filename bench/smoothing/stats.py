@@ -6,11 +6,11 @@ Near p = 1 a bound p_lower loses digits in float64, so the certifier carries the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 OUTWARD = 1 + 1e-11
 """Factor by which a root is moved to the safe side: more than the root finder's error."""
@@ -94,7 +94,7 @@ def randomised_upper_tail(k: int, n: int, alpha: float, uniform: float) -> float
 
     if excess(math.log(high)) >= 0:  # u = 1, up to rounding
         return high
-    return min(high, OUTWARD * math.exp(optimize.brentq(excess, math.log(low), math.log(high), xtol=1e-13)))
+    return min(high, OUTWARD * math.exp(_root(excess, math.log(low), math.log(high), xtol=1e-13)))
 
 
 def sequence_tails(k: int, n: int, alpha: float) -> tuple[float, float]:
@@ -123,9 +123,16 @@ def sequence_tails(k: int, n: int, alpha: float) -> tuple[float, float]:
         return evidence + k * float(np.logaddexp(0, logit)) + (n - k) * float(np.logaddexp(0, -logit))
 
     middle = math.log((n - k) / k) if 0 < k < n else math.copysign(FAR, -k)
-    low = 0.0 if k == n else float(special.expit(optimize.brentq(excess, -FAR, middle, xtol=1e-13)))
-    high = 1.0 if k == 0 else float(special.expit(optimize.brentq(excess, middle, FAR, xtol=1e-13)))
+    low = 0.0 if k == n else float(special.expit(_root(excess, -FAR, middle, xtol=1e-13)))
+    high = 1.0 if k == 0 else float(special.expit(_root(excess, middle, FAR, xtol=1e-13)))
     return low / OUTWARD, min(1.0, high * OUTWARD)
+
+
+def _root(function: Callable[[float], float], low: float, high: float, xtol: float) -> float:
+    """Return the root between two points by Brent's method."""
+    from scipy import optimize  # here, since few runs need it, and it takes as long to import as all else
+
+    return float(optimize.brentq(function, low, high, xtol=xtol))
 
 
 def _check_counts(k: int, n: int, alpha: float) -> None:
@@ -262,7 +269,7 @@ def _highest_difference(only_first: int, only_second: int, images: int, critical
         variance = images * (2 * share + difference * (1 - difference))
         return (found - images * difference) ** 2 - critical**2 * variance
 
-    return float(optimize.brentq(excess, found / images, 1.0, xtol=1e-14))
+    return float(_root(excess, found / images, 1.0, xtol=1e-14))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

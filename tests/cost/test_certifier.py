@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bench.cost import certifier
 from bench.cost.certifier import CertifierCost, cost_frame, flops_of, folder_name, forward_pass, plain_loop
 from bench.cost.work import certificate
 from bench.runs.stream import Stream
@@ -109,3 +110,17 @@ def test_operations_of_a_sample_are_those_of_a_hand_count():
 
 def test_the_folder_is_named_after_the_device():
     assert folder_name("AMD EPYC, 2 threads") == "amd-epyc-2-threads"
+
+
+def test_a_repetition_has_as_many_images_as_a_run_certifies_together(commands, tmp_path, monkeypatch):
+    """On an accelerator, where the samples of one image leave batches half empty."""
+    monkeypatch.setattr("bench.cost.certifier.group_size", lambda setup, size: 3)
+    sizes = []
+    whole = certifier.certificate
+    monkeypatch.setattr(
+        certifier, "certificate", lambda *given, **options: sizes.append(options) or whole(*given, **options)
+    )
+    options = (*commands, "--repetitions", "1", "--out", tmp_path / "out")
+    assert bench(monkeypatch, "cost", "--certifier", *options) == 0
+    assert pd.read_csv(tmp_path / "out" / "certifier.csv").iloc[0]["samples"] == 3 * (10 + 50)
+    assert sizes[0]["images"] == 3

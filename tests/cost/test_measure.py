@@ -376,3 +376,14 @@ def test_an_error_in_building_a_compiled_setting_is_not_the_compilers(machine, m
     )
     with pytest.raises(TypeError, match="no len"):
         machine.measure(asked)
+
+
+def test_on_a_gpu_a_batch_runs_untimed_before_each_repetition_but_for_slow_ones(machine):
+    def ran(kind, seconds):
+        machine.folder = machine.folder.with_name(f"{kind}-{seconds}")
+        asked = plan(machine.method("a", seconds), batch_sizes=(8,), repetitions=2)
+        machine.measure(asked, type=kind, stop_after=2)
+        return len(machine.modules["a"].batches)
+
+    assert ran("cuda", 0.125) == ran("cpu", 0.125) + 1  # the first one has just been warmed up
+    assert ran("cuda", 10.0) == ran("cpu", 10.0)

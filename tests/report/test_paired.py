@@ -9,7 +9,7 @@ from scipy import optimize, stats
 
 from bench.errors import ProtocolError
 from bench.report.comparison import compare
-from bench.report.metrics import Share, acr, assured_accuracy, certified_accuracy
+from bench.report.metrics import Share, acr, assured_accuracy, certified, certified_accuracy
 from bench.report.paired import paired_differences
 from bench.report.tables.paired import gap_frame
 from bench.smoothing.stats import holm, most_failures, paired_interval
@@ -34,7 +34,7 @@ def mcnemar_records(both, only_first, only_second, neither):
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (5, 1), (0, 9), (4, 4), (13, 29)])
 def test_p_is_that_of_the_exact_binomial_test_on_the_images_that_differ(only_first, only_second):
     first, second = mcnemar_records(11, only_first, only_second, 5)
-    found = paired_differences(first, second[::-1], [0.5])[0]
+    found = paired_differences(certified(first), certified(second[::-1]), [0.5])[0]
     assert (found.only_first, found.only_second) == (only_first, only_second)
     assert found.p == pytest.approx(two_sided_p(only_first, only_first + only_second), rel=1e-12)
     if only_first + only_second:
@@ -48,7 +48,7 @@ def test_difference_is_that_of_the_certified_accuracies_at_every_radius(seed):
     first, second = (
         [record for record in run.records if record.method == method] for method in ("rrcm", "dds")
     )
-    for found in paired_differences(first, second, [0.0, 0.3, 0.6, 1.0]):
+    for found in paired_differences(certified(first), certified(second), [0.0, 0.3, 0.6, 1.0]):
         values = [certified_accuracy(records, found.radius).value for records in (first, second)]
         assert found.difference == pytest.approx(values[0] - values[1], abs=1e-12)
         low, high = found.interval()
@@ -58,7 +58,7 @@ def test_difference_is_that_of_the_certified_accuracies_at_every_radius(seed):
 def test_a_correct_abstention_and_a_wrong_class_are_not_certified():
     first = [make_record(predict=ABSTAIN, label=ABSTAIN), make_record(predict=1, index=1, radius=3.0)]
     second = [make_record(radius=0.5), make_record(radius=0.5, index=1)]
-    found = paired_differences(first, second, [0.0])[0]
+    found = paired_differences(certified(first), certified(second), [0.0])[0]
     assert (found.only_first, found.only_second) == (0, 2)
 
 
@@ -66,7 +66,7 @@ def test_methods_over_other_images_are_refused():
     with pytest.raises(
         ProtocolError, match="needs the same images on both sides, got 2 that only one of them"
     ):
-        paired_differences([make_record(index=0)], [make_record(index=1)], [0.5])
+        paired_differences(certified([make_record(index=0)]), certified([make_record(index=1)]), [0.5])
 
 
 @pytest.mark.parametrize("p_values", [(), (0.03,), (0.01, 0.04, 0.03, 0.005), (0.2, 0.2, 0.2), (0.9, 0.001)])

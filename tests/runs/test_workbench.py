@@ -7,6 +7,7 @@ import torch
 
 from bench.config.run import RunConfig
 from bench.runs import workbench
+from bench.smoothing.certifier import Smoothed
 from bench.types import Protocol
 from tests.support.tiny import TASK
 
@@ -30,3 +31,20 @@ def test_a_compiled_network_sees_full_batches_alone(monkeypatch, compile, expect
     smoothed = workbench.smoothed(setup, one, 64)
     smoothed.certify(torch.rand(1, 8, 8), 0, Protocol(n0=10, n=150, alpha=0.01, seed=0))
     assert set(sizes) == expected
+
+
+def test_an_accelerator_classifies_a_full_batch_before_its_first_certificate():
+    """On meta tensors, which stand for those of any device that is no CPU."""
+    for device, expected in (("meta", [64]), ("cpu", [])):
+        seen = []
+
+        def classify(x_noisy, sigma, keys=None, seen=seen):
+            seen.append(len(x_noisy))
+            return x_noisy.flatten(1)[:, :2]
+
+        setup = SimpleNamespace(
+            device=torch.device(device), split=SimpleNamespace(images=torch.rand(9, 1, 8, 8)), indices=(4,)
+        )
+        smoothed = Smoothed(classifier=classify, sigma=0.5, num_classes=2, batch_size=64)
+        workbench.warm_up(setup, smoothed)
+        assert seen == expected

@@ -5,13 +5,14 @@ import math
 import subprocess
 import sys
 import warnings
+import weakref
 
 import pytest
 import torch
 
 from bench.errors import ModelError, NumericalError
 from bench.smoothing import counting
-from bench.smoothing.counting import count_classes
+from bench.smoothing.counting import count_classes, count_group
 from bench.smoothing.noise import NOISE_BLOCK, noise_block, sample_keys
 from tests.smoothing.rounding import rounding_errors
 from tests.smoothing.test_certifier import ARGUMENTS, GROUP, PROTOCOL, Recorder, X, constant, draws
@@ -247,3 +248,27 @@ def test_what_a_classifier_sees_is_the_noisy_image_up_to_three_roundings(sigma):
     # Each of the three roundings errs by half a unit in the last place, of values below 8.6 sigma + 1.
     assert abs(errors).max() < 3 * 2**-24 * (8.6 * sigma + 1)
     assert 1e-8 < (errors**2).mean() ** 0.5 < 5e-8
+
+
+def test_a_batch_is_gone_before_the_next_one_is_drawn(monkeypatch):
+    """What a GPU does, on the CPU: two batches and their noise at once would take three times the memory."""
+    alive, draw = [], counting.noisy_samples
+
+    def drawn(*given, **options):
+        assert all(one() is None for one in alive)
+        x_noisy, keys = draw(*given, **options)
+        alive.append(weakref.ref(x_noisy))
+        return x_noisy, keys
+
+    monkeypatch.setattr(counting, "draws_at_once", lambda device: True)
+    monkeypatch.setattr(counting, "noisy_samples", drawn)
+    draws = [counting.Draws(seed=0, index=0, stage="selection", samples=100)]
+    count_group(
+        lambda x, sigma, keys: x.flatten(1)[:, :2].clone(),
+        torch.rand(1, 1, 2, 2),
+        sigma=0.5,
+        draws=draws,
+        batch_size=20,
+        num_classes=2,
+    )
+    assert len(alive) == 5

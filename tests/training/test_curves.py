@@ -67,3 +67,15 @@ def test_figure_has_a_line_per_file_and_a_panel_of_scores_only_where_there_are_a
     assert [text.get_text() for text in both[0].get_legend().get_texts()] == ["s", "t"]
     assert [len(axes.lines) for axes in loss_alone] == [1]
     assert [text.get_text() for text in same_stage[0].get_legend().get_texts()] == ["0", "1"]
+
+
+def test_no_two_of_many_curves_have_one_colour(path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, out, **options: drawn.extend(figure.axes))
+    many = [path.parent / f"{number}.csv" for number in range(12)]
+    for one in many:
+        append(one, LOOK)
+    draw_curves(many, path.with_suffix(".png"))
+    assert len({line.get_color() for line in drawn[0].lines}) == 12

@@ -1,5 +1,6 @@
 """The training loop: resuming, averaging, schedules, seeding."""
 
+import contextlib
 import dataclasses
 import itertools
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from bench.errors import CheckpointError, NumericalError, UsageError
-from bench.training import curves
+from bench.training import curves, loop
 from bench.training.loop import (
     Recipe,
     Supervised,
@@ -289,3 +290,20 @@ def test_tf32_without_a_gpu_is_refused(tmp_path):
     work = job(tmp_path)
     with pytest.raises(UsageError, match="precision tf32 needs a CUDA device, this one is cpu: use float32"):
         fit("stage", Objective(work), dataclasses.replace(RECIPE, precision="tf32"), work)
+
+
+def test_initial_weights_leave_the_generators_of_all_gpus_as_they_were(monkeypatch):
+    asked = []
+
+    @contextlib.contextmanager
+    def fork(devices):
+        asked.append(devices)
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for is_used in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda is_used=is_used: is_used)
+        with loop.seeded_initialisation(0):
+            pass
+    assert asked == [[0, 1], []]

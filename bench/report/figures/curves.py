@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def draw_curves(sources: Sequence[Path], out: Path) -> Path:
     with matplotlib.style.context(["default", SETTINGS]):
         figure = Figure(figsize=(COLUMN_WIDTH, 3.6 if is_scored else 2.2), layout="constrained")
         panels = figure.subplots(2 if is_scored else 1, 1, sharex=True, squeeze=False)[:, 0].tolist()
-        for (name, looks), color in zip(lines.items(), cycle(COLORS), strict=False):
+        for (name, looks), color in zip(lines.items(), _colors(len(lines)), strict=True):
             _draw(panels, looks, name, color)
         panels[0].set_ylabel("training loss")
         panels[-1].set_xlabel("step")
@@ -44,6 +43,15 @@ def draw_curves(sources: Sequence[Path], out: Path) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_figure(figure, out)
     return out
+
+
+def _colors(count: int) -> list[str]:
+    """Return so many colours, no two alike: those of the methods, or as many hues as are asked for."""
+    if count <= len(COLORS):
+        return list(COLORS[:count])
+    import seaborn  # here, since few figures need it
+
+    return [str(color) for color in seaborn.husl_palette(count, l=0.5).as_hex()]
 
 
 def _draw(panels: Sequence[Axes], looks: Sequence[Look], name: str, color: str) -> None:

@@ -74,7 +74,7 @@ def _draw(axes: Axes, own: Entry, entry: Entry, style: Style, radii: tuple[float
     """Draw one difference at each radius, beside those of the other labels."""
     reached = [radius for radius in radii if radius <= own.reach]
     step = min(np.diff(reached), default=own.reach) if len(reached) > 1 else own.reach
-    for found in paired_differences(own.records, entry.records, reached):
+    for found in paired_differences(own.certified, entry.certified, reached):
         low, high = found.interval()
         axes.errorbar(
             found.radius + 0.6 * shift * step,

@@ -19,7 +19,7 @@ from bench.report.figures.style import (
     panel_grid,
     styles,
 )
-from bench.report.lower_bounds import LowerBounds, lower_bounds
+from bench.report.lower_bounds import LowerBounds
 from bench.smoothing.stats import proportion_interval
 
 LEFT = 0.05
@@ -49,7 +49,7 @@ def lower_bounds_figure(comparison: Comparison) -> Figure:
         panel.set_xscale("logit")
         panel.axvspan(LEFT, 0.5, color="0.96", linewidth=0)
         for entry in (one for one in comparison.at_sigma(sigma) if one.label in group):
-            bounds = lower_bounds(entry)
+            bounds = entry.lower_bounds
             smallest = min([smallest, *bounds.tails[:1]])
             _draw(panel, bounds, by_label[entry.label], has_band=len(groups) == 1)
         panel.set_title(rf"$\sigma$ = {sigma:g}")
@@ -65,7 +65,7 @@ def _draw(axes: Axes, bounds: LowerBounds, style: Style, has_band: bool) -> None
     if not found:
         return
     tails = np.array([*found, 1 - edge])[::-1]
-    counts = np.array([bounds.within(tail).count for tail in tails])
+    counts = np.searchsorted(bounds.tails, tails, side="right")
     marked = [bound for bound in MARKED if 1 - tails[-1] >= bound >= edge]
     values = [100 * bounds.at_least(bound).value for bound in marked]
     axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from scipy import special
 
 from bench.report.comparison import Comparison, Entry
 from bench.report.equal_accuracy import chances_of_at_least, least_count
@@ -23,11 +24,9 @@ from bench.report.figures.style import (
     literal,
     panel_grid,
 )
-from bench.report.metrics import Curve, curve
+from bench.report.metrics import Curve, curve_of
 from bench.smoothing.estimation import largest_radius
-from bench.smoothing.stats import radius as radius_of
 from bench.smoothing.stats import upper_tail
-from bench.types import Record
 
 FEWER = (1, 3, 10, 30)
 """What n is divided by."""
@@ -51,10 +50,18 @@ def samples_figure(comparison: Comparison) -> Figure | None:
     lines = {f"$n$ = {max(1, entries[0].header.n // part):,}": part for part in FEWER}
 
     def draw(axes: Axes, entry: Entry) -> None:
+        hits, is_selected = _hits(entry)
+        kinds, images = np.unique(
+            hits[is_selected], return_counts=True
+        )  # of few values many images have each
+        shares = 100 * images / len(hits)
         for place, part in enumerate(FEWER):
             n = max(1, entry.header.n // part)
             x = np.linspace(0, largest_radius(replace(entry.header, n=n), entry.sigma), POINTS)
-            values = [100 * _expected(entry, n, radius) for radius in x]
+            needed = [least_count(n, entry.header.alpha, float(radius), entry.sigma) for radius in x]
+            values = [
+                float(shares @ chances_of_at_least(count, kinds, entry.header.n, n)) for count in needed
+            ]
             axes.plot(x, values, color=COLORS[place], linestyle=LINES[place])
 
     return _panels(comparison, entries, draw, list(lines))
@@ -117,24 +124,18 @@ def _panels(
 
 
 def _hits(entry: Entry) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return (I,) how many estimation samples have the label, and (I,) whether selection chose it."""
     hits = [dict(record.counts_estimation).get(record.label, 0) for record in entry.records]
     return np.array(hits), np.array([record.selected == record.label for record in entry.records])
 
 
-def _expected(entry: Entry, n: int, radius: float) -> float:
-    hits, is_selected = _hits(entry)
-    needed = least_count(n, entry.header.alpha, float(radius), entry.sigma)
-    return float((chances_of_at_least(needed, hits, entry.header.n, n) * is_selected).mean())
-
-
 def _curve(entry: Entry, alpha: float) -> Curve:
     """Return the certified accuracy of the entry's counts at another alpha."""
-    return curve([replace(record, radius=_radius(entry, record, alpha)) for record in entry.records])
-
-
-def _radius(entry: Entry, record: Record, alpha: float) -> float:
-    hits = dict(record.counts_estimation).get(record.selected, 0)
-    return max(0.0, radius_of(upper_tail(hits, record.n, alpha), record.sigma)) if hits else 0.0
+    (hits, is_selected), n = _hits(entry), entry.header.n
+    inner = np.clip(hits, 1, n - 1) if n > 1 else np.ones_like(hits)
+    tails = np.where(hits == n, upper_tail(n, n, alpha), special.betainccinv(n - inner + 1, inner, alpha))
+    is_certified = is_selected & (hits > 0) & (tails <= 0.5)
+    return curve_of(np.where(is_certified, np.maximum(0.0, -entry.sigma * special.ndtri(tails)), -1.0))
 
 
 def _level(alpha: float) -> str:

@@ -116,7 +116,7 @@ def leading(entries: Sequence[Entry], radius: float) -> frozenset[str]:
         return frozenset()
     top = max(able, key=lambda entry: counts[entry.label])
     others = [entry for entry in able if counts[entry.label] < counts[top.label]]
-    values = [paired_differences(top.records, entry.records, [radius])[0].p for entry in others]
+    values = [paired_differences(top.certified, entry.certified, [radius])[0].p for entry in others]
     behind = {entry.label for entry, p in zip(others, holm(values), strict=True) if p < SIGNIFICANT}
     return frozenset(entry.label for entry in able if entry.label not in behind)
 

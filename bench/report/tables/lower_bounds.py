@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import special
 
 from bench.report.comparison import Comparison, Entry
-from bench.report.lower_bounds import LowerBounds, lower_bounds
+from bench.report.lower_bounds import LowerBounds
 from bench.report.markup import BRACKETS, Block, Cell, Row, Table, format_percent
 from bench.smoothing.estimation import largest_radius
-from bench.smoothing.stats import radius
 
 BOUNDS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999)
 """Columns of the table, as far as n samples reach."""
@@ -26,25 +25,28 @@ def lower_bounds_frame(comparison: Comparison) -> pd.DataFrame:
     bound), share (of all images). Images that selection gave another class than their label have a bound of 0 and no
     row; bounds below 1/2 have none where they are unknown (`bench.report.lower_bounds.LowerBounds`).
     """
-    rows: list[dict[str, Any]] = []
-    for entry in comparison.entries:
-        bounds = lower_bounds(entry)
-        names = {"label": entry.label, "run": entry.run, "method": entry.method, "sigma": entry.sigma}
-        for tail in sorted(set(bounds.tails)):
-            share = bounds.within(tail)
-            rows.append(
-                names
-                | {"images": share.images, "p_lower": 1 - tail, "tail": tail}
-                | {"radius": radius(tail, entry.sigma)}
-                | {"images_at_least": share.count, "share": share.value}
-            )
     columns = ["label", "run", "method", "sigma", "images", "p_lower", "tail", "radius", "images_at_least"]
-    return pd.DataFrame(rows, columns=[*columns, "share"])
+    parts = [_part(entry) for entry in comparison.entries if entry.lower_bounds.tails]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame([], columns=[*columns, "share"])
+
+
+def _part(entry: Entry) -> pd.DataFrame:
+    """Return the rows of one entry."""
+    bounds = entry.lower_bounds
+    tails = np.unique(bounds.tails)
+    counts = np.searchsorted(bounds.tails, tails, side="right")
+    names = {"label": entry.label, "run": entry.run, "method": entry.method, "sigma": entry.sigma}
+    return pd.DataFrame(
+        names
+        | {"images": bounds.images, "p_lower": 1 - tails, "tail": tails}
+        | {"radius": np.where(tails < 0.5, -entry.sigma * special.ndtri(tails), 0.0)}
+        | {"images_at_least": counts, "share": counts / bounds.images}
+    )
 
 
 def lower_bounds_table(comparison: Comparison) -> Table:
     """Return the shares of images with at least each of `BOUNDS`: a row per label, a block per sigma."""
-    reach = max(_reach(entry, lower_bounds(entry)) for entry in comparison.entries)
+    reach = max(_reach(entry, entry.lower_bounds) for entry in comparison.entries)
     columns = [bound for bound in BOUNDS if bound <= reach]
     return Table(
         caption="Share of images (%) by the lower bound of p_A",
@@ -70,7 +72,7 @@ def lower_bounds_table(comparison: Comparison) -> Table:
 def _blocks(comparison: Comparison, columns: list[float]) -> Iterator[Block]:
     for sigma in comparison.sigmas:
         entries = comparison.at_sigma(sigma)
-        rows = tuple(_row(entry, lower_bounds(entry), columns) for entry in entries)
+        rows = tuple(_row(entry, entry.lower_bounds, columns) for entry in entries)
         yield Block(title=f"σ = {sigma:g} ({len(entries[0].records)} images)", rows=rows)
 
 

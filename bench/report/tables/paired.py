@@ -49,7 +49,7 @@ def paired_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for first, second in pairs:
         radii = _within_reach((first, second), comparison.radii)
-        for paired in paired_differences(first.records, second.records, radii):
+        for paired in paired_differences(first.certified, second.certified, radii):
             rows.append(_names(first, second) | _paired_columns(paired))
     corrected = holm([row["p"] for row in rows])
     return pd.DataFrame(
