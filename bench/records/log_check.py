@@ -267,7 +267,7 @@ def _check_claim(claim: Claim) -> None:
         raise UsageError(f"alpha is {claim.alpha:g}, expected 0 < alpha < 1")
     if _largest(claim) <= 0:
         raise UsageError(
-            f"n is {claim.n}, and so few draws certify no radius at alpha {claim.alpha:g}: give the n of the log"
+            f"n is {claim.n}, and so few samples certify no radius at alpha {claim.alpha:g}: give the n of the log"
         )
 
 

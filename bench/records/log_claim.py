@@ -81,7 +81,7 @@ def _check_sigma(log: Log, config: RunConfig) -> None:
     needed = math.exp(config.n * float(special.log_ndtr((largest - unit / 2) / sigma)))
     if needed >= IMPOSSIBLE_ALPHA:
         raise UsageError(
-            f"log {log.name} holds a radius of {largest:g}, which n = {config.n} draws cannot certify at sigma "
+            f"log {log.name} holds a radius of {largest:g}, which n = {config.n} samples cannot certify at sigma "
             f"{sigma:g} at any alpha below {IMPOSSIBLE_ALPHA:g}{hint}: give the sigma (in pixel units of [0,1]) and n "
             "of the log"
         )

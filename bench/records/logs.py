@@ -321,7 +321,7 @@ def _doubts(log: Log, config: RunConfig) -> list[str]:
     needed = _least_alpha(max(above) - unit / 2, n, sigma)
     return [
         f"{ANOTHER_ALPHA} alpha = {alpha:g}: {len(above)} of {len(log.rows)} radii exceed "
-        f"{largest:.4g}, the largest that n = {n} draws certify at it, and {max(above):g} needs alpha >= "
+        f"{largest:.4g}, the largest that n = {n} samples certify at it, and {max(above):g} needs alpha >= "
         f"{needed:.2g}"
     ]
 

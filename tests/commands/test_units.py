@@ -126,7 +126,7 @@ def test_an_image_that_is_not_as_the_data_set_is_refused_unless_it_is_to_be_fitt
         ("--dataset mnist --sigma 0.5", "says class 3 of image 0, which is 7 in mnist; 2 of 2 labels differ"),
         (
             "--dataset cifar10 --sigma 0.25",
-            "holds a radius of 1.96, which n = 100000 draws cannot certify at sigma",
+            "holds a radius of 1.96, which n = 100000 samples cannot certify at sigma",
         ),
         ("--dataset cifar10 --sigma 0.25", "the name of the file says 0.5: give the sigma"),
         ("--dataset cifar10 --sigma 1", "--sigma is 1, but the name of log cifar_sigma_0.50.tsv says 0.5"),

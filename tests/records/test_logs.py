@@ -228,7 +228,7 @@ def test_a_larger_radius_names_the_alpha_it_needs(tmp_path):
     # 0.978 stands for 0.9775 or more, and n draws certify 3.91 sigma only at alpha >= Phi(3.91)^n.
     needed = stats.norm.cdf(0.9775 / 0.25) ** 100_000
     note = log_notes(read_log(written(tmp_path, "0\t3\t3\t0.978\t1\t1.0\n")), configuration())[1]
-    assert "1 of 1 radii exceed 0.9529, the largest that n = 100000 draws certify" in note
+    assert "1 of 1 radii exceed 0.9529, the largest that n = 100000 samples certify" in note
     assert f"needs alpha >= {needed:.2g}" in note
     assert f"{needed:.2g}" == "0.0099"
 

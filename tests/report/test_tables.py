@@ -157,7 +157,7 @@ def test_footnotes_state_the_protocol_the_intervals_and_their_optimism():
 
 def test_footnotes_state_the_largest_radius_rounded_down():
     # sigma Phi^-1(0.001^(1/1000)) is 0.61560 at sigma 0.25.
-    assert "n = 1000 draws can certify: 0.615 at σ = 0.25, " in " ".join(
+    assert "n = 1,000 samples can certify: 0.615 at σ = 0.25, " in " ".join(
         main_table(compare([make_run()])).notes
     )
 

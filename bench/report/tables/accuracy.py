@@ -374,15 +374,15 @@ def _protocol_notes(comparison: Comparison) -> tuple[str, ...]:
             else ""
         )
         sentences.append(
-            f"{header.dataset}, subset {header.subset} of {len(header.indices)} images; n0 = {header.n0}, "
-            f"n = {header.n}, α = {header.alpha:g}{stated}, estimation {header.estimation}, bound {header.bound}, "
+            f"{header.dataset}, subset {header.subset} of {len(header.indices)} images; n0 = {header.n0:,}, "
+            f"n = {header.n:,}, α = {header.alpha:g}{stated}, estimation {header.estimation}, bound {header.bound}, "
             f"seed {seed}, "
             f"precision {header.precision}."
         )
         limits = (
             f"{format_radius(largest_radius(header, sigma), 3)} at σ = {sigma:g}" for sigma in header.sigmas
         )
-        sentences.append(f"Largest radius that n = {header.n} draws can certify: {', '.join(limits)}.")
+        sentences.append(f"Largest radius that n = {header.n:,} samples can certify: {', '.join(limits)}.")
         if header.estimation == "sequential":
             sentences.append(BETWEEN_RADII)
     return tuple(dict.fromkeys(sentences))
