@@ -342,3 +342,25 @@ def test_a_column_can_be_left_out(page):
     page.check('#columns input[value="acr"]')
     assert page.locator('#board th[data-key="acr"]').count() == 1
     page.click("#leaderboard details:has(#columns) summary")
+
+
+def test_everything_is_reached_by_touch_on_a_phone(loaded, made):
+    settings = {"has_touch": True, "is_mobile": True, "viewport": {"width": 390, "height": 844}}
+    phone = loaded[0].context.browser.new_context(**settings).new_page()
+    phone.goto(f"file://{made[1]}/report.html")
+    phone.wait_for_selector("html[data-ready=true]", state="attached")
+    phone.tap('th[data-key="acr"] button')
+    assert values(phone, "acr") == sorted(values(phone, "acr"), reverse=True)
+    phone.select_option("#sigma", "0.25")
+    assert phone.locator('tr[data-label="DDS"] td[data-key="r2"] small').first.is_visible()
+    phone.tap("#reading")  # its middle
+    low, high, at = (float(phone.get_attribute("#reading", name)) for name in ("min", "max", "step"))
+    assert float(phone.input_value("#reading")) == pytest.approx((low + high) / 2, abs=2 * at)
+    assert phone.inner_text("#reading-at") == f"{float(phone.input_value('#reading')):.2f}"
+    phone.select_option("#subset", "all")
+    before = phone.inner_text("#position")
+    phone.tap("#next")
+    assert phone.inner_text("#position") != before
+    phone.tap("#methods label >> nth=0")
+    assert {label for label, _ in rows(phone)} == {"DDS"}
+    phone.context.close()
