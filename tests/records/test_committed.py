@@ -22,7 +22,7 @@ ADDED = {"clean", "images", "session", "duel", "warming", "watts", "temperature"
 
 def test_committed_files_are_read_and_written_with_the_same_values():
     files = sorted(RESULTS.rglob("*.jsonl"))
-    assert len(files) >= 20
+    assert len(files) >= 5
     for path in files:
         first, *others = path.read_bytes().splitlines(keepends=True)
         values = json.loads(first)

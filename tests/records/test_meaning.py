@@ -233,7 +233,7 @@ def test_a_log_of_another_alpha_is_read_since_its_note_says_so(tmp_path, monkeyp
 def test_a_log_whose_radius_no_level_certifies_is_not_imported(tmp_path, monkeypatch, capsys):
     (tmp_path / "log.tsv").write_text(LOG.replace("0.5", "1e308"))
     assert bench(monkeypatch, "import-log", tmp_path / "log.tsv", *IMPORT, "--out", tmp_path / "run") == 2
-    assert "holds a radius of 1e+308, which n = 1000 draws" in capsys.readouterr().err
+    assert "holds a radius of 1e+308, which n = 1000 samples" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

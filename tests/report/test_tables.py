@@ -147,7 +147,7 @@ def test_no_certified_image_gives_zeros_without_bold(tmp_path):
 
 def test_footnotes_state_the_protocol_the_intervals_and_their_optimism():
     notes = " ".join(main_table(compare([make_run()])).notes)
-    for fact in ("subset balanced of 40 images", "n0 = 100", "n = 1000", "α = 0.001", "seed 0", "float32"):
+    for fact in ("subset balanced of 40 images", "n0 = 100", "n = 1,000", "α = 0.001", "seed 0", "float32"):
         assert fact in notes
     assert "exact two-sided Clopper-Pearson 95%" in notes
     assert (
