@@ -68,7 +68,11 @@ REFUSED = [
     (f"{CHECK} --sigma 0", 2, "sigma is 0, expected sigma > 0"),
     (f"{CHECK} --n 1", 2, "n is 1, expected n >= 2"),
     (f"{CHECK} --alpha 1", 2, "alpha is 1, expected 0 < alpha < 1"),
-    (f"{CHECK} --n 9", 2, "n is 9, and so few samples certify no radius at alpha 0.001: give the n of the log"),
+    (
+        f"{CHECK} --n 9",
+        2,
+        "n is 9, and so few samples certify no radius at alpha 0.001: give the n of the log",
+    ),
     (f"{CHECK} --recertify 0", 2, "alpha is 0, expected 0 < alpha < 1"),
 ]
 
