@@ -1,19 +1,24 @@
 """Print the table of README.md: what sequential estimation saves and loses on probabilities that were observed.
 
-python results/sequential/simulate.py [RUN]     (RUN: a run under fixed estimation; default: results/mnist5k; minutes)
+python results/sequential/simulate.py     (minutes)
 """
 
-import sys
+import csv
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.records.file import read_run
 from bench.smoothing.estimation import stopping_rule, table_tails
 from bench.smoothing.stats import sequence_tails, upper_tail
 from bench.types import Protocol
+
+IMAGES = Path(__file__).with_name("images.csv")
+"""method, sigma, index, whether the selected class is the label, and how many of OBSERVED samples had another one."""
+
+OBSERVED, N0, ALPHA, RADII = 1000, 100, 0.001, (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""The protocol that IMAGES was made under."""
 
 REPETITIONS = {1000: 60, 10_000: 24, 100_000: 16}
 """n -> how often each image is drawn."""
@@ -88,36 +93,36 @@ def play(rule, chances, generator):
     return stopped, certified, failures
 
 
-def measure(records, header, make, n, spread):
+def measure(images, make, n, spread):
     """Return the share of samples saved, and each cell's accuracy beside fixed estimation on the same samples."""
     generator, repeated = np.random.default_rng(0), REPETITIONS[n]
     used = asked = 0
     losses = []
-    for sigma in header.sigmas:
-        protocol = Protocol(n=n, alpha=header.alpha, estimation="sequential", radii=header.radii)
-        rule, tails = make(protocol, sigma), table_tails(header.radii, sigma)
-        at_n = np.array([most(n, holds_at_n, n, tail, header.alpha) for tail in tails])
-        for method in header.methods:
-            images = records[method, sigma]
-            chances = np.repeat([chance for is_right, chance in images if is_right], repeated)
-            if spread:  # what 1,000 samples leave open
-                chances = generator.beta(chances * header.n + 0.5, (1 - chances) * header.n + 0.5)
-            samples, certified, failures = play(rule, chances, generator)
-            used += samples.sum() / repeated + header.n0 * len(images)
-            asked += (header.n0 + n) * len(images)
-            fixed = failures[:, None] <= at_n
-            changes = (certified.sum(0) - fixed.sum(0)) / repeated / len(images)
-            losses += [change for change, count in zip(changes, fixed.sum(0), strict=True) if count]
+    for (_, sigma), cell in images.items():
+        protocol = Protocol(n=n, alpha=ALPHA, estimation="sequential", radii=RADII)
+        rule, tails = make(protocol, sigma), table_tails(RADII, sigma)
+        at_n = np.array([most(n, holds_at_n, n, tail, ALPHA) for tail in tails])
+        chances = np.repeat([chance for is_correct, chance in cell if is_correct], repeated)
+        if spread:  # what the observed samples leave open
+            chances = generator.beta(chances * OBSERVED + 0.5, (1 - chances) * OBSERVED + 0.5)
+        samples, certified, failures = play(rule, chances, generator)
+        used += samples.sum() / repeated + N0 * len(cell)
+        asked += (N0 + n) * len(cell)
+        fixed = failures[:, None] <= at_n
+        changes = (certified.sum(0) - fixed.sum(0)) / repeated / len(cell)
+        losses += [change for change, count in zip(changes, fixed.sum(0), strict=True) if count]
     return 1 - used / asked, np.array(losses)
 
 
 def main():
-    run = read_run(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1] / "mnist5k"))
-    records = defaultdict(list)
-    for one in run.records:
-        counts = dict(one.counts_estimation)
-        failing = 1 - counts.get(one.selected, 0) / sum(counts.values())
-        records[one.method, one.sigma].append((one.selected == one.label, failing))
+    images = defaultdict(list)
+    with IMAGES.open() as file:
+        for row in csv.DictReader(file):
+            chance = int(row["failures"]) / OBSERVED
+            images[row["method"], float(row["sigma"])].append((row["is_correct"] == "1", chance))
+    images = dict(
+        sorted(images.items(), key=lambda cell: cell[0][1])
+    )  # stable: methods in their order at each sigma
     print(
         "| probabilities | n | rule | samples saved (%) | accuracy, mean (points) | accuracy, worst cell (points) |"
     )
@@ -125,7 +130,7 @@ def main():
     rules = {"confidence sequence": confidence_sequence, "boundaries": boundaries}
     for spread, n in [(False, n) for n in REPETITIONS] + [(True, n) for n in REPETITIONS]:
         for name, make in rules.items():
-            saved, losses = measure(records, run.header, make, n, spread)
+            saved, losses = measure(images, make, n, spread)
             kind = "drawn around them" if spread else "observed shares"
             numbers = f"{100 * saved:.1f} | {100 * losses.mean():+.2f} | {100 * losses.min():+.2f}"
             print(f"| {kind} | {n:,} | {name} | {numbers} |", flush=True)

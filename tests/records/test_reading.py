@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ProtocolError, RecordsError, UsageError
-from bench.records.file import FILE_NAME, RecordsFile, check_comparable, read_run
+from bench.records.file import FILE_NAME, RecordsFile, check_comparable, read_run, require_noise
+from bench.report.comparison import compare
+from bench.report.write import write_tables
 from bench.types import Run
 from tests.records.test_file import COST, HEADER, UNLIKE, UNSURE, record, write
 
@@ -162,3 +164,17 @@ def test_records_of_another_noise_are_read_but_not_extended(tmp_path):
         assert read_run(tmp_path).records == (record(),)
         with pytest.raises(ProtocolError, match="version 1 of the noise, and this program draws version 2"):
             RecordsFile.create_or_resume(tmp_path, HEADER)
+
+
+def test_a_file_of_schema_version_1_is_read_reported_and_not_continued(tmp_path):
+    """The file holds three images of a run that an earlier version made."""
+    old = Path(__file__).parent / "old"
+    run = read_run(old)
+    assert run.header.noise_version == 1
+    assert len(run.records) == 3 * len(run.header.methods) * len(run.header.sigmas)
+    table, _ = write_tables(compare([run]), tmp_path)
+    assert table.blocks[0].rows[0][0] == "rRCM"
+    with pytest.raises(
+        ProtocolError, match="was made with version 1 of the noise, and this program draws version 2"
+    ):
+        require_noise(run.header, old)

@@ -12,7 +12,7 @@ from bench.types import NOISE_VERSION
 from tests.support.tiny import bench
 
 RESULTS = Path(__file__).parents[2] / "results"
-RUNS = ("mnist5k", "mnist5k-all")
+RUNS = ("mnist5k", "mnist5k-dds-finetuned")
 
 pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def results():
-    return bench.load(ROOT / "results" / "mnist5k-all")
+    return bench.load(ROOT / "results" / "mnist5k")
 
 
 def test_the_package_lists_what_it_offers():
