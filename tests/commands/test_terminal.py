@@ -142,7 +142,8 @@ def test_verdicts_are_words_with_all_radii_that_differ(tmp_path, monkeypatch, ca
 
 
 def test_costs_are_json_in_every_mode(tmp_path, monkeypatch, capsys):
-    assert bench(monkeypatch, "cost", "--run", RUN, "--out", tmp_path, "--json") == 0
+    fixed = ROOT / "tests" / "records" / "old"
+    assert bench(monkeypatch, "cost", "--run", fixed, "--out", tmp_path, "--json") == 0
     assert json.loads(capsys.readouterr().out)["rows"]
 
 

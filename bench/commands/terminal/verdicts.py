@@ -69,9 +69,10 @@ def _difference(rows: pd.DataFrame) -> str:
 
 
 def _speed(comparison: Comparison, first: str, second: str) -> str:
-    """Return how much faster or slower one is than the reference, "" where it was not measured."""
+    """Return how much faster or slower one is than the reference of the same run, "" where it was not measured."""
     for one in comparison.costs:
-        if one.row == first and one.speedup is not None and second.startswith(REFERENCE):
+        references = {row.row for row in comparison.costs if (row.method, row.run) == (REFERENCE, one.run)}
+        if one.row == first and one.speedup is not None and second in references - {first}:
             ratio = one.speedup.median
             word, shown = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
             return f"{shown:.1f}x {word} than"
