@@ -28,9 +28,9 @@ def test_list_prints_names_that_a_shell_can_read(monkeypatch, capsys):
 
 
 def test_cost_prints_the_table_without_notes_or_files(monkeypatch, capsys, tmp_path):
-    told = printed(monkeypatch, capsys, "cost", "--run", RUN, "--out", tmp_path)
+    told = printed(monkeypatch, capsys, "cost", "--run", "tests/records/old", "--out", tmp_path)
     assert "Written: " in told.out
-    quiet = printed(monkeypatch, capsys, "cost", "--run", RUN, "--out", tmp_path, "-q")
+    quiet = printed(monkeypatch, capsys, "cost", "--run", "tests/records/old", "--out", tmp_path, "-q")
     assert quiet.err == ""
     assert "Written" not in quiet.out
     assert quiet.out.strip()
