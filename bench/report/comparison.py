@@ -69,8 +69,14 @@ class Entry(Named):
 
     @cached_property
     def reach(self) -> float:
-        """R_max: the largest radius that its n samples can certify, or that a published log states."""
-        return max([largest_radius(self.header, self.sigma), *(record.radius for record in self.records)])
+        """R_max: the largest radius that its n samples can certify, or that a published log states.
+
+        Of a sequential run it is the largest radius of the table that they can certify: no other one is decided.
+        """
+        largest = largest_radius(self.header, self.sigma)
+        if self.header.stops_early:
+            largest = max((radius for radius in self.header.radii if radius <= largest), default=0.0)
+        return max([largest, *(record.radius for record in self.records)])
 
     @property
     def is_composed(self) -> bool:

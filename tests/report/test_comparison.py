@@ -115,3 +115,13 @@ def test_without_dds_at_a_sigma_there_is_no_speedup_at_it():
     kept = tuple(cost for cost in run.costs if (cost.method, cost.sigma) != ("dds", 0.5))
     costs = compare([replace(run, costs=kept)]).costs
     assert {one.sigma for one in costs if one.speedup is None} == {0.5}
+
+
+def test_lines_of_a_sequential_run_end_at_the_last_radius_that_it_decides():
+    made = make_run(methods=["rrcm"], sigmas=[0.25, 1.0], images=3)
+    early = replace(
+        made, header=replace(made.header, estimation="sequential", radii=(0.0, 0.5, 1.0, 2.0, 3.0))
+    )
+    records = tuple(replace(one, radius=0.0) for one in early.records)
+    ends = [entry.reach for entry in compare([replace(early, records=records)]).entries]
+    assert ends == [0.5, 2.0]  # R_max is 0.61 and 2.46
