@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench.data.tables import INSTALL, SPLIT_WORDS
+from bench.data.tables import INSTALL, SPLIT_WORDS, words_of
 from bench.errors import DataError, clipped
 
 PREFIX = "hf:"
@@ -43,14 +43,9 @@ def hub_folder(name: Path, dataset: str, split: str, *, download: bool) -> Path:
         raise DataError(
             f"{name} is fetched by the package huggingface_hub, which is missing; run `{INSTALL}`"
         ) from error
-    wanted = (
-        ("train",)
-        if split == "train"
-        else ("validation",)
-        if dataset == "imagenet"
-        else ("test", "validation")
-    )
-    patterns = [f"*{spelling}*.parquet" for word in wanted for spelling in SPLIT_WORDS[word]]
+    patterns = [
+        f"*{spelling}*.parquet" for word in words_of(dataset, split) for spelling in SPLIT_WORDS[word]
+    ]
     try:
         folder = snapshot_download(
             match[1], repo_type="dataset", allow_patterns=patterns, local_files_only=not download

@@ -99,14 +99,7 @@ def split_files(root: Path, dataset: str, split: str) -> tuple[Path, ...]:
     for path in _parquet_files(root):
         if (word := split_word(path.relative_to(root))) is not None:
             found.setdefault(word, []).append(path)
-    wanted = (
-        ("train",)
-        if split == "train"
-        else ("validation",)
-        if dataset == "imagenet"
-        else ("test", "validation")
-    )
-    files = next((found[word] for word in wanted if word in found), [])
+    files = next((found[word] for word in words_of(dataset, split) if word in found), [])
     folders = sorted({path.parent for path in files})
     if len(folders) > 1:
         raise DataError(
@@ -120,6 +113,13 @@ def split_files(root: Path, dataset: str, split: str) -> tuple[Path, ...]:
 def has_files(root: Path) -> bool:
     """Return whether a folder, or a folder in it, holds parquet files."""
     return next(_parquet_files(root), None) is not None
+
+
+def words_of(dataset: str, split: str) -> tuple[str, ...]:
+    """Return the keys of SPLIT_WORDS that a split of a data set may have, the first one first."""
+    if split == "train":
+        return ("train",)
+    return ("validation",) if dataset == "imagenet" else ("test", "validation")
 
 
 def split_word(path: PurePath) -> str | None:
