@@ -105,7 +105,7 @@ def abstaining(smoothed, x, index, protocol, label):
     [
         (half_space(0.6, 0.5), without_margin, 200),
         (half_space(0.6, 0.5), clipping, 200),
-        (labeller(0.5, 0.5), selecting_on_estimation, 1000),
+        (labeller(0.5, 0.5), selecting_on_estimation, 500),
     ],
 )
 def test_a_certifier_that_claims_too_much_is_caught(family, broken, trials):
