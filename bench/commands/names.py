@@ -67,12 +67,19 @@ def _options(method: str) -> list[tuple[str, str, str]]:
     for one in dataclasses.fields(config):
         if one.name not in ("task", "sigma"):
             default = one.default if one.default is not dataclasses.MISSING else ""
-            rows.append(
-                (f"{method}.{one.name}", describe(hints[one.name]), str(getattr(default, "name", default)))
-            )
+            rows.append((f"{method}.{one.name}", describe(hints[one.name]), _typed(default)))
     if "checkpoint" not in hints and ":" not in method:
         rows.append((f"{method}.checkpoint", "a path", "the zoo's"))
     return rows
+
+
+def _typed(value: object) -> str:
+    """Return a value as `--set` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(_typed, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(getattr(value, "name", value))
 
 
 def _recipes() -> Tables:

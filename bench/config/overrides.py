@@ -141,4 +141,5 @@ def describe(annotation: Any) -> str:
         return "a table"
     words = {int: "an integer", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
     words[NoneType] = "none"
-    return words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    name = getattr(annotation, "__name__", str(annotation))
+    return words.get(annotation, f"the name of a {name.lower()}")

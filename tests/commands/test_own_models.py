@@ -1,5 +1,6 @@
 """Models of the user's own: options, where they are found, what is accepted, and one line for what is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -340,6 +341,16 @@ def test_a_sigma_without_a_checkpoint_names_those_that_have_one(tmp_path, monkey
     words = ["certify", "x.png", "--method", "rrcm", "--sigma", "0.4", "--device", "cpu"]
     assert bench(monkeypatch, *words) == 1
     assert "rrcm is there at sigma 0.25, 0.5, 1; train this one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", registry.methods())
+def test_every_listed_default_is_what_set_takes_for_it(method, monkeypatch, capsys):
+    assert bench(monkeypatch, "list", "options", method, "--json") == 0
+    config = registry.configure(method, TASK, 0.5, {})
+    for row in json.loads(capsys.readouterr().out)["options"]:
+        name = row["--set"].partition(".")[2]
+        if name != "checkpoint":
+            assert registry.configure(method, TASK, 0.5, {name: row["default"]}) == config, row
 
 
 def test_options_of_a_method_are_listed(monkeypatch, capsys):
