@@ -141,5 +141,12 @@ def describe(annotation: Any) -> str:
         return "a table"
     words = {int: "an integer", float: "a finite number", bool: "true or false", str: "text", Path: "a path"}
     words[NoneType] = "none"
-    name = getattr(annotation, "__name__", str(annotation))
-    return words.get(annotation, f"the name of a {name.lower()}")
+    word = words.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    return f"the name of a {word.lower()}" if _has_name(annotation) else word
+
+
+def _has_name(annotation: Any) -> bool:
+    """Return whether a type is a dataclass whose instances are given by their names."""
+    return dataclasses.is_dataclass(annotation) and "name" in {
+        one.name for one in dataclasses.fields(annotation)
+    }

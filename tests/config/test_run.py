@@ -25,7 +25,16 @@ from bench.errors import UsageError
 from bench.methods import registry
 
 METHODS = ("rrcm", "gaussian", "consistency", "dds")
-PRESETS = ("cifar10", "cifar10-resnet20", "fashion-encoder", "fashion-mnist", "imagenet", "mnist5k", "mnist5k-full", "smoke")
+PRESETS = (
+    "cifar10",
+    "cifar10-resnet20",
+    "fashion-encoder",
+    "fashion-mnist",
+    "imagenet",
+    "mnist5k",
+    "mnist5k-full",
+    "smoke",
+)
 
 
 def test_torch_and_numpy_stay_unloaded() -> None:
