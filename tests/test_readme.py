@@ -1,5 +1,6 @@
 """README, guide and studies: commands and code as written, at a tiny size (installation itself is .ci/run's)."""
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import nn
 
 from bench.cli import cli
 from bench.commands.report import fill_tables
+from bench.config.methods import BUILT_IN
 from bench.errors import UsageError
 from bench.runs import runner
 from bench.runs.progress import Estimate
@@ -78,8 +80,6 @@ def test_links_lead_to_files(page):
 
 
 def test_every_method_is_linked_to_its_paper():
-    from bench.config.methods import BUILT_IN
-
     for entry in BUILT_IN.values():
         assert f"https://arxiv.org/abs/{re.search(r'arXiv ([0-9.]+)', entry.summary)[1]}" in README
 
@@ -102,6 +102,18 @@ def test_tables_are_those_of_the_results(page):
     text = page.read_text()
     assert text.count("<!-- table: ") == text.count("<!-- end of table -->")
     assert fill_tables(text, page.parent) == text
+
+
+def test_the_verdicts_on_rrcm_count_the_paired_tests():
+    with (ROOT / "results" / "mnist5k" / "paired.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["first"] == "rrcm"]
+    for other in {row["second"] for row in rows}:
+        beside = [row for row in rows if row["second"] == other]
+        found = [float(row["difference"]) for row in beside if float(row["p_holm"]) < 0.05]
+        higher, lower = (sum(sign * difference > 0 for difference in found) or "none" for sign in (1, -1))
+        label = BUILT_IN[other].display_name
+        verdict = next(line for line in README.splitlines() if re.match(rf"- rRCM.* {label}(\.|'s)", line))
+        assert re.search(rf"is higher in {higher}\b.* lower in {lower}\b.* of {len(beside)} cells", verdict)
 
 
 def test_readme_and_most_studies_have_tables():

@@ -36,7 +36,7 @@ def sentences(comparison: Comparison, frame: pd.DataFrame, pairs: Sequence[tuple
     found = []
     for pair, rows in frame.groupby(["first", "second"], sort=False):
         first, second = map(str, pair)
-        speed = _speed(comparison, first, second)
+        speed = speed_of(comparison, first, second)
         told = {f"{sigma:g}": _difference(part) for sigma, part in rows.groupby("sigma", sort=True)}
         parts = [f"at σ = {sigma} {difference}" for sigma, difference in told.items() if difference]
         if alike := [sigma for sigma, difference in told.items() if not difference]:
@@ -68,7 +68,7 @@ def _difference(rows: pd.DataFrame) -> str:
     return " and ".join(parts)
 
 
-def _speed(comparison: Comparison, first: str, second: str) -> str:
+def speed_of(comparison: Comparison, first: str, second: str) -> str:
     """Return how much faster or slower one is than the reference of the same run, "" where it was not measured."""
     for one in comparison.costs:
         references = {row.row for row in comparison.costs if (row.method, row.run) == (REFERENCE, one.run)}
