@@ -272,7 +272,7 @@ def _lay_out(figure: Figure) -> None:
     if (engine := figure.get_layout_engine()) is not None:
         figure.set_dpi(matplotlib.rcParams["savefig.dpi"])
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
 
 
 def write_figure(figure: Figure, path: Path, metadata: Mapping[str, str | None] | None = None) -> None:
