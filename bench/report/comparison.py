@@ -15,7 +15,19 @@ from bench.errors import ProtocolError, RecordsError
 from bench.report.doubts import composed_certificates, denied_alpha, identical_counts, impossible_radii
 from bench.report.lower_bounds import LowerBounds, lower_bounds
 from bench.report.markup import Table
-from bench.report.metrics import Certified, Curve, certified, curve_of, group
+from bench.report.metrics import (
+    Certified,
+    Curve,
+    Mean,
+    Share,
+    abstention,
+    acr_of,
+    certified,
+    clean_accuracy,
+    curve_of,
+    group,
+    noisy_accuracy,
+)
 from bench.report.rates import Quartiles, speedups
 from bench.smoothing.estimation import largest_radius
 from bench.types import UNSEEN, CostRecord, Record, Run, RunHeader
@@ -68,6 +80,26 @@ class Entry(Named):
         return lower_bounds(self)
 
     @cached_property
+    def acr(self) -> Mean:
+        """The average certified radius."""
+        return acr_of(self.certified.radii)
+
+    @cached_property
+    def noisy_accuracy(self) -> Mean:
+        """The base classifier's accuracy under noise."""
+        return noisy_accuracy(self.records)
+
+    @cached_property
+    def clean_accuracy(self) -> Share | None:
+        """The base classifier's accuracy without noise; None where a record does not hold it."""
+        return clean_accuracy(self.records)
+
+    @cached_property
+    def abstention(self) -> Share | None:
+        """The share of abstentions; None where skipped images leave it unknown."""
+        return abstention(self.records)
+
+    @cached_property
     def reach(self) -> float:
         """R_max: the largest radius that its n samples can certify, or that a published log states.
 
@@ -78,7 +110,12 @@ class Entry(Named):
             largest = max((radius for radius in self.header.radii if radius <= largest), default=0.0)
         return max([largest, *(record.radius for record in self.records)])
 
-    @property
+    @cached_property
+    def has_counts(self) -> bool:
+        """Whether all its certificates have counts, as those of published logs have not."""
+        return all(record.has_counts for record in self.records)
+
+    @cached_property
     def is_composed(self) -> bool:
         """Whether several bounds make its certificates, so that no one p_A does."""
         return any(record.bounds for record in self.records)
@@ -244,7 +281,7 @@ class Names:
         """Name all methods of the runs."""
         self.runs = run_names(runs)
         held = [name for run in runs for name in (*run.header.methods, *(one.method for one in run.costs))]
-        held += [record.method for run in runs for record in run.records]
+        held += {record.method: None for run in runs for record in run.records}
         self.methods = chosen.of_methods(held)
 
     def label(self, method: str, number: int) -> str:

@@ -22,7 +22,7 @@ def identical_counts(entries: Iterable[Entry]) -> list[str]:
     """
     alike: dict[object, list[Entry]] = {}
     for entry in entries:
-        if all(record.has_counts for record in entry.records):
+        if entry.has_counts:
             counts = tuple((record.counts_selection, record.counts_estimation) for record in entry.records)
             alike.setdefault((entry.sigma, counts), []).append(entry)
     return [
@@ -54,9 +54,9 @@ def impossible_radii(entry: Entry) -> list[float]:
 
     An entry with counts has none: its radii follow from them.
     """
-    radii = [record.radius for record in entry.records if not record.has_counts]
-    if not radii:
+    if entry.has_counts:
         return []
+    radii = [record.radius for record in entry.records if not record.has_counts]
     largest = largest_radius(entry.header, entry.sigma)
     digits = max(len(Decimal(repr(radius)).normalize().as_tuple().digits) for radius in radii)
     limit = max(largest * (1 + 1e-9), float(f"{largest:.{digits}g}"))

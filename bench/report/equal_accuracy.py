@@ -159,7 +159,7 @@ def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> Floats:
 
 def _log_factorial(numbers: NDArray[np.int64]) -> Floats:
     """Return ln(number!) of each, computed once for each number where the same few come again and again."""
-    low, high = int(numbers.min()), int(numbers.max())
+    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
     if high - low >= numbers.size:
         return np.asarray(special.gammaln(numbers + 1))
     return np.asarray(special.gammaln(np.arange(low, high + 1) + 1)[numbers - low])

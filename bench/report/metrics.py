@@ -115,7 +115,7 @@ def certified(records: Sequence[Record]) -> Certified:
     """
     _require(records)
     indices = np.array([record.index for record in records], dtype=np.int64)
-    radii = np.array([record.radius if is_certified(record) else -1.0 for record in records])
+    radii = np.array([record.radius if record.is_correct else -1.0 for record in records])
     order = np.argsort(indices, kind="stable")
     return Certified(indices=indices[order], radii=radii[order])
 
@@ -251,7 +251,12 @@ def acr(records: Sequence[Record]) -> Mean:
     Raises:
         RecordsError: there are no records.
     """
-    return _mean([record.radius if is_certified(record) else 0.0 for record in records])
+    return acr_of(certified(records).radii)
+
+
+def acr_of(certified_radii: NDArray[np.float64]) -> Mean:
+    """Return the ACR of the radii (I,) of images, negative where an image is not certified; see `Certified`."""
+    return _mean(np.maximum(certified_radii, 0.0))
 
 
 def curve(records: Sequence[Record]) -> Curve:
@@ -318,7 +323,7 @@ def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) ->
     return Share(count=sum(map(has_property, records)), images=len(records))
 
 
-def _mean(per_image: Sequence[float]) -> Mean:
+def _mean(per_image: Sequence[float] | NDArray[np.float64]) -> Mean:
     _require(per_image)
     values = np.asarray(per_image, dtype=np.float64)
     images = len(values)
@@ -326,6 +331,6 @@ def _mean(per_image: Sequence[float]) -> Mean:
     return Mean(value=float(values.mean()), standard_error=error, images=images)
 
 
-def _require(records: Sequence[object]) -> None:
-    if not records:
+def _require(records: Sequence[object] | NDArray[np.float64]) -> None:
+    if not len(records):
         raise RecordsError("no records to count: certify at least one image first")
