@@ -89,9 +89,7 @@ def gap_frame(comparison: Comparison) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (sigma, method), entries in _trainings(comparison).items():
         for radius in (*comparison.radii, None) if comparison.compares_acr else comparison.radii:
-            values = [
-                one.acr.value if radius is None else one.curve.at(radius).value for one in entries
-            ]
+            values = [one.acr.value if radius is None else one.curve.at(radius).value for one in entries]
             rows.append(
                 {"sigma": sigma, "method": method, "trainings": len(entries)}
                 | {"images": len(entries[0].records)}
