@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
     "font.size": 8.5,
     "axes.labelsize": 8.5,
     "axes.titlesize": 8.5,
+    "axes.titley": 1.0,  # no axis has ticks above, which matplotlib would measure for every drawing
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "legend.fontsize": 8.5,
