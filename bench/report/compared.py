@@ -86,7 +86,9 @@ def compare_all(
         for name, (frame, table) in frames.items():
             files += write(out, name, frame, table, has_latex=True)
         if against is not None:
-            from bench.report.figures.variants import write_variants  # here, so that tables need no matplotlib
+            from bench.report.figures.variants import (
+                write_variants,
+            )  # here, so that tables need no matplotlib
 
             files += write_variants(comparison, against, out)
     main, radii = main_table(comparison), acr_table(acr_frame(comparison), comparison)
