@@ -38,6 +38,8 @@ Bound = Literal["clopper-pearson", "randomised"]
 
 
 def _selected(counts: tuple[tuple[int, int], ...]) -> int:
+    if len(counts) == 1:  # as of most images
+        return counts[0][0]
     return max(counts, key=lambda pair: (pair[1], -pair[0]))[0]
 
 

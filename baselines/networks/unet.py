@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from torch import Tensor
 
 from baselines.networks.diffusion import DiffusionDenoiser
 from bench.errors import UsageError
 from bench.smoothing.sigma import cosine_alphas_cumprod
 from bench.types import Task
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
 
 
 def small_unet(task: Task, channels: tuple[int, ...], patch: int) -> UNet2DModel:
@@ -28,6 +32,8 @@ def small_unet(task: Task, channels: tuple[int, ...], patch: int) -> UNet2DModel
             f"got {task.image_size}."
         )
     folded = task.channels * patch**2
+    from diffusers import UNet2DModel  # here, since it takes longer to import than torch
+
     return UNet2DModel(
         sample_size=task.image_size // patch,
         in_channels=folded,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from baselines.networks.backbones import load_published, own_backbone
@@ -26,6 +25,8 @@ from bench.training.released import Fed, Part
 from bench.types import Backbone, Checkpoint, Task
 
 if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
     from baselines.parts.options import Config
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -201,6 +202,8 @@ def load_consistency_model(source: str, task: Task) -> ConsistencyModel | own.Gi
 
 def _read_pipeline(folder: Path) -> tuple[UNet2DModel, dict[str, Any]]:
     """Return a pipeline's U-Net and its scheduler's configuration; no weights are pickled, none is left over."""
+    from diffusers import DDPMScheduler, UNet2DModel
+
     try:
         scheduler = DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True)
         unet, loaded = UNet2DModel.from_pretrained(
@@ -231,6 +234,8 @@ def _schedule(scheduler: dict[str, Any], folder: Path) -> tuple[Tensor, Predicti
         raise UsageError(
             f"{folder}/scheduler has prediction_type {prediction!r}, expected {', '.join(get_args(Prediction))}"
         )
+    from diffusers import DDPMScheduler
+
     return DDPMScheduler.from_config(scheduler).alphas_cumprod.double(), prediction
 
 

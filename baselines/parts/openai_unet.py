@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from baselines.networks.diffusion import DiffusionDenoiser
@@ -15,6 +13,9 @@ from baselines.parts.openai_flags import Flags
 from bench.errors import UsageError
 from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 from bench.training.checkpoints import check_weights
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
 
 CLASSES = 1000
 """Classes of the programs' class-conditional networks."""
@@ -37,6 +38,9 @@ def network(flags: Flags) -> UNet2DModel:
     Where heads have other widths at other resolutions, they are set after building: a folder saved from such a
     network would lose them.
     """
+    from diffusers import UNet2DModel  # here, since it takes longer to import than torch
+    from diffusers.models.attention_processor import Attention
+
     up_down = "resnet" if flags.resblock_updown else "conv"
     plain_down, plain_up = (
         ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D")

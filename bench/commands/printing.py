@@ -90,14 +90,16 @@ def report_runs(
     from bench.config.labels import DISPLAYED
     from bench.records.disk import replace_file
     from bench.records.file import check_comparable, read_run
+    from bench.records.lines import set_aside
     from bench.report.comparison import compare
     from bench.report.write import write_report
 
     runs = [read_run(folder) for folder in folders]
     check_comparable(runs, allow)
-    comparison = compare(runs, labels or DISPLAYED)
-    report = write_report(comparison, out, has_published=has_published)
-    results = machine.results(comparison)
+    with set_aside():
+        comparison = compare(runs, labels or DISPLAYED)
+        report = write_report(comparison, out, has_published=has_published)
+        results = machine.results(comparison)
     replace_file(out / machine.RESULTS, machine.as_text(results))
     if as_json:
         machine.print_json(results | {"folder": str(out)})

@@ -22,7 +22,7 @@ ROUNDING = 1e-10
 ANOTHER_ALPHA = "it was made at another alpha (or n) than"
 """Begins the note of a published log whose radii its n and alpha cannot certify; tables repeat it."""
 
-KEPT = 2**16
+KEPT = 2**17
 """Radii of counts that are remembered, at most: runs hold the same counts again and again."""
 
 Fault = Callable[[Record], str | None]
@@ -140,16 +140,18 @@ def _of_counts(header: RunHeader, classes: int, *, repairs: bool) -> Fault:
     protocol, n0, n, stops = header.protocol, header.n0, header.n, header.stops_early
     known: dict[tuple[int, int, float], float | None] = {}
     uniform_of = _uniforms(protocol)
+    is_scaled = header.estimation != "sequential"  # the bound is one of p_A, and sigma a factor of the radius
 
     def certified(k: int, drawn: int, sigma: float, uniform: float | None) -> float | None:
         if uniform is not None:  # another for each image
             return certified_radius(k, drawn, protocol, sigma, uniform)
-        key = k, drawn, sigma
+        key = k, drawn, 1.0 if is_scaled else sigma
         if key not in known:
             if len(known) >= KEPT:
                 known.clear()
-            known[key] = certified_radius(k, drawn, protocol, sigma)
-        return known[key]
+            known[key] = certified_radius(k, drawn, protocol, key[2])
+        found = known[key]
+        return found * sigma if is_scaled and found is not None else found
 
     def fault(record: Record) -> str | None:
         counts = record.counts_estimation
@@ -169,8 +171,10 @@ def _of_counts(header: RunHeader, classes: int, *, repairs: bool) -> Fault:
             return f"counts_estimation adds up to {drawn}, expected {'at most ' * stops}n, {n}"
         if repairs:
             return None
-        selected = record.selected
-        k = next((count for label, count in counts if label == selected), 0)
+        selected, k = record.selected, 0
+        for label, count in counts:
+            if label == selected:
+                k = count
         return _outcome_fault(record, selected, certified(k, drawn, record.sigma, uniform), header.alpha)
 
     return fault

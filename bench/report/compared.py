@@ -13,7 +13,6 @@ from bench.config.levels import written
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
 from bench.report.comparison import Comparison, compare
-from bench.report.figures.variants import write_variants
 from bench.report.markup import Table
 from bench.report.tables.accuracy import acr_frame, acr_table, main_table
 from bench.report.tables.paired import (
@@ -87,6 +86,10 @@ def compare_all(
         for name, (frame, table) in frames.items():
             files += write(out, name, frame, table, has_latex=True)
         if against is not None:
+            from bench.report.figures.variants import (
+                write_variants,
+            )  # here, so that tables need no matplotlib
+
             files += write_variants(comparison, against, out)
     main, radii = main_table(comparison), acr_table(acr_frame(comparison), comparison)
     nothing = "" if {"paired", "trainings"} & frames.keys() else _why_nothing(comparison, against)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +11,33 @@ from typing import Any
 
 from bench.config.labels import DISPLAYED, Labels
 from bench.errors import ProtocolError, RecordsError
-from bench.report.doubts import composed_certificates, denied_alpha, identical_counts, impossible_radii
+from bench.report.doubts import (
+    composed_certificates,
+    denied_alpha,
+    identical_counts,
+    impossible_radii,
+    log_notes,
+    stopped_trainings,
+    unseen_weights,
+)
 from bench.report.lower_bounds import LowerBounds, lower_bounds
 from bench.report.markup import Table
-from bench.report.metrics import Certified, Curve, certified, curve_of, group
+from bench.report.metrics import (
+    Certified,
+    Curve,
+    Mean,
+    Share,
+    abstention,
+    acr_of,
+    certified,
+    clean_accuracy,
+    curve_of,
+    group,
+    noisy_accuracy,
+)
 from bench.report.rates import Quartiles, speedups
 from bench.smoothing.estimation import largest_radius
-from bench.types import UNSEEN, CostRecord, Record, Run, RunHeader
+from bench.types import CostRecord, Record, Run, RunHeader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +87,26 @@ class Entry(Named):
         return lower_bounds(self)
 
     @cached_property
+    def acr(self) -> Mean:
+        """The average certified radius."""
+        return acr_of(self.certified.radii)
+
+    @cached_property
+    def noisy_accuracy(self) -> Mean:
+        """The base classifier's accuracy under noise."""
+        return noisy_accuracy(self.records)
+
+    @cached_property
+    def clean_accuracy(self) -> Share | None:
+        """The base classifier's accuracy without noise; None where a record does not hold it."""
+        return clean_accuracy(self.records)
+
+    @cached_property
+    def abstention(self) -> Share | None:
+        """The share of abstentions; None where skipped images leave it unknown."""
+        return abstention(self.records)
+
+    @cached_property
     def reach(self) -> float:
         """R_max: the largest radius that its n samples can certify, or that a published log states.
 
@@ -78,7 +117,12 @@ class Entry(Named):
             largest = max((radius for radius in self.header.radii if radius <= largest), default=0.0)
         return max([largest, *(record.radius for record in self.records)])
 
-    @property
+    @cached_property
+    def has_counts(self) -> bool:
+        """Whether all its certificates have counts, as those of published logs have not."""
+        return all(record.has_counts for record in self.records)
+
+    @cached_property
     def is_composed(self) -> bool:
         """Whether several bounds make its certificates, so that no one p_A does."""
         return any(record.bounds for record in self.records)
@@ -208,10 +252,10 @@ def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
             "nothing to compare: the runs hold no certified image; continue one with `bench run`"
         )
     notes = [
-        *_from_logs(runs, names),
+        *log_notes(runs, names),
         *_unfinished(runs, names, entries),
         *stopped_trainings(runs, names),
-        *_unseen_weights(runs, names),
+        *unseen_weights(runs, names),
     ]
     kept: list[Entry] = []
     for sigma in sorted({entry.sigma for entry in entries}):
@@ -244,7 +288,7 @@ class Names:
         """Name all methods of the runs."""
         self.runs = run_names(runs)
         held = [name for run in runs for name in (*run.header.methods, *(one.method for one in run.costs))]
-        held += [record.method for run in runs for record in run.records]
+        held += {record.method: None for run in runs for record in run.records}
         self.methods = chosen.of_methods(held)
 
     def label(self, method: str, number: int) -> str:
@@ -300,16 +344,6 @@ def _in_header_order(keys: Iterable[tuple[str, float]], run: Run) -> list[tuple[
     return sorted(keys, key=lambda key: (order.get(key[0], len(order)), *key))
 
 
-def _from_logs(runs: Sequence[Run], names: Names) -> list[str]:
-    """Return what is to be known of each published log that a run was made from."""
-    return [
-        f"{names.label(key, number)}: {note}"
-        for number, run in enumerate(runs)
-        for key, log in run.header.logs.items()
-        for note in log["notes"]
-    ]
-
-
 def _unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> list[str]:
     """Return one sentence, or none, on what holds fewer images than the header asks for."""
     done = {(entry.run_number, entry.method, entry.sigma): len(entry.records) for entry in entries}
@@ -321,41 +355,6 @@ def _unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> 
             if images < asked:
                 gaps.append(f"{names.label(method, number)} at sigma {sigma:g} ({images} of {asked} images)")
     return [f"Unfinished: {', '.join(gaps)}."] if gaps else []
-
-
-def stopped_trainings(runs: Sequence[Run], names: Names) -> list[str]:
-    """Return one sentence, or none, on checkpoints that were certified before their training had ended."""
-    stopped = [
-        f"{_row(key, number, names)} ({steps})"
-        for number, run in enumerate(runs)
-        for key, steps in run.header.unfinished.items()
-    ]
-    if not stopped:
-        return []
-    return [
-        f"Training stopped before its end: {', '.join(stopped)}; such a row does not say what its method can do."
-    ]
-
-
-def _unseen_weights(runs: Sequence[Run], names: Names) -> list[str]:
-    """Return one sentence, or none, on rows whose weights the header has no digest of, or only of a part."""
-    unseen = [
-        f"{names.label(key.rpartition('/')[0], number)}{'' if text == UNSEEN else ' in part'}"
-        for number, run in enumerate(runs)
-        for key, text in run.header.weights.items()
-        if not re.fullmatch("[0-9a-f]{64}", text)
-    ]
-    if not unseen:
-        return []
-    return [
-        f"Weights unseen: {', '.join(dict.fromkeys(unseen))}; that its certificates are of one model rests on its user."
-    ]
-
-
-def _row(key: str, number: int, names: Names) -> str:
-    """Return how "<method>/<sigma>", or with "/<part>" behind it, is called in a sentence."""
-    method, sigma, part = [*key.split("/"), "", ""][:3]
-    return f"{part}{' of ' * bool(part)}{names.label(method, number)} at sigma {sigma}"
 
 
 def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:

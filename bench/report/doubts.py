@@ -1,7 +1,10 @@
-"""What a reader should doubt before believing a table: rows that are one classifier, radii that their alpha denies."""
+"""What a reader should doubt before believing a table: rows that are one classifier, radii that their alpha denies,
+training runs that had not ended.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from bench.report.markup import format_radius
 from bench.smoothing.estimation import largest_radius
+from bench.types import UNSEEN, Run
 
 if TYPE_CHECKING:
-    from bench.report.comparison import Entry
+    from bench.report.comparison import Entry, Names
 
 
 def identical_counts(entries: Iterable[Entry]) -> list[str]:
@@ -22,7 +26,7 @@ def identical_counts(entries: Iterable[Entry]) -> list[str]:
     """
     alike: dict[object, list[Entry]] = {}
     for entry in entries:
-        if all(record.has_counts for record in entry.records):
+        if entry.has_counts:
             counts = tuple((record.counts_selection, record.counts_estimation) for record in entry.records)
             alike.setdefault((entry.sigma, counts), []).append(entry)
     return [
@@ -54,9 +58,9 @@ def impossible_radii(entry: Entry) -> list[float]:
 
     An entry with counts has none: its radii follow from them.
     """
-    radii = [record.radius for record in entry.records if not record.has_counts]
-    if not radii:
+    if entry.has_counts:
         return []
+    radii = [record.radius for record in entry.records if not record.has_counts]
     largest = largest_radius(entry.header, entry.sigma)
     digits = max(len(Decimal(repr(radius)).normalize().as_tuple().digits) for radius in radii)
     limit = max(largest * (1 + 1e-9), float(f"{largest:.{digits}g}"))
@@ -71,6 +75,51 @@ def denied_alpha(entry: Entry, radii: Sequence[float]) -> str:
         f"{header.n:,}: {len(radii):,} of its {len(entry.records):,} radii are larger than "
         f"{format_radius(largest_radius(header, entry.sigma), 3)}, which is the most that these certify."
     )
+
+
+def log_notes(runs: Sequence[Run], names: Names) -> list[str]:
+    """Return what is to be known of each published log that a run was made from."""
+    return [
+        f"{names.label(key, number)}: {note}"
+        for number, run in enumerate(runs)
+        for key, log in run.header.logs.items()
+        for note in log["notes"]
+    ]
+
+
+def stopped_trainings(runs: Sequence[Run], names: Names) -> list[str]:
+    """Return one sentence, or none, on checkpoints that were certified before their training had ended."""
+    stopped = [
+        f"{_row(key, number, names)} ({steps})"
+        for number, run in enumerate(runs)
+        for key, steps in run.header.unfinished.items()
+    ]
+    if not stopped:
+        return []
+    return [
+        f"Training stopped before its end: {', '.join(stopped)}; such a row does not say what its method can do."
+    ]
+
+
+def unseen_weights(runs: Sequence[Run], names: Names) -> list[str]:
+    """Return one sentence, or none, on rows whose weights the header has no digest of, or only of a part."""
+    unseen = [
+        f"{names.label(key.rpartition('/')[0], number)}{'' if text == UNSEEN else ' in part'}"
+        for number, run in enumerate(runs)
+        for key, text in run.header.weights.items()
+        if not re.fullmatch("[0-9a-f]{64}", text)
+    ]
+    if not unseen:
+        return []
+    return [
+        f"Weights unseen: {', '.join(dict.fromkeys(unseen))}; that its certificates are of one model rests on its user."
+    ]
+
+
+def _row(key: str, number: int, names: Names) -> str:
+    """Return how "<method>/<sigma>", or with "/<part>" behind it, is called in a sentence."""
+    method, sigma, part = [*key.split("/"), "", ""][:3]
+    return f"{part}{' of ' * bool(part)}{names.label(method, number)} at sigma {sigma}"
 
 
 def _reason(same: Sequence[Entry]) -> str:

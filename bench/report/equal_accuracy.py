@@ -154,7 +154,15 @@ def _summed(needed: int, hits: NDArray[np.int64], total: int, drawn: int, last: 
 
 
 def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> Floats:
-    return special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    return _log_factorial(n) - _log_factorial(k) - _log_factorial(n - k)
+
+
+def _log_factorial(numbers: NDArray[np.int64]) -> Floats:
+    """Return ln(number!) of each, computed once for each number where the same few come again and again."""
+    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
+    if high - low >= numbers.size:
+        return np.asarray(special.gammaln(numbers + 1))
+    return np.asarray(special.gammaln(np.arange(low, high + 1) + 1)[numbers - low])
 
 
 def curves(comparison: Comparison, radius: float) -> tuple[Curve, ...]:

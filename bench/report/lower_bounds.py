@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from scipy import special
 
-from bench.report.metrics import Share, is_certified
+from bench.report.metrics import Share
 from bench.smoothing.estimation import bound_tail
 from bench.types import Record
 
@@ -51,18 +51,18 @@ def lower_bounds(entry: Entry) -> LowerBounds:
     """
     if entry.is_composed:
         return LowerBounds(tails=(), images=len(entry.records), has_uncertified=False)
-    has_uncertified = not entry.header.stops_early and all(one.has_counts for one in entry.records)
+    has_uncertified = not entry.header.stops_early and entry.has_counts
     radii = entry.certified.radii
     tails = special.ndtr(-radii[radii >= 0] / entry.sigma).tolist()
     if has_uncertified:
-        others = (_tail(record, entry) for record in entry.records if not is_certified(record))
+        others = (_tail(record, entry) for record in entry.records if not record.is_correct)
         tails += [tail for tail in others if tail is not None]
     return LowerBounds(tails=tuple(sorted(tails)), images=len(entry.records), has_uncertified=has_uncertified)
 
 
 def _tail(record: Record, entry: Entry) -> float | None:
-    """Return 1 - bound of an image that is not certified; None for a bound of 0."""
-    if record.is_skipped or record.selected != record.label:
+    """Return 1 - bound of an image that has counts and is not certified; None for a bound of 0."""
+    if record.selected != record.label or not record.counts_estimation:
         return None
     hits = dict(record.counts_estimation).get(record.label, 0)
     tail = bound_tail(hits, record.n, entry.header, record.uniform)

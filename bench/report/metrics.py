@@ -115,7 +115,7 @@ def certified(records: Sequence[Record]) -> Certified:
     """
     _require(records)
     indices = np.array([record.index for record in records], dtype=np.int64)
-    radii = np.array([record.radius if is_certified(record) else -1.0 for record in records])
+    radii = np.array([record.radius if record.is_correct else -1.0 for record in records])
     order = np.argsort(indices, kind="stable")
     return Certified(indices=indices[order], radii=radii[order])
 
@@ -224,22 +224,24 @@ def samples_used(records: Sequence[Record], alpha: float, radii: Sequence[float]
     """
     _require(records)
     plain = [record for record in records if record.counts_estimation and not record.bounds]
-    ratios = [_ratio_to_least(record, alpha, radii) for record in plain]
     return SamplesUsed(
         images=len(records),
         used=sum(record.samples for record in records),
         asked=sum(record.samples_asked for record in records),
-        median_ratio=float(np.median(ratios)) if ratios else math.nan,
+        median_ratio=float(np.median(_ratios_to_least(plain, alpha, radii))) if plain else math.nan,
     )
 
 
-def _ratio_to_least(record: Record, alpha: float, radii: Sequence[float]) -> float:
-    drawn = sum(count for _, count in record.counts_estimation)
-    share = dict(record.counts_estimation).get(record.selected, 0) / drawn
-    thresholds = [
-        1 - tail for tail in table_tails(radii, record.sigma) if tail >= upper_tail(record.n, record.n, alpha)
-    ]
-    nearest = min((bernoulli_divergence(share, threshold) for threshold in thresholds), default=0.0)
+def _ratios_to_least(records: Sequence[Record], alpha: float, radii: Sequence[float]) -> NDArray[np.float64]:
+    """Return (I,) how many times the least number of samples each record took."""
+    sigma, n = records[0].sigma, records[0].n
+    drawn = np.array([sum(count for _, count in one.counts_estimation) for one in records])
+    hits = np.array([dict(one.counts_estimation).get(one.selected, 0) for one in records])
+    least = upper_tail(n, n, alpha)
+    thresholds = np.array([1 - tail for tail in table_tails(radii, sigma) if tail >= least])
+    if not len(thresholds):
+        return np.zeros(len(records))
+    nearest = bernoulli_divergence((hits / drawn)[:, None], thresholds).min(axis=1)
     return drawn * nearest / math.log(1 / alpha)
 
 
@@ -251,7 +253,12 @@ def acr(records: Sequence[Record]) -> Mean:
     Raises:
         RecordsError: there are no records.
     """
-    return _mean([record.radius if is_certified(record) else 0.0 for record in records])
+    return acr_of(certified(records).radii)
+
+
+def acr_of(certified_radii: NDArray[np.float64]) -> Mean:
+    """Return the ACR of the radii (I,) of images, negative where an image is not certified; see `Certified`."""
+    return _mean(np.maximum(certified_radii, 0.0))
 
 
 def curve(records: Sequence[Record]) -> Curve:
@@ -318,7 +325,7 @@ def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) ->
     return Share(count=sum(map(has_property, records)), images=len(records))
 
 
-def _mean(per_image: Sequence[float]) -> Mean:
+def _mean(per_image: Sequence[float] | NDArray[np.float64]) -> Mean:
     _require(per_image)
     values = np.asarray(per_image, dtype=np.float64)
     images = len(values)
@@ -326,6 +333,6 @@ def _mean(per_image: Sequence[float]) -> Mean:
     return Mean(value=float(values.mean()), standard_error=error, images=images)
 
 
-def _require(records: Sequence[object]) -> None:
-    if not records:
+def _require(records: Sequence[object] | NDArray[np.float64]) -> None:
+    if not len(records):
         raise RecordsError("no records to count: certify at least one image first")

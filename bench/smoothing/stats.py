@@ -304,6 +304,6 @@ def most_failures(trials: int, alpha: float, confidence: float) -> int:
     return failures
 
 
-def bernoulli_divergence(p: float, q: float) -> float:
-    """Return KL(p, q) = p ln(p/q) + (1 - p) ln((1 - p)/(1 - q)) in nats, for p in [0,1] and q in (0,1)."""
-    return float(special.rel_entr(p, q) + special.rel_entr(1 - p, 1 - q))
+def bernoulli_divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return KL(p, q) = p ln(p/q) + (1 - p) ln((1 - p)/(1 - q)) in nats, for p in [0,1] and q in (0,1), broadcast."""
+    return np.asarray(special.rel_entr(p, q) + special.rel_entr(1 - p, 1 - q))

@@ -8,9 +8,11 @@ import re
 import pytest
 
 from bench.errors import RecordsError
+from bench.records import meaning
 from bench.records.codec import RUN
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.recertify import recertify
+from bench.smoothing.estimation import certified_radius
 from tests.records.test_file import COST, HEADER, UNSURE, record, write
 from tests.records.test_reading import edit
 from tests.support.tiny import bench
@@ -60,6 +62,23 @@ def test_a_record_that_cannot_be_true_is_refused_by_line_and_field(tmp_path, cha
     for read in (read_run, lambda folder: RecordsFile.create_or_resume(folder, HEADER)):
         with pytest.raises(RecordsError, match=rf"{FILE_NAME}, line 4: .*{message}.*\(image 20 of rrcm"):
             read(tmp_path)
+
+
+def test_a_count_is_bounded_once_for_all_methods_and_sigmas(tmp_path, monkeypatch):
+    sigmas = (0.12, 0.25, 0.5, 1.0)
+    same = [record(20 * place, sigma=sigma) for place, sigma in enumerate(sigmas)]
+    write(tmp_path, *same, header=dataclasses.replace(HEADER, sigmas=sigmas))
+    calls, bound = [], meaning.certified_radius
+    monkeypatch.setattr(meaning, "certified_radius", lambda *told: calls.append(told) or bound(*told))
+    assert len(read_run(tmp_path).records) == len(sigmas)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("sigma", [0.12, 0.25, 0.3, 4.0])
+def test_a_radius_is_that_at_sigma_one_times_sigma_to_the_last_bit(sigma):
+    for k in range(HEADER.n // 2, HEADER.n + 1):
+        at_one, own = (certified_radius(k, HEADER.n, HEADER.protocol, one) for one in (1.0, sigma))
+        assert own == (at_one if at_one is None else at_one * sigma)
 
 
 @pytest.mark.parametrize("command", [

@@ -1,6 +1,7 @@
 """Reading records: every malformed file is refused by line and field, and unlike runs are not compared."""
 
 import dataclasses
+import gc
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.file import FILE_NAME, RecordsFile, check_comparable, read_run, require_noise
+from bench.records.lines import set_aside
 from bench.report.comparison import compare
 from bench.report.write import write_tables
 from bench.types import Run
@@ -178,3 +180,9 @@ def test_a_file_of_schema_version_1_is_read_reported_and_not_continued(tmp_path)
         ProtocolError, match="was made with version 1 of the noise, and this program draws version 2"
     ):
         require_noise(run.header, old)
+
+
+def test_what_is_set_aside_is_left_to_the_collector_again():
+    with set_aside():
+        assert gc.get_freeze_count()
+    assert not gc.get_freeze_count()

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ProtocolError, RecordsError
+from bench.report import comparison as comparing
 from bench.report.comparison import compare
 from bench.report.metrics import certified_accuracy
+from bench.report.tables.accuracy import acr_frame
 from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_run
 
 
@@ -125,3 +127,12 @@ def test_lines_of_a_sequential_run_end_at_the_last_radius_that_it_decides():
     records = tuple(replace(one, radius=0.0) for one in early.records)
     ends = [entry.reach for entry in compare([replace(early, records=records)]).entries]
     assert ends == [0.5, 2.0]  # R_max is 0.61 and 2.46
+
+
+def test_numbers_of_an_entry_are_computed_once_for_all_tables(monkeypatch):
+    asked, whole = [], comparing.noisy_accuracy
+    monkeypatch.setattr(comparing, "noisy_accuracy", lambda records: asked.append(1) or whole(records))
+    compared = compare([make_run()])
+    acr_frame(compared)
+    acr_frame(compared)
+    assert len(asked) == len(compared.entries)

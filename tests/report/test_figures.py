@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
@@ -89,6 +90,13 @@ def test_the_same_runs_give_the_same_bytes_whatever_the_users_settings(written, 
     with matplotlib.rc_context({"font.size": 31, "pdf.fonttype": 3, "axes.titleweight": "bold"}):
         again = write_figures(compare([make_run(sigmas=[0.5])]), tmp_path)
     assert [path.read_bytes() for path in written[1]] == [path.read_bytes() for path in again]
+
+
+def test_a_figure_is_drawn_once_for_each_of_its_files(tmp_path, comparison, monkeypatch):
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: drawn.append(1) or draw(self, renderer))
+    paths = plot_style.save_figure(certified_accuracy_figure(comparison), tmp_path / "figure")
+    assert len(drawn) == len(paths) == 2
 
 
 def test_pdf_embeds_its_fonts_as_truetype(written):

@@ -80,10 +80,11 @@ def levels_figure(comparison: Comparison) -> Figure | None:
     alphas = tuple(sorted({*LEVELS, own}, reverse=True))
 
     def draw(axes: Axes, entry: Entry) -> None:
+        counted = _hits(entry)
         for place, alpha in enumerate(alphas):
             reach = largest_radius(replace(entry.header, alpha=alpha), entry.sigma)
             style = Style(color=COLORS[place], line=LINES[place], marker="", is_hollow=False)
-            draw_curve(axes, _curve(entry, alpha), style, (), reach, has_band=False)
+            draw_curve(axes, _curve(entry, *counted, alpha), style, (), reach, has_band=False)
 
     names = [rf"$\alpha$ = {_level(alpha)}{' (the run)' if alpha == own else ''}" for alpha in alphas]
     return _panels(comparison, entries, draw, names)
@@ -95,7 +96,7 @@ def _counted(comparison: Comparison) -> tuple[Entry, ...]:
     for entry in entries:
         header = entry.header
         is_plain = (header.estimation, header.bound) == ("fixed", "clopper-pearson")
-        if not is_plain or not all(record.has_counts for record in entry.records):
+        if not is_plain or not entry.has_counts:
             return ()
     return entries
 
@@ -129,13 +130,19 @@ def _hits(entry: Entry) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return np.array(hits), np.array([record.selected == record.label for record in entry.records])
 
 
-def _curve(entry: Entry, alpha: float) -> Curve:
-    """Return the certified accuracy of the entry's counts at another alpha."""
-    (hits, is_selected), n = _hits(entry), entry.header.n
-    inner = np.clip(hits, 1, n - 1) if n > 1 else np.ones_like(hits)
-    tails = np.where(hits == n, upper_tail(n, n, alpha), special.betainccinv(n - inner + 1, inner, alpha))
-    is_certified = is_selected & (hits > 0) & (tails <= 0.5)
-    return curve_of(np.where(is_certified, np.maximum(0.0, -entry.sigma * special.ndtri(tails)), -1.0))
+def _curve(entry: Entry, hits: NDArray[np.int64], is_selected: NDArray[np.bool_], alpha: float) -> Curve:
+    """Return the certified accuracy of the entry's counts at another alpha.
+
+    Args:
+        hits, is_selected: of the entry, as `_hits` returns them.
+    """
+    n = entry.header.n
+    kinds, places = np.unique(hits, return_inverse=True)  # of few values many images have each
+    inner = np.clip(kinds, 1, n - 1) if n > 1 else np.ones_like(kinds)
+    tails = np.where(kinds == n, upper_tail(n, n, alpha), special.betainccinv(n - inner + 1, inner, alpha))
+    radii = np.maximum(0.0, -entry.sigma * special.ndtri(tails))
+    certified = np.where((kinds > 0) & (tails <= 0.5), radii, -1.0)[places]
+    return curve_of(np.where(is_selected, certified, -1.0))
 
 
 def _level(alpha: float) -> str:

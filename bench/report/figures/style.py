@@ -42,6 +42,7 @@ SETTINGS: dict[str, Any] = {
     "font.size": 8.5,
     "axes.labelsize": 8.5,
     "axes.titlesize": 8.5,
+    "axes.titley": 1.0,  # no axis has ticks above, which matplotlib would measure for every drawing
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "legend.fontsize": 8.5,
@@ -272,7 +273,7 @@ def _lay_out(figure: Figure) -> None:
     if (engine := figure.get_layout_engine()) is not None:
         figure.set_dpi(matplotlib.rcParams["savefig.dpi"])
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)
 
 
 def write_figure(figure: Figure, path: Path, metadata: Mapping[str, str | None] | None = None) -> None:

@@ -22,16 +22,7 @@ from bench.report.markup import (
     format_radius,
     format_significant,
 )
-from bench.report.metrics import (
-    Mean,
-    SamplesUsed,
-    Share,
-    abstention,
-    acr,
-    clean_accuracy,
-    noisy_accuracy,
-    samples_used,
-)
+from bench.report.metrics import Mean, SamplesUsed, Share, samples_used
 from bench.report.paired import paired_differences
 from bench.report.tables.training import REFERRED, has_training, training_columns, typed
 from bench.smoothing.estimation import largest_radius
@@ -132,17 +123,17 @@ def acr_frame(comparison: Comparison) -> pd.DataFrame:
     """
     rows = []
     for entry in comparison.entries:
-        mean = acr(entry.records)
+        mean = entry.acr
         low, high = mean.interval()
         rows.append(
             _names(entry)
             | {"sigma": entry.sigma, "images": mean.images, "acr": mean.value}
             | {"acr_is_lower_bound": entry.header.stops_early}
             | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
-            | _mean_columns("noisy_accuracy", noisy_accuracy(entry.records))
-            | _share_columns("clean_accuracy", clean_accuracy(entry.records))
+            | _mean_columns("noisy_accuracy", entry.noisy_accuracy)
+            | _share_columns("clean_accuracy", entry.clean_accuracy)
             | _share_columns("certified_accuracy_at_0", entry.curve.at(0.0))
-            | _share_columns("abstention", abstention(entry.records))
+            | _share_columns("abstention", entry.abstention)
         )
     return pd.DataFrame(rows)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.report.comparison import Comparison
 from bench.report.markup import Block, Row, Table, format_percent, format_significant
-from bench.report.metrics import Share, clean_accuracy
+from bench.report.metrics import Share
 from bench.report.rates import seconds_per_certificate
 from bench.report.tables.accuracy import LEADING, UNREACHABLE, accuracy_cell, radius_headers
 
@@ -32,7 +32,7 @@ def best_frame(comparison: Comparison, accuracy: pd.DataFrame) -> pd.DataFrame:
     entries = {(one.label, one.sigma): one for one in comparison.best}
     more = []
     for _, row in chosen.iterrows():
-        share = clean_accuracy(entries[row["label"], row["sigma"]].records)
+        share = entries[row["label"], row["sigma"]].clean_accuracy
         cost = comparison.cost_near(row["label"], row["sigma"])
         more.append(
             _clean_columns(share)

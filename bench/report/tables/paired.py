@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius, signed
-from bench.report.metrics import acr, assured_accuracy
+from bench.report.metrics import assured_accuracy
 from bench.report.paired import PairedDifference, paired_differences
 from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT
 from bench.smoothing.stats import holm
@@ -89,9 +89,7 @@ def gap_frame(comparison: Comparison) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for (sigma, method), entries in _trainings(comparison).items():
         for radius in (*comparison.radii, None) if comparison.compares_acr else comparison.radii:
-            values = [
-                acr(one.records).value if radius is None else one.curve.at(radius).value for one in entries
-            ]
+            values = [one.acr.value if radius is None else one.curve.at(radius).value for one in entries]
             rows.append(
                 {"sigma": sigma, "method": method, "trainings": len(entries)}
                 | {"images": len(entries[0].records)}
