@@ -76,11 +76,14 @@ class DiffusionDenoiser(nn.Module):
     @property
     def alphas_cumprod(self) -> Tensor:
         """The schedule; whatever follows from it is computed once, since in each call it would delay the launches."""
-        return self._alphas_cumprod
+        schedule: Tensor = vars(self)["alphas_cumprod"]
+        return schedule
 
     @alphas_cumprod.setter
     def alphas_cumprod(self, alphas_cumprod: Tensor) -> None:
-        self._alphas_cumprod = alphas_cumprod
+        vars(self)["alphas_cumprod"] = (
+            alphas_cumprod  # the name is part of the digest of a classifier's weights
+        )
         self._abar: list[float] = alphas_cumprod.tolist()
         self._first_times: dict[float, int] = {}
 

@@ -40,6 +40,7 @@ from bench.cost.records import (
 from bench.cost.work import certificate, random_stream, stage_seconds
 from bench.device import hardware
 from bench.device.batching import is_out_of_memory
+from bench.device.bfloat16 import copied_bytes
 from bench.device.power import Load, joules, load_of, while_reading
 from bench.device.precision import layout, many_programs
 from bench.device.timing import Instruments, Timed, Work, seconds_of, timed, warmed
@@ -188,6 +189,8 @@ class Measurer:
             weights = self._modules[step.method, step.setting].state_dict().values()
             memory = max(0, one.peak_memory - one.memory_before)
             memory += sum(value.numel() * value.element_size() for value in weights)
+            if step.setting.startswith("bfloat16"):
+                memory += copied_bytes(self._modules[step.method, step.setting])
         return Repetition(
             **_pair(step),
             round=step.round,

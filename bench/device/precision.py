@@ -21,7 +21,7 @@ def at_precision(classifier: Classifier, device_type: str, precision: Precision)
     """Return the classifier at a precision; its logits are float32.
 
     float32 means float32: torch by itself lets convolutions use TF32 on CUDA. tf32 allows it for convolutions and
-    matrix products, bfloat16 is autocast.
+    matrix products, bfloat16 is autocast; see `bench.device.bfloat16` for what makes networks ready for it.
     """
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
