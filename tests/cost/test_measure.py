@@ -186,18 +186,6 @@ def test_memory_is_that_of_the_weights_and_what_a_batch_needs_beside(machine):
     assert {one.peak_memory_bytes for one in machine.run.repetitions} == {500 + 32 * 4}
 
 
-def test_memory_in_bfloat16_is_also_that_of_the_weights_that_were_cast_once(machine):
-    class Layered(Timed):
-        def __init__(self, *args, **limits):
-            super().__init__(*args, **limits)
-            self.layer = torch.nn.Linear(16, 3, bias=False)
-
-    layered, settings = Layered(machine.device, 1.0), ("float32", "bfloat16")
-    machine.measure(plan(architecture("a", layered), settings=settings, batch_sizes=(8,), repetitions=1))
-    found = {one.setting: one.peak_memory_bytes for one in machine.run.repetitions}
-    assert found["bfloat16"] - found["float32"] == 2 * 48
-
-
 def test_stages_sum_to_the_time_of_a_batch(machine):
     class Staged(Timed):
         def __init__(self, *args, **limits):
