@@ -85,9 +85,9 @@ def layout(module: nn.Module, device_type: str, precision: str) -> torch.memory_
     """Return how a network's convolutions are laid out by rule: channels last, but for two cases on CUDA.
 
     There float32 convolutions have been slower that way, and GroupNorm copies what it is given to channels first and
-    has it copied back. `bench cost` measures it instead. `torch.backends.cudnn.benchmark` stays off: it chooses
-    algorithms by time, anew in each process and for each batch size, and another algorithm rounds otherwise, so that
-    a record would not come out again.
+    has it copied back. `bench cost` measures it instead. A run keeps to the rule: its logits depend on the layout in
+    their last bits, and must come out again in a replay, whatever is fastest then. `torch.backends.cudnn.benchmark`
+    stays off for the same reason: it chooses algorithms by time, anew in each process and for each batch size.
     """
     has_group_norm = any(isinstance(part, nn.GroupNorm) for part in module.modules())
     if device_type == "cuda" and (precision == "float32" or has_group_norm):
