@@ -272,14 +272,15 @@ class Measurement:
         Args:
             started: the clock at the start.
             max_seconds: a step that would not end within so many seconds of the start is left to a later call, and
-                with the first such repetition all others, which stand in turns. None: no limit.
+                with the first such repetition, or trial of layouts, all repetitions, which stand in turns. None: no
+                limit.
         """
         is_cut = False
         for step in steps(self._plan, lambda: self._file.run):
             if max_seconds is not None:
                 end = self.meters.clock() - started + MARGIN * self._expected(step, self._measurer.warm)
                 if end > max_seconds or (is_cut and step.kind == "repetition"):
-                    is_cut = is_cut or step.kind == "repetition"
+                    is_cut = is_cut or step.kind in ("layouts", "repetition")
                     continue
             with many_programs() if step.setting.endswith(COMPILED) else nullcontext():
                 self._file.append(self._measurer.perform(step))
