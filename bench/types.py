@@ -63,6 +63,9 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "tf32", "bfloat16"]
 """Arithmetic of the networks; see `bench.device.precision`."""
 
+Layout = Literal["contiguous", "channels-last"]
+"""How a network's convolutions are laid out in memory; see `bench.device.precision`."""
+
 Compilation = Literal["none", "default", "cuda-graphs"]
 """How networks are compiled; see `bench.device.precision`."""
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.training.augmentation import host_generator
+
 
 def soft_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
     """Return (B,K) probabilities for labels (B,): 1 - smoothing on the label, plus smoothing/K on every class."""
@@ -28,7 +30,7 @@ def mix(
     """
     if mixup == cutmix == 0:
         return x, targets
-    draws = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+    draws = np.random.default_rng(int(torch.randint(2**62, (), generator=host_generator(generator))))
     cuts = cutmix > 0 and (mixup == 0 or draws.random() < 0.5)
     alpha = cutmix if cuts else mixup
     share = float(draws.beta(alpha, alpha))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.errors import UsageError
+from bench.training.augmentation import host_generator
 
 REACH = 6
 """Pixels on either side that a blur takes in: three times its largest standard deviation."""
@@ -47,14 +48,20 @@ def jitter(x: Tensor, generator: torch.Generator) -> Tensor:
         lambda y: torch.lerp(grey(y).expand_as(y), y, saturation),
         lambda y: shift_hue(y, turns),
     ]
-    for position in torch.randperm(4, generator=generator, device=x.device).tolist():
+    for position in jitter_order(generator):
         x = changes[position](x).clamp(0, 1)
     return x
 
 
+def jitter_order(generator: torch.Generator) -> list[int]:
+    """Return the random order of the jitter's four changes."""
+    return torch.randperm(4, generator=host_generator(generator)).tolist()
+
+
 def grey(x: Tensor) -> Tensor:
     """Return the grey image (B,1,H,W) of x (B,3,H,W)."""
-    return (x * x.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    red, green, blue = (weight * channel for weight, channel in zip(GREY, x.split(1, dim=1), strict=True))
+    return red + green + blue
 
 
 def shift_hue(x: Tensor, turns: Tensor) -> Tensor:

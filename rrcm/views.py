@@ -14,7 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from bench.errors import UsageError
-from bench.training.augmentation import augment, in_float32, random_affine, random_flip, random_resized_crop
+from bench.training.augmentation import (
+    augment,
+    host_generator,
+    in_float32,
+    random_affine,
+    random_flip,
+    random_resized_crop,
+)
 from bench.types import Task
 from rrcm.moco_views import distort
 
@@ -99,7 +106,7 @@ def rand_augment(x: Tensor, generator: torch.Generator) -> Tensor:
 
     transform = rand_augment_transform(POLICY, randaugment_options(x.shape[-1]))
     pixels = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    seed = int(torch.randint(2**31, (), generator=host_generator(generator)))
     with _global_generators_seeded(seed):
         changed = np.stack([np.asarray(transform(Image.fromarray(image))) for image in pixels])
     return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2).to(x.dtype) / 255
@@ -137,7 +144,8 @@ def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def _half_blurred(x: Tensor, generator: torch.Generator) -> Tensor:
     """Blur about half of the images with a 3x3 binomial kernel."""
-    line = x.new_tensor([0.25, 0.5, 0.25])
+    line = x.new_full((3,), 0.25)  # from a list it would be copied to a GPU, which waits for it
+    line[1] = 0.5
     kernel = torch.outer(line, line).expand(x.shape[1], 1, 3, 3)
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     blurred = F.conv2d(padded, kernel, groups=x.shape[1])

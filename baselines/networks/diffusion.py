@@ -73,6 +73,20 @@ class DiffusionDenoiser(nn.Module):
         self.prediction, self.time_scale = prediction, time_scale
         self.chain = Chain()
 
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """The schedule; whatever follows from it is computed once, since in each call it would delay the launches."""
+        schedule: Tensor = vars(self)["alphas_cumprod"]
+        return schedule
+
+    @alphas_cumprod.setter
+    def alphas_cumprod(self, alphas_cumprod: Tensor) -> None:
+        vars(self)["alphas_cumprod"] = (
+            alphas_cumprod  # the name is part of the digest of a classifier's weights
+        )
+        self._abar: list[float] = alphas_cumprod.tolist()
+        self._first_times: dict[float, int] = {}
+
     def predict(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Return the network's prediction (B,C,H,W) for x_t at timesteps (B,)."""
         fed = timesteps if self.time_scale == 1 else timesteps * self.time_scale
@@ -92,15 +106,15 @@ class DiffusionDenoiser(nn.Module):
         Raises:
             UsageError: a chain that draws noise, without keys, or with more steps than there are.
         """
-        times = self.chain.times(timestep_of_sigma(sigma_model / 2, self.alphas_cumprod))
-        x_t = self._abar(times[0]) ** 0.5 * x_noisy
+        times = self.chain.times(self._first_time(sigma_model))
+        x_t = self._abar[times[0]] ** 0.5 * x_noisy
         for now, then in pairwise(times):
             x_t = self._step(x_t, now, then, keys)
         return self.x_hat(x_t, times[-1])
 
     def x_hat(self, x_t: Tensor, t: int) -> Tensor:
         """Return the clean images (B,C,H,W), clipped to [-1,1], that the network sees in x_t at time step t."""
-        abar = self._abar(t)
+        abar = self._abar[t]
         predicted = self.predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
         if self.prediction == "epsilon":
             predicted = (x_t - (1 - abar) ** 0.5 * predicted) / abar**0.5
@@ -110,7 +124,7 @@ class DiffusionDenoiser(nn.Module):
 
     def _step(self, x_t: Tensor, now: int, then: int, keys: Tensor | None) -> Tensor:
         """Return x at time step `then` < `now` (arXiv 2010.02502, Eq. 12, with the noise of the clipped x_hat)."""
-        x_hat, abar, abar_then = self.x_hat(x_t, now), self._abar(now), self._abar(then)
+        x_hat, abar, abar_then = self.x_hat(x_t, now), self._abar[now], self._abar[then]
         eps = (x_t - abar**0.5 * x_hat) / (1 - abar) ** 0.5
         variance = self.chain.eta**2 * (1 - abar_then) / (1 - abar) * (1 - abar / abar_then)
         x_then = abar_then**0.5 * x_hat + (1 - abar_then - variance) ** 0.5 * eps
@@ -122,8 +136,10 @@ class DiffusionDenoiser(nn.Module):
             )
         return x_then + variance**0.5 * keyed_noise(keys, now, tuple(x_t.shape[1:]), x_t.device)
 
-    def _abar(self, t: int) -> float:
-        return float(self.alphas_cumprod[t])
+    def _first_time(self, sigma_model: float) -> int:
+        if sigma_model not in self._first_times:
+            self._first_times[sigma_model] = timestep_of_sigma(sigma_model / 2, self.alphas_cumprod)
+        return self._first_times[sigma_model]
 
     def denoise_pixels(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         """Return denoised pixels in [0,1] for x_noisy (B,C,H,W) in pixel units with noise of deviation sigma."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import nullcontext
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.cost.estimate import expected_seconds, settles
 from bench.cost.plan import (
     COMPILED,
     ENERGY_SECONDS,
@@ -20,10 +20,8 @@ from bench.cost.plan import (
     Plan,
     Step,
     checked,
-    expected_seconds,
     rates,
     samples_of,
-    settles,
     steps,
 )
 from bench.cost.records import (
@@ -32,22 +30,23 @@ from bench.cost.records import (
     EnergyUse,
     Failure,
     Item,
+    LayoutTrial,
     MethodSize,
     Repetition,
     StageSplit,
     WholeImage,
 )
-from bench.cost.work import certificate, random_stream, stage_seconds
+from bench.cost.work import certificate, stage_seconds
+from bench.cost.workshop import NotCompiledError, Workshop, measured_layout, seconds_by_layout
 from bench.device import hardware
 from bench.device.batching import is_out_of_memory
+from bench.device.bfloat16 import copied_bytes
 from bench.device.power import Load, joules, load_of, while_reading
-from bench.device.precision import layout, many_programs
+from bench.device.precision import many_programs
 from bench.device.timing import Instruments, Timed, Work, seconds_of, timed, warmed
 from bench.errors import BenchError
 from bench.methods.sizes import workloads
 from bench.runs.stream import Stream
-from bench.training.architectures import Make
-from bench.training.loop import seeded_initialisation
 from bench.types import Protocol
 
 MARGIN = 1.15
@@ -55,49 +54,6 @@ MARGIN = 1.15
 
 ALPHA = 0.001
 """Level of the whole images that are certified as a check; it changes no time."""
-
-
-class NotCompiledError(Exception):
-    """torch.compile refused a network; the text is the name of its error."""
-
-
-class Workshop:
-    """Networks on one device with random weights, each made once, so that methods share them."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._networks: dict[tuple[str, torch.memory_format], nn.Module] = {}
-
-    def plain(self, name: str, function: Callable[[], nn.Module], precision: str = "float32") -> nn.Module:
-        """Return the network of a name, in eval mode, laid out for a precision; made by `function` where it is new."""
-        same = [network for (other, _), network in self._networks.items() if other == name]
-        if not same:
-            with seeded_initialisation(0), self.device:
-                network = function()
-        else:
-            network = same[0]
-        wanted = layout(network, self.device.type, precision)
-        if (name, wanted) not in self._networks:
-            network = copy.deepcopy(network) if same else network
-            moved = network.to(self.device, memory_format=wanted)  # type: ignore[call-overload]
-            self._networks[name, wanted] = moved.eval()
-        return self._networks[name, wanted]
-
-    def maker(self, setting: str) -> Make:
-        """Return what makes networks for a setting, under torch.compile, one program for each batch size, or not."""
-        precision = setting.removesuffix(COMPILED)
-        if precision == setting:
-            return partial(self.plain, precision=precision)
-
-        def compiled(name: str, function: Callable[[], nn.Module]) -> nn.Module:
-            plain = self.plain(name, function, precision)
-            try:
-                network: nn.Module = torch.compile(plain, dynamic=False)  # type: ignore[assignment]
-            except Exception as error:  # such as a Python that it does not know
-                raise NotCompiledError(type(error).__name__) from error
-            return network
-
-        return compiled
 
 
 UNSETTLED_SECONDS = 10.0
@@ -133,6 +89,8 @@ class Measurer:
         }
         is_built = False
         try:
+            if step.kind == "layouts":
+                return self._layouts(step)
             self._take_up(step)
             is_built = True
             return kinds[step.kind](step, self._warm_work(step))
@@ -153,16 +111,15 @@ class Measurer:
         key = step.method, step.setting
         if key in self._streams:
             return
-        one = self._plan.architectures[step.method]
-        module = one.build(self._workshop.maker(step.setting))
-        self._modules[key] = module.to(self._workshop.device).eval()
-        self._streams[key] = random_stream(
-            self._modules[key],
-            step.setting.removesuffix(COMPILED),  # type: ignore[arg-type]
-            (one.task.channels, one.task.image_size, one.task.image_size),
-            one.task.num_classes,
-            self._sigma,
+        one, laid_out = self._plan.architectures[step.method], measured_layout(self._file.run, *key)
+        self._modules[key], self._streams[key] = self._workshop.method(
+            one, step.setting, self._sigma, laid_out
         )
+
+    def _layouts(self, step: Step) -> LayoutTrial:
+        one, device = self._plan.architectures[step.method], self._workshop.device
+        batch = seconds_by_layout(one, step.setting, self._sigma, step.batch_size, device, self._meters)
+        return LayoutTrial(**_pair(step), batch=batch)
 
     def _warm_work(self, step: Step) -> Work:
         if step.pair not in self._works:
@@ -188,6 +145,8 @@ class Measurer:
             weights = self._modules[step.method, step.setting].state_dict().values()
             memory = max(0, one.peak_memory - one.memory_before)
             memory += sum(value.numel() * value.element_size() for value in weights)
+            if step.setting.startswith("bfloat16"):
+                memory += copied_bytes(self._modules[step.method, step.setting])
         return Repetition(
             **_pair(step),
             round=step.round,
@@ -313,14 +272,15 @@ class Measurement:
         Args:
             started: the clock at the start.
             max_seconds: a step that would not end within so many seconds of the start is left to a later call, and
-                with the first such repetition all others, which stand in turns. None: no limit.
+                with the first such repetition, or trial of layouts, all repetitions, which stand in turns. None: no
+                limit.
         """
         is_cut = False
         for step in steps(self._plan, lambda: self._file.run):
             if max_seconds is not None:
                 end = self.meters.clock() - started + MARGIN * self._expected(step, self._measurer.warm)
                 if end > max_seconds or (is_cut and step.kind == "repetition"):
-                    is_cut = is_cut or step.kind == "repetition"
+                    is_cut = is_cut or step.kind in ("layouts", "repetition")
                     continue
             with many_programs() if step.setting.endswith(COMPILED) else nullcontext():
                 self._file.append(self._measurer.perform(step))

@@ -49,7 +49,10 @@ ENERGY_SECONDS = 4.0
 SETTLING_SECONDS = 1.5
 """NVML's power is a mean over about one second: so long a method runs alone before its energy counts."""
 
-Kind = Literal["repetition", "stages", "energy", "image"]
+LAYOUT_OPERATIONS = 4e13
+"""Operations of the batch that decides how a method's networks are laid out, about: a second in float32."""
+
+Kind = Literal["layouts", "repetition", "stages", "energy", "image"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,7 @@ class Plan:
         n0, n: samples of a certified image.
         energy: whether power can be read.
         first: methods that are measured, and compared, before the others.
+        layouts: whether it is measured how networks are best laid out, else a rule says so.
         reference: the method that others are timed against in duels, so that the two stand side by side in one call
             whatever their settings; None: all methods of a setting take turns, and nothing else is compared.
     """
@@ -90,6 +94,7 @@ class Plan:
     n: tuple[int, ...]
     energy: bool = False
     first: tuple[str, ...] = ()
+    layouts: bool = False
     reference: str | None = None
 
     def rounds(self, method: str) -> int:
@@ -164,12 +169,13 @@ def steps(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
     A forecast lists them before any is done, as if the largest batch size were the fastest; whole images and duels are
     missing.
 
-    In each setting, rounds come first: one repetition of every pair, the order turned by one from round to round. Then
-    each method's stages, its energy and whole images, at its fastest batch size. With a reference, this is done group
-    by group, and each group's duels come before what follows its rounds.
+    In each setting, layouts come first where they are measured. Rounds follow: one repetition of every pair, the order
+    turned by one from round to round. Then each method's stages, its energy and whole images, at its fastest batch
+    size. With a reference, this is done group by group, and each group's duels come before what follows its rounds.
     """
     for group in plan.groups():
         for setting in plan.settings:
+            yield from _layouts(plan, group, setting, run)
             yield from _rounds(plan, group, setting, run)
             if plan.reference is None:
                 yield from _closing(plan, group, setting, run, is_forecast=is_forecast)
@@ -180,6 +186,19 @@ def steps(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
                 yield from duels(plan, method, run)
         for setting in plan.settings:
             yield from _closing(plan, group, setting, run, is_forecast=is_forecast)
+
+
+def _layouts(plan: Plan, group: Sequence[str], setting: str, run: Callable[[], CostRun]) -> Iterator[Step]:
+    """Yield what measures layouts; networks under torch.compile have those of the setting without."""
+    if not plan.layouts or setting.endswith(COMPILED):
+        return
+    flops = {size.method: size.flops for size in run().sizes}
+    for method in group:
+        most = max(plan.batch_sizes or (plan.architectures[method].batch_size,))
+        size = max(1, min(most, int(LAYOUT_OPERATIONS / flops[method])))
+        step = Step(kind="layouts", method=method, setting=setting, batch_size=size)
+        if not is_done(step, run()):
+            yield step
 
 
 def _rounds(plan: Plan, group: Sequence[str], setting: str, run: Callable[[], CostRun]) -> Iterator[Step]:
@@ -280,7 +299,8 @@ def best_pair(run: CostRun, method: str) -> tuple[str, str, int] | None:
 def is_done(step: Step, run: CostRun) -> bool:
     """Return whether a step's line is there, or its batch size, or a smaller one, cannot be measured.
 
-    Stages, energy and a whole image are measured once for each method and setting.
+    Stages, energy and a whole image are measured once for each method and setting, and so are layouts, before its first
+    repetition.
     """
     session = run.sessions[-1].created if run.sessions else ""
     for failure in run.failures:
@@ -291,6 +311,7 @@ def is_done(step: Step, run: CostRun) -> bool:
         asked = (step.pair, step.round, step.duel)
         return any((one.pair, one.round, one.duel) == asked for one in run.repetitions)
     lines: Mapping[str, Sequence[OfPair]] = {
+        "layouts": (*run.layouts, *run.repetitions),
         "stages": run.splits,
         "energy": run.energies,
         "image": run.images,
@@ -335,59 +356,3 @@ def samples_of(step: Step, run: CostRun) -> int | None:
     """Return the samples of the last repetition of a step's pair, None where none was timed for long enough."""
     same = [one for one in run.repetitions if one.pair == step.pair]
     return same[-1].samples if same and same[-1].seconds >= MIN_SECONDS else None
-
-
-def expected_seconds(
-    plan: Plan, step: Step, run: CostRun, *, flops_per_second: float, is_warm: bool
-) -> float:
-    """Return about how long a step takes: by what was timed of it, else of the method nearest in operations.
-
-    Args:
-        flops_per_second: what the device does in float32, by a trial.
-        is_warm: its pair has been run in this process; another one is run once more, or compiled, before it is timed.
-    """
-    batch = _batch_seconds(step, run, flops_per_second)
-    warming = 0.0 if is_warm else _warming_seconds(step, run, batch)
-    if step.kind == "stages":
-        return warming + batch
-    if step.kind == "energy":
-        return (
-            warming + max(ENERGY_SECONDS, batch) + (max(SETTLING_SECONDS, batch) if settles(batch) else 0.0)
-        )
-    if step.kind == "image":
-        images, samples = checked(plan, step.method, step.setting, run) or (0, 0)
-        return warming + images * samples * batch / step.batch_size
-    return warming + max(TARGET_SECONDS, batch)
-
-
-def settles(batch_seconds: float) -> bool:
-    """Return whether a method runs alone before its power is read: what came before weighs little in a long batch."""
-    return batch_seconds < 10 * SETTLING_SECONDS
-
-
-def _warming_seconds(step: Step, run: CostRun, batch: float) -> float:
-    """Return how long a pair takes to be ready: what it took before, else one batch, and a compilation where asked."""
-    known = [one.warming for one in run.repetitions if one.pair == step.pair and one.warming]
-    if known:
-        return max(known)
-    return batch + min(batch, TARGET_SECONDS) + (COMPILE_SECONDS if step.setting.endswith(COMPILED) else 0.0)
-
-
-def _batch_seconds(step: Step, run: CostRun, flops_per_second: float) -> float:
-    known = rates(run, step.method, step.setting)
-    if step.batch_size in known:
-        return step.batch_size / known[step.batch_size]
-    flops = {size.method: size.flops for size in run.sizes}
-    own, guesses = flops[step.method], []
-    for setting in (step.setting, step.setting.removesuffix(COMPILED), "float32"):
-        if found := rates(run, step.method, setting):
-            guesses.append(step.batch_size / found.get(step.batch_size, max(found.values())))
-            break
-    others = [
-        (abs(math.log(flops[name] / own)), max(found.values()) * flops[name])
-        for name in flops
-        if name != step.method and (found := rates(run, name, step.setting) or rates(run, name, "float32"))
-    ]
-    if others:
-        guesses.append(step.batch_size * own / min(others)[1])
-    return min(guesses, default=step.batch_size * own / flops_per_second)

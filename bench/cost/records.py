@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from bench.errors import RecordsError, clipped, shown
 from bench.records.codec import Codec
 from bench.records.lines import FILE_NAME, Lines, read_lines
+from bench.types import Layout
 
 COST_SCHEMA_VERSION = 2
 """Version of this format; raised whenever a field changes its meaning."""
@@ -166,6 +167,23 @@ class StageSplit(OfPair):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayoutTrial(OfPair):
+    """How a method's networks were tried to be laid out, in its first call on a GPU.
+
+    Attributes:
+        batch: layout, as in `bench.types.Layout`, -> shortest seconds of a batch; without those that did not
+            fit into memory.
+    """
+
+    batch: dict[str, float]
+
+    @property
+    def fastest(self) -> Layout:
+        """The layout that all that was measured afterwards of the method in the setting had."""
+        return cast(Layout, min(self.batch, key=lambda name: self.batch[name]))
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnergyUse(OfPair):
     """Energy of some seconds of nothing but one method."""
 
@@ -183,11 +201,12 @@ class WholeImage(OfPair):
     images: int = 1
 
 
-Item = CostSession | MethodSize | Repetition | Failure | StageSplit | EnergyUse | WholeImage
+Item = CostSession | MethodSize | LayoutTrial | Repetition | Failure | StageSplit | EnergyUse | WholeImage
 
 KINDS: dict[str, type] = {
     "session": CostSession,
     "size": MethodSize,
+    "layouts": LayoutTrial,
     "repetition": Repetition,
     "failure": Failure,
     "stages": StageSplit,
@@ -211,6 +230,7 @@ class CostRun:
     header: CostHeader
     sessions: tuple[CostSession, ...] = ()
     sizes: tuple[MethodSize, ...] = ()
+    layouts: tuple[LayoutTrial, ...] = ()
     repetitions: tuple[Repetition, ...] = ()
     failures: tuple[Failure, ...] = ()
     splits: tuple[StageSplit, ...] = ()
@@ -226,6 +246,7 @@ class CostRun:
 _FIELDS: dict[type, str] = {
     CostSession: "sessions",
     MethodSize: "sizes",
+    LayoutTrial: "layouts",
     Repetition: "repetitions",
     Failure: "failures",
     StageSplit: "splits",
@@ -312,6 +333,13 @@ def _fault(item: CostHeader | Item) -> str | None:
         return f"n or image is {shown(several)}, expected numbers above 0"
     if not all(value >= 0 for value in getattr(item, "stages", {}).values()):
         return "stages holds a time below 0"
+    batch = getattr(item, "batch", {"contiguous": 1.0})
+    if (
+        not batch
+        or not batch.keys() <= set(get_args(Layout))
+        or not all(value > 0 for value in batch.values())
+    ):
+        return f"batch is {shown(batch)}, expected seconds above 0 of {' or '.join(get_args(Layout))}"
     return None
 
 

@@ -106,6 +106,7 @@ def _plan(request: Request, meters: Instruments) -> Plan:
         n0=100 if request.n0 is None else _integers("n0", request.n0)[0],
         n=samples if request.n is None else _integers("n", request.n),
         energy=meters.read_load is not None or meters.used_joules is not None,
+        layouts=meters.type == "cuda",
         first=() if request.config is not None else COST_PRESETS[request.preset].first,
         reference=REFERENCE if not is_cpu and REFERENCE in architectures and len(architectures) > 1 else None,
     )

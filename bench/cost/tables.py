@@ -181,6 +181,9 @@ def _notes(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
         "[quartiles] over repetitions after a warm-up, interleaved in rounds within a call and a setting."
     )
     yield from _notes_on_pairing(run, found)
+    if run.layouts:
+        tried = (f"{one.method} {one.setting} {one.fastest}" for one in run.layouts)
+        yield f"Convolutions are laid out as is fastest, by one trial on the device: {', '.join(tried)}."
     yield (
         f"{PUBLISHED}: float32 at the batch size of the method's program. {BEST}: the fastest setting and batch size. "
         f"Seconds and joules of an image follow from throughput, for n0 + n samples with n0 = {session.n0}."

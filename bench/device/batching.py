@@ -97,7 +97,7 @@ def measured_batch_size(
         if best_rate and meters.clock() + 2 * size / best_rate > end:
             break
         try:
-            rate = size / _seconds(work_of(size), meters, end)
+            rate = size / shortest_seconds(work_of(size), meters, end)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -109,10 +109,21 @@ def measured_batch_size(
     return best
 
 
-def _seconds(work: Work, meters: Instruments, end: float) -> float:
-    """Return the shortest of three times of a batch after one that warms up; of fewer where one takes over a second."""
+TRIALS, LONG_SECONDS = 3, 1.0
+"""Batches of which the shortest counts; where one takes longer, it is one batch."""
+
+
+def shortest_seconds(work: Work, meters: Instruments, end: float = math.inf) -> float:
+    """Return the shortest time of a batch after one that warms up, of those that begin before the clock is at `end`."""
     times: list[float] = []
     seconds_of(work, 1, meters)
-    while len(times) < 3 and (not times or (times[-1] < 1.0 and meters.clock() + times[-1] < end)):
+    while len(times) < TRIALS and (
+        not times or (times[-1] < LONG_SECONDS and meters.clock() + times[-1] < end)
+    ):
         times.append(seconds_of(work, 1, meters))
     return min(times)
+
+
+def trial_batches(batch_seconds: float) -> int:
+    """Return how many batches `shortest_seconds` runs."""
+    return 1 + (1 if batch_seconds >= LONG_SECONDS else TRIALS)

@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 from bench.types import Classifier, Compilation, Precision
 
+LAYOUTS: dict[str, torch.memory_format] = {
+    "contiguous": torch.contiguous_format,
+    "channels-last": torch.channels_last,
+}
+"""Memory format of each `bench.types.Layout`."""
+
 _MODES = {"default": None, "cuda-graphs": "reduce-overhead"}
 
 
@@ -21,7 +27,7 @@ def at_precision(classifier: Classifier, device_type: str, precision: Precision)
     """Return the classifier at a precision; its logits are float32.
 
     float32 means float32: torch by itself lets convolutions use TF32 on CUDA. tf32 allows it for convolutions and
-    matrix products, bfloat16 is autocast.
+    matrix products, bfloat16 is autocast; see `bench.device.bfloat16` for what makes networks ready for it.
     """
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
@@ -76,10 +82,12 @@ def full_precision(device_type: str) -> Iterator[None]:
 
 
 def layout(module: nn.Module, device_type: str, precision: str) -> torch.memory_format:
-    """Return how a network's convolutions are laid out: channels last, but for two cases on CUDA.
+    """Return how a network's convolutions are laid out by rule: channels last, but for two cases on CUDA.
 
-    There float32 convolutions are slower that way, and GroupNorm copies what it is given to channels first and has it
-    copied back.
+    There float32 convolutions have been slower that way, and GroupNorm copies what it is given to channels first and
+    has it copied back. `bench cost` measures it instead. A run keeps to the rule: its logits depend on the layout in
+    their last bits, and must come out again in a replay, whatever is fastest then. `torch.backends.cudnn.benchmark`
+    stays off for the same reason: it chooses algorithms by time, anew in each process and for each batch size.
     """
     has_group_norm = any(isinstance(part, nn.GroupNorm) for part in module.modules())
     if device_type == "cuda" and (precision == "float32" or has_group_norm):

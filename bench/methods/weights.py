@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.device.bfloat16 import COPIES, CastOnce
 from bench.types import UNSEEN
 
 IN_PART = " in part, without "
@@ -145,7 +146,10 @@ def _of_module(module: nn.Module) -> Iterator[Part]:
         return
     registered = ("_parameters", "_buffers", "_modules")
     for name in registered:
-        yield from _named(vars(module).get(name, {}))
+        held = vars(module).get(name, {})
+        if isinstance(module, CastOnce):
+            held = {own: value for own, value in held.items() if own not in COPIES}
+        yield from _named(held)
     yield from _named({name: value for name, value in vars(module).items() if name not in registered})
     yield "", type(module)
 

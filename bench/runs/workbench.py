@@ -18,6 +18,7 @@ from bench.data import subsets
 from bench.data.sets import load_split
 from bench.device import hardware
 from bench.device.batching import filled, halving, measured_batch_size
+from bench.device.bfloat16 import prepare_for_bfloat16
 from bench.device.precision import at_precision, compiled, layout
 from bench.device.timing import instruments
 from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
@@ -93,6 +94,8 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
         built.to(setup.device, memory_format=wanted).eval()  # type: ignore[call-overload]
 
     def prepared(classifier: Classifier) -> Classifier:
+        if precision == "bfloat16" and isinstance(classifier, nn.Module):
+            prepare_for_bfloat16(classifier, setup.split.task.num_classes)
         quick = compiled(classifier, setup.config.compile, setup.note)
         quick = halving(at_precision(quick, setup.device.type, precision))
         if setup.config.compile != "none":

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.device.precision import full_precision
+from bench.smoothing.noise import stable_seed
 from bench.types import Task
 
 Augmentation = Literal["light", "none", "resized-crop"]
@@ -35,6 +36,19 @@ def in_float32(
             return draw(x, *args, **kwargs)
 
     return drawn
+
+
+def host_generator(generator: torch.Generator) -> torch.Generator:
+    """Return a generator on the CPU for draws that the program reads, which on a GPU would have it wait for the device.
+
+    It is the generator itself where that is on the CPU. Else it continues the GPU's, whose seed and position the host
+    knows; the GPU's moves on, so that no two calls return the same.
+    """
+    if generator.device.type == "cpu":
+        return generator
+    position = generator.get_offset()
+    generator.set_offset(position + 4)  # torch moves in fours
+    return torch.Generator().manual_seed(stable_seed(generator.initial_seed(), "host", position))
 
 
 @in_float32
@@ -108,7 +122,7 @@ def random_boxes(
     Ten draws of a share of the area and, in log space, of a ratio of the sides are tried; where none fits, the piece is
     the middle of the image, as large as the bounds of the ratio allow.
     """
-    draws = torch.rand((count, 10, 4), generator=generator, device=generator.device).tolist()
+    draws = torch.rand((count, 10, 4), generator=host_generator(generator)).tolist()
     return [_first_that_fits(tries, sides, area) for tries in draws]
 
 

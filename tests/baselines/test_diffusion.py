@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from baselines.networks.diffusion import Chain, DiffusionDenoiser
 from bench.errors import UsageError
@@ -59,6 +61,34 @@ def test_a_time_step_is_fed_rescaled():
     echo = type("Echo", (nn.Module,), {"forward": lambda self, x, t: seen.append(t) or Sample(x)})()
     DiffusionDenoiser(echo, cosine_alphas_cumprod(4000), time_scale=0.25)(noisy(2), 1.0)
     assert seen[0].tolist() == [timestep_of_sigma(0.5, cosine_alphas_cumprod(4000)) / 4] * 2
+
+
+class SeesFloat64(TorchDispatchMode):
+    """Notes the operations on float64 tensors, which is what schedules are."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        tensors = [one for one in tree_leaves((args, found)) if isinstance(one, torch.Tensor)]
+        self.operations += [str(func)] * any(one.dtype == torch.float64 for one in tensors)
+        return found
+
+
+def test_the_time_steps_of_a_sigma_are_computed_once_for_a_schedule():
+    echo = type("Echo", (nn.Module,), {"forward": lambda self, x, t: Sample(x)})()
+    denoiser = DiffusionDenoiser(echo, SCHEDULES["cosine"])
+    denoiser.chain = Chain(steps=3, eta=0.0)
+    first = denoiser(noisy(2), 1.0)
+    with SeesFloat64() as seen:
+        assert torch.equal(denoiser(noisy(2), 1.0), first)
+    assert seen.operations == []
+    denoiser.alphas_cumprod = SCHEDULES["linear"]
+    other = DiffusionDenoiser(echo, SCHEDULES["linear"])
+    other.chain = denoiser.chain
+    assert torch.equal(denoiser(noisy(2), 1.0), other(noisy(2), 1.0))
 
 
 class Sample:

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.cost.measure import Measurement, Workshop
+from bench.cost.measure import Measurement
 from bench.cost.plan import TARGET_SECONDS, Step, check_settings, steps
 from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost.summary import BEST, rows
+from bench.cost.workshop import Workshop
 from bench.device.power import Load
 from bench.errors import UsageError
 from bench.runs import stream

@@ -32,6 +32,7 @@ def planned(preset, networks):
         n=COST_PRESETS[preset].samples,
         energy=True,
         first=COST_PRESETS[preset].first,
+        layouts=True,
         reference="dds",
     )
 

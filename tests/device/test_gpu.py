@@ -5,8 +5,10 @@ import torch
 
 from bench.config.names import NUM_CLASSES
 from bench.cost.work import random_stream
+from bench.cost.workshop import seconds_by_layout
 from bench.device import hardware
 from bench.device.batching import halving
+from bench.device.bfloat16 import prepare_for_bfloat16
 from bench.device.power import energy_counter, nvml_reader
 from bench.device.precision import at_precision, compiled, tf32
 from bench.device.timing import instruments, seconds_of, timed, warmed
@@ -14,7 +16,7 @@ from bench.methods import registry
 from bench.smoothing import noise
 from bench.smoothing.counting import Draws, count_group, predicted_classes
 from bench.training.architectures import Chains
-from bench.training.augmentation import random_affine
+from bench.training.augmentation import random_affine, random_boxes
 from bench.training.loop import seeded_initialisation
 from tests.cost.test_compiling import compiled_in_an_image
 
@@ -113,6 +115,36 @@ def test_every_method_classifies_in_every_precision(gpu, family, name, precision
         logits = stream.classify(*stream.noisy_batch(0, 8))
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["rrcm-b", "resnet8", "dds"])
+def test_weights_that_were_cast_once_give_the_logits_of_autocast_in_every_bit(gpu, name):
+    one, module = made("cifar10-reduced", name, gpu)
+    x = torch.rand((8, 3, one.task.image_size, one.task.image_size), device=gpu)
+    classify = at_precision(module, "cuda", "bfloat16")
+    with torch.inference_mode():
+        expected = classify(x, 0.5, torch.arange(8, device=gpu))
+        prepare_for_bfloat16(module, -1)
+        assert torch.equal(classify(x, 0.5, torch.arange(8, device=gpu)), expected)
+
+
+def test_layouts_are_tried_within_seconds(gpu):
+    one = registry.architectures("cifar10-reduced", Chains(steps=2, votes=2))["dds"]
+    found = seconds_by_layout(one, "bfloat16", 0.5, 16, gpu, instruments(gpu))
+    assert found.keys() == {"contiguous", "channels-last"}
+    assert 0 < max(found.values()) < 10
+
+
+def test_what_the_host_reads_in_training_waits_for_no_device(gpu):
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        draws = [
+            random_boxes(4, (32, 32), (0.08, 1.0), one) for one in [torch.Generator(gpu).manual_seed(1)] * 2
+        ]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert draws[0] != draws[1]
 
 
 @pytest.mark.parametrize("name", ["rrcm-b", "resnet8", "dds"])

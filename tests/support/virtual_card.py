@@ -7,11 +7,13 @@ from bench.cost.records import (
     OUT_OF_MEMORY,
     EnergyUse,
     Failure,
+    LayoutTrial,
     MethodSize,
     Repetition,
     StageSplit,
     WholeImage,
 )
+from bench.device.batching import trial_batches
 from bench.device.timing import FIRST_SECONDS
 from tests.support.fake_costs import LOAD
 
@@ -104,7 +106,11 @@ class VirtualMeasurer:
         if WEIGHTS + 1.1 * share * size * one.live > MEMORY:
             self.device.now += 2.0
             return Failure(**pair, reason=OUT_OF_MEMORY)
-        batch, warming = self.batch_seconds(step), self.warm_up(step)
+        batch = self.batch_seconds(step)
+        if step.kind == "layouts":
+            self.device.now += 2 * trial_batches(batch) * batch
+            return LayoutTrial(**pair, batch={"contiguous": batch, "channels-last": batch})
+        warming = self.warm_up(step)
         session = self.file.run.sessions[-1].created
         batches = max(1, round(TARGET_SECONDS / batch))
         if step.kind == "repetition":

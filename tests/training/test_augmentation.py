@@ -8,6 +8,7 @@ from torchvision.transforms.functional import pad, resized_crop
 from bench.training import augmentation
 from bench.training.augmentation import (
     augment,
+    host_generator,
     random_affine,
     random_boxes,
     random_crop,
@@ -15,6 +16,8 @@ from bench.training.augmentation import (
     random_resized_crop,
 )
 from bench.types import Task
+from rrcm.mixing import mix
+from rrcm.moco_views import jitter_order
 from rrcm.views import finetuning_view, moco_views, strong_view
 from tests.support.tiny import TASK
 
@@ -90,6 +93,43 @@ def test_boxes_are_distributed_as_torchvisions(height, width):
     assert torch.allclose(found.std(dim=0), theirs.std(dim=0), rtol=0.15)
     assert int((found[:, 0] + found[:, 2]).max()) <= height
     assert int((found[:, 1] + found[:, 3]).max()) <= width
+
+
+class OnACard:
+    """What a CUDA generator tells its host without waiting for the device, and nothing else."""
+
+    def __init__(self, seed):
+        self.seed, self.offset, self.device = seed, 0, torch.device("cuda")
+
+    def initial_seed(self):
+        return self.seed
+
+    def get_offset(self):
+        return self.offset
+
+    def set_offset(self, offset):
+        assert offset % 4 == 0
+        self.offset = offset
+
+
+def test_what_the_host_reads_is_drawn_on_the_host():
+    """A draw on the device would fail here: there is none."""
+
+    def draws(seed):
+        card = OnACard(seed)
+        boxes = [random_boxes(3, (32, 32), (0.08, 1.0), card) for _ in range(2)]
+        order = jitter_order(card)
+        images, _ = mix(
+            torch.rand(2, 3, 4, 4, generator=generator()), torch.eye(2), card, mixup=0.8, cutmix=0.0
+        )
+        return boxes, order, images.sum().item()
+
+    assert draws(1) == draws(1)
+    assert draws(1) != draws(2)
+    (first, second), *_ = draws(1)
+    assert first != second
+    own = generator()
+    assert host_generator(own) is own
 
 
 DRAWS = {
