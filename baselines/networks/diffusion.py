@@ -81,10 +81,9 @@ class DiffusionDenoiser(nn.Module):
 
     @alphas_cumprod.setter
     def alphas_cumprod(self, alphas_cumprod: Tensor) -> None:
-        vars(self)["alphas_cumprod"] = (
-            alphas_cumprod  # the name is part of the digest of a classifier's weights
-        )
-        self._abar: list[float] = alphas_cumprod.tolist()
+        # Under this name it is part of the digest of a classifier's weights.
+        vars(self)["alphas_cumprod"] = alphas_cumprod
+        self._abars: list[float] = []
         self._first_times: dict[float, int] = {}
 
     def predict(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
@@ -135,6 +134,13 @@ class DiffusionDenoiser(nn.Module):
                 "a reverse chain draws noise for each sample by its key; pass keys, or set reverse_eta 0"
             )
         return x_then + variance**0.5 * keyed_noise(keys, now, tuple(x_t.shape[1:]), x_t.device)
+
+    @property
+    def _abar(self) -> list[float]:
+        """The schedule as numbers, made at the first call: a network that is only counted is on the meta device."""
+        if not self._abars:
+            self._abars = self.alphas_cumprod.tolist()
+        return self._abars
 
     def _first_time(self, sigma_model: float) -> int:
         if sigma_model not in self._first_times:
