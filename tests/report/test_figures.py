@@ -19,7 +19,7 @@ from scipy import stats
 from bench.report.comparison import compare
 from bench.report.figures import style as plot_style
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure, sigmas_figure
-from bench.report.figures.cost import accuracy_against_cost_figure, compared_radii
+from bench.report.figures.cost import accuracy_against_cost_figure, compared_radii, overview_figure
 from bench.report.figures.differences import differences_figure
 from bench.report.figures.samples import levels_figure, samples_figure
 from bench.report.figures.write import FIGURES, make_figures, write_figures
@@ -275,6 +275,12 @@ def test_a_long_legend_leaves_the_panel_its_height():
     figure = envelope_figure(compare([make_run(methods=[f"method-number-{i}" for i in range(9)])]))
     figure.draw_without_rendering()
     assert figure.axes[0].get_window_extent().height / figure.dpi > 1.3
+
+
+@pytest.mark.parametrize(("labels", "panels"), [(4, 2), (5, 3), (8, 3), (9, 0)])
+def test_the_overview_has_a_second_panel_of_curves_where_one_would_be_crowded(labels, panels):
+    made = overview_figure(compare([make_run(methods=["dds", *(f"m{i}" for i in range(labels - 1))])]))
+    assert len(made.axes if made else ()) == panels
 
 
 def test_figures_on_cost_are_left_out_without_costs():

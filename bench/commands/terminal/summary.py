@@ -49,10 +49,9 @@ def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
                 [pair in signs for pair in zip(frame["first_label"], frame["second_label"], strict=True)]
             ]
             sign = rows["first_label"].map({one: 1, other: -1})
-            speed = speed_of(comparison, names[one], names[other])
+            speed = speed_of(comparison, names[one], names[other]).removesuffix(" than")
             counts = _counts(rows.assign(difference=sign * rows["difference"]))
-            who = f"{one} is {speed} {other}. Its accuracy" if speed else f"{one}'s accuracy beside {other}'s"
-            yield f"{who} is {counts} of {len(rows)} cells (σ, r)."
+            yield f"{one} beside {other}: {f'{speed}; ' if speed else ''}{counts} of {len(rows)} cells (σ, r)."
     yield (
         f"Higher, lower: certified accuracy on the same images differs significantly (exact paired test, p < 0.05 "
         f"after Holm's correction for {len(frame)} tests)."

@@ -16,11 +16,11 @@ from bench.report.figures.accuracy import draw_envelopes, finish_panel
 from bench.report.figures.style import (
     ACCURACY_LABEL,
     COLUMN_WIDTH,
-    MOST_TOGETHER,
     PAGE_WIDTH,
     RADIUS_LABEL,
     Style,
     add_legend,
+    groups_of,
     legend_height,
     styles,
     use_plain_numbers,
@@ -89,30 +89,30 @@ def compared_radii(comparison: Comparison) -> tuple[float, ...]:
 def overview_figure(comparison: Comparison) -> Figure | None:
     """Return the two results in one figure: best over sigma, and accuracy against seconds at one radius.
 
-    The radius is the second of `compared_radii`. None where there is no choice of sigma, no measured cost, or more
-    labels than one panel shows.
+    The first has a second panel where there are more labels than one panel shows. The radius is the second of
+    `compared_radii`. None where there is no choice of sigma, no measured cost, or a third panel would be needed.
     """
     radius = (compared_radii(comparison) * 2)[1]
-    points = _points(comparison, radius)
-    if (
-        not points
-        or len(comparison.labels) > MOST_TOGETHER
-        or len({entry.sigma for entry in comparison.best}) < 2
-    ):
+    points, groups = _points(comparison, radius), groups_of(comparison.labels)
+    if not points or len(groups) > 2 or len({entry.sigma for entry in comparison.best}) < 2:
         return None
     by_label = {label: one for label, one in styles(comparison).items() if label in comparison.labels}
     figure = Figure(figsize=(PAGE_WIDTH, 2.3 + legend_height(by_label, PAGE_WIDTH)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    draw_envelopes(left, comparison, by_label)
-    finish_panel(left, max(one.reach for one in comparison.best), (), comparison.radii)
-    left.set_xlabel(RADIUS_LABEL)
-    left.set_ylabel(ACCURACY_LABEL)
-    left.set_title(r"(a) best over $\sigma$", loc="left", pad=14)
-    draw_points(right, points, by_label)
-    right.set_ylim(_limits(points))
-    right.set_title("(b) accuracy against cost", loc="left", pad=14)
-    right.set_xlabel(_seconds_label(comparison))
-    right.set_ylabel(f"certified accuracy at $r$ = {radius:g} (%)")
+    widths = (1.35 if len(groups) == 1 else 1, *[1] * len(groups))
+    *panels, last = figure.subplots(1, len(widths), width_ratios=widths)
+    for panel, group, title in zip(
+        panels, groups, (r"(a) best over $\sigma$", "(b) other methods"), strict=False
+    ):
+        draw_envelopes(panel, comparison, {label: by_label[label] for label in group})
+        finish_panel(panel, max(one.reach for one in comparison.best), (), comparison.radii)
+        panel.set_xlabel(RADIUS_LABEL)
+        panel.set_title(title, loc="left", pad=14)
+    panels[0].set_ylabel(ACCURACY_LABEL)
+    draw_points(last, points, by_label)
+    last.set_ylim(_limits(points))
+    last.set_title(f"({'abc'[len(groups)]}) accuracy against cost", loc="left", pad=14)
+    last.set_xlabel(_seconds_label(comparison))
+    last.set_ylabel(f"certified accuracy at $r$ = {radius:g} (%)")
     add_legend(figure, by_label)
     return figure
 
