@@ -53,8 +53,8 @@ def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
             counts = _counts(rows.assign(difference=sign * rows["difference"]))
             yield f"{one} beside {other}: {f'{speed}; ' if speed else ''}{counts} of {len(rows)} cells (σ, r)."
     yield (
-        f"Higher, lower: certified accuracy on the same images differs significantly (exact paired test, p < 0.05 "
-        f"after Holm's correction for {len(frame)} tests)."
+        f"Higher, lower: certified accuracy differs significantly (exact paired test, p < 0.05 after Holm's correction "
+        f"for {len(frame)} tests)."
     )
 
 
@@ -121,8 +121,8 @@ def _note(comparison: Comparison) -> str:
     from bench.report.rates import REFERENCE
 
     header = comparison.runs[0].header
-    halves = [
-        (high - low) / 2
+    sides = [
+        max(high - best.curve.at(radius).value, best.curve.at(radius).value - low)
         for label in comparison.labels
         for radius in comparison.radii
         if (best := comparison.best_at(label, radius)) is not None
@@ -133,7 +133,7 @@ def _note(comparison: Comparison) -> str:
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "
-        f"n = {header.n:,}, α = {header.alpha:g}, best σ of {sigmas} at each radius; 95% intervals at most "
-        f"±{100 * max(halves):.1f} points. Each model was trained once. Training: forward passes for all σ, a gradient "
-        f"counted as two more.{timed if costs else ''}"
+        f"n = {header.n:,}, α = {header.alpha:g}, best σ of {sigmas}, chosen on these images; 95% intervals reach "
+        f"{100 * max(sides):.1f} points to either side at most. Each model was trained once. Training: forward passes "
+        f"for all σ, a gradient counted as two more.{timed if costs else ''}"
     )
