@@ -226,9 +226,12 @@ def _invalid(found: Sequence[Row]) -> Iterable[str]:
 def _means(run: CostRun, found: Sequence[Row]) -> Iterable[str]:
     """Return a sentence per comparison on the mean advantage over the purifiers, and what is published of it."""
     for comparison in (PUBLISHED, BEST):
-        sentence = mean_advantage([row for row in found if row.comparison == comparison])
-        if sentence:
-            yield f"{comparison}: {sentence}"
+        compared = [row for row in found if row.comparison == comparison]
+        if sentence := mean_advantage(compared):
+            invalid = [row.size.method for row in compared if row.speedup and row.reasons]
+            yield f"{comparison}: {sentence}" + (
+                f" INVALID: the rows of {', '.join(invalid)}." if invalid else ""
+            )
     if operations := operations_ratio(run):
         yield operations
     for claim in claims(run.header.dataset):

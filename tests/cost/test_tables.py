@@ -121,6 +121,14 @@ def test_the_mean_advantage_is_that_of_the_column_of_paired_speedups(run):
     assert any("10.0 times as fast as dds" in note for note in table.notes)
 
 
+@pytest.mark.parametrize("reasons", [(), ("the machine was busy",)])
+def test_a_ratio_of_invalid_rows_is_called_so(run, monkeypatch, reasons):
+    found = [dataclasses.replace(row, reasons=reasons) for row in rows(run)]
+    monkeypatch.setattr("bench.cost.tables.rows", lambda run: found)
+    (note,) = (note for note in comparison_table(run).notes if note.startswith("as published: rrcm-b is"))
+    assert ("INVALID: the rows of rrcm-b, dds." in note) == bool(reasons)
+
+
 def test_an_unpaired_speedup_is_called_so(run):
     fast = repetitions("rrcm-b", [0.2] * 10, setting="bfloat16")
     table = comparison_table(dataclasses.replace(run, repetitions=run.repetitions + fast))
