@@ -99,7 +99,7 @@ def seen(output: str, folder: Path) -> tuple[str, int]:
     text = "\n".join(line.rstrip() for line in [*scrolled, *screen.display]).rstrip()
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07", "", output)
     width = max((len(line) for line in re.split(r"[\r\n]+", plain)), default=0)
-    return text.replace(str(folder), "~"), width
+    return text.replace(str(folder.parent), "~"), width
 
 
 def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
