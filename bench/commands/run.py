@@ -216,7 +216,7 @@ def _estimate(config: RunConfig, entrants: Entrants) -> Estimate | None:
 @JSON_OPTION
 def status(run: Path, is_quiet: bool, as_json: bool) -> None:
     """Show which certificates of RUN (complete or in shards) are done, which are left, and the time left."""
-    from bench.commands.printing import print_table
+    from bench.commands.printing import print_sentence, print_table
     from bench.records.shards import read_status, what_to_do
 
     done, lacks = read_status(run)
@@ -225,8 +225,10 @@ def status(run: Path, is_quiet: bool, as_json: bool) -> None:
         machine.print_json({"folder": str(run), "curves": machine.table_rows(table), "sentences": sentences})
         return
     print_table(table)
-    for sentence in () if is_quiet else sentences:
-        say(sentence)
+    if not is_quiet:
+        measured, left = sentences
+        print_sentence(measured)
+        say(left)  # it may hold a command, which is one line
 
 
 def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:

@@ -10,6 +10,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,8 +27,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 COLUMNS, LINES = 80, 24
 
-WHOLE = ("pip install", "bench run  ", "pytest")
-"""Commands that run to their end; every other one is interrupted by Ctrl-C after SECONDS."""
+WHOLE = ("pip install", "bench run  ")
+"""Commands that run to their end; every other one is interrupted by Ctrl-C after SECONDS, `pytest` too."""
 
 SECONDS = 60
 
@@ -65,6 +66,7 @@ def typed(command: str, folder: Path, environment: dict[str, str]) -> Typed:
     started = time.monotonic()
     child, master = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a recorder in the background ignores it
         os.chdir(folder)
         os.execvpe("bash", ["bash", "-c", command], environment)
     ioctl(master, TIOCSWINSZ, pack("HHHH", LINES, COLUMNS, 0, 0))
@@ -107,7 +109,6 @@ def newcomer(folder: Path) -> tuple[Path, dict[str, str]]:
     clone, environment = folder / "rrcm-bench", folder / "environment"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    (clone / "mynet.py").write_text(MYNET)
     for log in sys.argv[1:]:
         shutil.copy(log, clone / "LOG.tsv")
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "PIP_INDEX_URL") if name in os.environ}
@@ -131,8 +132,15 @@ def main() -> None:
         clone, environment = newcomer(Path(temporary))
         recorded = []
         for command in commands((ROOT / "README.md").read_text()):
+            if "mynet" in command:
+                (clone / "mynet.py").write_text(MYNET)
             recorded.append(typed(command, clone, environment))
+            write(recorded)
             print(f"{recorded[-1].seconds:7.1f} s  exit {recorded[-1].code:3}  {command}", flush=True)
+
+
+def write(recorded: list[Typed]) -> None:
+    """Write recording.txt and commands.md beside this file."""
     shown = [one for one in recorded if not one.command.startswith("pip")]  # pip's lines are not ours
     text = "\n\n".join(f"$ {one.command}\n{one.screen}\n[{one.seconds:.1f} s]" for one in shown)
     (HERE / "recording.txt").write_text(text + "\n")
