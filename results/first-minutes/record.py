@@ -121,7 +121,7 @@ def table(recorded: list[Typed]) -> str:
     rows = ["| command | seconds | exit code | widest line |", "| --- | ---: | ---: | ---: |"]
     for one in recorded:
         end = "Ctrl-C" if one.is_interrupted else str(one.code)
-        width = "" if one.command.startswith("pip") else str(one.width)
+        width = "" if one.command.startswith(("pip", "pytest")) else str(one.width)
         rows.append(f"| `{one.command.replace('|', chr(92) + '|')}` | {one.seconds:.1f} | {end} | {width} |")
     return "\n".join(rows) + "\n"
 
@@ -141,7 +141,9 @@ def main() -> None:
 
 def write(recorded: list[Typed]) -> None:
     """Write recording.txt and commands.md beside this file."""
-    shown = [one for one in recorded if not one.command.startswith("pip")]  # pip's lines are not ours
+    shown = [
+        one for one in recorded if not one.command.startswith(("pip", "pytest"))
+    ]  # their lines are not ours
     text = "\n\n".join(f"$ {one.command}\n{one.screen}\n[{one.seconds:.1f} s]" for one in shown)
     (HERE / "recording.txt").write_text(text + "\n")
     (HERE / "commands.md").write_text(table(recorded))
