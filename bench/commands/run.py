@@ -157,6 +157,7 @@ def _check_labels(labels: Labels, config: RunConfig, shard: str | None) -> None:
 
 def _dry_run(config: RunConfig, as_json: bool) -> None:
     """Print what a run would do: its configuration, how much, how long here, and which checkpoints are missing."""
+    from bench.commands.printing import print_sentence
     from bench.config.run import to_json
     from bench.runs.runner import run_folder
 
@@ -166,9 +167,11 @@ def _dry_run(config: RunConfig, as_json: bool) -> None:
         told = {} if estimate is None else dataclasses.asdict(estimate)
         machine.print_json({"config": values, **more, "estimate": told})
         return
-    for key, value in (values | more).items():
+    options = values.pop("options")
+    of_methods = {f"{name}.{key}": one for name in config.methods for key, one in options.get(name, {}).items()}
+    for key, value in (values | of_methods | more).items():
         shown = ",".join(map(str, value)) if isinstance(value, list) else value
-        say(f"{key} = {shown}")
+        print_sentence(f"{key} = {shown}")
     if estimate is not None:
         from bench.commands.progress import estimate_lines, missing_lines
 

@@ -110,6 +110,7 @@ def test_what_is_finished_is_one_line_where_there_is_no_terminal(capsys):
         "guide",
         "--help",
         "run --help",
+        "run --preset cifar10 --dry-run",
     ],
 )
 def test_commands_fit_80_columns(command, monkeypatch, capsys):
