@@ -168,7 +168,9 @@ def _dry_run(config: RunConfig, as_json: bool) -> None:
         machine.print_json({"config": values, **more, "estimate": told})
         return
     options = values.pop("options")
-    of_methods = {f"{name}.{key}": one for name in config.methods for key, one in options.get(name, {}).items()}
+    of_methods = {
+        f"{name}.{key}": one for name in config.methods for key, one in options.get(name, {}).items()
+    }
     for key, value in (values | of_methods | more).items():
         shown = ",".join(map(str, value)) if isinstance(value, list) else value
         print_sentence(f"{key} = {shown}")
