@@ -5,6 +5,7 @@ import shutil
 import pytest
 from matplotlib.figure import Figure
 
+from bench.report.figures import style
 from tests.support.tiny import arguments, bench, image_tree
 
 
@@ -37,4 +38,5 @@ def root(trained, tmp_path, monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Have figures written empty, for tests of commands that look at none: drawing is most of a report's time."""
+    monkeypatch.setattr(style, "_lay_out", lambda figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **options: None)

@@ -5,8 +5,10 @@ The one file of bench that names baselines and rrcm.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -118,14 +120,20 @@ def methods() -> dict[str, MethodEntry]:
         UsageError: a package adds a method under a name that is taken.
     """
     known = dict(BUILT_IN)
-    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
-        if point.name in known and known[point.name].module != point.value:
+    for name, module in _added(tuple(sys.path)):
+        if name in known and known[name].module != module:
             raise UsageError(
-                f"method {point.name!r} is {known[point.name].module} and also {point.value}; "
+                f"method {name!r} is {known[name].module} and also {module}; "
                 "uninstall one, or rename its entry point"
             )
-        known[point.name] = MethodEntry(name=point.name, module=point.value, summary=f"from {point.value}")
+        known[name] = MethodEntry(name=name, module=module, summary=f"from {module}")
     return known
+
+
+@functools.lru_cache(maxsize=4)
+def _added(path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return (name, module) of what installed packages add, sorted; all of them are read once for an import path."""
+    return tuple(sorted((point.name, point.value) for point in entry_points(group=ENTRY_POINT_GROUP)))
 
 
 def described(names: Iterable[str]) -> dict[str, MethodEntry]:
