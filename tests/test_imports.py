@@ -111,7 +111,8 @@ NOT_IMPORTED = {
     "list methods": "numpy torch",
     "list datasets": "numpy torch",
     "list presets": "numpy torch",
-    "list recipes": "diffusers timm transformers matplotlib",
+    "list models": "numpy torch",
+    "list recipes": "numpy torch",
     "status results/mnist5k": "torch matplotlib pandas scipy.optimize",
     "compare results/mnist5k": "torch matplotlib seaborn",
 }

@@ -42,15 +42,9 @@ def _sentences(*texts: str) -> str:
 
 
 def _models() -> Tables:
-    from bench.methods.registry import networks
-    from bench.methods.sizes import measure
+    from bench.methods.listed import model_tables
 
-    headers = ("network", "image", "encoder parameters", "projector", "head", "FLOPs per image")
-    rows = []
-    for one in map(measure, networks()):
-        counts = (f"{count:,}" for count in (one.body, one.projector, one.head, one.flops))
-        rows.append((one.name, "x".join(map(str, one.image)), *counts))
-    return [(headers, rows)]
+    return model_tables()
 
 
 def _options(method: str) -> list[tuple[str, str, str]]:
@@ -83,7 +77,7 @@ def _typed(value: object) -> str:
 
 
 def _recipes() -> Tables:
-    from bench.methods.registry import recipe_tables
+    from bench.methods.listed import recipe_tables
 
     return recipe_tables()
 

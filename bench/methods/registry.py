@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,16 @@ def load(name: str) -> MethodModule:
     return method
 
 
-def offers(hook: str) -> Iterator[tuple[str, Any]]:
+def offers(hook: str, names: Iterable[str] | None = None) -> Iterator[tuple[str, Any]]:
     """Yield (method, its hook of that name) of each method that has one; a module is imported when its turn comes.
 
     A method of a package that cannot be imported offers nothing; `load` says why to whoever asks for it by name.
 
     Args:
         hook: one that `bench.types.MethodModule` lists.
+        names: of the methods asked; None: all.
     """
-    for name in methods():
+    for name in methods() if names is None else names:
         try:
             method = load(name)
         except UsageError:
@@ -173,9 +174,9 @@ def backbone(name: str) -> Backbone:
     raise UsageError(f"unknown backbone {name!r}; {nearest_hint(name, known)}")
 
 
-def networks() -> Iterator[Network]:
-    """Yield the methods' own networks on the meta device."""
-    for _, own in offers("networks"):
+def networks(names: Iterable[str] | None = None) -> Iterator[Network]:
+    """Yield the own networks of methods of these names, or of all, on the meta device."""
+    for _, own in offers("networks", names):
         yield from own()
 
 
@@ -203,10 +204,14 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     return Architecture(name=name, task=task, build=lambda make: make(name, on_cpu), batch_size=128)
 
 
-def recipe_tables() -> list[RecipeTable]:
-    """Return (headers, rows) of the published recipes that options can name; methods of equal headers share a table."""
+def recipe_tables(names: Iterable[str] | None = None) -> list[RecipeTable]:
+    """Return (headers, rows) of the published recipes that options can name; methods of equal headers share a table.
+
+    Args:
+        names: of the methods asked; None: all.
+    """
     tables: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for _, own in offers("recipe_tables"):
+    for _, own in offers("recipe_tables", names):
         for headers, rows in own():
             tables.setdefault(headers, []).extend(rows)
     return [*tables.items()]
