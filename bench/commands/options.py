@@ -246,7 +246,7 @@ def make_engine(
     )
 
 
-LONG_RUN, WORKER_BYTES = 10**6, 1.2 * 2**30
+LONG_RUN, WORKER_BYTES = 2 * 10**5, 1.2 * 2**30
 """Samples from which a run pays for the start of processes, and the memory that each may take."""
 
 

@@ -118,6 +118,8 @@ def on_cpu(monkeypatch, cores, gibibytes, **config):
 def test_a_long_run_has_a_worker_for_each_core_as_far_as_memory_goes(monkeypatch):
     assert on_cpu(monkeypatch, 4, 100) == ProcessEngine(workers=4, threads=1)
     assert on_cpu(monkeypatch, 4, 3) == ProcessEngine(workers=2, threads=1)
+    default = {"methods": ("rrcm", "gaussian", "consistency", "dds"), "limit": 40}
+    assert on_cpu(monkeypatch, 2, 24, **default) == ProcessEngine(workers=2, threads=1)
     for cores, gibibytes, config in ((1, 100, {}), (4, 1, {}), (4, 100, {"limit": 5})):
         assert isinstance(on_cpu(monkeypatch, cores, gibibytes, **config), LocalEngine)
 
