@@ -77,14 +77,23 @@ class Counts:
         fails = np.concatenate([[0], np.cumsum(~holds)])
         return np.asarray(fails[self.starts + self.lengths] == fails[self.starts])
 
+    @property
+    def content(self) -> bytes:
+        """What equal counts of equally many records have in common, and no others."""
+        places = self._places()
+        parts = (self.lengths, self.classes[places], self.numbers[places])
+        return b"".join(part.tobytes() for part in parts)
+
     def tuples(self) -> list[tuple[tuple[int, int], ...]]:
         """Return the counts as `Record` holds them."""
-        ends = np.cumsum(self.lengths)
-        places = np.repeat(self.starts - (ends - self.lengths), self.lengths) + np.arange(
-            ends[-1] if len(ends) else 0
-        )
+        places, ends = self._places(), np.cumsum(self.lengths).tolist()
         pairs = list(zip(self.classes[places].tolist(), self.numbers[places].tolist(), strict=True))
-        return [tuple(pairs[start:end]) for start, end in pairwise([0, *ends.tolist()])]
+        return [tuple(pairs[start:end]) for start, end in pairwise([0, *ends])]
+
+    def _places(self) -> Ints:
+        """Return where the pairs of these records are, those of the first record first."""
+        before = np.cumsum(self.lengths) - self.lengths
+        return np.repeat(self.starts - before, self.lengths) + np.arange(self.lengths.sum())
 
     def _by_place(self) -> Iterator[tuple[Ints, Ints]]:
         """Yield, for the first pair of each record, the second, ...: the rows that have one, and the pair of each."""
@@ -168,8 +177,9 @@ class Columns(Sequence[Record]):
     def __repr__(self) -> str:
         return f"{len(self):,} records in columns"
 
+    @cached_property
     def groups(self) -> dict[tuple[str, float], Ints]:
-        """Return (method, sigma) -> the positions (J,) of its records, in the order in which the first ones come."""
+        """(method, sigma) -> the positions (J,) of its records, in the order in which the first ones come."""
         sigmas, levels = np.unique(self.sigma, return_inverse=True)
         codes = self.methods * len(sigmas) + levels
         found = {}
@@ -188,10 +198,11 @@ class Columns(Sequence[Record]):
         """(I,) whether several bounds make the certificate."""
         return np.fromiter(map(bool, self.bounds), np.bool_, len(self))
 
-    @cached_property
-    def parts(self) -> Ints:
-        """(I,) how often n0 + n samples were asked for: once for each bound that the certificate rests on."""
-        return np.maximum(1, np.fromiter(map(len, self.bounds), np.int64, len(self)))
+    @property
+    def samples_asked(self) -> Ints:
+        """(I,) `Record.samples_asked`."""
+        bounds = np.fromiter(map(len, self.bounds), np.int64, len(self))
+        return np.asarray((self.n0 + self.n) * np.maximum(1, bounds))
 
     @cached_property
     def has_counts(self) -> Flags:
@@ -362,7 +373,9 @@ class RunLines(Sequence[Record | CostRecord]):
 
 
 def run_lines(
-    blocks: Iterable[list[Any]], is_cost: Callable[[Any], bool], costs_of: Callable[[list[Any]], list[CostRecord]]
+    blocks: Iterable[list[Any]],
+    is_cost: Callable[[Any], bool],
+    costs_of: Callable[[list[Any]], list[CostRecord]],
 ) -> RunLines:
     """Return what decoded lines hold.
 

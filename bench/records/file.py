@@ -241,7 +241,9 @@ def _run(
     """Return the run that a file's lines make."""
     if (fault := header_fault(header)) is not None:
         raise RecordsError(f"{path}, line 1: {fault}: undo the change to the header, or start anew")
-    lines = items if isinstance(items, RunLines) else RunLines(records=columns_of(()))  # of a file that begins
+    lines = (
+        items if isinstance(items, RunLines) else RunLines(records=columns_of(()))
+    )  # of a file that begins
     fault_of = record_fault(header, repairs=repairs)
     # A stop between the costs of two methods has them all measured again, in the same rounds.
     costs: dict[tuple[str, float], CostRecord] = {}

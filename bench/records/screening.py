@@ -55,7 +55,7 @@ def proven(records: Columns, header: RunHeader, *, repairs: bool = False) -> Fla
     if header.bound == "randomised":
         return np.zeros(len(records), np.bool_)
     drawn, are_samples = records.estimation.sums, records.estimation.lengths > 0
-    whole = (0 < drawn) & (drawn <= header.n) if header.stops_early else drawn == header.n
+    whole = (drawn > 0) & (drawn <= header.n) if header.stops_early else drawn == header.n
     adds_up = (records.selection.sums == header.n0) & (records.samples == header.n0 + drawn)
     holds = _is_plain(records, classes_of(header)) & adds_up & (whole | ~are_samples)
     rows = np.flatnonzero(holds & ~are_samples)

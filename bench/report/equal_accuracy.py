@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.errors import ProtocolError, RecordsError
+from bench.records.columns import columns_of
 from bench.report.comparison import Comparison, Entry
 from bench.report.rates import REFERENCE, samples_per_second
 from bench.smoothing.stats import upper_tail
@@ -208,8 +209,7 @@ def _curve(
 def _chances(entry: Entry, samples: NDArray[np.int64], radius: float) -> Floats:
     """Return the chance (N, I) that each image is certified at the radius with each number of samples."""
     n, alpha = entry.header.n, entry.header.alpha
-    hits = np.array([dict(record.counts_estimation).get(record.label, 0) for record in entry.records])
-    is_selected = np.array([record.selected == record.label for record in entry.records])
+    hits, is_selected = entry.columns.hits, entry.columns.selected == entry.columns.label
     needed = [least_count(int(few), alpha, radius, entry.sigma) for few in samples]
     rows = [chances_of_at_least(count, hits, n, int(few)) for count, few in zip(needed, samples, strict=True)]
     return np.array(rows) * is_selected
@@ -222,11 +222,12 @@ def _check(run: Run) -> None:
             f"{run.folder} has {header.estimation} estimation and the {header.bound} bound: equal accuracy needs "
             "fixed estimation with clopper-pearson"
         )
-    if any(record.bounds for record in run.records):
+    columns = columns_of(run.records)
+    if columns.is_composed.any():
         raise ProtocolError(
             f"{run.folder} holds certificates that are composed of several bounds: equal accuracy needs one for each"
         )
-    if not all(record.has_counts for record in run.records):
+    if not columns.has_counts.all():
         raise ProtocolError(f"{run.folder} holds records without counts: equal accuracy follows from counts")
 
 
