@@ -228,13 +228,13 @@ class RunCodec(Codec[RunHeader, Record | CostRecord]):
     def decode_all(self, blocks: Iterable[Sequence[bytes]], path: Path) -> RunLines:
         """Return the lines of all blocks; see `Codec.decode_all`."""
 
-        def is_cost(one: msgspec.Struct) -> bool:
-            return self._classes[type(one)] is CostRecord
+        def is_cost(struct: type[msgspec.Struct]) -> bool:
+            return self._classes[struct] is CostRecord
 
         def costs_of(some: list[msgspec.Struct]) -> list[CostRecord]:
             return msgspec.convert(some, list[CostRecord], from_attributes=True)
 
-        return run_lines(self._numbered(blocks, path), is_cost, costs_of)
+        return run_lines(self._numbered(blocks, path), is_cost, msgspec.structs.astuple, costs_of)
 
 
 RUN = RunCodec(

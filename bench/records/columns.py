@@ -136,10 +136,9 @@ class Columns(Sequence[Record]):
     bounds: NDArray[np.object_]
 
     def take(self, rows: Rows) -> Columns:
-        """Return some of the records: a range, or those at positions (J,), which share memory where they are a range."""
-        if not isinstance(rows, slice) and len(rows) and len(rows) == rows[-1] - rows[0] + 1:
-            if rows[0] >= 0 and np.all(np.diff(rows) == 1):
-                rows = slice(int(rows[0]), int(rows[-1]) + 1)
+        """Return some of the records, which share memory where their positions, or the slice, are a range."""
+        if not isinstance(rows, slice) and len(rows) and np.all(np.diff(rows) == 1):
+            rows = slice(int(rows[0]), int(rows[-1]) + 1)
         parts: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         taken: dict[str, Any] = {
             name: part.take(rows) if isinstance(part, Counts) else part[rows]
@@ -236,9 +235,9 @@ class Columns(Sequence[Record]):
             self.selection.tuples(),
             self.estimation.tuples(),
             *(getattr(self, name).tolist() for name in ("n0", "n", "samples", "seconds")),
-            _optional(self.uniform, ~np.isnan(self.uniform)),
-            _optional(self.clean, self.has_clean),
-            _optional(self.certified_sigma, ~np.isnan(self.certified_sigma)),
+            _with_none(self.uniform, ~np.isnan(self.uniform)),
+            _with_none(self.clean, self.has_clean),
+            _with_none(self.certified_sigma, ~np.isnan(self.certified_sigma)),
             list(self.bounds),
         ]
         return [Record(**dict(zip(_FIELDS, one, strict=True))) for one in zip(*values, strict=True)]
@@ -260,7 +259,7 @@ _NUMBERS = {
 """Numbers that every record has."""
 
 
-def _optional(values: NDArray[Any], are_there: Flags) -> list[Any]:
+def _with_none(values: NDArray[Any], are_there: Flags) -> list[Any]:
     return [value if is_there else None for value, is_there in zip(values.tolist(), are_there, strict=True)]
 
 
@@ -269,7 +268,7 @@ def columns_of(records: Iterable[Record]) -> Columns:
     if isinstance(records, Columns):
         return records
     gathered = Gathered()
-    gathered.add(list(records))
+    gathered.add(map(operator.attrgetter(*_FIELDS), records))
     return gathered.columns()
 
 
@@ -281,26 +280,23 @@ class Gathered:
         self._names: dict[str, int] = {}
         self._parts: list[dict[str, NDArray[Any]]] = []
 
-    def add(self, records: Sequence[Any]) -> None:
-        """Add records, or what has their attributes."""
-        count = len(records)
-        methods = [one.method for one in records]
-        for name in dict.fromkeys(methods):
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add records, of each the values of its fields."""
+        values = dict(zip(_FIELDS, zip(*rows, strict=True), strict=False)) or dict.fromkeys(_FIELDS, ())
+        count = len(values["index"])
+        for name in dict.fromkeys(values["method"]):
             self._names.setdefault(name, len(self._names))
         part: dict[str, NDArray[Any]] = {
-            name: np.fromiter(map(operator.attrgetter(name), records), kind, count)
-            for name, kind in _NUMBERS.items()
+            name: np.fromiter(values[name], kind, count) for name, kind in _NUMBERS.items()
         }
         part["indices"] = part.pop("index")
-        part["methods"] = np.fromiter(map(self._names.__getitem__, methods), np.int64, count)
+        part["methods"] = np.fromiter(map(self._names.__getitem__, values["method"]), np.int64, count)
         for name in ("uniform", "certified_sigma"):
-            part[name] = _with_none([getattr(one, name) for one in records])
-        clean = [one.clean for one in records]
-        part["has_clean"] = np.fromiter((one is not None for one in clean), np.bool_, count)
-        part["clean"] = np.fromiter((one or 0 for one in clean), np.int64, count)
-        part["bounds"] = np.fromiter(map(operator.attrgetter("bounds"), records), np.object_, count)
+            part[name], _ = _optional(values[name], np.nan, np.float64)
+        part["clean"], part["has_clean"] = _optional(values["clean"], 0, np.int64)
+        part["bounds"] = np.fromiter(values["bounds"], np.object_, count)
         for stage in ("selection", "estimation"):
-            counts = [getattr(one, f"counts_{stage}") for one in records]
+            counts = values[f"counts_{stage}"]
             flat = np.fromiter(chain.from_iterable(chain.from_iterable(counts)), np.int64)
             part[f"{stage}.lengths"] = np.fromiter(map(len, counts), np.int64, count)
             part[f"{stage}.classes"], part[f"{stage}.numbers"] = flat[::2].copy(), flat[1::2].copy()
@@ -325,11 +321,14 @@ class Gathered:
         return Columns(names=tuple(self._names), **stages, **joined)
 
 
-def _with_none(values: list[float | None]) -> Floats:
-    """Return values with NaN for None, as of most records."""
-    if values.count(None) == len(values):
-        return np.full(len(values), np.nan)
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+def _optional(values: Sequence[Any], instead: float, kind: type) -> tuple[NDArray[Any], Flags]:
+    """Return (I,) the values, another one instead of None, and (I,) where they are not None."""
+    missing = values.count(None)
+    if missing == len(values):  # as of most fields
+        return np.full(missing, instead, kind), np.zeros(missing, np.bool_)
+    are_there = np.fromiter((value is not None for value in values), np.bool_, len(values))
+    given = (instead if value is None else value for value in values) if missing else values
+    return np.fromiter(given, kind, len(values)), are_there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,21 +373,26 @@ class RunLines(Sequence[Record | CostRecord]):
 
 def run_lines(
     blocks: Iterable[list[Any]],
-    is_cost: Callable[[Any], bool],
+    is_cost: Callable[[type], bool],
+    values_of: Callable[[Any], Sequence[Any]],
     costs_of: Callable[[list[Any]], list[CostRecord]],
 ) -> RunLines:
     """Return what decoded lines hold.
 
     Args:
         blocks: of lines, in their order: what has the fields of a record or a cost.
-        is_cost: tells costs from records; costs_of: makes them of what has their fields.
+        is_cost: tells the types of costs from those of records.
+        values_of: gives the values of what has the fields of a record, in their order.
+        costs_of: makes costs of what has their fields.
     """
-    gathered, costs, place = Gathered(), list[tuple[int, CostRecord]](), 0
+    gathered, costs, first = Gathered(), list[tuple[int, CostRecord]](), 0
     for block in blocks:
-        places = [number for number, one in enumerate(block) if is_cost(one)]
-        if places:
-            found = costs_of([block[number] for number in places])
-            costs += zip((place + number for number in places), found, strict=True)
-        gathered.add([one for one in block if not is_cost(one)] if places else block)
-        place += len(block)
+        records = block
+        if any(map(is_cost, set(map(type, block)))):
+            places = [place for place, one in enumerate(block) if is_cost(type(one))]
+            found = costs_of([block[place] for place in places])
+            costs += zip((first + place for place in places), found, strict=True)
+            records = [one for one in block if not is_cost(type(one))]
+        gathered.add(map(values_of, records))
+        first += len(block)
     return RunLines(records=gathered.columns(), costs=tuple(costs))
