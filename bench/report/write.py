@@ -160,7 +160,10 @@ def write(
 
 def csv_of(frame: pd.DataFrame) -> str:
     """Return a frame as CSV at full precision, without the columns that only tables need."""
-    cells = frame.drop(columns=list(_SHOWN), errors="ignore").map(csv_text).rename(columns=csv_text)
+    held = frame.drop(columns=list(_SHOWN), errors="ignore")
+    cells = held.apply(lambda one: one if one.dtype.kind in "fiub" else one.map(csv_text)).rename(
+        columns=csv_text
+    )
     return str(cells.to_csv(index=False, lineterminator="\n"))
 
 
