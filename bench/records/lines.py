@@ -158,7 +158,7 @@ def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, It
     """
     try:
         check_ordinary(path)
-        with open(path, "rb") as file, _collector_paused():
+        with open(path, "rb") as file, collector_paused():
             lines = _WholeLines(file)
             blocks = iter(lines)
             if not (first := next(blocks, [])):
@@ -209,8 +209,8 @@ def _writing(path: Path, codec: Codec[HeaderT, ItemT]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the cycle collector from walking through a million records, which hold no cycles, again and again."""
+def collector_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking through all that is held, again and again, while much is made at once."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -218,16 +218,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-@contextlib.contextmanager
-def set_aside() -> Iterator[None]:
-    """Keep the cycle collector from what is there already, until the block ends: a million records hold no cycles."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
