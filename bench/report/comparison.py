@@ -76,6 +76,11 @@ class Entry(Named):
         """Its certificates in columns."""
         return columns_of(self.records)
 
+    @property
+    def indices(self) -> frozenset[int]:
+        """Image indices certified."""
+        return frozenset(self.columns.indices.tolist())
+
     @cached_property
     def curve(self) -> Curve:
         """Certified accuracy at every radius."""

@@ -214,7 +214,7 @@ def panel_grid(
 
 
 def drawn_steps(places: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return which of the steps of a curve are drawn, ascending: all, or the last of each that share a `FINEST` width.
+    """Return which of the steps of a curve are drawn, ascending: all, or the first and the last of each `FINEST`-th of the axis.
 
     A step function that takes its next value from each step on, to the left of it, is nowhere drawn higher.
 
@@ -224,7 +224,9 @@ def drawn_steps(places: NDArray[np.float64]) -> NDArray[np.int64]:
     if len(places) <= FINEST:
         return np.arange(len(places))
     cells = np.floor(FINEST * (places - places[0]) / (places[-1] - places[0]))
-    return np.flatnonzero(np.diff(cells, append=np.inf, prepend=-np.inf)[1:])
+    is_last = np.diff(cells, append=np.inf) > 0
+    is_last[0] = True  # where the line begins
+    return np.flatnonzero(is_last)
 
 
 def groups_of(labels: Sequence[str]) -> list[tuple[str, ...]]:
