@@ -214,9 +214,10 @@ def panel_grid(
 
 
 def drawn_steps(places: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return which of the steps of a curve are drawn, ascending: all, or the first and the last of each `FINEST`-th of the axis.
+    """Return which of the steps of a curve are drawn, ascending: all, or the first and one for each `FINEST`-th.
 
-    A step function that takes its next value from each step on, to the left of it, is nowhere drawn higher.
+    It is the last of those in that part of the axis: a step function takes its value from the right end of each step,
+    and is nowhere drawn higher than it is.
 
     Args:
         places: (S,) of the steps along the axis, ascending, from the left to the right end of the panel.
