@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from bench.errors import RecordsError
-from bench.records.columns import RunLines, run_lines
+from bench.records.columns import Columns, Gathered
 from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
 
 PROGRAM = "rrcm-bench"
@@ -222,19 +224,64 @@ def _default(one: dataclasses.Field[Any]) -> Any:
     return msgspec.field() if one.default is MISSING else one.default
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunLines(Sequence[Record | CostRecord]):
+    """What the lines of a run's file hold after the header, in their order.
+
+    Attributes:
+        records: its certificates.
+        costs: each with its position among all lines.
+    """
+
+    records: Columns
+    costs: tuple[tuple[int, CostRecord], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.costs)
+
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+    def __iter__(self) -> Iterator[Record | CostRecord]:
+        return (item for _, _, item in self.some(np.arange(len(self.records))))
+
+    def some(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int, Record | CostRecord]]:
+        """Yield the costs and some of the records, in the order of the lines: position among all, row, item.
+
+        Args:
+            rows: (J,) of the records, ascending; the row of a cost is -1.
+        """
+        places = np.delete(np.arange(len(self)), [place for place, _ in self.costs])[rows]
+        costs = iter(self.costs)
+        cost = next(costs, None)
+        for place, row, record in zip(places.tolist(), rows.tolist(), self.records.take(rows), strict=True):
+            while cost is not None and cost[0] < place:
+                yield cost[0], -1, cost[1]
+                cost = next(costs, None)
+            yield place, row, record
+        while cost is not None:
+            yield cost[0], -1, cost[1]
+            cost = next(costs, None)
+
+
 class RunCodec(Codec[RunHeader, Record | CostRecord]):
     """What the lines of a run hold: its records are columns from the first."""
 
     def decode_all(self, blocks: Iterable[Sequence[bytes]], path: Path) -> RunLines:
         """Return the lines of all blocks; see `Codec.decode_all`."""
-
-        def is_cost(struct: type[msgspec.Struct]) -> bool:
-            return self._classes[struct] is CostRecord
-
-        def costs_of(some: list[msgspec.Struct]) -> list[CostRecord]:
-            return msgspec.convert(some, list[CostRecord], from_attributes=True)
-
-        return run_lines(self._numbered(blocks, path), is_cost, msgspec.structs.astuple, costs_of)
+        gathered, costs, first = Gathered(), list[tuple[int, CostRecord]](), 0
+        [of_cost] = (struct for struct, cls in self._classes.items() if cls is CostRecord)
+        for block in self._numbered(blocks, path):
+            records = block
+            if of_cost in set(map(type, block)):
+                places = [place for place, one in enumerate(block) if type(one) is of_cost]
+                some = [block[place] for place in places]
+                found = msgspec.convert(some, list[CostRecord], from_attributes=True)
+                costs += zip((first + place for place in places), found, strict=True)
+                records = [one for one in block if type(one) is not of_cost]
+            gathered.add(map(msgspec.structs.astuple, records))
+            first += len(block)
+        return RunLines(records=gathered.columns(), costs=tuple(costs))
 
 
 RUN = RunCodec(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain, pairwise
@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.types import ABSTAIN, CostRecord, Record
+from bench.types import ABSTAIN, Record
 
 BLOCK = 4096
 """Records that are made at once where all are asked for."""
@@ -146,6 +146,10 @@ class Columns(Sequence[Record]):
             if name != "names"
         }
         return Columns(names=self.names, **taken)
+
+    def of_images(self, indices: Ints) -> Columns:
+        """Return the records of some images, in their order here."""
+        return self.take(np.flatnonzero(np.isin(self.indices, indices)))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -329,70 +333,3 @@ def _optional(values: Sequence[Any], instead: float, kind: type) -> tuple[NDArra
     are_there = np.fromiter((value is not None for value in values), np.bool_, len(values))
     given = (instead if value is None else value for value in values) if missing else values
     return np.fromiter(given, kind, len(values)), are_there
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunLines(Sequence[Record | CostRecord]):
-    """What the lines of a run's file hold after the header, in their order.
-
-    Attributes:
-        records: its certificates.
-        costs: each with its position among all lines.
-    """
-
-    records: Columns
-    costs: tuple[tuple[int, CostRecord], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.records) + len(self.costs)
-
-    def __getitem__(self, place: Any) -> Any:
-        return list(self)[place]
-
-    def __iter__(self) -> Iterator[Record | CostRecord]:
-        return (item for _, _, item in self.some(np.arange(len(self.records))))
-
-    def some(self, rows: Ints) -> Iterator[tuple[int, int, Record | CostRecord]]:
-        """Yield the costs and some of the records, in the order of the lines: position among all, row, item.
-
-        Args:
-            rows: (J,) of the records, ascending; the row of a cost is -1.
-        """
-        places = np.delete(np.arange(len(self)), [place for place, _ in self.costs])[rows]
-        costs = iter(self.costs)
-        cost = next(costs, None)
-        for place, row, record in zip(places.tolist(), rows.tolist(), self.records.take(rows), strict=True):
-            while cost is not None and cost[0] < place:
-                yield cost[0], -1, cost[1]
-                cost = next(costs, None)
-            yield place, row, record
-        while cost is not None:
-            yield cost[0], -1, cost[1]
-            cost = next(costs, None)
-
-
-def run_lines(
-    blocks: Iterable[list[Any]],
-    is_cost: Callable[[type], bool],
-    values_of: Callable[[Any], Sequence[Any]],
-    costs_of: Callable[[list[Any]], list[CostRecord]],
-) -> RunLines:
-    """Return what decoded lines hold.
-
-    Args:
-        blocks: of lines, in their order: what has the fields of a record or a cost.
-        is_cost: tells the types of costs from those of records.
-        values_of: gives the values of what has the fields of a record, in their order.
-        costs_of: makes costs of what has their fields.
-    """
-    gathered, costs, first = Gathered(), list[tuple[int, CostRecord]](), 0
-    for block in blocks:
-        records = block
-        if any(map(is_cost, set(map(type, block)))):
-            places = [place for place, one in enumerate(block) if is_cost(type(one))]
-            found = costs_of([block[place] for place in places])
-            costs += zip((first + place for place in places), found, strict=True)
-            records = [one for one in block if not is_cost(type(one))]
-        gathered.add(map(values_of, records))
-        first += len(block)
-    return RunLines(records=gathered.columns(), costs=tuple(costs))

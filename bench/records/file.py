@@ -11,8 +11,8 @@ import numpy as np
 
 from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError, RecordsError, UsageError, clipped
-from bench.records.codec import RUN
-from bench.records.columns import RunLines, columns_of
+from bench.records.codec import RUN, RunLines
+from bench.records.columns import columns_of
 from bench.records.lines import FILE_NAME, Lines, difference, differing, read_lines, write_lines
 from bench.records.meaning import cost_fault, header_fault, record_fault
 from bench.records.screening import proven, strangers

@@ -124,5 +124,6 @@ def _certified(records: Columns, header: RunHeader) -> Floats:
     keys = np.ravel_multi_index([one[1] for one in columns], [len(one[0]) for one in columns])
     _, firsts, places = np.unique(keys, return_index=True, return_inverse=True)
     rows = zip(*(one[firsts].tolist() for one in (hits, records.estimation.sums, records.sigma)), strict=True)
-    found = [certified_radius(k, drawn, header.protocol, sigma) for k, drawn, sigma in rows]
+    protocol = header.protocol
+    found = [certified_radius(k, drawn, protocol, sigma) for k, drawn, sigma in rows]
     return np.array([np.nan if radius is None else radius for radius in found], np.float64)[places]

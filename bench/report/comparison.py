@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.config.labels import DISPLAYED, Labels
 from bench.errors import ProtocolError, RecordsError
@@ -370,7 +368,7 @@ def _unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> 
 
 def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:
     """Return the entries restricted to the images that all of them hold; add a note if that drops any."""
-    common = functools.reduce(_shared, (entry.certified.indices for entry in entries))
+    common = reduce(np.intersect1d, (entry.certified.indices for entry in entries))
     if not len(common):
         labels = ", ".join(dict.fromkeys(entry.label for entry in entries))
         raise ProtocolError(
@@ -382,18 +380,9 @@ def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) ->
             f"At {where} only the {len(common)} images that all rows have are compared, of up to {most}."
         )
     return [
-        entry
-        if len(entry.records) == len(common)
-        else replace(
-            entry, records=entry.columns.take(np.flatnonzero(np.isin(entry.columns.indices, common)))
-        )
-        for entry in entries
+        one if len(one.records) == len(common) else replace(one, records=one.columns.of_images(common))
+        for one in entries
     ]
-
-
-def _shared(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the images that both hold, ascending as they are."""
-    return first if np.array_equal(first, second) else np.intersect1d(first, second, assume_unique=True)
 
 
 def _best_candidates(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
