@@ -17,6 +17,7 @@ from bench.records.columns import columns_of
 from bench.records.file import FILE_NAME, read_run
 from bench.records.meaning import cost_fault, record_fault
 from bench.records.screening import proven, strangers
+from bench.smoothing.estimation import certified_radius
 from bench.types import ABSTAIN, CostRecord, PartBound, Record
 from tests.records.test_file import COST, HEADER, UNSURE, record, write
 
@@ -195,6 +196,11 @@ def test_counts_whose_sum_exceeds_64_bits_are_not_proven():
 def test_what_is_true_is_proven_without_a_look_at_each():
     sound = [record(0, clean=1), record(20, **UNSURE), record(40, counts_estimation=((1, 1000),))]
     assert proven(columns_of(sound), HEADER).all()
+    stops = dataclasses.replace(HEADER, estimation="sequential", radii=(0.0, 0.25, 0.5))
+    drawn = {"counts_estimation": ((0, 2), (1, 382)), "samples": 484}
+    early = [record(0, **drawn, radius=certified_radius(382, 384, stops, 0.5)), record(20, **SKIPPED)]
+    assert early[0].radius > 0
+    assert proven(columns_of(early), stops).all()
     skips = dataclasses.replace(HEADER, estimation="skip-wrong")
     assert proven(columns_of([record(0), record(20, **SKIPPED)]), skips).all()
 
@@ -211,6 +217,9 @@ def test_lines_are_the_same_in_whatever_blocks_they_come(tmp_path, monkeypatch, 
         assert len(found.items) == 3 + (end == len(whole))
     path.write_bytes(whole + b"{,}\n")
     assert lines.read_lines(path, RUN).size == len(whole)
+    path.write_bytes(whole + b"{,}\n{")
+    with pytest.raises(RecordsError, match="line 6 cannot be read"):
+        read_run(tmp_path)
     for number in range(2, 5):
         broken = whole.splitlines(keepends=True)
         broken[number - 1] = b'{"kind":"certificate\n'
@@ -230,7 +239,9 @@ def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path, m
         read_run(tmp_path)
 
 
-def test_costs_keep_their_places_among_the_records(tmp_path):
+@pytest.mark.parametrize("block", [2**9, 2**20])
+def test_costs_keep_their_places_among_the_records(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(lines, "BLOCK", block)
     items = [COST, record(0), dataclasses.replace(COST, method="dds"), record(20), record(40), COST]
     write(tmp_path, *items)
     found = lines.read_lines(tmp_path / FILE_NAME, RUN).items
