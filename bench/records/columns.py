@@ -49,8 +49,9 @@ class Counts:
     @cached_property
     def sums(self) -> Ints:
         """(I,) all samples of each record; exact below 2**63."""
-        ends = np.concatenate([[0], np.cumsum(self.numbers)])
-        return np.asarray(ends[self.starts + self.lengths] - ends[self.starts])
+        sums = np.concatenate([[0], np.cumsum(self.numbers[self._places()])])
+        ends = np.cumsum(self.lengths)
+        return np.asarray(sums[ends] - sums[ends - self.lengths])
 
     def of(self, wanted: Ints) -> Ints:
         """Return (I,) how many samples of each record have the class wanted (I,) of it."""
@@ -185,11 +186,10 @@ class Columns(Sequence[Record]):
         """(method, sigma) -> the positions (J,) of its records, in the order in which the first ones come."""
         sigmas, levels = np.unique(self.sigma, return_inverse=True)
         codes = self.methods * len(sigmas) + levels
-        found = {}
-        for code in np.unique(codes).tolist():
-            rows = np.flatnonzero(codes == code)
-            found[self.names[code // len(sigmas)], float(sigmas[code % len(sigmas)])] = rows
-        return dict(sorted(found.items(), key=lambda one: int(one[1][0])))
+        order = np.argsort(codes, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(order) else []
+        parts.sort(key=lambda rows: int(rows[0]))
+        return {(self.names[self.methods[rows[0]]], float(self.sigma[rows[0]])): rows for rows in parts}
 
     def identities(self) -> Iterator[tuple[str, float, int]]:
         """Yield method, sigma and image of each record."""
