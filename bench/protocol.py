@@ -5,6 +5,7 @@ Names are imported from `bench.types`, which holds the contracts with methods be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -282,11 +283,11 @@ class RunHeader(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run read back from its records file."""
+    """A run read back from its records file, which holds the records in columns (`bench.records.columns`)."""
 
     folder: Path
     header: RunHeader
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     costs: tuple[CostRecord, ...]
 
     def __repr__(self) -> str:

@@ -51,6 +51,8 @@ CODEC = Codec[Effort, Line](
 class AttackLog(Lines[Effort, Line]):
     """The file, open for appending."""
 
+    items: list[Line]
+
     def _resume(self, header: Effort) -> None:
         super()._resume(header)
         for number, one in enumerate(self.items, 2):

@@ -90,13 +90,13 @@ def report_runs(
     from bench.config.labels import DISPLAYED
     from bench.records.disk import replace_file
     from bench.records.file import check_comparable, read_run
-    from bench.records.lines import set_aside
+    from bench.records.lines import collector_paused
     from bench.report.comparison import compare
     from bench.report.write import write_report
 
     runs = [read_run(folder) for folder in folders]
     check_comparable(runs, allow)
-    with set_aside():
+    with collector_paused():
         comparison = compare(runs, labels or DISPLAYED)
         report = write_report(comparison, out, has_published=has_published)
         results = machine.results(comparison)

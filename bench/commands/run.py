@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -242,19 +241,25 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
     Args:
         what_to_do: how to finish it; "": by repeating the command of its header.
     """
+    import numpy as np
+
     from bench.commands.printing import duration
+    from bench.records.columns import columns_of
     from bench.report.markup import Block, Table
 
     header, rows, left_in_all, seconds_in_all = run.header, [], 0, 0.0
+    columns = columns_of(run.records)
+    groups = columns.groups
     for sigma in header.sigmas:
         for method in header.methods:
-            of_method = [record for record in run.records if record.method == method]
-            done = [record for record in of_method if record.sigma == sigma]
+            others = [places for (name, _), places in groups.items() if name == method]
+            done = groups.get((method, sigma), np.array([], np.int64))
+            took = [done] if len(done) else others
             left = len(header.indices) - len(done)
-            seconds = statistics.median(one.seconds for one in done or of_method) if of_method else None
+            seconds = float(np.median(columns.seconds[np.concatenate(took)])) if took else None
             left_in_all += left
             seconds_in_all += left * (seconds or 0.0)
-            numbers = map(str, (len(done), left, sum(record.is_correct for record in done)))
+            numbers = map(str, (len(done), left, np.count_nonzero(columns.is_correct[done])))
             times = ("unknown",) * 2 if seconds is None else (f"{seconds:.3g}", duration(left * seconds))
             rows.append((method, f"{sigma:g}", *numbers, *times))
     measured = sorted({measured.method for measured in run.costs})

@@ -7,14 +7,17 @@ import functools
 import itertools
 import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from bench.errors import RecordsError
+from bench.records.columns import Columns, Gathered
 from bench.types import SCHEMA_VERSION, CostRecord, Record, RunHeader
 
 PROGRAM = "rrcm-bench"
@@ -38,7 +41,6 @@ class Codec(Generic[HeaderT, ItemT]):
         renamed: field -> values in the headers of older versions -> what these are called now.
         in_config: fields of the header that are kept inside its `config` in the file, where they are not empty.
         left_out: fields of items that a line lacks where they have their default.
-        repeated: fields of items that most lines have in common: equal values are one object, in all files.
         remedy: how a file that cannot be written or continued is left alone, for messages.
         instead: what else than to wait may be done while another process writes to the file, for messages.
     """
@@ -50,7 +52,6 @@ class Codec(Generic[HeaderT, ItemT]):
     renamed: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     in_config: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    repeated: tuple[str, ...] = ()
     remedy: str = "give another --out"
     instead: str = "give another --out"
 
@@ -109,20 +110,35 @@ class Codec(Generic[HeaderT, ItemT]):
         Raises:
             RecordsError: a line is not valid JSON, or a field is missing, unknown or of another type.
         """
+        return self._items(self._decoded(lines, path, first))
+
+    def decode_all(self, blocks: Iterable[Sequence[bytes]], path: Path) -> Sequence[ItemT]:
+        """Return the items of all lines after the header, which come block by block.
+
+        Raises:
+            RecordsError: as in `decode`.
+        """
+        return list(itertools.chain.from_iterable(map(self._items, self._numbered(blocks, path))))
+
+    def _numbered(self, blocks: Iterable[Sequence[bytes]], path: Path) -> Iterator[list[msgspec.Struct]]:
+        first = 2
+        for block in blocks:
+            yield self._decoded(block, path, first)
+            first += len(block)
+
+    def _decoded(self, lines: Sequence[bytes], path: Path, first: int) -> list[msgspec.Struct]:
         found: list[msgspec.Struct] = []
         try:
             found.extend(map(self._decoder.decode, lines))
         except _REFUSALS as error:
             raise _refusal(f"{path}, line {first + len(found)}", error) from error
+        return found
+
+    def _items(self, found: Sequence[msgspec.Struct]) -> list[ItemT]:
         items: list[ItemT] = []
         for struct, alike in itertools.groupby(found, type):
-            cls, repeated = self._classes[struct]
-            some = list(alike)
-            for name, seen in repeated:
-                for one in some:
-                    value = getattr(one, name)
-                    setattr(one, name, seen.setdefault(value, value))
-            items += msgspec.convert(some, list[cls], from_attributes=True)  # type: ignore[valid-type]
+            cls = self._classes[struct]
+            items += msgspec.convert(list(alike), list[cls], from_attributes=True)  # type: ignore[valid-type]
         return items
 
     def _typed_header(self, values: Any) -> msgspec.Struct:
@@ -154,13 +170,9 @@ class Codec(Generic[HeaderT, ItemT]):
         return _struct(*self.header, self.added)
 
     @functools.cached_property
-    def _classes(self) -> dict[type[msgspec.Struct], tuple[type[ItemT], list[tuple[str, dict[Any, Any]]]]]:
-        """Struct of each kind -> its dataclass, and what was seen in those of its fields that repeat."""
-        seen: dict[str, dict[Any, Any]] = {name: {} for name in self.repeated}
-        return {
-            _struct(kind, cls): (cls, [one for one in seen.items() if one[0] in _names(cls)])
-            for kind, cls in self.items.items()
-        }
+    def _classes(self) -> dict[type[msgspec.Struct], type[ItemT]]:
+        """Struct of each kind -> its dataclass."""
+        return {_struct(kind, cls): cls for kind, cls in self.items.items()}
 
     @functools.cached_property
     def _decoder(self) -> msgspec.json.Decoder[msgspec.Struct]:
@@ -212,7 +224,67 @@ def _default(one: dataclasses.Field[Any]) -> Any:
     return msgspec.field() if one.default is MISSING else one.default
 
 
-RUN = Codec[RunHeader, Record | CostRecord](
+@dataclass(frozen=True, kw_only=True)
+class RunLines(Sequence[Record | CostRecord]):
+    """What the lines of a run's file hold after the header, in their order.
+
+    Attributes:
+        records: its certificates.
+        costs: each with its position among all lines.
+    """
+
+    records: Columns
+    costs: tuple[tuple[int, CostRecord], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records) + len(self.costs)
+
+    def __getitem__(self, place: Any) -> Any:
+        return list(self)[place]
+
+    def __iter__(self) -> Iterator[Record | CostRecord]:
+        return (item for _, _, item in self.some(np.arange(len(self.records))))
+
+    def some(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, int, Record | CostRecord]]:
+        """Yield the costs and some of the records, in the order of the lines: position among all, row, item.
+
+        Args:
+            rows: (J,) of the records, ascending; the row of a cost is -1.
+        """
+        places = np.delete(np.arange(len(self)), [place for place, _ in self.costs])[rows]
+        costs = iter(self.costs)
+        cost = next(costs, None)
+        for place, row, record in zip(places.tolist(), rows.tolist(), self.records.take(rows), strict=True):
+            while cost is not None and cost[0] < place:
+                yield cost[0], -1, cost[1]
+                cost = next(costs, None)
+            yield place, row, record
+        while cost is not None:
+            yield cost[0], -1, cost[1]
+            cost = next(costs, None)
+
+
+class RunCodec(Codec[RunHeader, Record | CostRecord]):
+    """What the lines of a run hold: its records are columns from the first."""
+
+    def decode_all(self, blocks: Iterable[Sequence[bytes]], path: Path) -> RunLines:
+        """Return the lines of all blocks; see `Codec.decode_all`."""
+        gathered, costs, first = Gathered(), list[tuple[int, CostRecord]](), 0
+        [of_cost] = (struct for struct, cls in self._classes.items() if cls is CostRecord)
+        for block in self._numbered(blocks, path):
+            records = block
+            if of_cost in set(map(type, block)):
+                places = [place for place, one in enumerate(block) if type(one) is of_cost]
+                some = [block[place] for place in places]
+                found = msgspec.convert(some, list[CostRecord], from_attributes=True)
+                costs += zip((first + place for place in places), found, strict=True)
+                records = [one for one in block if type(one) is not of_cost]
+            gathered.add(map(msgspec.structs.astuple, records))
+            first += len(block)
+        return RunLines(records=gathered.columns(), costs=tuple(costs))
+
+
+RUN = RunCodec(
     header=("header", RunHeader),
     items={"certificate": Record, "cost": CostRecord},
     versions=(1, SCHEMA_VERSION),
@@ -230,6 +302,5 @@ RUN = Codec[RunHeader, Record | CostRecord](
     renamed={"estimation": {"sequential": "confidence-sequence"}},
     in_config=("drawn_n", "image_digest", "logs", "image_geometry", "weights", "unfinished", "training"),
     left_out=("certified_sigma", "bounds"),
-    repeated=("method", "sigma"),
 )
 """Lines of a run's records."""

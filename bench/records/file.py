@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError, RecordsError, UsageError, clipped
-from bench.records.codec import RUN
+from bench.records.codec import RUN, RunLines
+from bench.records.columns import columns_of
 from bench.records.lines import FILE_NAME, Lines, difference, differing, read_lines, write_lines
 from bench.records.meaning import cost_fault, header_fault, record_fault
+from bench.records.screening import proven, strangers
 from bench.types import NOISE_VERSION, CostRecord, Record, Run, RunHeader
 
 
@@ -62,7 +65,7 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         if (extended := _extended(old, header)) != old:
             self.replace_header(extended)
         self.run = dataclasses.replace(run, header=extended)
-        self._seen = set(map(_identity, run.records))
+        self._seen = set(columns_of(run.records).identities())
 
     def _require_weights(self, old: RunHeader, new: RunHeader) -> None:
         """Raise ProtocolError where a method computes with other weights than the run began with."""
@@ -238,29 +241,27 @@ def _run(
     """Return the run that a file's lines make."""
     if (fault := header_fault(header)) is not None:
         raise RecordsError(f"{path}, line 1: {fault}: undo the change to the header, or start anew")
+    lines = (
+        items if isinstance(items, RunLines) else RunLines(records=columns_of(()))
+    )  # of a file that begins
     fault_of = record_fault(header, repairs=repairs)
-    records: list[Record] = []
     # A stop between the costs of two methods has them all measured again, in the same rounds.
     costs: dict[tuple[str, float], CostRecord] = {}
-    left = {curve: set(header.indices) for curve in itertools.product(header.methods, header.sigmas)}
-    n0, n, none = header.n0, header.n, set[int]()
-    for number, item in enumerate(items, 2):
+    is_strange = strangers(lines.records, header)
+    doubtful = np.flatnonzero(is_strange | ~proven(lines.records, header, repairs=repairs))
+    for place, row, item in lines.some(doubtful):
+        where = f"{path}, line {place + 2}"
         if isinstance(item, CostRecord):
             if (fault := cost_fault(item, header)) is not None:
-                raise RecordsError(f"{path}, line {number}: {fault}: remove the line to measure it again")
+                raise RecordsError(f"{where}: {fault}: remove the line to measure it again")
             costs[item.method, item.sigma] = item
-            continue
-        curve = left.get((item.method, item.sigma), none)
-        if item.index not in curve or item.n != n or item.n0 != n0:
-            raise RecordsError(_refusal(path, header, item, number))
-        if (fault := fault_of(item)) is not None:
+        elif is_strange[row]:
+            raise RecordsError(_refusal(path, header, item, place + 2))
+        elif (fault := fault_of(item)) is not None:
             raise RecordsError(
-                f"{path}, line {number}: {fault} ({_describe(item)}): undo the change, or remove the line to certify "
-                "that image again"
+                f"{where}: {fault} ({_describe(item)}): undo the change, or remove the line to certify that image again"
             )
-        curve.remove(item.index)
-        records.append(item)
-    return Run(folder=path.parent, header=header, records=tuple(records), costs=tuple(costs.values()))
+    return Run(folder=path.parent, header=header, records=lines.records, costs=tuple(costs.values()))
 
 
 def _refusal(path: Path, header: RunHeader, record: Record, number: int) -> str:

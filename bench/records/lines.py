@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, Self
@@ -21,8 +22,8 @@ from bench.errors import ProtocolError, RecordsError
 from bench.records.codec import Codec, HeaderT, ItemT, is_json
 from bench.records.disk import check_no_link, open_to_write, replace_file
 
-BLOCK = 4096
-"""Lines that are decoded at once."""
+BLOCK = 2**21
+"""Bytes that are read at once, and decoded as far as they are whole lines."""
 
 LONGEST = 2**26
 """Bytes of a line, at most: a header of a million images has a tenth of them."""
@@ -36,7 +37,7 @@ class Contents(Generic[HeaderT, ItemT]):
     """What a file holds: its header, the items of lines 2, 3, ..., and how many bytes are whole lines."""
 
     header: HeaderT
-    items: list[ItemT]
+    items: Sequence[ItemT]
     size: int
 
 
@@ -50,7 +51,7 @@ class Lines(Generic[HeaderT, ItemT]):
     """
 
     header: HeaderT
-    items: list[ItemT]
+    items: Sequence[ItemT]
     repaired: str | None = None
 
     def __init__(self, path: Path, codec: Codec[HeaderT, ItemT], header: HeaderT) -> None:
@@ -157,20 +158,18 @@ def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, It
     """
     try:
         check_ordinary(path)
-        with open(path, "rb") as file, _collector_paused():
-            lines = _whole_lines(file)
-            if not (first := next(lines, b"")):
+        with open(path, "rb") as file, collector_paused():
+            lines = _WholeLines(file)
+            blocks = iter(lines)
+            if not (first := next(blocks, [])):
                 raise RecordsError(f"{path} has no header line: delete it, or give another folder")
-            header, size = codec.decode_header(first, path), len(first)
-            items: list[ItemT] = []
-            while some := list(itertools.islice(lines, BLOCK)):
-                items += codec.decode(some, path, len(items) + 2)
-                size += sum(map(len, some))
+            header = codec.decode_header(first[0], path)
+            items = codec.decode_all(itertools.chain([first[1:]], blocks), path)
     except OSError as error:
         raise RecordsError(
             f"no records at {path} ({error.strerror or error}): give the folder that holds them"
         ) from error
-    return Contents(header=header, items=items, size=size)
+    return Contents(header=header, items=items, size=lines.size)
 
 
 def write_lines(path: Path, codec: Codec[HeaderT, ItemT], header: HeaderT, items: Iterable[ItemT]) -> None:
@@ -210,8 +209,8 @@ def _writing(path: Path, codec: Codec[HeaderT, ItemT]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the cycle collector from walking through a million records, which hold no cycles, again and again."""
+def collector_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking through all that is held, again and again, while much is made at once."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -221,32 +220,43 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-@contextlib.contextmanager
-def set_aside() -> Iterator[None]:
-    """Keep the cycle collector from what is there already, until the block ends: a million records hold no cycles."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
 def _identity(status: os.stat_result) -> tuple[int, int]:
     """Return what tells a file from all others, whatever its name."""
     return status.st_dev, status.st_ino
 
 
-def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
-    for line, following in itertools.pairwise(itertools.chain(_bounded_lines(file), [b""])):
-        if following or (line.endswith(b"\n") and is_json(line)):
-            yield line
+class _WholeLines:
+    """The whole lines of a file, block by block; `size`: their bytes, once all were yielded."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.size = file, 0
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        block, rest = list[bytes](), b""
+        while more := self._file.read(BLOCK):
+            end = more.rfind(b"\n") + 1
+            if not end:
+                rest += more
+                _check_length(len(rest))
+                continue
+            if block:
+                yield block
+            block, rest = self._split(rest + more[:end]), more[end:]
+        if block and not rest and not is_json(block[-1]):
+            self.size -= len(block.pop())
+        if block:
+            yield block
+
+    def _split(self, data: bytes) -> list[bytes]:
+        lines = io.BytesIO(data).readlines()
+        _check_length(len(lines[0]))  # the others came at one reading
+        self.size += len(data)
+        return lines
 
 
-def _bounded_lines(file: BinaryIO) -> Iterator[bytes]:
-    while line := file.readline(LONGEST):
-        if len(line) == LONGEST:
-            raise OSError(f"a line is longer than {LONGEST:,} bytes")
-        yield line
+def _check_length(bytes_of_line: int) -> None:
+    if bytes_of_line >= LONGEST:
+        raise OSError(f"a line is longer than {LONGEST:,} bytes")
 
 
 def _lock(path: Path, instead: str) -> int:

@@ -102,6 +102,12 @@ def cost_fault(cost: CostRecord, header: RunHeader) -> str | None:
     return None
 
 
+def classes_of(header: RunHeader) -> int:
+    """Return how many classes records may have: those of the header, or of a published log's data set."""
+    classes = len(header.class_names)
+    return max(classes, NUM_CLASSES.get(header.dataset, 0)) if header.logs else classes
+
+
 def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
     """Return what checks each record of a file under this header; n0, n and identity are checked before.
 
@@ -109,9 +115,7 @@ def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
         header: without a fault of its own.
         repairs: leave class and radius alone: they are computed anew from the counts.
     """
-    classes, wanted = len(header.class_names), header.n0 + header.n
-    if header.logs:
-        classes = max(classes, NUM_CLASSES.get(header.dataset, 0))
+    classes, wanted = classes_of(header), header.n0 + header.n
     of_counts = _of_counts(header, classes, repairs=repairs)
     of_log, of_bounds = _of_log(header), _of_bounds(header, repairs=repairs)
 

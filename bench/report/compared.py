@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.config.labels import DISPLAYED, Labels
 from bench.config.levels import written
 from bench.config.names import nearest_hint
 from bench.errors import UsageError
+from bench.records.columns import Columns, columns_of
 from bench.report.comparison import Comparison, compare
 from bench.report.markup import Table
 from bench.report.tables.accuracy import acr_frame, acr_table, main_table
@@ -124,10 +126,16 @@ def restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> 
                 methods=tuple(name for name in run.header.methods if name in kept_methods),
                 sigmas=tuple(sigma for sigma in run.header.sigmas if sigma in kept_sigmas),
             ),
-            records=tuple(r for r in run.records if r.method in kept_methods and r.sigma in kept_sigmas),
+            records=_kept(columns_of(run.records), kept_methods, kept_sigmas),
         )
         for run in runs
     ]
+
+
+def _kept(records: Columns, methods: Collection[str], sigmas: Collection[float]) -> Columns:
+    groups = records.groups.items()
+    rows = [rows for (method, sigma), rows in groups if method in methods and sigma in sigmas]
+    return records.take(np.sort(np.concatenate([np.array([], np.int64), *rows])))
 
 
 def _chosen(kind: str, text: str | None, held: Sequence[str]) -> set[str]:

@@ -6,11 +6,14 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
+
+import numpy as np
 
 from bench.config.labels import DISPLAYED, Labels
 from bench.errors import ProtocolError, RecordsError
+from bench.records.columns import Columns, columns_of
 from bench.report.doubts import (
     composed_certificates,
     denied_alpha,
@@ -63,13 +66,18 @@ class Named:
 class Entry(Named):
     """Its certificates, by ascending image index, and the header of their run."""
 
-    records: tuple[Record, ...]
+    records: Sequence[Record]
     header: RunHeader
 
     @cached_property
+    def columns(self) -> Columns:
+        """Its certificates in columns."""
+        return columns_of(self.records)
+
+    @property
     def indices(self) -> frozenset[int]:
         """Image indices certified."""
-        return frozenset(record.index for record in self.records)
+        return frozenset(self.columns.indices.tolist())
 
     @cached_property
     def curve(self) -> Curve:
@@ -79,7 +87,7 @@ class Entry(Named):
     @cached_property
     def certified(self) -> Certified:
         """Certified radii by image."""
-        return certified(self.records)
+        return certified(self.columns)
 
     @cached_property
     def lower_bounds(self) -> LowerBounds:
@@ -94,17 +102,17 @@ class Entry(Named):
     @cached_property
     def noisy_accuracy(self) -> Mean:
         """The base classifier's accuracy under noise."""
-        return noisy_accuracy(self.records)
+        return noisy_accuracy(self.columns)
 
     @cached_property
     def clean_accuracy(self) -> Share | None:
         """The base classifier's accuracy without noise; None where a record does not hold it."""
-        return clean_accuracy(self.records)
+        return clean_accuracy(self.columns)
 
     @cached_property
     def abstention(self) -> Share | None:
         """The share of abstentions; None where skipped images leave it unknown."""
-        return abstention(self.records)
+        return abstention(self.columns)
 
     @cached_property
     def reach(self) -> float:
@@ -115,17 +123,17 @@ class Entry(Named):
         largest = largest_radius(self.header, self.sigma)
         if self.header.stops_early:
             largest = max((radius for radius in self.header.radii if radius <= largest), default=0.0)
-        return max([largest, *(record.radius for record in self.records)])
+        return max(largest, float(self.columns.radius.max()))
 
     @cached_property
     def has_counts(self) -> bool:
         """Whether all its certificates have counts, as those of published logs have not."""
-        return all(record.has_counts for record in self.records)
+        return bool(self.columns.has_counts.all())
 
     @cached_property
     def is_composed(self) -> bool:
         """Whether several bounds make its certificates, so that no one p_A does."""
-        return any(record.bounds for record in self.records)
+        return bool(self.columns.is_composed.any())
 
     @property
     def checkpoint(self) -> str | None:
@@ -245,6 +253,7 @@ def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
         ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
         UsageError: a name is chosen for a method that no run holds, or is another's.
     """
+    runs = [replace(run, records=columns_of(run.records)) for run in runs]
     names = Names(runs, chosen)
     entries = [entry for number, run in enumerate(runs) for entry in _entries(run, number, names)]
     if not entries:
@@ -288,7 +297,7 @@ class Names:
         """Name all methods of the runs."""
         self.runs = run_names(runs)
         held = [name for run in runs for name in (*run.header.methods, *(one.method for one in run.costs))]
-        held += {record.method: None for run in runs for record in run.records}
+        held += [method for run in runs for method, _ in columns_of(run.records).groups]
         self.methods = chosen.of_methods(held)
 
     def label(self, method: str, number: int) -> str:
@@ -359,8 +368,8 @@ def _unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> 
 
 def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:
     """Return the entries restricted to the images that all of them hold; add a note if that drops any."""
-    common = frozenset.intersection(*(entry.indices for entry in entries))
-    if not common:
+    common = reduce(np.intersect1d, (entry.certified.indices for entry in entries))
+    if not len(common):
         labels = ", ".join(dict.fromkeys(entry.label for entry in entries))
         raise ProtocolError(
             f"{where}: no image was certified by all of {labels}; compare runs of the same subset"
@@ -371,10 +380,8 @@ def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) ->
             f"At {where} only the {len(common)} images that all rows have are compared, of up to {most}."
         )
     return [
-        entry
-        if len(entry.records) == len(common)
-        else replace(entry, records=tuple(record for record in entry.records if record.index in common))
-        for entry in entries
+        one if len(one.records) == len(common) else replace(one, records=one.columns.of_images(common))
+        for one in entries
     ]
 
 

@@ -27,8 +27,9 @@ def identical_counts(entries: Iterable[Entry]) -> list[str]:
     alike: dict[object, list[Entry]] = {}
     for entry in entries:
         if entry.has_counts:
-            counts = tuple((record.counts_selection, record.counts_estimation) for record in entry.records)
-            alike.setdefault((entry.sigma, counts), []).append(entry)
+            stages = (entry.columns.selection, entry.columns.estimation)
+            key = (entry.sigma, len(entry.records), *(counts.content for counts in stages))
+            alike.setdefault(key, []).append(entry)
     return [
         f"{_listed([one.label for one in same])} have identical counts at sigma {same[0].sigma:g} on all "
         f"{len(same[0].records)} images: {_reason(same)}."
@@ -41,8 +42,10 @@ def composed_certificates(entries: Iterable[Entry]) -> list[str]:
     """Return one sentence for each entry whose certificates several bounds make: of which, and at which sigma."""
     sentences = []
     for entry in entries:
+        if not entry.is_composed:
+            continue
         levels = Counter(one.certified_sigma for one in entry.records if one.certified_sigma is not None)
-        if not entry.is_composed or not levels:
+        if not levels:
             continue
         names = dict.fromkeys(bound.name for record in entry.records for bound in record.bounds)
         chosen = ", ".join(f"{level:g} ({levels[level]})" for level in sorted(levels))
@@ -60,7 +63,7 @@ def impossible_radii(entry: Entry) -> list[float]:
     """
     if entry.has_counts:
         return []
-    radii = [record.radius for record in entry.records if not record.has_counts]
+    radii: list[float] = entry.columns.radius[~entry.columns.has_counts].tolist()
     largest = largest_radius(entry.header, entry.sigma)
     digits = max(len(Decimal(repr(radius)).normalize().as_tuple().digits) for radius in radii)
     limit = max(largest * (1 + 1e-9), float(f"{largest:.{digits}g}"))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.errors import ProtocolError, RecordsError
+from bench.records.columns import columns_of
 from bench.report.comparison import Comparison, Entry
 from bench.report.rates import REFERENCE, samples_per_second
 from bench.smoothing.stats import upper_tail
@@ -122,6 +123,9 @@ def least_count(n: int, alpha: float, radius: float, sigma: float) -> int:
 def chances_of_at_least(needed: int, hits: NDArray[np.int64], total: int, drawn: int) -> Floats:
     """Return P(X >= needed) where X of `drawn` samples, taken from `total` of which `hits` succeed, succeed.
 
+    With the samples numbered so that those that succeed come first, X >= needed where the needed-th smallest of the
+    numbers drawn is at most `hits`: the distribution of that number, computed once, gives the chances of all hits.
+
     Args:
         needed: >= 0.
         hits: any shape, each in [0, total].
@@ -129,40 +133,20 @@ def chances_of_at_least(needed: int, hits: NDArray[np.int64], total: int, drawn:
     Returns:
         Hypergeometric tails of the shape of `hits`, off by less than 1e-12.
     """
-    kinds, places = np.unique(hits, return_inverse=True)
-    share = kinds / total
-    mean = drawn * share
-    width = 8 * np.sqrt(mean * (1 - share) * (total - drawn) / max(total - 1, 1)) + 16
-    tails = (needed <= mean).astype(np.float64)
-    unsure = np.flatnonzero((np.abs(needed - mean) <= width) & (kinds > 0) & (kinds < total))
-    for part in np.array_split(unsure, -(-len(unsure) // 256)) if len(unsure) else ():
-        tails[part] = _summed(needed, kinds[part], total, drawn, int(np.ceil((mean + width)[part].max())))
-    certain = (kinds == 0) | (kinds == total)
-    tails[certain] = np.where(kinds[certain] == total, drawn, 0) >= needed
-    return tails[places].reshape(hits.shape)
-
-
-def _summed(needed: int, hits: NDArray[np.int64], total: int, drawn: int, last: int) -> Floats:
-    """Return the sums of the hypergeometric probabilities of needed..last successes, one for each of `hits`."""
-    x = np.arange(needed, min(last, drawn) + 1)
-    kinds = hits[:, None]
-    possible = (x <= kinds) & (drawn - x <= total - kinds)
-    inside = np.where(possible, x, np.maximum(0, drawn - total + kinds))
-    logs = _log_choose(kinds, inside) + _log_choose(total - kinds, drawn - inside)
-    logs -= _log_choose(np.array(total), np.array(drawn))
-    return np.minimum(1.0, np.where(possible, np.exp(logs), 0.0).sum(axis=1))
-
-
-def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> Floats:
-    return _log_factorial(n) - _log_factorial(k) - _log_factorial(n - k)
-
-
-def _log_factorial(numbers: NDArray[np.int64]) -> Floats:
-    """Return ln(number!) of each, computed once for each number where the same few come again and again."""
-    low, high = (int(numbers.min()), int(numbers.max())) if numbers.size else (0, 0)
-    if high - low >= numbers.size:
-        return np.asarray(special.gammaln(numbers + 1))
-    return np.asarray(special.gammaln(np.arange(low, high + 1) + 1)[numbers - low])
+    if not 0 < needed <= drawn:
+        return np.full(hits.shape, float(needed == 0))
+    first, last = needed, total - drawn + needed
+    scale = (total + 1) / (drawn + 1)
+    spread = np.sqrt(needed * (drawn + 1 - needed) * (total - drawn) / (total + 1) / (drawn + 2)) * scale
+    width = 8 * spread + 30 * scale  # by Bernstein's inequality e^-30 is beyond it at most
+    low = max(first, int(needed * scale - width))
+    high = min(last, int(needed * scale + width) + 1)
+    numbers = np.arange(low, high, dtype=np.float64)
+    growth = np.log(numbers * (last - numbers) / ((numbers - needed + 1) * (total - numbers)))
+    logs = np.concatenate([[0.0], np.cumsum(growth)])
+    below = np.cumsum(np.exp(logs - logs.max()))
+    chances = np.concatenate([[0.0], below / below[-1]])
+    return np.asarray(chances[np.clip(hits - low + 1, 0, high - low + 1)])
 
 
 def curves(comparison: Comparison, radius: float) -> tuple[Curve, ...]:
@@ -208,8 +192,7 @@ def _curve(
 def _chances(entry: Entry, samples: NDArray[np.int64], radius: float) -> Floats:
     """Return the chance (N, I) that each image is certified at the radius with each number of samples."""
     n, alpha = entry.header.n, entry.header.alpha
-    hits = np.array([dict(record.counts_estimation).get(record.label, 0) for record in entry.records])
-    is_selected = np.array([record.selected == record.label for record in entry.records])
+    hits, is_selected = entry.columns.hits, entry.columns.selected == entry.columns.label
     needed = [least_count(int(few), alpha, radius, entry.sigma) for few in samples]
     rows = [chances_of_at_least(count, hits, n, int(few)) for count, few in zip(needed, samples, strict=True)]
     return np.array(rows) * is_selected
@@ -222,11 +205,12 @@ def _check(run: Run) -> None:
             f"{run.folder} has {header.estimation} estimation and the {header.bound} bound: equal accuracy needs "
             "fixed estimation with clopper-pearson"
         )
-    if any(record.bounds for record in run.records):
+    columns = columns_of(run.records)
+    if columns.is_composed.any():
         raise ProtocolError(
             f"{run.folder} holds certificates that are composed of several bounds: equal accuracy needs one for each"
         )
-    if not all(record.has_counts for record in run.records):
+    if not columns.has_counts.all():
         raise ProtocolError(f"{run.folder} holds records without counts: equal accuracy follows from counts")
 
 

@@ -10,11 +10,13 @@ import bisect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from bench.report.metrics import Share
 from bench.smoothing.estimation import bound_tail
-from bench.types import Record
+from bench.smoothing.stats import upper_tails
 
 if TYPE_CHECKING:
     from bench.report.comparison import Entry
@@ -53,17 +55,23 @@ def lower_bounds(entry: Entry) -> LowerBounds:
         return LowerBounds(tails=(), images=len(entry.records), has_uncertified=False)
     has_uncertified = not entry.header.stops_early and entry.has_counts
     radii = entry.certified.radii
-    tails = special.ndtr(-radii[radii >= 0] / entry.sigma).tolist()
+    tails = special.ndtr(-radii[radii >= 0] / entry.sigma)
     if has_uncertified:
-        others = (_tail(record, entry) for record in entry.records if not record.is_correct)
-        tails += [tail for tail in others if tail is not None]
-    return LowerBounds(tails=tuple(sorted(tails)), images=len(entry.records), has_uncertified=has_uncertified)
+        tails = np.concatenate([tails, _uncertified(entry)])
+    return LowerBounds(
+        tails=tuple(np.sort(tails).tolist()), images=len(entry.records), has_uncertified=has_uncertified
+    )
 
 
-def _tail(record: Record, entry: Entry) -> float | None:
-    """Return 1 - bound of an image that has counts and is not certified; None for a bound of 0."""
-    if record.selected != record.label or not record.counts_estimation:
-        return None
-    hits = dict(record.counts_estimation).get(record.label, 0)
-    tail = bound_tail(hits, record.n, entry.header, record.uniform)
-    return tail if tail < 1 else None
+def _uncertified(entry: Entry) -> NDArray[np.float64]:
+    """Return 1 - bound of the images that are not certified, as far as selection chose their label; no bound is 0."""
+    columns, header = entry.columns, entry.header
+    is_right = ~columns.is_correct & (columns.selected == columns.label) & (columns.estimation.lengths > 0)
+    left = columns.take(np.flatnonzero(is_right))
+    if header.bound == "clopper-pearson":
+        kinds, places = np.unique(left.hits, return_inverse=True)
+        tails = upper_tails(kinds, header.n, header.alpha)[places]
+    else:
+        pairs = zip(left.hits.tolist(), left.uniform.tolist(), strict=True)
+        tails = np.array([bound_tail(hits, header.n, header, uniform) for hits, uniform in pairs], np.float64)
+    return tails[tails < 1]

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import ProtocolError, RecordsError
+from bench.records.columns import Columns, columns_of
 from bench.smoothing.estimation import table_tails
 from bench.smoothing.stats import bernoulli_divergence, most_failures, proportion_interval, upper_tail
 from bench.types import ABSTAIN, Record
@@ -114,10 +116,10 @@ def certified(records: Sequence[Record]) -> Certified:
         RecordsError: there are no records.
     """
     _require(records)
-    indices = np.array([record.index for record in records], dtype=np.int64)
-    radii = np.array([record.radius if record.is_correct else -1.0 for record in records])
-    order = np.argsort(indices, kind="stable")
-    return Certified(indices=indices[order], radii=radii[order])
+    columns = columns_of(records)
+    radii = np.where(columns.is_correct, columns.radius, -1.0)
+    order = np.argsort(columns.indices, kind="stable")
+    return Certified(indices=columns.indices[order], radii=radii[order])
 
 
 def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
@@ -126,7 +128,8 @@ def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
     Raises:
         RecordsError: there are no records.
     """
-    return _share(records, lambda record: is_certified(record) and record.radius >= radius)
+    columns = columns_of(records)
+    return _share(columns.is_correct & (columns.radius >= radius))
 
 
 def assured_accuracy(share: Share, alpha: float, confidence: float = 0.99) -> Share:
@@ -155,9 +158,8 @@ def clean_accuracy(records: Sequence[Record]) -> Share | None:
     Raises:
         RecordsError: there are no records.
     """
-    if any(record.clean is None for record in records):
-        return None
-    return _share(records, lambda record: record.clean == record.label)
+    columns = columns_of(records)
+    return _share(columns.clean == columns.label) if np.all(columns.has_clean) else None
 
 
 def abstention(records: Sequence[Record]) -> Share | None:
@@ -166,9 +168,8 @@ def abstention(records: Sequence[Record]) -> Share | None:
     Raises:
         RecordsError: there are no records.
     """
-    if any(record.is_skipped for record in records):
-        return None
-    return _share(records, lambda record: record.predict == ABSTAIN)
+    columns = columns_of(records)
+    return None if np.any(columns.is_skipped) else _share(columns.predict == ABSTAIN)
 
 
 def noisy_accuracy(records: Sequence[Record]) -> Mean:
@@ -182,15 +183,12 @@ def noisy_accuracy(records: Sequence[Record]) -> Mean:
     Raises:
         RecordsError: there are no records.
     """
-    if not all(record.has_counts for record in records):
+    columns = columns_of(records)
+    if not np.all(columns.has_counts):
         return Mean(value=math.nan, standard_error=math.nan, images=len(records))
-    is_whole = all(record.samples == record.samples_asked for record in records)
-    return _mean([_label_share(r.counts_estimation if is_whole else r.counts_selection, r) for r in records])
-
-
-def _label_share(counts: tuple[tuple[int, int], ...], record: Record) -> float:
-    by_class = dict(counts)
-    return by_class.get(record.label, 0) / sum(by_class.values())
+    is_whole = np.all(columns.samples == columns.samples_asked)
+    counts = columns.estimation if is_whole else columns.selection
+    return _mean(counts.of(columns.label) / counts.sums)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,20 +221,20 @@ def samples_used(records: Sequence[Record], alpha: float, radii: Sequence[float]
         RecordsError: there are no records.
     """
     _require(records)
-    plain = [record for record in records if record.counts_estimation and not record.bounds]
+    columns = columns_of(records)
+    plain = columns.take(np.flatnonzero((columns.estimation.lengths > 0) & ~columns.is_composed))
     return SamplesUsed(
         images=len(records),
-        used=sum(record.samples for record in records),
-        asked=sum(record.samples_asked for record in records),
+        used=int(columns.samples.sum()),
+        asked=int(columns.samples_asked.sum()),
         median_ratio=float(np.median(_ratios_to_least(plain, alpha, radii))) if plain else math.nan,
     )
 
 
-def _ratios_to_least(records: Sequence[Record], alpha: float, radii: Sequence[float]) -> NDArray[np.float64]:
+def _ratios_to_least(records: Columns, alpha: float, radii: Sequence[float]) -> NDArray[np.float64]:
     """Return (I,) how many times the least number of samples each record took."""
-    sigma, n = records[0].sigma, records[0].n
-    drawn = np.array([sum(count for _, count in one.counts_estimation) for one in records])
-    hits = np.array([dict(one.counts_estimation).get(one.selected, 0) for one in records])
+    sigma, n = float(records.sigma[0]), int(records.n[0])
+    drawn, hits = records.estimation.sums, records.estimation.of(records.selected)
     least = upper_tail(n, n, alpha)
     thresholds = np.array([1 - tail for tail in table_tails(radii, sigma) if tail >= least])
     if not len(thresholds):
@@ -297,42 +295,42 @@ def envelope(curves: Sequence[Curve]) -> Curve:
     return Curve(radii=tuple(radii.tolist()), counts=tuple(highest.tolist()), images=images.pop())
 
 
-def group(records: Iterable[Record]) -> dict[tuple[str, float], tuple[Record, ...]]:
+def group(records: Iterable[Record]) -> dict[tuple[str, float], Columns]:
     """Return (method, sigma) -> its records by ascending image index.
 
     Raises:
         ProtocolError: one image was certified twice by the same method at the same sigma.
     """
-    groups: dict[tuple[str, float], dict[int, Record]] = {}
-    for record in records:
-        group = groups.setdefault((record.method, record.sigma), {})
-        if record.index in group:
-            raise ProtocolError(
-                f"image {record.index} was certified twice by {record.method} at sigma {record.sigma:g}; "
-                "remove one of the two lines"
-            )
-        group[record.index] = record
-    return {key: tuple(group[index] for index in sorted(group)) for key, group in groups.items()}
+    columns = columns_of(records)
+    return {key: _ordered(columns.take(rows), *key) for key, rows in columns.groups.items()}
 
 
-def is_certified(record: Record) -> bool:
-    """Return whether the certified class is the label; abstention never is, whatever the label."""
-    return record.is_correct
+def _ordered(records: Columns, method: str, sigma: float) -> Columns:
+    steps = np.diff(records.indices)
+    if np.all(steps > 0):  # as most files hold them
+        return records
+    order = np.argsort(records.indices, kind="stable")
+    again = order[1:][np.diff(records.indices[order]) == 0]
+    if len(again):
+        raise ProtocolError(
+            f"image {records.indices[again.min()]} was certified twice by {method} at sigma {sigma:g}; "
+            "remove one of the two lines"
+        )
+    return records.take(order)
 
 
-def _share(records: Sequence[Record], has_property: Callable[[Record], bool]) -> Share:
-    _require(records)
-    return Share(count=sum(map(has_property, records)), images=len(records))
+def _share(has_property: NDArray[np.bool_]) -> Share:
+    _require(has_property)
+    return Share(count=int(np.count_nonzero(has_property)), images=len(has_property))
 
 
-def _mean(per_image: Sequence[float] | NDArray[np.float64]) -> Mean:
+def _mean(per_image: NDArray[np.float64]) -> Mean:
     _require(per_image)
-    values = np.asarray(per_image, dtype=np.float64)
-    images = len(values)
-    error = float(values.std(ddof=1)) / math.sqrt(images) if images > 1 else math.nan
-    return Mean(value=float(values.mean()), standard_error=error, images=images)
+    images = len(per_image)
+    error = float(per_image.std(ddof=1)) / math.sqrt(images) if images > 1 else math.nan
+    return Mean(value=float(per_image.mean()), standard_error=error, images=images)
 
 
-def _require(records: Sequence[object] | NDArray[np.float64]) -> None:
+def _require(records: Sequence[object] | NDArray[Any]) -> None:
     if not len(records):
         raise RecordsError("no records to count: certify at least one image first")

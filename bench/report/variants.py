@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.errors import RecordsError
-from bench.report.metrics import is_certified
+from bench.report.metrics import Certified, certified
 from bench.types import Record
 
-Score = Callable[[Record], float]
-"""What one certificate counts: 1 or 0 at a radius, or its radius for the ACR."""
+Score = Callable[[Certified], NDArray[np.float64]]
+"""What each image counts, (I,): 1 or 0 at a radius, or its radius for the ACR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,12 @@ class Estimate:
 
 def at_radius(radius: float) -> Score:
     """Return the score whose mean is the certified accuracy at an L2 radius in pixel units."""
-    return lambda record: float(is_certified(record) and record.radius >= radius)
+    return lambda images: (images.radii >= radius).astype(np.float64)
 
 
-def certified_radius(record: Record) -> float:
-    """Return the radius of a right certificate, else 0; its mean is the ACR."""
-    return record.radius if is_certified(record) else 0.0
+def certified_radius(images: Certified) -> NDArray[np.float64]:
+    """Return the radius (I,) of each right certificate, else 0; its mean is the ACR."""
+    return np.maximum(images.radii, 0.0)
 
 
 def scores(trainings: Sequence[Sequence[Record]], score: Score) -> NDArray[np.float64]:
@@ -74,12 +74,12 @@ def scores(trainings: Sequence[Sequence[Record]], score: Score) -> NDArray[np.fl
     Raises:
         RecordsError: there are no trainings of two images at least, or they hold different images.
     """
-    rows = [{record.index: score(record) for record in records} for records in trainings]
-    if not rows or len(rows[0]) < 2:
+    if not trainings or len(trainings[0]) < 2:
         raise RecordsError("an interval over images needs two at least: give runs that hold them")
-    if any(row.keys() != rows[0].keys() for row in rows):
+    rows = [certified(records) for records in trainings]
+    if not all(np.array_equal(row.indices, rows[0].indices) for row in rows):
         raise RecordsError("the trainings hold different images: restrict them to their common images")
-    return np.array([[row[index] for index in sorted(row)] for row in rows])
+    return np.array(list(map(score, rows)))
 
 
 def pooled_variance(variants: Iterable[NDArray[np.float64]]) -> TrainingVariance | None:

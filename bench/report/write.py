@@ -160,8 +160,16 @@ def write(
 
 def csv_of(frame: pd.DataFrame) -> str:
     """Return a frame as CSV at full precision, without the columns that only tables need."""
-    cells = frame.drop(columns=list(_SHOWN), errors="ignore").map(csv_text).rename(columns=csv_text)
+    cells = frame.drop(columns=list(_SHOWN), errors="ignore").apply(_csv_column).rename(columns=csv_text)
     return str(cells.to_csv(index=False, lineterminator="\n"))
+
+
+def _csv_column(column: pd.Series) -> pd.Series:
+    if column.dtype.kind in "biuf":
+        return column
+    if column.dtype == "str":  # the same few again and again
+        return column.map({text: csv_text(text) for text in column.unique()})
+    return column.map(csv_text)
 
 
 def _one_dataset(comparison: Comparison) -> str:

@@ -14,6 +14,7 @@ from bench.config.names import ANY_CHECKPOINT
 from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
 from bench.errors import CheckpointError, DataError
+from bench.records.columns import columns_of
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
 from bench.training.origin import holds_images_of
@@ -87,7 +88,9 @@ class Rebuilt:
 
     def records(self, method: str, sigma: float) -> tuple[Record, ...]:
         """Return the run's records of one method at one sigma, by ascending image."""
-        found = (record for record in self.run.records if (record.method, record.sigma) == (method, sigma))
+        columns = columns_of(self.run.records)
+        rows = columns.groups.get((method, sigma))
+        found = () if rows is None else columns.take(rows)
         return tuple(sorted(found, key=lambda record: record.index))
 
 

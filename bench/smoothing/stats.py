@@ -59,6 +59,16 @@ def upper_tail(k: int, n: int, alpha: float) -> float:
     return float(special.betainccinv(n - k + 1, k, alpha))
 
 
+def upper_tails(k: NDArray[np.int64], n: int, alpha: float) -> NDArray[np.float64]:
+    """Return `upper_tail(k, n, alpha)` for each of many numbers of successes, in their shape."""
+    if k.size:
+        _check_counts(int(k.min()), n, alpha)
+        _check_counts(int(k.max()), n, alpha)
+    inner = np.clip(k, 1, max(1, n - 1))
+    tails = special.betainccinv(np.maximum(1, n - inner + 1), inner, alpha)
+    return np.where(k == n, -math.expm1(math.log(alpha) / n), np.where(k == 0, 1.0, tails))
+
+
 def randomised_upper_tail(k: int, n: int, alpha: float, uniform: float) -> float:
     """Return 1 - p_lower of the randomised Clopper-Pearson bound (arXiv 2406.17830).
 

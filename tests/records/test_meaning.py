@@ -8,7 +8,7 @@ import re
 import pytest
 
 from bench.errors import RecordsError
-from bench.records import meaning
+from bench.records import screening
 from bench.records.codec import RUN
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.recertify import recertify
@@ -68,10 +68,10 @@ def test_a_count_is_bounded_once_for_all_methods_and_sigmas(tmp_path, monkeypatc
     sigmas = (0.12, 0.25, 0.5, 1.0)
     same = [record(20 * place, sigma=sigma) for place, sigma in enumerate(sigmas)]
     write(tmp_path, *same, header=dataclasses.replace(HEADER, sigmas=sigmas))
-    calls, bound = [], meaning.certified_radius
-    monkeypatch.setattr(meaning, "certified_radius", lambda *told: calls.append(told) or bound(*told))
+    bounded, bounds = [], screening.upper_tails
+    monkeypatch.setattr(screening, "upper_tails", lambda k, *told: bounded.extend(k) or bounds(k, *told))
     assert len(read_run(tmp_path).records) == len(sigmas)
-    assert len(calls) == 1
+    assert len(bounded) == 1
 
 
 @pytest.mark.parametrize("sigma", [0.12, 0.25, 0.3, 4.0])

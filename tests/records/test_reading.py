@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.file import FILE_NAME, RecordsFile, check_comparable, read_run, require_noise
-from bench.records.lines import set_aside
+from bench.records.lines import collector_paused
 from bench.report.comparison import compare
 from bench.report.write import write_tables
 from bench.types import Run
@@ -182,7 +182,7 @@ def test_a_file_of_schema_version_1_is_read_reported_and_not_continued(tmp_path)
         require_noise(run.header, old)
 
 
-def test_what_is_set_aside_is_left_to_the_collector_again():
-    with set_aside():
-        assert gc.get_freeze_count()
-    assert not gc.get_freeze_count()
+def test_the_collector_is_paused_until_the_block_ends():
+    with collector_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()

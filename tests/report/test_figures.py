@@ -18,12 +18,18 @@ from scipy import stats
 
 from bench.report.comparison import compare
 from bench.report.figures import style as plot_style
-from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure, sigmas_figure
+from bench.report.figures.accuracy import (
+    certified_accuracy_figure,
+    draw_curve,
+    envelope_figure,
+    sigmas_figure,
+)
 from bench.report.figures.cost import accuracy_against_cost_figure, compared_radii, overview_figure
 from bench.report.figures.differences import differences_figure
 from bench.report.figures.samples import levels_figure, samples_figure
+from bench.report.figures.style import FINEST, Style, drawn_steps
 from bench.report.figures.write import FIGURES, make_figures, write_figures
-from bench.report.metrics import certified_accuracy, group
+from bench.report.metrics import certified_accuracy, curve_of, group
 from bench.types import ABSTAIN
 from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_run
 
@@ -190,9 +196,9 @@ def test_differences_are_those_of_the_studied_method_with_their_paired_intervals
     assert named == ["rRCM − Gaussian", "rRCM − Consistency", "rRCM − DDS"]
     own, other = comparison.at_sigma(1.0)[0], comparison.at_sigma(1.0)[1]
     radii = [radius for radius in comparison.radii if radius <= own.reach]
-    drawn = [one for one in figure.axes[2].containers if to_hex(one[0].get_color()) == ORANGE]
+    [drawn] = [one for one in figure.axes[2].containers if to_hex(one[0].get_color()) == ORANGE]
     expected = [100 * (own.curve.at(radius).value - other.curve.at(radius).value) for radius in radii]
-    assert [one[0].get_ydata()[0] for one in drawn] == pytest.approx(expected)
+    assert drawn[0].get_ydata() == pytest.approx(expected)
 
 
 def test_all_samples_and_the_runs_alpha_give_the_measured_accuracy(comparison):
@@ -335,3 +341,25 @@ def test_hostile_names_are_shown_as_they_are():
         figure.draw_without_rendering()
     legend = certified_accuracy_figure(compare([run])).legends[0]
     assert [text.get_text() for text in legend.get_texts()] == [r"\$a_b\$%", "_hidden", "<i>", "DDS"]
+
+
+@pytest.mark.parametrize("steps", [1, 2, FINEST, FINEST + 1, 50_000])
+def test_of_many_steps_those_are_drawn_that_a_print_can_show(steps):
+    places = np.sort(np.random.default_rng(0).beta(0.3, 0.3, steps))
+    kept = drawn_steps(places)
+    assert len(kept) == steps if steps <= FINEST else len(kept) <= FINEST + 2
+    width = np.ptp(places) / FINEST
+    following = places[kept[np.searchsorted(kept, np.arange(steps))]]  # where each step is drawn
+    assert np.all((following - places >= 0) & (following - places <= 1.001 * width))
+
+
+def test_a_line_of_many_steps_is_nowhere_above_the_curve_and_ends_where_it_does():
+    radii = np.random.default_rng(0).uniform(0, 1, 30_000)
+    steps, panel = curve_of(radii), Figure().subplots()
+    style = Style(color=ORANGE, line="-", marker="o", is_hollow=False)
+    draw_curve(panel, steps, style, (), 1.0, has_band=False)
+    x, y = panel.get_lines()[0].get_data()
+    assert len(x) <= 2 * FINEST
+    exact = [100 * steps.at(radius).value for radius in x]
+    assert y[:-2] == pytest.approx(exact[:-2])  # a step takes its value from its right end, where it is exact
+    assert (x[0], x[-1], y[-1]) == (0.0, 1.0, 0.0)

@@ -32,6 +32,17 @@ def test_bound_solves_its_defining_equation(k, n, alpha):
     assert stats.upper_tail(k, n, alpha) == pytest.approx(1 - expected, rel=1e-10, abs=0)
 
 
+@pytest.mark.parametrize(("n", "alpha"), [(1, 0.001), (2, 0.05), (30, 0.001), (10**7, 0.01)])
+def test_bounds_of_many_counts_are_those_of_each(n, alpha):
+    k = np.array([[n, 0, n // 2], [1, n - 1, n]])
+    each = [[stats.upper_tail(int(one), n, alpha) for one in row] for row in k]
+    assert stats.upper_tails(k, n, alpha).tolist() == each
+    assert stats.upper_tails(np.array([], np.int64), n, alpha).tolist() == []
+    for wrong in (-1, n + 1):
+        with pytest.raises(ValueError, match="need 0 <= k <= n"):
+            stats.upper_tails(np.array([0, wrong]), n, alpha)
+
+
 @pytest.mark.parametrize("alpha", [0.001, 0.05])
 @pytest.mark.parametrize("n", [1, 5, 40])
 def test_worst_coverage_over_p_is_at_least_one_minus_alpha(n, alpha):

@@ -19,6 +19,7 @@ from bench.report.figures.style import (
     RADIUS_LABEL,
     Style,
     add_legend,
+    drawn_steps,
     grid_shape,
     groups_of,
     literal,
@@ -155,6 +156,8 @@ def draw_curve(
     x, counts = np.array(steps.radii), np.array(steps.counts)
     if x[-1] < reach * (1 - 1e-9):
         x, counts = np.append(x, [x[-1], reach]), np.append(counts, [0, 0])
+    drawn = drawn_steps(x)
+    x, counts = x[drawn], counts[drawn]
     shares = 100 * counts / steps.images
     if style is None:
         axes.step(x, shares, where="pre", color=FAINT, linewidth=0.8, zorder=1)

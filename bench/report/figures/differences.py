@@ -74,14 +74,15 @@ def _draw(axes: Axes, own: Entry, entry: Entry, style: Style, radii: tuple[float
     """Draw one difference at each radius, beside those of the other labels."""
     reached = [radius for radius in radii if radius <= own.reach]
     step = min(np.diff(reached), default=own.reach) if len(reached) > 1 else own.reach
-    for found in paired_differences(own.certified, entry.certified, reached):
-        low, high = found.interval()
-        axes.errorbar(
-            found.radius + 0.6 * shift * step,
-            100 * found.difference,
-            yerr=[[100 * (found.difference - low)], [100 * (high - found.difference)]],
-            color=style.color,
-            capsize=1.5,
-            linewidth=0.9,
-            **style.marker_settings,
-        )
+    found = paired_differences(own.certified, entry.certified, reached)
+    low, middle, high = np.array([(*one.interval(), one.difference) for one in found])[:, [0, 2, 1]].T
+    axes.errorbar(
+        [one.radius + 0.6 * shift * step for one in found],
+        100 * middle,
+        yerr=100 * np.array([middle - low, high - middle]),
+        color=style.color,
+        linestyle="none",
+        capsize=1.5,
+        linewidth=0.9,
+        **style.marker_settings,
+    )

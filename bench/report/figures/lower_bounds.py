@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from scipy import special
 
 from bench.report.comparison import Comparison
 from bench.report.figures.style import (
     MOST_TOGETHER,
     Style,
     add_legend,
+    drawn_steps,
     grid_shape,
     groups_of,
     panel_grid,
@@ -61,11 +63,13 @@ def lower_bounds_figure(comparison: Comparison) -> Figure:
 def _draw(axes: Axes, bounds: LowerBounds, style: Style, has_band: bool) -> None:
     """Draw the exact step function from its largest bound down to the left edge, perhaps with its band."""
     edge = LEFT if bounds.has_uncertified else 0.5
-    found = sorted({tail for tail in bounds.tails if tail < 1 - edge})
-    if not found:
+    every = np.array(bounds.tails)
+    found = np.unique(every[every < 1 - edge])
+    if not len(found):
         return
-    tails = np.array([*found, 1 - edge])[::-1]
-    counts = np.searchsorted(bounds.tails, tails, side="right")
+    tails = np.append(found, 1 - edge)[::-1]
+    tails = tails[drawn_steps(-special.logit(tails))]
+    counts = np.searchsorted(every, tails, side="right")
     marked = [bound for bound in MARKED if 1 - tails[-1] >= bound >= edge]
     values = [100 * bounds.at_least(bound).value for bound in marked]
     axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)

@@ -26,7 +26,7 @@ from bench.report.figures.style import (
 )
 from bench.report.metrics import Curve, curve_of
 from bench.smoothing.estimation import largest_radius
-from bench.smoothing.stats import upper_tail
+from bench.smoothing.stats import upper_tails
 
 FEWER = (1, 3, 10, 30)
 """What n is divided by."""
@@ -126,8 +126,7 @@ def _panels(
 
 def _hits(entry: Entry) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return (I,) how many estimation samples have the label, and (I,) whether selection chose it."""
-    hits = [dict(record.counts_estimation).get(record.label, 0) for record in entry.records]
-    return np.array(hits), np.array([record.selected == record.label for record in entry.records])
+    return entry.columns.hits, entry.columns.selected == entry.columns.label
 
 
 def _curve(entry: Entry, hits: NDArray[np.int64], is_selected: NDArray[np.bool_], alpha: float) -> Curve:
@@ -138,8 +137,7 @@ def _curve(entry: Entry, hits: NDArray[np.int64], is_selected: NDArray[np.bool_]
     """
     n = entry.header.n
     kinds, places = np.unique(hits, return_inverse=True)  # of few values many images have each
-    inner = np.clip(kinds, 1, n - 1) if n > 1 else np.ones_like(kinds)
-    tails = np.where(kinds == n, upper_tail(n, n, alpha), special.betainccinv(n - inner + 1, inner, alpha))
+    tails = upper_tails(kinds, n, alpha)
     radii = np.maximum(0.0, -entry.sigma * special.ndtri(tails))
     certified = np.where((kinds > 0) & (tails <= 0.5), radii, -1.0)[places]
     return curve_of(np.where(is_selected, certified, -1.0))

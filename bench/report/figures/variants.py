@@ -24,6 +24,7 @@ from bench.report.figures.style import (
     SETTINGS,
     Style,
     add_legend,
+    drawn_steps,
     groups_of,
     legend_height,
     literal,
@@ -109,6 +110,7 @@ def _draw_means(
     for name, entries in variants.items():
         style = by_name[name]
         x = np.unique([radius for entry in entries for radius in entry.curve.radii])
+        x = x[drawn_steps(x)]
         shares = np.array([_mean(entries, radius) for radius in x])
         if x[-1] < reach * (1 - 1e-9):
             x, shares = np.append(x, [x[-1], reach]), np.append(shares, [0, 0])

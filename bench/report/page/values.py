@@ -204,7 +204,9 @@ def _training_cells(row: Any) -> Values:
 
 def _images(comparison: Comparison) -> list[Values]:
     """Return the images that any entry holds, by index, with their labels."""
-    labels = {record.index: record.label for entry in comparison.entries for record in entry.records}
+    labels: dict[int, int] = {}
+    for entry in comparison.entries:
+        labels.update(zip(entry.columns.indices.tolist(), entry.columns.label.tolist(), strict=True))
     return [{"index": index, "label": labels[index]} for index in sorted(labels)]
 
 

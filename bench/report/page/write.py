@@ -84,8 +84,9 @@ def _differing(comparison: Comparison) -> frozenset[int]:
     """Return the images that some entry gets right and another one of its sigma does not."""
     verdicts: dict[tuple[float, int], set[bool]] = {}
     for entry in comparison.entries:
-        for record in entry.records:
-            verdicts.setdefault((entry.sigma, record.index), set()).add(record.is_correct)
+        pairs = zip(entry.columns.indices.tolist(), entry.columns.is_correct.tolist(), strict=True)
+        for index, is_correct in pairs:
+            verdicts.setdefault((entry.sigma, index), set()).add(is_correct)
     return frozenset(index for (_, index), found in verdicts.items() if len(found) > 1)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bench.records.columns import Columns
 from bench.report.comparison import Comparison, MeasuredCost, Named
 from bench.report.markup import BRACKETS, Block, Cell, Row, Table, format_significant
 from bench.report.rates import REFERENCE, Quartiles, samples_per_second, seconds_per_certificate
-from bench.types import Record
 
 SPEEDUP = f"speedup_relative_to_{REFERENCE}"
 _PERCENTILES = (50, 90, 95, 99)
@@ -41,7 +41,7 @@ def cost_frame(comparison: Comparison) -> pd.DataFrame:
         rows.setdefault(_key(measured), {}).update(_cost_columns(measured))
     for entry in comparison.everything:
         named[_key(entry)] = entry
-        rows.setdefault(_key(entry), {}).update(_latency_columns(entry.records))
+        rows.setdefault(_key(entry), {}).update(_latency_columns(entry.columns))
     labels = list(dict.fromkeys([*comparison.labels, *(one.label for one in comparison.costs)]))
     order = sorted(named, key=lambda key: (named[key].sigma, labels.index(named[key].label)))
     frame = pd.DataFrame([_names(named[key]) | rows[key] for key in order])
@@ -165,8 +165,8 @@ def _cost_columns(measured: MeasuredCost) -> dict[str, Any]:
     return columns
 
 
-def _latency_columns(records: Sequence[Record]) -> dict[str, float]:
-    seconds = np.array([record.seconds or np.nan for record in records], dtype=np.float64)
+def _latency_columns(records: Columns) -> dict[str, float]:
+    seconds = np.where(records.seconds == 0, np.nan, records.seconds)
     percentiles = np.percentile(seconds, _PERCENTILES).tolist()
     return {"certificates": len(seconds), "seconds_mean": float(seconds.mean())} | {
         f"seconds_p{percentile}": value for percentile, value in zip(_PERCENTILES, percentiles, strict=True)

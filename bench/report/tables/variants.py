@@ -50,7 +50,7 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
         RecordsError: two runs of one variant hold the same checkpoint, or a group lacks the reference.
     """
     rows: list[dict[str, Any]] = []
-    reach = max(record.radius for entry in comparison.entries for record in entry.records)
+    reach = max(float(entry.columns.radius.max()) for entry in comparison.entries)
     radii = [radius for radius in comparison.radii if radius <= reach]
     for (sigma, method), variants in variants_of(comparison, reference).items():
         for radius in (*radii, None) if comparison.compares_acr else radii:
