@@ -6,10 +6,8 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any
-
-import numpy as np
 
 from bench.config.labels import DISPLAYED, Labels
 from bench.errors import ProtocolError, RecordsError
@@ -34,6 +32,7 @@ from bench.report.metrics import (
     acr_of,
     certified,
     clean_accuracy,
+    common_images,
     curve_of,
     group,
     noisy_accuracy,
@@ -368,7 +367,7 @@ def _unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> 
 
 def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:
     """Return the entries restricted to the images that all of them hold; add a note if that drops any."""
-    common = reduce(np.intersect1d, (entry.certified.indices for entry in entries))
+    common = common_images([entry.certified for entry in entries])
     if not len(common):
         labels = ", ".join(dict.fromkeys(entry.label for entry in entries))
         raise ProtocolError(

@@ -122,6 +122,15 @@ def certified(records: Sequence[Record]) -> Certified:
     return Certified(indices=columns.indices[order], radii=radii[order])
 
 
+def common_images(several: Sequence[Certified]) -> NDArray[np.int64]:
+    """Return the indices, ascending, of the images that all of one or more hold."""
+    common = several[0].indices
+    for one in several[1:]:
+        if not np.array_equal(common, one.indices):  # which takes a fraction of the intersection's time
+            common = np.intersect1d(common, one.indices)
+    return common
+
+
 def certified_accuracy(records: Sequence[Record], radius: float) -> Share:
     """Return the share of ALL images that are correct with a certified radius >= `radius` (L2, pixel units).
 

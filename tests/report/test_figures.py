@@ -363,3 +363,10 @@ def test_a_line_of_many_steps_is_nowhere_above_the_curve_and_ends_where_it_does(
     exact = [100 * steps.at(radius).value for radius in x]
     assert y[:-2] == pytest.approx(exact[:-2])  # a step takes its value from its right end, where it is exact
     assert (x[0], x[-1], y[-1]) == (0.0, 1.0, 0.0)
+
+
+def test_differences_that_no_sigma_reaches_are_left_out():
+    run = make_run(sigmas=[0.25, 1.0])
+    far = replace(run, header=replace(run.header, radii=(2.0,)))  # beyond what n samples certify at 0.25
+    near, wide = differences_figure(compare([far])).axes
+    assert (len(near.containers), len(wide.containers)) == (0, 3)

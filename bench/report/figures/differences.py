@@ -73,6 +73,8 @@ def _others(comparison: Comparison, first: str, sigma: float) -> list[Entry]:
 def _draw(axes: Axes, own: Entry, entry: Entry, style: Style, radii: tuple[float, ...], shift: float) -> None:
     """Draw one difference at each radius, beside those of the other labels."""
     reached = [radius for radius in radii if radius <= own.reach]
+    if not reached:
+        return
     step = min(np.diff(reached), default=own.reach) if len(reached) > 1 else own.reach
     found = paired_differences(own.certified, entry.certified, reached)
     low, middle, high = np.array([(*one.interval(), one.difference) for one in found])[:, [0, 2, 1]].T
