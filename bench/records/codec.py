@@ -104,19 +104,11 @@ class Codec(Generic[HeaderT, ItemT]):
             raise _refusal(where, error) from error
         return msgspec.convert(found, self.header[1], from_attributes=True)
 
-    def decode(self, lines: Sequence[bytes], path: Path, first: int) -> list[ItemT]:
-        """Return the items of lines after the header, the first of which has the number `first` in messages.
-
-        Raises:
-            RecordsError: a line is not valid JSON, or a field is missing, unknown or of another type.
-        """
-        return self._items(self._decoded(lines, path, first))
-
     def decode_all(self, blocks: Iterable[Sequence[bytes]], path: Path) -> Sequence[ItemT]:
         """Return the items of all lines after the header, which come block by block.
 
         Raises:
-            RecordsError: as in `decode`.
+            RecordsError: a line is not valid JSON, or a field is missing, unknown or of another type.
         """
         return list(itertools.chain.from_iterable(map(self._items, self._numbered(blocks, path))))
 

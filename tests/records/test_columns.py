@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.errors import RecordsError
 from bench.records import lines
-from bench.records.codec import RUN
+from bench.records.codec import RUN, Codec
 from bench.records.columns import columns_of
 from bench.records.file import FILE_NAME, read_run
 from bench.records.meaning import cost_fault, record_fault
@@ -130,7 +130,7 @@ def one_by_one(content, path):
     first, *others = content.splitlines(keepends=True)
     header = RUN.decode_header(first, path)
     fault_of, seen = record_fault(header), set()
-    for number, item in enumerate(RUN.decode(others, path, 2), 2):
+    for number, item in enumerate(Codec.decode_all(RUN, [others], path), 2):
         if isinstance(item, CostRecord):
             if (fault := cost_fault(item, header)) is not None:
                 return f"line {number}: {fault}"

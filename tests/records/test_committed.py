@@ -35,7 +35,7 @@ def test_committed_files_are_read_and_written_with_the_same_values():
                 if values.get(name) in names
             }
         assert again == {name: again[name] for name in codec.added if name in again} | values
-        for line, item in zip(others, codec.decode(others, path, 2), strict=True):
+        for line, item in zip(others, codec.decode_all([others], path), strict=True):
             again, values = json.loads(codec.encode(item)), json.loads(line)
             assert {name: again[name] for name in values} == values
             assert again.keys() - values.keys() <= ADDED
