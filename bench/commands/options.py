@@ -44,6 +44,8 @@ def shared_options(*options: Decorator) -> Decorator:
 class Whole(click.IntRange):
     """A whole number in decimal digits, perhaps in a range."""
 
+    name = "integer"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
         if isinstance(value, str):
@@ -53,9 +55,14 @@ class Whole(click.IntRange):
                 self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
         return int(super().convert(value, param, ctx))
 
+    def _describe_range(self) -> str:
+        return "" if self.min is None is self.max else super()._describe_range()
+
 
 class Real(click.FloatRange):
     """A finite decimal number, perhaps in a range."""
+
+    name = "float"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
@@ -65,6 +72,9 @@ class Real(click.FloatRange):
             except ValueError:
                 self.fail(f"{clipped(value)} is not a finite number.", param, ctx)
         return float(super().convert(value, param, ctx))
+
+    def _describe_range(self) -> str:
+        return "" if self.min is None is self.max else super()._describe_range()
 
 
 def _choice(name: str, values: str, text: str, **settings: Any) -> Decorator:
@@ -119,7 +129,7 @@ DATA_OPTIONS = shared_options(
     click.option(
         "--backbone",
         metavar="NAME",
-        help="Network of gaussian, consistency and dds: resnet, vit or a timm model.",
+        help="Network of every method but rrcm: resnet, lenet, vit, cifar_resnet20 (or another depth), or a timm model.",
     ),
     click.option(
         "--set",

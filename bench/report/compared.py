@@ -44,8 +44,8 @@ def compare_runs(
     """Return the tables of a comparison, the files written to `out` if any, and why nothing was compared, else "".
 
     The tables are certified accuracy and ACR with their intervals, high-probability accuracy, then the paired
-    comparisons and the gaps between trainings where there are any. With `against` they are the means of the
-    variants over their trainings instead of the comparisons.
+    comparisons and the gaps between training runs where there are any. With `against` they are the means of the
+    variants over their training runs instead of the comparisons.
 
     Args:
         runs: runs that may be compared (see `bench.records.file`).
@@ -53,7 +53,7 @@ def compare_runs(
         has_all: compare also different methods of several runs.
         out: folder of the files; None: nothing is written.
         chosen: names in place of the display names.
-        against: a variant: runs NAME-0, NAME-1, ... are trainings of NAME, and each NAME is compared with this one.
+        against: a variant: runs NAME-0, NAME-1, ... are training runs of NAME, and each NAME is compared with this one.
 
     Raises:
         UsageError: a method, sigma or variant that no run holds.

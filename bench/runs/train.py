@@ -23,7 +23,7 @@ from bench.training.loop import Progress, TrainingJob
 from bench.training.recipes import trained_options
 
 WORKSPACE = Path("results") / "training"
-"""Where curves, and the state of unfinished trainings, lie below the current folder."""
+"""Where curves, and the state of unfinished training runs, lie below the current folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class TrainingOptions:
 
 
 def workspace(config: RunConfig) -> Path:
-    """Return the folder of states, curves and figures of trainings on the configuration's data set."""
+    """Return the folder of states, curves and figures of training runs on the configuration's data set."""
     return (WORKSPACE if config.zoo is None else config.zoo / "training") / config.dataset
 
 

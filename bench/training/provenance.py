@@ -33,7 +33,7 @@ class Work:
         forward_equivalents: forward passes of each network on one image, a gradient counted as two more.
         seconds: wall time on the hardware that trained it.
         shared: forward-equivalents among these that serve other checkpoints too, such as a pre-training.
-        training_runs: independent trainings behind the file.
+        training_runs: independent training runs behind the file.
     """
 
     parameters: int | None

@@ -67,10 +67,12 @@ class TestPresets:
         assert config.sigmas == (0.25, 0.5, 1.0)
         assert config.radii == (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
-    def test_full_differs_in_images_and_methods_only(self) -> None:
+    def test_full_differs_in_images_methods_and_estimation_only(self) -> None:
         full, default = load_preset("mnist5k-full"), load_preset("mnist5k")
         methods = ("rrcm", "gaussian", "consistency", "smoothadv", "macer", "dds", "consistency-model")
-        assert full == dataclasses.replace(default, preset="mnist5k-full", limit=500, methods=methods)
+        assert full == dataclasses.replace(
+            default, preset="mnist5k-full", limit=500, methods=methods, estimation="sequential"
+        )
 
     def test_published_protocols(self) -> None:
         cifar, imagenet = load_preset("cifar10"), load_preset("imagenet")

@@ -84,7 +84,7 @@ def test_holm_by_hand_over_two_blocks():
     assert list(frame["p_holm"]) == pytest.approx([2 / 2**8, 4 / 2**10])
     table = paired_table(frame)
     assert "corrected for all 2 tests of this comparison" in " ".join(table.notes)
-    assert "images only" in " ".join(table.notes)
+    assert "do not cover the variation between training runs" in " ".join(table.notes)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_the_command_prints_the_comparison(tmp_path, monkeypatch, capsys):
         write_run(tmp_path / name, run)
     assert bench(monkeypatch, "compare", tmp_path / "one", tmp_path / "two", "--sigma", "0.5") == 0
     shown = capsys.readouterr().out
-    for title in ("Certified accuracy", "ACR", "High-probability", "Paired comparison", "Between trainings"):
+    for title in ("Certified accuracy", "ACR", "High-probability", "Paired comparison", "Between training runs"):
         assert title in shown
     assert "σ = 0.5: rRCM (one) against rRCM (two) (40 images)" in shown
     assert "…" not in shown

@@ -183,8 +183,8 @@ def test_the_command_prints_and_writes_variants(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     assert bench(monkeypatch, "compare", *folders, "--against", "plain", "--out", out) == 0
     shown = capsys.readouterr().out
-    assert all(text in shown for text in ("Variants over their trainings", "Δ vs. plain"))
-    assert not any(text in shown for text in ("Paired", "Between trainings"))
+    assert all(text in shown for text in ("Variants over their training runs", "Δ vs. plain"))
+    assert not any(text in shown for text in ("Paired", "Between training runs"))
     assert {path.name for path in out.glob("variants.*")} == {
         f"variants.{kind}" for kind in ("csv", "md", "tex", "png", "pdf")
     }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.report.comparison import Comparison
+    from bench.types import RunHeader
 
 FEWEST_RADII = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 """Radii of the columns, as far as the run has them."""
@@ -42,6 +43,7 @@ def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
 
     frame = paired_frame(comparison, pairs_of(comparison))
     names = {entry.label: entry.row for entry in comparison.everything}
+    is_valid = not _spread(comparison)
     for one in studied:
         for other in (label for label in comparison.labels if label != one):
             signs = {(one, other): 1, (other, one): -1}
@@ -49,12 +51,12 @@ def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
                 [pair in signs for pair in zip(frame["first_label"], frame["second_label"], strict=True)]
             ]
             sign = rows["first_label"].map({one: 1, other: -1})
-            speed = speed_of(comparison, names[one], names[other]).removesuffix(" than")
+            speed = speed_of(comparison, names[one], names[other]).removesuffix(" than") if is_valid else ""
             counts = _counts(rows.assign(difference=sign * rows["difference"]))
-            yield f"{one} beside {other}: {f'{speed}; ' if speed else ''}{counts} of {len(rows)} cells (σ, r)."
+            yield f"{one} beside {other}: {f'{speed}; ' if speed else ''}{counts}."
     yield (
-        f"Higher, lower: certified accuracy differs significantly (exact paired test, p < 0.05 after Holm's correction "
-        f"for {len(frame)} tests)."
+        f"Cells: σ and r. Higher, lower: certified accuracy differs significantly (exact paired test, p < 0.05 after "
+        f"Holm's correction for {len(frame)} tests)."
     )
 
 
@@ -69,8 +71,9 @@ def _counts(rows: pd.DataFrame) -> str:
             sign * rows["difference"][(rows["p_holm"] < SIGNIFICANT) & (sign * rows["difference"] > 0)]
         )
         span = " to ".join(dict.fromkeys(format_percent(point) for point in (*points[:1], *points[-1:])))
-        parts.append(f"{word} in {len(points)} (by {span} points)" if points else f"{word} in none")
-    return " and ".join(parts)
+        among = f" of {len(rows)} cells" if sign < 0 else ""
+        parts.append(f"{word} in {len(points) or 'none'}{among}{f' (by {span} points)' if points else ''}")
+    return ", ".join(parts)
 
 
 def _table(comparison: Comparison, entries: dict[str, MethodEntry]) -> str:
@@ -129,11 +132,34 @@ def _note(comparison: Comparison) -> str:
         for low, high in [best.curve.at(radius).interval()]
     ]
     costs = {f"{one.cost.device}, σ = {one.sigma:g}" for one in comparison.costs}
-    timed = f" Time and speed relative to {comparison.name_of(REFERENCE)}: {'; '.join(sorted(costs))}."
+    timed = (
+        f" Time and speed relative to {comparison.name_of(REFERENCE)}: {'; '.join(sorted(costs))}{_spread(comparison)}."
+    )
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "
-        f"n = {header.n:,}, α = {header.alpha:g}, best σ of {sigmas}, chosen on these images; 95% intervals reach "
-        f"{100 * max(sides):.1f} points to either side at most. Each model was trained once. Training: forward passes "
+        f"{_samples(header)}, α = {header.alpha:g}, best σ of {sigmas}, chosen on these images; 95% intervals within "
+        f"{100 * max(sides):.1f} points. Each model was trained once. Training: forward passes "
         f"for all σ, a gradient counted as two more.{timed if costs else ''}"
+    )
+
+
+def _samples(header: RunHeader) -> str:
+    if header.estimation == "fixed":
+        return f"n = {header.n:,}"
+    return f"at most n = {header.n:,} ({header.estimation} estimation)"
+
+
+def _spread(comparison: Comparison) -> str:
+    """Return how far repetitions lie apart where that is more than `bench cost` accepts, else ""."""
+    from bench.cost.summary import MAX_SPREAD
+    from bench.report.rates import seconds_per_certificate
+
+    times = [seconds_per_certificate(one.cost) for one in comparison.costs]
+    widest = max(((time.third - time.first) / time.median for time in times), default=0.0)
+    if widest <= MAX_SPREAD:
+        return ""
+    return (
+        f"; quartiles up to {100 * widest:.0f}% apart, so not VALID (`bench cost`: at most "
+        f"{100 * MAX_SPREAD:.0f}%)"
     )

@@ -1,4 +1,4 @@
-"""Curves of trainings -> one figure: loss above, held-out score below, over the steps."""
+"""Curves of training runs -> one figure: loss above, held-out score below, over the steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparison of several trainings -> a figure of what each variant of a method certifies, and of what it changes."""
+"""Comparison of several training runs -> a figure of what each variant of a method certifies, and of what it changes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _draw_means(
     radii: Sequence[float],
     reach: float,
 ) -> None:
-    """Draw each variant's mean over its trainings as the exact step function, with markers at the table's radii."""
+    """Draw each variant's mean over its training runs as the exact step function, with markers at the table's radii."""
     for name, entries in variants.items():
         style = by_name[name]
         x = np.unique([radius for entry in entries for radius in entry.curve.radii])

@@ -1,4 +1,4 @@
-"""Comparison -> what papers leave out: assured accuracies, paired comparisons of methods, gaps between trainings."""
+"""Comparison -> what papers leave out: high-probability accuracies, paired comparisons of methods, gaps between training runs."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def assured_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def gap_frame(comparison: Comparison) -> pd.DataFrame:
-    """Return the gaps between trainings, one row per (sigma, method, radius or ACR), unrounded; perhaps empty.
+    """Return the gaps between training runs, one row per (sigma, method, radius or ACR), unrounded; perhaps empty.
 
     The ACR is left out where `Comparison.compares_acr` is False.
 
@@ -113,8 +113,8 @@ def paired_table(frame: pd.DataFrame) -> Table:
             "corrected.",
             f"p: exact McNemar test; p (Holm): corrected for all {len(frame)} tests of this comparison, those of every "
             f"pair, σ and radius. Bold: p (Holm) below {SIGNIFICANT:g}. Radii out of reach are left out.",
-            "Intervals and tests hold images only: they say whether two trained classifiers differ over images like "
-            "these; how much of it another training would change, only several trainings can tell.",
+            "Intervals and tests are over images: they say whether two trained classifiers differ on images like these, "
+            "and do not cover the variation between training runs.",
         ),
     )
 
@@ -139,9 +139,9 @@ def gap_table(frame: pd.DataFrame) -> Table:
     """Return the printed table of a `gap_frame` that is not empty: a block per sigma."""
     radii, acr = sorted(set(frame["radius"].dropna())), bool((frame["quantity"] == "ACR").any())
     return Table(
-        caption="Between trainings of one method: lowest and highest certified accuracy (%)"
+        caption="Between training runs of one method: lowest and highest certified accuracy (%)"
         + (", and ACR" if acr else ""),
-        headers=("method", "trainings", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
+        headers=("method", "training runs", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
         blocks=blocks_of(frame, _gap_rows),
         notes=(
             "Trainings: checkpoints of the method that differ between the runs.",

@@ -1,4 +1,4 @@
-"""Comparison of several trainings -> the table of what each variant of a method certifies, beside a reference."""
+"""Comparison of several training runs -> the table of what each variant of a method certifies, beside a reference."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from bench.smoothing.stats import holm
 NO_ACR = "No ACR: sequential estimation leaves it a lower bound, which is not compared."
 
 Variants = dict[str, list[Entry]]
-"""Variant -> its trainings."""
+"""Variant -> its training runs."""
 
 
 def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
-    """Return means over trainings, and differences to the reference, one row per (sigma, method, variant, radius).
+    """Return means over training runs, and differences to the reference, one row per (sigma, method, variant, radius).
 
     Radii that no certificate reaches are left out, and so is the ACR where `Comparison.compares_acr` is False.
     Columns: sigma, method, variant, trainings, images, quantity ("certified accuracy" or "ACR"), radius (NaN for the
@@ -86,13 +86,13 @@ def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) 
     frame = frame.assign(method=frame["method"].map(comparison.name_of))
     radii, acr = sorted(set(frame["radius"].dropna())), has_acr(frame)
     return Table(
-        caption=f"Variants over their trainings: mean certified accuracy (%){', and ACR' if acr else ''}",
-        headers=("variant", "trainings", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
+        caption=f"Variants over their training runs: mean certified accuracy (%){', and ACR' if acr else ''}",
+        headers=("variant", "training runs", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
         blocks=blocks_of(
             frame, lambda part: _rows(part, reference), ["sigma", "method"], title="σ = {:g}: {}"
         ),
         notes=(
-            "Mean over the trainings, with 95% intervals that are not corrected for the number of columns.",
+            "Mean over the training runs, with 95% intervals that are not corrected for the number of columns.",
             *_what_intervals_hold(frame),
             f"Second rows: difference to {reference!r} in points{' (ACR: in pixel units)' if acr else ''}; bold where "
             "its interval holds training runs and Student's t, corrected (Holm) for all "
@@ -108,7 +108,7 @@ def has_acr(frame: pd.DataFrame) -> bool:
 
 
 def variants_of(comparison: Comparison, reference: str) -> dict[tuple[float, str], Variants]:
-    """Return (sigma, method) -> the variants and their trainings, in the order of the runs.
+    """Return (sigma, method) -> the variants and their training runs, in the order of the runs.
 
     Raises:
         UsageError, RecordsError: as in `variants_frame`.
@@ -162,7 +162,7 @@ def _what_intervals_hold(frame: pd.DataFrame) -> Iterator[str]:
     if once:
         yield (
             f"Trained once: {once}. Their intervals, and those of differences to them, hold images and training runs "
-            "by the variance between trainings that is pooled over the variants trained several times, as if theirs "
+            "by the variance between training runs that is pooled over the variants trained several times, as if theirs "
             "were the same."
         )
     if alone:
