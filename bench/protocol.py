@@ -123,7 +123,7 @@ class Record:
     @property
     def is_correct(self) -> bool:
         """True where the certified class is the label; abstention is never correct, whatever the label."""
-        return self.predict == self.label != ABSTAIN
+        return self.certified == self.label != ABSTAIN
 
     @property
     def selected(self) -> int:

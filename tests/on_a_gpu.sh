@@ -3,8 +3,8 @@
 #
 #   bash tests/on_a_gpu.sh [FOLDER]      FOLDER, default results/cost/gpu: records, tables and figures
 #
-# Needs: pip install -e '.[test,gpu]' and a C compiler. Ends within nine minutes; each part says how long it took, and a
-# part that fails does not stop the next ones. `bench cost` goes on where it stopped when it is repeated.
+# Needs: what pip install -e '.[test,gpu]' installs, and a C compiler. Ends within nine minutes; each part says how long it
+# took, and a part that fails does not stop the next ones. Only files with GPU tests are imported. `bench cost` goes on where it stopped when it is repeated.
 cd "$(dirname "$0")/.." || exit
 folder=${1:-results/cost/gpu}
 failed=0
@@ -13,7 +13,7 @@ part() {
     local name=$1 limit=$2 started=$SECONDS
     shift 2
     echo "== $name: $*"
-    timeout "$limit" "$@" || { failed=1; echo "== $name FAILED with exit code $?"; }
+    timeout -s INT -k 10 "$limit" "$@" || { local code=$?; failed=1; echo "== $name FAILED with exit code $code"; }
     echo "== $name took $((SECONDS - started)) s"
 }
 
@@ -43,7 +43,7 @@ PYTHON
 export -f noise
 
 part "noise" 60 bash -c noise
-part "tests" 180 python -m pytest -q -m gpu -x --maxfail 5 -p no:cacheprovider
-part "headline" 290 bench cost --preset paper-imagenet --methods rrcm-b,dds --max-seconds 280 --out "$folder"
+part "tests" 180 python -m pytest -v -m gpu --maxfail 5 -p no:cacheprovider $(grep -rl "mark.gpu" tests --include='test_*.py')
+part "headline" 290 python -m bench.cli cost --preset paper-imagenet --methods rrcm-b,dds --max-seconds 280 --out "$folder"
 [ -f "$folder/stages.md" ] && cat "$folder/stages.md" # the share of the noise
 exit $failed

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.device.timing import Instruments, Work, seconds_of
+from bench.errors import ModelError
 from bench.types import Classifier
 
 OUT_OF_MEMORY = (
@@ -40,6 +41,9 @@ def halving(classifier: Classifier) -> Classifier:
 
     The samples, their noise and their order stay as they are, so that counts do not change but for what the
     network's arithmetic makes of its batch. The size that did not fit is not tried again.
+
+    The classifier raises ModelError where a batch that did not fit was written into before it failed: its parts would
+    be other images.
     """
     most: int | None = None
 
@@ -47,11 +51,17 @@ def halving(classifier: Classifier) -> Classifier:
         nonlocal most
         size = len(x_noisy)
         if most is None or size <= most:
+            first = x_noisy[:1].clone()
             try:
                 return classifier(x_noisy, sigma, keys)
             except RuntimeError as error:
                 if size == 1 or not is_out_of_memory(error):
                     raise
+                if not torch.equal(first, x_noisy[:1]):
+                    raise ModelError(
+                        f"a batch of {size} does not fit into memory, and the classifier has written into it, so that "
+                        "it cannot be divided: give a smaller --batch-size, or let the classifier copy its input"
+                    ) from error
             if x_noisy.device.type == "cuda":
                 torch.cuda.empty_cache()
             most = size // 2

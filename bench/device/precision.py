@@ -37,7 +37,9 @@ def at_precision(classifier: Classifier, device_type: str, precision: Precision)
             torch.autocast(device_type, torch.bfloat16, enabled=is_half),
         ):
             logits = classifier(x_noisy, sigma, keys)
-        return logits.float() if isinstance(logits, Tensor) else logits  # the certifier refuses anything else
+        if not isinstance(logits, Tensor) or logits.dtype == torch.bool or logits.is_complex():
+            return logits  # which the certifier refuses
+        return logits.float()
 
     return classify
 

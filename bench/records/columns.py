@@ -220,7 +220,7 @@ class Columns(Sequence[Record]):
     @cached_property
     def is_correct(self) -> Flags:
         """(I,) `Record.is_correct`."""
-        return (self.predict == self.label) & (self.label != ABSTAIN)
+        return (self.predict == self.label) & (self.label != ABSTAIN) & ~self.is_skipped
 
     @property
     def selected(self) -> Ints:

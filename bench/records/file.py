@@ -15,7 +15,7 @@ from bench.records.codec import RUN, RunLines
 from bench.records.columns import columns_of
 from bench.records.lines import FILE_NAME, Lines, difference, differing, read_lines, write_lines
 from bench.records.meaning import cost_fault, header_fault, record_fault
-from bench.records.screening import proven, strangers
+from bench.records.screening import proven, strangers, two_labels
 from bench.types import NOISE_VERSION, CostRecord, Record, Run, RunHeader
 
 
@@ -65,7 +65,9 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         if (extended := _extended(old, header)) != old:
             self.replace_header(extended)
         self.run = dataclasses.replace(run, header=extended)
-        self._seen = set(columns_of(run.records).identities())
+        columns = columns_of(run.records)
+        self._seen = set(columns.identities())
+        self._labels = dict(zip(columns.indices.tolist(), columns.label.tolist(), strict=True))
 
     def _require_weights(self, old: RunHeader, new: RunHeader) -> None:
         """Raise ProtocolError where a method computes with other weights than the run began with."""
@@ -88,8 +90,11 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         for record in new:
             if _identity(record) in self._seen:
                 raise RecordsError(f"{self.path} already holds {_describe(record)}: certify each image once")
+            if (label := self._labels.get(record.index, record.label)) != record.label:
+                raise RecordsError(f"{self.path}: {_unlike(record, label)}: give another --out")
         super().append(*items)
         self._seen.update(map(_identity, new))
+        self._labels.update((record.index, record.label) for record in new)
 
 
 def read_run(path: Path, *, repairs: bool = False) -> Run:
@@ -261,7 +266,20 @@ def _run(
             raise RecordsError(
                 f"{where}: {fault} ({_describe(item)}): undo the change, or remove the line to certify that image again"
             )
+    if (rows := two_labels(lines.records)) is not None:
+        (first, _, one), (second, _, other) = (
+            found for found in lines.some(rows) if isinstance(found[2], Record)
+        )
+        assert isinstance(one, Record) and isinstance(other, Record)
+        raise RecordsError(
+            f"{path}, lines {first + 2} and {second + 2}: {_unlike(one, other.label)}: undo the change, or remove the "
+            "lines of one method"
+        )
     return Run(folder=path.parent, header=header, records=lines.records, costs=tuple(costs.values()))
+
+
+def _unlike(record: Record, label: int) -> str:
+    return f"{_describe(record)} has label {record.label}, and elsewhere {label}, so that its classes have no one order"
 
 
 def _refusal(path: Path, header: RunHeader, record: Record, number: int) -> str:

@@ -268,11 +268,17 @@ def _uniforms(protocol: Protocol) -> Callable[[int], float | None]:
 def _skip_fault(record: Record, header: RunHeader) -> str | None:
     """Check an image without estimation samples; older files hold its selected class, newer ones an abstention."""
     mode = header.estimation
-    if mode == "fixed" or (mode == "skip-wrong" and record.selected == record.label):
+    is_right = record.selected == record.label
+    if mode == "fixed" or (is_right and (mode == "skip-wrong" or not is_hopeless(header, record.sigma, record.uniform))):
         return f"counts_estimation is empty, which {mode} estimation leaves no such image"
     if record.predict not in (ABSTAIN, record.selected):
         return f"predict is {record.predict}, but the image was skipped"
     return f"radius is {record.radius!r}, but the image was skipped" if record.radius else None
+
+
+def is_hopeless(header: RunHeader, sigma: float, uniform: float | None) -> bool:
+    """Return whether not even n samples of one class would certify it, so that none need be drawn."""
+    return certified_radius(header.n, header.n, header.protocol, sigma, uniform) is None
 
 
 def _outcome_fault(

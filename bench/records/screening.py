@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.records.columns import Columns, Counts, Flags, Floats, Ints
-from bench.records.meaning import ROUNDING, classes_of
+from bench.records.meaning import ROUNDING, classes_of, is_hopeless
 from bench.smoothing.estimation import certified_radius
 from bench.smoothing.stats import upper_tails
 from bench.types import ABSTAIN, RunHeader
 
 MOST_PAIRS, LARGEST_COUNT = 1000, 2**53
 """Classes with samples, and samples of one, of which an int64 holds any sum."""
+
+FEW_PLACES = 2**22
+"""Up to here positions of images are places of an array."""
 
 
 def strangers(records: Columns, header: RunHeader) -> Flags:
@@ -34,6 +37,21 @@ def strangers(records: Columns, header: RunHeader) -> Flags:
         belongs = np.zeros_like(belongs)
         belongs[firsts] = True
     return ~belongs
+
+
+def two_labels(records: Columns) -> Ints | None:
+    """Return the positions (2,) of two records of one image with unlike labels; None where each image has one label."""
+    if not len(records):
+        return None
+    images, labels = records.indices, records.label
+    if images.min() < 0 or images.max() > FEW_PLACES + len(images):
+        images = np.unique(images, return_inverse=True)[1]
+    last = np.zeros(images.max() + 1, np.int64)
+    last[images] = labels
+    unlike = np.flatnonzero(last[images] != labels)
+    if not len(unlike):
+        return None
+    return np.array([unlike[0], np.flatnonzero(images == images[unlike[0]])[-1]])
 
 
 def _positions(values: NDArray[np.generic], among: NDArray[np.generic]) -> tuple[Ints, Flags]:
@@ -88,8 +106,8 @@ def _is_plain(records: Columns, classes: int) -> Flags:
 def _are_counts(counts: Counts, classes: int) -> Flags:
     """Return (I,) where classes ascend below `classes`, and numbers are none below 0 and safely added."""
     ascends = np.diff(counts.classes, prepend=-1) > 0
-    begins = counts.starts[counts.lengths > 0]
-    ascends[begins] = counts.classes[begins] >= 0
+    ascends[counts.starts[counts.lengths > 0]] = True
+    ascends &= counts.classes >= 0  # a difference of far apart ones wraps
     is_number = (counts.numbers >= 0) & (counts.numbers <= LARGEST_COUNT)
     fits = counts.have(ascends & (counts.classes < classes) & is_number)
     return np.asarray(fits & (counts.lengths <= MOST_PAIRS))
@@ -97,8 +115,11 @@ def _are_counts(counts: Counts, classes: int) -> Flags:
 
 def _is_rightly_skipped(records: Columns, header: RunHeader) -> Flags:
     """Return (I,) which records without estimation samples may lack them, and certify nothing."""
-    is_wrong = records.selected != records.label
-    may_skip = header.stops_early or ((header.estimation == "skip-wrong") & is_wrong)
+    may_skip = (records.selected != records.label) & (header.estimation != "fixed")
+    if header.stops_early:
+        for sigma in np.unique(records.sigma).tolist():
+            if is_hopeless(header, sigma, None):
+                may_skip |= records.sigma == sigma
     outcome = (records.predict == ABSTAIN) | (records.predict == records.selected)
     return np.asarray(may_skip & outcome & (records.radius == 0))
 

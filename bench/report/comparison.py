@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +13,14 @@ from bench.errors import ProtocolError, RecordsError
 from bench.records.columns import Columns, columns_of
 from bench.report.doubts import (
     composed_certificates,
+    decided_radii,
     denied_alpha,
     identical_counts,
     impossible_radii,
     log_notes,
     stopped_trainings,
+    unfinished,
+    unlike_labels,
     unseen_weights,
 )
 from bench.report.lower_bounds import LowerBounds, lower_bounds
@@ -249,7 +251,7 @@ def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
 
     Raises:
         RecordsError: there is no run, or the runs hold no record.
-        ProtocolError: a run is given twice, an image is certified twice, or two methods share no image.
+        ProtocolError: a run is given twice, an image is certified twice or has two labels, or two methods share none.
         UsageError: a name is chosen for a method that no run holds, or is another's.
     """
     runs = [replace(run, records=columns_of(run.records)) for run in runs]
@@ -259,9 +261,11 @@ def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
         raise RecordsError(
             "nothing to compare: the runs hold no certified image; continue one with `bench run`"
         )
+    radii, left_out = decided_radii(runs)
     notes = [
+        *left_out,
         *log_notes(runs, names),
-        *_unfinished(runs, names, entries),
+        *unfinished(runs, names, entries),
         *stopped_trainings(runs, names),
         *unseen_weights(runs, names),
     ]
@@ -277,7 +281,7 @@ def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
         everything=tuple(entries),
         cautions=tuple(stopped_trainings(runs, names)),
         costs=tuple(cost for number, run in enumerate(runs) for cost in _costs(run, number, names)),
-        radii=tuple(sorted({radius for run in runs for radius in run.header.radii})),
+        radii=radii,
         notes=(*identical_counts(kept), *composed_certificates(kept), *notes),
         dataset=" and ".join(dict.fromkeys(chosen.of_dataset(run.header.dataset) for run in runs)),
         chosen=chosen,
@@ -352,19 +356,6 @@ def _in_header_order(keys: Iterable[tuple[str, float]], run: Run) -> list[tuple[
     return sorted(keys, key=lambda key: (order.get(key[0], len(order)), *key))
 
 
-def _unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> list[str]:
-    """Return one sentence, or none, on what holds fewer images than the header asks for."""
-    done = {(entry.run_number, entry.method, entry.sigma): len(entry.records) for entry in entries}
-    gaps = []
-    for number, run in enumerate(runs):
-        asked = len(run.header.indices)
-        for method, sigma in itertools.product(run.header.methods, run.header.sigmas):
-            images = done.get((number, method, sigma), 0)
-            if images < asked:
-                gaps.append(f"{names.label(method, number)} at sigma {sigma:g} ({images} of {asked} images)")
-    return [f"Unfinished: {', '.join(gaps)}."] if gaps else []
-
-
 def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) -> list[Entry]:
     """Return the entries restricted to the images that all of them hold; add a note if that drops any."""
     common = common_images([entry.certified for entry in entries])
@@ -373,15 +364,18 @@ def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) ->
         raise ProtocolError(
             f"{where}: no image was certified by all of {labels}; compare runs of the same subset"
         )
+    kept = [
+        one if len(one.records) == len(common) else replace(one, records=one.columns.of_images(common))
+        for one in entries
+    ]
+    if (fault := unlike_labels(kept)) is not None:
+        raise ProtocolError(f"{where}: {fault}; compare runs whose classes have one order")
     most = max(len(entry.records) for entry in entries)
     if most > len(common):
         notes.append(
             f"At {where} only the {len(common)} images that all rows have are compared, of up to {most}."
         )
-    return [
-        one if len(one.records) == len(common) else replace(one, records=one.columns.of_images(common))
-        for one in entries
-    ]
+    return kept
 
 
 def _best_candidates(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:

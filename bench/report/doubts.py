@@ -4,11 +4,14 @@ training runs that had not ended.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bench.report.markup import format_radius
 from bench.smoothing.estimation import largest_radius
@@ -88,6 +91,49 @@ def log_notes(runs: Sequence[Run], names: Names) -> list[str]:
         for key, log in run.header.logs.items()
         for note in log["notes"]
     ]
+
+
+def unfinished(runs: Sequence[Run], names: Names, entries: Sequence[Entry]) -> list[str]:
+    """Return one sentence, or none, on what holds fewer images than the header asks for."""
+    done = {(entry.run_number, entry.method, entry.sigma): len(entry.records) for entry in entries}
+    gaps = []
+    for number, run in enumerate(runs):
+        asked = len(run.header.indices)
+        for method, sigma in itertools.product(run.header.methods, run.header.sigmas):
+            images = done.get((number, method, sigma), 0)
+            if images < asked:
+                gaps.append(f"{names.label(method, number)} at sigma {sigma:g} ({images} of {asked} images)")
+    return [f"Unfinished: {', '.join(gaps)}."] if gaps else []
+
+
+def unlike_labels(entries: Sequence[Entry]) -> str | None:
+    """Return which image has two labels, of entries over the same images; None where each has one."""
+    for one in entries[1:]:
+        differ = np.flatnonzero(one.columns.label != entries[0].columns.label)
+        if len(differ):
+            place = differ[0]
+            index, *labels = (
+                int(values[place])
+                for values in (one.columns.indices, entries[0].columns.label, one.columns.label)
+            )
+            return f"image {index} has label {labels[0]} in {entries[0].row} and {labels[1]} in {one.row}"
+    return None
+
+
+def decided_radii(runs: Sequence[Run]) -> tuple[tuple[float, ...], list[str]]:
+    """Return the radii of the runs' tables, ascending, and one sentence, or none, on those that are left out.
+
+    A run that stops early decides 0 and the radii of its own table; at any other its accuracy is a lower bound, so that
+    a difference to another run would show the radii that were asked for.
+    """
+    radii = {radius for run in runs for radius in run.header.radii}
+    own = [{0.0, *run.header.radii} for run in runs if run.header.stops_early]
+    kept = radii.intersection(*own) or {0.0}
+    if not (dropped := sorted(radii - kept)):
+        return tuple(sorted(kept)), []
+    listed = ", ".join(f"{radius:g}" for radius in dropped)
+    sentence = f"Left out: radius {listed}, which not every run with sequential estimation has in its table."
+    return tuple(sorted(kept)), [sentence]
 
 
 def stopped_trainings(runs: Sequence[Run], names: Names) -> list[str]:

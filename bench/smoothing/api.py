@@ -91,7 +91,8 @@ def _smoothed(model: Model, image: Tensor, sigma: float, batch_size: int) -> Smo
 def _count_columns(classifier: Classifier, image: Tensor, sigma: float) -> int:
     check_image(image)
     check_sigma(sigma)
-    logits = classifier(image[None], sigma, torch.zeros(1, dtype=torch.int64, device=image.device))
+    x = image[None].clone()  # a network may write into its input
+    logits = classifier(x, sigma, torch.zeros(1, dtype=torch.int64, device=image.device))
     if not isinstance(logits, Tensor):
         raise ModelError(not_a_tensor(logits, "(B, K)"))
     if logits.ndim != 2:

@@ -78,8 +78,8 @@ def _launch(
             images,
             identities,
             _numbers(out.device),
-            *place,
-            sigma,
+            *map(int, place),  # those of numpy are none for Triton
+            float(sigma),
             values,
             programs,
             KEYED=is_keyed,

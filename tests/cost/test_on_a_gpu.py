@@ -26,7 +26,8 @@ def table():
 def in_script():
     """Return the commands of `bench` in the script, and the seconds after which each part of it is ended."""
     parts = re.findall(r'^part "\w+" (\d+) (.+)$', SCRIPT.read_text(), re.MULTILINE)
-    return [command for _, command in parts if command.startswith("bench ")], [
+    commands = [command.replace("python -m bench.cli", "bench") for _, command in parts]
+    return [command for command in commands if command.startswith("bench ")], [
         int(limit) for limit, _ in parts
     ]
 
@@ -50,4 +51,5 @@ def test_each_command_is_understood(command):
 
 def test_the_script_is_one_that_bash_reads():
     assert subprocess.run(["bash", "-n", SCRIPT], check=False).returncode == 0
-    assert "pytest -q -m gpu" in SCRIPT.read_text()
+    assert "pytest -v -m gpu" in SCRIPT.read_text()
+    assert len(in_script()[0]) == 1

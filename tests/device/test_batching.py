@@ -5,6 +5,7 @@ import torch
 
 from bench.device.batching import TRIAL_SECONDS, filled, halving, measured_batch_size
 from bench.device.timing import Work
+from bench.errors import ModelError
 from tests.support.fake_costs import FakeDevice
 
 
@@ -130,3 +131,14 @@ def test_a_trial_of_slow_batches_ends_in_time_and_that_of_quick_ones_does_not():
     assert best < 256
     assert took < 3 * 8.0 + TRIAL_SECONDS
     assert seconds(2**-8)[0] == 8192
+
+
+def test_a_batch_that_was_written_into_before_it_did_not_fit_is_not_divided():
+    def writes(x_noisy, sigma, keys=None):
+        if len(x_noisy.sub_(0.5)) > 4:
+            raise RuntimeError("CUDA out of memory")
+        return x_noisy.flatten(1)
+
+    with pytest.raises(ModelError, match="a batch of 8 does not fit .* smaller --batch-size"):
+        halving(writes)(torch.zeros(8, 1, 2, 2), 0.5)
+    assert halving(writes)(torch.zeros(4, 1, 2, 2), 0.5).unique().tolist() == [-0.5]

@@ -1,5 +1,7 @@
 """What only a GPU can show: each test is that of a fault which could not be seen without one. `pytest -m gpu`."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -42,6 +44,17 @@ def stream_of(family, name, device, precision="float32", **options):
     one, module = made(family, name, device, **options)
     shape = (one.task.channels, one.task.image_size, one.task.image_size)
     return random_stream(module, precision, shape, one.task.num_classes, 0.5)
+
+
+@contextmanager
+def no_waiting():
+    """Fail where the host waits for the device."""
+    torch.cuda.synchronize()
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def names():
@@ -98,12 +111,8 @@ def test_no_batch_waits_for_the_device(gpu, name):
             )
 
     labels()  # what is made once is made here
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         found = labels()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert sum(map(len, found)) == 60 * len(images)
 
 
@@ -136,37 +145,11 @@ def test_layouts_are_tried_within_seconds(gpu):
 
 
 def test_what_the_host_reads_in_training_waits_for_no_device(gpu):
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         draws = [
             random_boxes(4, (32, 32), (0.08, 1.0), one) for one in [torch.Generator(gpu).manual_seed(1)] * 2
         ]
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert draws[0] != draws[1]
-
-
-@pytest.mark.parametrize("name", ["rrcm-b", "resnet8", "dds"])
-def test_a_whole_image_compiles_nothing_anew(gpu, name):
-    from torch._inductor.compile_fx import compile_fx
-
-    before, after = compiled_in_an_image(name, gpu, compile_fx)
-    assert before > 0
-    assert after == 0
-
-
-def test_logits_of_cuda_graphs_outlive_the_next_replay(gpu):
-    one, module = made("cifar10-reduced", "resnet8", gpu)
-    quick = compiled(module, "cuda-graphs", pytest.fail)
-    batches = [torch.rand(8, 3, one.task.image_size, one.task.image_size, device=gpu) for _ in range(4)]
-    with torch.inference_mode():
-        for x in batches:
-            quick(x, 0.5, None)
-        found = [quick(x, 0.5, None) for x in batches]
-        expected = [module(x, 0.5, None) for x in batches]
-    for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_instruments_time_by_events_and_see_memory_that_was_freed(gpu):
@@ -262,3 +245,25 @@ def test_counts_on_a_gpu_are_those_of_a_cpu_for_a_classifier_without_rounding(gp
     )
     options = {"sigma": 0.5, "draws": draws, "batch_size": 300, "num_classes": 2}
     assert count_group(classify, images.to(gpu), **options) == count_group(classify, images, **options)
+
+
+@pytest.mark.parametrize("name", ["rrcm-b", "resnet8", "dds"])
+def test_a_whole_image_compiles_nothing_anew(gpu, name):
+    from torch._inductor.compile_fx import compile_fx
+
+    before, after = compiled_in_an_image(name, gpu, compile_fx)
+    assert before > 0
+    assert after == 0
+
+
+def test_logits_of_cuda_graphs_outlive_the_next_replay(gpu):
+    one, module = made("cifar10-reduced", "resnet8", gpu)
+    quick = compiled(module, "cuda-graphs", pytest.fail)
+    batches = [torch.rand(8, 3, one.task.image_size, one.task.image_size, device=gpu) for _ in range(4)]
+    with torch.inference_mode():
+        for x in batches:
+            quick(x, 0.5, None)
+        found = [quick(x, 0.5, None) for x in batches]
+        expected = [module(x, 0.5, None) for x in batches]
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)

@@ -9,8 +9,9 @@ from torch import nn
 
 from bench.config.run import RunConfig
 from bench.device.precision import at_precision, compiled, full_precision, layout, many_programs, tf32
-from bench.errors import UsageError
+from bench.errors import ModelError, UsageError
 from bench.runs.workbench import prepare
+from bench.smoothing.counting import check_shape
 
 X = torch.rand((4, 1, 4, 4), generator=torch.Generator().manual_seed(0))
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
@@ -134,3 +135,10 @@ def test_logits_of_a_graph_are_not_overwritten_by_the_next_replay():
     first = logits(replayed)
     logits(replayed)
     assert torch.equal(first, torch.ones(4, 2))
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.complex64])
+def test_logits_that_are_no_real_numbers_are_left_for_the_certifier_to_refuse(kind):
+    classify = at_precision(lambda x, sigma, keys=None: x.flatten(1).to(kind), "cpu", "float32")
+    with pytest.raises(ModelError, match=f"must return real numbers, got {kind}"):
+        check_shape(classify(torch.ones(2, 1, 1, 3), 0.5), 2, 3)

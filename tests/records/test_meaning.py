@@ -136,6 +136,43 @@ def test_a_skipped_image_is_wrong_and_certifies_nothing(tmp_path, changes, messa
         read_run(tmp_path)
 
 
+@pytest.mark.parametrize("estimation", ["sequential", "confidence-sequence"])
+def test_an_image_whose_selected_class_is_right_was_sampled_unless_n_samples_certify_nothing(tmp_path, estimation):
+    right = SKIPPED | {"predict": -1, "label": 1}
+    few = {"n": 9, "alpha": 0.001}  # 2**-9 is above alpha
+    write(tmp_path / "few", record(**right, n=9), header=dataclasses.replace(SKIPS, **few))
+    write(tmp_path / "many", record(**right), header=SKIPS)
+    for folder in ("few", "many"):
+        edit(tmp_path / folder, 0, estimation=estimation)
+    assert not read_run(tmp_path / "few").records[0].is_correct
+    with pytest.raises(RecordsError, match=f"counts_estimation is empty, which {estimation} estimation leaves"):
+        read_run(tmp_path / "many")
+
+
+def test_a_class_so_far_below_0_that_differences_wrap_is_refused(tmp_path):
+    write(tmp_path, record(0))
+    edit(tmp_path, 1, counts_selection=[[3, 99], [-(2**63), 1]])
+    with pytest.raises(RecordsError, match="expected counts of ascending classes"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("far", [0, 2**40])
+def test_an_image_with_two_labels_is_refused_in_a_file_and_by_one_that_grows(tmp_path, far):
+    header = dataclasses.replace(HEADER, indices=(far, 20))
+    other = dataclasses.replace(record(far), method="dds", label=0)
+    write(tmp_path / "one", record(20), record(far), header=header)
+    write(tmp_path / "two", record(20), record(far), dataclasses.replace(other, label=1), header=header)
+    edit(tmp_path / "two", 3, label=0)
+    with pytest.raises(RecordsError, match=rf"lines 3 and 4: image {far} of rrcm .* has label 1, and elsewhere 0"):
+        read_run(tmp_path / "two")
+    with (
+        RecordsFile.create_or_resume(tmp_path / "one", header) as file,
+        pytest.raises(RecordsError, match=f"image {far} of dds .* has label 0, and elsewhere 1"),
+    ):
+        file.append(other)
+    assert len(read_run(tmp_path / "one").records) == 2
+
+
 def test_no_changed_digit_is_believed(tmp_path):
     """Of every number of a line but `seconds`, which nothing can check, and what rounding may do to a radius."""
     whole = write(tmp_path, record(0), record(20, **UNSURE), COST, record(40, sigma=0.25))

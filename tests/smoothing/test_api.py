@@ -63,3 +63,15 @@ def test_logits_without_classes_are_refused():
 def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="module 'bench' has no attribute 'certfy'"):
         bench.certfy  # noqa: B018
+
+
+@pytest.mark.parametrize("change", ["sub_", "mul_"])
+def test_a_network_that_writes_into_its_input_changes_neither_image_nor_certificate(change):
+    def classify(x_noisy):
+        total = getattr(x_noisy, change)(0.5).mean((1, 2, 3)) - (0.0 if change == "sub_" else 0.25)
+        return torch.stack([total, -total], 1)
+
+    image = torch.full((1, 2, 2), 0.9)
+    assert bench.certify(classify, image, sigma=0.25).predict == 0  # 0.4 would be of class 1
+    assert bench.predict(classify, image, sigma=0.25) == 0
+    assert image.unique().tolist() == pytest.approx([0.9])

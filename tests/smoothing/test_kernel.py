@@ -3,6 +3,7 @@
 import importlib.util
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,3 +111,13 @@ def test_a_device_that_is_out_of_memory_once_keeps_its_kernel(failing, monkeypat
         noise.kernel_on(GPU)
     monkeypatch.setattr(noise, "_trial", lambda kernel, device: True)
     assert noise.drawn_with(GPU) == "one Triton kernel"
+
+
+def test_numbers_of_numpy_reach_triton_as_those_of_python(monkeypatch):
+    from bench.smoothing import kernel
+
+    taken = []
+    monkeypatch.setattr(kernel, "_draw", {(1,): lambda *given, **settings: taken.extend(given[4:])})
+    place = (np.int64(7), 2, np.int32(10), 0)
+    kernel.image_noise(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), place, 1, np.float32(0.5), 64)
+    assert {type(one) for one in taken} == {int, float}

@@ -277,7 +277,7 @@ def is_told_sigma(classifier: Classifier, task: Task) -> bool:
     shape = (2, task.channels, task.image_size, task.image_size)
     x_noisy = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     keys = torch.arange(2)
-    at_one, at_another = classifier(x_noisy, 0.25, keys), classifier(x_noisy, 0.5, keys)
+    at_one, at_another = (classifier(x_noisy.clone(), sigma, keys) for sigma in (0.25, 0.5))
     return not torch.equal(at_one.nan_to_num(), at_another.nan_to_num())
 
 
