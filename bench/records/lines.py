@@ -79,6 +79,8 @@ class Lines(Generic[HeaderT, ItemT]):
             self.repaired = (
                 f"removed a cut last line of {excess} bytes from {self.path}; its work is done again"
             )
+        if held is not None:
+            _end_last_line(self.path)
         if held and held.items:
             self.header, self.items = held.header, held.items
         else:  # nothing rests on a header alone
@@ -220,6 +222,19 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def _end_last_line(path: Path) -> None:
+    """Add the end of line that a whole last line lacks."""
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+    descriptor = open_to_write(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        _append(descriptor, b"\n")
+    finally:
+        os.close(descriptor)
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     """Return what tells a file from all others, whatever its name."""
     return status.st_dev, status.st_ino
@@ -244,6 +259,9 @@ class _WholeLines:
             block, rest = self._split(rest + more[:end]), more[end:]
         if block and not rest and not is_json(block[-1]):
             self.size -= len(block.pop())
+        if rest.startswith(b"{") and is_json(rest):  # whole, since no part of an object is one: an editor's last line
+            block.append(rest)
+            self.size += len(rest)
         if block:
             yield block
 
