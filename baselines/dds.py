@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -87,6 +87,11 @@ class DiffusionPurifier(Purifier[AnyConfig]):
     def load_denoiser(self, config: AnyConfig) -> nn.Module:
         """Return the denoiser that the option names; see `external.load_denoiser`."""
         return external.load_denoiser(config.denoiser, config.denoiser_flags, config.task)
+
+    def chain(self, config: AnyConfig) -> dict[str, Any]:
+        """Return steps and noise of a reverse chain; see `Purifier.chain`."""
+        steps = config.reverse_steps
+        return {"reverse_steps": steps, "reverse_eta": config.reverse_eta} if steps > 1 else {}
 
     def pair(self, config: AnyConfig, checkpoint: Path | Checkpoint | None) -> DenoisedClassifier:
         """Return both parts, the denoiser with its chain; see `Purifier.pair`."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.errors import CheckpointError, UnfinishedError, UsageError
+from bench.errors import CheckpointError, UnfinishedError, UsageError, shown
 from bench.smoothing.sigma import karras_grid, to_model_units
 from bench.training import loop
 from bench.training.checkpoints import (
@@ -242,10 +242,11 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob, *, ane
 def options_of(path: Path) -> dict[str, Any]:
     """Return how an encoder says that it was pre-trained: options pretrain_*, and pretrain_seed; {} for nothing."""
     training = load_metadata(path).get("training", {})
-    options = {
-        name: value for name, value in training.get("options", {}).items() if name.startswith("pretrain_")
-    }
-    return options | {"pretrain_seed": training["seed"]} if options else {}
+    told = training.get("options", {})
+    if not isinstance(told, dict):
+        raise CheckpointError(f"{path} says options {shown(told)}, expected a table: train it again.")
+    options = {name: value for name, value in told.items() if name.startswith("pretrain_")}
+    return options | {"pretrain_seed": training["seed"]} if options and "seed" in training else options
 
 
 def _check_made_by(job: TrainingJob, path: Path, sizes: EncoderConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.unet import Denoiser, small_unet
-from bench.errors import CheckpointError, ModelError, UsageError
+from bench.errors import CheckpointError, ModelError, UsageError, shown
 from bench.smoothing.sigma import sigma_to_model, to_model_units, to_pixel_units
 from bench.training.checkpoints import load_weights, load_with_arch
 from bench.types import Backbone, Task
@@ -41,21 +42,52 @@ def load_denoiser(
         tensors, config: the file's.
 
     Raises:
-        CheckpointError: the file holds no denoiser of ours, or one of another size.
+        CheckpointError: the file holds no denoiser of ours, or one of another size, or tells no size.
     """
     if config.get("method") not in ("dds", "consistency-model"):
         raise CheckpointError(
             f"{path} is a checkpoint of {config.get('method')}, which has no denoiser; name another."
         )
-    channels, patch = tuple(config["channels"]), config["patch"]
+    channels, patch, length = _sizes(config, path)
     made: Denoiser | ConsistencyModel
     if config["method"] == "dds":
-        made = Denoiser(task, channels, patch=patch, steps=config["steps"])
+        made = Denoiser(task, channels, patch=patch, steps=int(length))
     else:
-        made = ConsistencyModel(small_unet(task, channels, patch), patch=patch, sigma_max=config["sigma_max"])
+        made = ConsistencyModel(small_unet(task, channels, patch), patch=patch, sigma_max=length)
     load_weights(made, part(tensors, "denoiser"), path)
     return made.eval()
 
+
+def _sizes(config: Mapping[str, Any], path: Path) -> tuple[tuple[int, ...], int, float]:
+    """Return the channels, the patch, and the steps or the latest time of a denoiser of ours.
+
+    Raises:
+        CheckpointError: one of them is missing, or none that a denoiser has.
+    """
+    channels, patch = config.get("channels"), config.get("patch")
+    name = "steps" if config["method"] == "dds" else "sigma_max"
+    length = config.get(name)
+    are_channels = (
+        isinstance(channels, list) and 0 < len(channels) <= 8 and all(_is_size(one, 8) for one in channels)
+    )
+    is_length = (
+        _is_size(length) if name == "steps" else type(length) in (int, float) and 0 < length < math.inf
+    )
+    if not are_channels or not _is_size(patch) or not is_length:
+        raise CheckpointError(
+            f"{path} says channels {shown(channels)}, patch {shown(patch)} and {name} {shown(length)}, which no "
+            "denoiser has; train it again, or name another."
+        )
+    return tuple(channels), patch, length
+
+
+def _is_size(value: object, factor: int = 1) -> bool:
+    """Return whether a value is a whole number from 1 to LARGEST that a factor divides."""
+    return type(value) is int and 0 < value <= LARGEST and value % factor == 0
+
+
+LARGEST = 10**4
+"""Channels, sides and steps of a denoiser of ours, at most."""
 
 CONTRACT = "(x_noisy, sigma_model, keys) -> x_hat of the same shape, in [-1,1] (bench.types.Denoiser)"
 

@@ -108,16 +108,24 @@ class FinetuningObjective(Supervised[nn.Module]):
         """Return the loss of one batch."""
         x = augment(batch.x, self.task, batch.generator)
         with torch.no_grad():
-            x_hat = self._denoised(with_noise(x, self.sigma, batch.generator))
+            x_noisy = with_noise(x, self.sigma, batch.generator)
+            keys = torch.randint(
+                2**62, (len(x),), generator=batch.generator, device=x.device
+            )  # of a chain's noise
+            x_hat = self._denoised(x_noisy, keys)
         return F.cross_entropy(self.network(x_hat).float(), batch.labels)
 
     def score(self, average: nn.Module) -> float | None:
         """Return the held-out share of the radius of the denoiser with the averaged classifier."""
-        return radius_share(lambda x: average(self._denoised(x)), self.images, self.labels, self.sigma)
+        return radius_share(
+            lambda x: average(self._denoised(x, torch.arange(len(x), device=x.device))),
+            self.images,
+            self.labels,
+            self.sigma,
+        )
 
-    def _denoised(self, x_noisy: Tensor) -> Tensor:
+    def _denoised(self, x_noisy: Tensor, keys: Tensor) -> Tensor:
         denoiser: PixelDenoiser = self.denoiser  # type: ignore[assignment]
-        keys = torch.arange(len(x_noisy), device=x_noisy.device)
         return denoiser.denoise_pixels(x_noisy, self.sigma, keys)
 
 

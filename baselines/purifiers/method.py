@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 
@@ -59,16 +59,22 @@ class Purifier(Generic[AnyConfig]):
         """Return the denoiser that the option `denoiser` names."""
         raise NotImplementedError
 
+    def chain(self, config: AnyConfig) -> dict[str, Any]:
+        """Return the options of the chain of network calls that denoises; {} where there is one call."""
+        return {}
+
     foreign_files, backbone_of = staticmethod(names.foreign_files), staticmethod(names.backbone_of)
 
     def checkpoint_name(self, config: AnyConfig) -> str | None:
         """Return the file name of the checkpoint; None where no part is ours.
 
-        There is one for all sigmas, and one for each sigma where the classifier is fine-tuned.
+        There is one for all sigmas, and one for each sigma and length of the chain where the classifier is fine-tuned.
         """
         name = stage_name(self.name, config.backbone)
         if config.finetune:
-            return f"{name}_finetuned_sigma_{config.sigma:g}.safetensors"
+            chain = self.chain(config)
+            length = f"_chain_{chain['reverse_steps']}" if chain else ""
+            return f"{name}_finetuned{length}_sigma_{config.sigma:g}.safetensors"
         has_own = not (config.denoiser and config.classifier)
         return f"{name}.safetensors" if has_own else None
 
@@ -94,7 +100,7 @@ class Purifier(Generic[AnyConfig]):
         if config.classifier:
             pair.classifier = classifier_of(config)
         if checkpoint is not None and config.finetune:
-            _load_finetuned(pair, config, checkpoint)
+            _load_finetuned(pair, config, self.chain(config), checkpoint)
         return pair.eval()
 
     def train(self, config: AnyConfig, job: TrainingJob) -> None:
@@ -142,7 +148,7 @@ class Purifier(Generic[AnyConfig]):
         fitted = fit(Path(file_name).stem, FinetuningObjective(pair, config.sigma, job), recipe, job)
         parts = {"classifier": fitted.network} | ({} if config.denoiser else {"denoiser": pair.denoiser})
         stored = {key: getattr(config, option) for key, option in self.STORED_AS.items()}
-        described = {**stored, "backbone": config.backbone.name, **_foreign(config)}
+        described = {**stored, "backbone": config.backbone.name, **_foreign(config), **self.chain(config)}
         save_checkpoint(
             job.folder / file_name,
             nn.ModuleDict(parts).state_dict(),
@@ -152,14 +158,16 @@ class Purifier(Generic[AnyConfig]):
         )
 
 
-def _load_finetuned(pair: DenoisedClassifier, config: Config, checkpoint: Path | Checkpoint) -> None:
+def _load_finetuned(
+    pair: DenoisedClassifier, config: Config, chain: Mapping[str, Any], checkpoint: Path | Checkpoint
+) -> None:
     """Load the fine-tuned classifier, and our denoiser beside it, into the pair.
 
     Raises:
-        CheckpointError: the file is unreadable, or was made with other parts.
+        CheckpointError: the file is unreadable, or was made with other parts or another chain.
     """
     tensors, metadata = load_checkpoint(checkpoint)
-    check_configuration(metadata, _foreign(config), checkpoint)
+    check_configuration(metadata, {**_foreign(config), **chain}, checkpoint)
     parts = {"classifier": pair.classifier} | ({} if config.denoiser else {"denoiser": pair.denoiser})
     load_weights(nn.ModuleDict(parts), tensors, checkpoint)
 

@@ -10,19 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import (
-    ALLOW_OPTION,
-    DATA_OPTIONS,
-    NoiseLevel,
-    Real,
-    Whole,
-    command_line,
-    resolve_one,
-    say,
-    shared_options,
-)
+from bench.commands.options import ALLOW_OPTION, DATA_OPTIONS, command_line, resolve_one, say, shared_options
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal.help import command
+from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
 from bench.errors import UsageError
 
 if TYPE_CHECKING:

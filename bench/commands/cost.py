@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bench.commands.options import (
-    DATA_OPTIONS,
-    PROTOCOL_OPTIONS,
-    QUIET_OPTION,
-    Real,
-    Whole,
-    command_line,
-    resolve,
-    say,
-)
+from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, QUIET_OPTION, command_line, resolve, say
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
+from bench.commands.terminal.kinds import Real, Whole
 from bench.commands.terminal.machine import JSON_OPTION
 from bench.cost.presets import COST_PRESETS
 from bench.errors import RecordsError, UsageError

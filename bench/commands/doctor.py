@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import DATA_OPTIONS, NoiseLevel, Whole, preset_of, resolve, say
+from bench.commands.options import DATA_OPTIONS, preset_of, resolve, say
 from bench.commands.terminal.help import command
+from bench.commands.terminal.kinds import NoiseLevel, Whole
 
 if TYPE_CHECKING:
     from bench.checks.doctor.trials import Answer, Trial

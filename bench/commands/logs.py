@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import NoiseLevel, Real, Whole, command_line, preset_of, say
+from bench.commands.options import command_line, preset_of, say
 from bench.commands.terminal.help import command
+from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
 from bench.config.names import DATASETS, nearest_hint
 from bench.config.numbers import number
 from bench.errors import RecordsError, UsageError, shown
@@ -63,6 +64,8 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     from bench.records.file import RecordsFile
     from bench.records.log_claim import check_claim
 
+    if not method.strip() or "," in method:
+        raise UsageError(f"method is {method!r}, expected one name, without commas")
     config = _configuration({**given, "sigmas": (sigma,), "methods": (method,)})
     log = logs.read_log(file)
     check_claim(log, config, _labels_at_hand(config))
@@ -108,6 +111,10 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
     if out is None:
         click.echo(text, nl=False)
     else:
+        if not out.parent.is_dir():
+            raise RecordsError(
+                f"{out} cannot be written: {out.parent} is no folder; make it, or give another --out"
+            )
         replace_file(out, text)
         say(f"{out}")
 
@@ -176,6 +183,7 @@ def recertified_table(log: Log, check: LogCheck, alpha: float, radii: Sequence[f
     from bench.config.radii import chosen_radii
     from bench.records.log_check import level, recertified
     from bench.report.markup import Block, Table, format_percent
+    from bench.report.tables.accuracy import radius_headers
 
     again, source = recertified(log, check, alpha)
     if radii is None:
@@ -199,7 +207,7 @@ def recertified_table(log: Log, check: LogCheck, alpha: float, radii: Sequence[f
     rows = (("as written", *accuracies(log.rows)), (f"at alpha = {alpha:g}", *accuracies(again.rows)))
     return Table(
         caption=f"{log.name}: certified accuracy (%) at another alpha, {len(log.rows)} rows",
-        headers=("radii", *(f"{radius:.2f}" for radius in radii)),
+        headers=("radii", *radius_headers(radii)),
         blocks=(Block(rows=rows),),
         notes=tuple(notes),
     )

@@ -14,10 +14,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from bench.commands.terminal.help import completes, dataset_names, method_names
-from bench.config.levels import check_size, noise_level, noise_levels
+from bench.commands.terminal.kinds import Real, Whole
+from bench.config.levels import noise_levels
 from bench.config.names import DATASETS, is_plug_in
-from bench.config.numbers import integer, number
-from bench.errors import UsageError, clipped, plain, shown
+from bench.errors import UsageError, plain
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -39,42 +39,6 @@ def shared_options(*options: Decorator) -> Decorator:
         return function
 
     return decorate
-
-
-class Whole(click.IntRange):
-    """A whole number in decimal digits, perhaps in a range."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number."""
-        if isinstance(value, str):
-            try:
-                value = integer(value)
-            except ValueError:
-                self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
-        return int(super().convert(value, param, ctx))
-
-    def _describe_range(self) -> str:
-        return "" if self.min is None is self.max else super()._describe_range()
-
-
-class Real(click.FloatRange):
-    """A finite decimal number, perhaps in a range."""
-
-    name = "float"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        if isinstance(value, str):
-            try:
-                value = number(value)
-            except ValueError:
-                self.fail(f"{clipped(value)} is not a finite number.", param, ctx)
-        return float(super().convert(value, param, ctx))
-
-    def _describe_range(self) -> str:
-        return "" if self.min is None is self.max else super()._describe_range()
 
 
 def _choice(name: str, values: str, text: str, **settings: Any) -> Decorator:
@@ -129,7 +93,7 @@ DATA_OPTIONS = shared_options(
     click.option(
         "--backbone",
         metavar="NAME",
-        help="Network of every method but rrcm: resnet, lenet, vit, cifar_resnet20 (or another depth), or a timm model.",
+        help="Network of every method but rrcm: resnet, lenet, vit, cifar_resnet20 (or another depth) or of timm.",
     ),
     click.option(
         "--set",
@@ -187,20 +151,6 @@ ENGINE_OPTIONS = shared_options(
     ),
     click.option("--gpus-per-worker", type=Real(0), help="GPUs per Ray worker. Default: 1 on a GPU, else 0."),
 )
-
-
-class NoiseLevel(Real):
-    """A noise level in pixel units, at least 0."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; a fraction such as 64/255 is one."""
-        given = noise_level(value) if isinstance(value, str) else value
-        number = super().convert(given, param, ctx)
-        check_size(number)
-        return float(number)
 
 
 ENGINE_NAMES = ("engine", "workers", "address", "cpus_per_worker", "gpus_per_worker")

@@ -17,8 +17,6 @@ from bench.commands.options import (
     METHODS_OPTION,
     PROTOCOL_OPTIONS,
     QUIET_OPTION,
-    Real,
-    Whole,
     command_line,
     make_engine,
     resolve,
@@ -28,6 +26,7 @@ from bench.commands.options import (
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
+from bench.commands.terminal.kinds import Real, Whole
 from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.config.names import STANDARD_IMAGES
 from bench.errors import DataError, UsageError

@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import (
-    DATA_OPTIONS,
-    NoiseLevel,
-    Real,
-    Whole,
-    command_line,
-    preset_of,
-    resolve,
-    say,
-)
+from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, say
 from bench.commands.terminal.help import command, completes, method_names, preset_names
+from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
 from bench.errors import UnfinishedError, UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +115,10 @@ def _notes_on(method: str, config: RunConfig, changes: Iterable[str]) -> Iterabl
         yield f"{config.zoo} is not there yet, and is made"
     fields = {one.name: one for one in dataclasses.fields(registry.load(method).Config)}
     for name in dict.fromkeys(change.partition("=")[0].rpartition(".")[2] for change in changes):
-        if name in fields and fields[name].metadata.get("in_use") and name != "stage":
+        is_chain = name.startswith("reverse_") and config.options.get(method, {}).get(
+            "finetune"
+        )  # which it denoises by
+        if name in fields and fields[name].metadata.get("in_use") and name != "stage" and not is_chain:
             yield (
                 f"{method}.{name} says how a checkpoint is used and plays no part in its training, for which the "
                 "method trains each part of its own"

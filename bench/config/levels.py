@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from bench.config.numbers import number
 from bench.errors import UsageError
 from bench.types import LARGEST_SIGMA
 
@@ -64,6 +65,6 @@ def _value(text: str) -> float:
     """Return the number that a text is, a fraction too; NaN for none."""
     above, slash, below = text.partition("/")
     try:
-        return float(above) / float(below) if slash else float(text)
+        return number(above) / number(below) if slash else number(text)
     except (ValueError, ZeroDivisionError):
         return math.nan

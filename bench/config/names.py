@@ -73,7 +73,7 @@ Geometry = Literal["resize-256", "short-side"]
 the crop's own, as in the released program of rRCM."""
 
 Allowance = Literal["unfinished"]
-"""What a user may ask for that is refused otherwise: checkpoints of training runs that were stopped before their end."""
+"""What a user may ask for that is refused otherwise: checkpoints of training runs that were stopped early."""
 
 ANY_CHECKPOINT: tuple[Allowance, ...] = get_args(Allowance)
 """Every allowance: for what does not depend on how well a checkpoint was trained."""

@@ -108,10 +108,22 @@ def _convert_scalar(value: Any, annotation: Any) -> Any:
     if annotation in (int, float) and not isinstance(value, bool):
         return _convert_number(value, annotation)
     if annotation is Path and isinstance(value, str | Path) and str(value):
-        return Path(value).expanduser()
+        return user_path(value)
     if isinstance(annotation, type) and annotation not in (int, float) and isinstance(value, annotation):
         return value
     raise ValueError
+
+
+def user_path(value: str | Path) -> Path:
+    """Return a path, "~" and "~user" at its beginning being home folders.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{str(value)!r} names no user's home folder") from error
 
 
 def _convert_number(value: Any, annotation: type[int] | type[float]) -> int | float:

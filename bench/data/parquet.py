@@ -151,6 +151,10 @@ def _images(name: str, root: Path, table: Table, image_size: int | None, geometr
     return ParquetImages(table, rows, resize=None, crop=side, channels=channels)
 
 
+MOST_CLASSES = 1_000_000
+"""Classes of a data set that does not name them, at most."""
+
+
 def _class_names(name: str, root: Path, table: Table) -> tuple[str, ...]:
     """Return the names of the classes, which are their numbers where the files do not hold them.
 
@@ -165,6 +169,10 @@ def _class_names(name: str, root: Path, table: Table) -> tuple[str, ...]:
                 f"the train and test files of {root} name other classes; both need the same classes"
             )
         count = max(int(one.labels.max(initial=-1)) for one in tables) + 1
+        if count > MOST_CLASSES:
+            raise DataError(
+                f"{root} has label {count - 1:,}, expected classes numbered 0, 1, 2, ...: number them so"
+            )
         return table.classes or tuple(map(str, range(count)))
     if table.classes and name != "imagenet" and len(table.classes) != NUM_CLASSES[name]:
         raise DataError(

@@ -22,9 +22,11 @@ from torch import Tensor
 
 from bench.config.names import (
     DATASETS,
+    FIRST_LABELS,
     IMAGE_SHAPES,
     IMAGENET_RESIZE,
     NUM_CLASSES,
+    TEST_IMAGES,
     Geometry,
     image_shape,
     nearest_hint,
@@ -246,6 +248,18 @@ def _idx_set(name: str, split: SplitName, root: Path, download: bool) -> Split:
         )
     if int(classes.max()) > 9:
         raise DataError(f"{labels} holds class {int(classes.max())}, expected 0 to 9; fetch the file again")
+    if pixels.shape[1:] != IMAGE_SHAPES[name][1:]:
+        height, width = pixels.shape[1:]
+        raise DataError(
+            f"{images} holds images of {height}x{width}, {name} has 28x28; name the data set that it is"
+        )
+    known = [int(digit) for digit in FIRST_LABELS[name]]
+    is_whole_test = split == "test" and len(classes) == TEST_IMAGES[name]
+    if is_whole_test and classes[: len(known)].tolist() != known:
+        raise DataError(
+            f"the first images of {images} have other classes than those of {name} (its first label is {known[0]}); "
+            "name the data set that it is"
+        )
     task = Task(dataset=name, channels=1, image_size=pixels.shape[-1], num_classes=10)
     names = DIGITS if name == "mnist" else FASHION
     return _pixel_split(task, split, pixels[:, None], classes.tolist(), names)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.config.methods import BUILT_IN, methods
 from bench.config.names import is_plug_in, method_hint, nearest_hint
-from bench.config.overrides import override
+from bench.config.overrides import override, user_path
 from bench.errors import UnpublishedError, UsageError
 from bench.training.architectures import Architecture, Chains, Network, RecipeTable
 from bench.types import Backbone, MethodModule, Task
@@ -126,9 +126,15 @@ def checkpoint_of(config: Any, options: Mapping[str, Any]) -> Path | None:
 
     Args:
         config: what `configure` made of the options.
+
+    Raises:
+        UsageError: it begins with the home folder of a user who is not there.
     """
     named = getattr(config, "checkpoint", None) or options.get("checkpoint")
-    return Path(named).expanduser() if named else None
+    try:
+        return user_path(named) if named else None
+    except ValueError as error:
+        raise UsageError(f"checkpoint: {error}: give the path of a file") from error
 
 
 def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

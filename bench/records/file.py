@@ -270,7 +270,8 @@ def _run(
         (first, _, one), (second, _, other) = (
             found for found in lines.some(rows) if isinstance(found[2], Record)
         )
-        assert isinstance(one, Record) and isinstance(other, Record)
+        assert isinstance(one, Record)
+        assert isinstance(other, Record)
         raise RecordsError(
             f"{path}, lines {first + 2} and {second + 2}: {_unlike(one, other.label)}: undo the change, or remove the "
             "lines of one method"

@@ -20,6 +20,7 @@ from scipy import special
 
 from bench.config.names import NUM_CLASSES, STANDARD_IMAGES, STANDARD_STRIDE
 from bench.errors import RecordsError, UsageError, shown
+from bench.records.log_claim import claim_fault
 from bench.records.logs import Log, LogRow, about_correct
 from bench.smoothing.stats import largest_radius, radius, upper_tail
 
@@ -142,6 +143,8 @@ def check_log(log: Log, claim: Claim, dataset: str | None = None) -> LogCheck:
     )
     findings = [_about_claim(log, check), _about_alpha(check), _about_rounding(log, check)]
     findings += [_about_images(log, dataset), _about_duplicates(log), _about_classes(log, dataset)]
+    if dataset is not None:
+        findings.append(_about_dataset(log, dataset))
     return replace(check, findings=(*findings, _about_correct(log.rows), _about_classes_at_zero(log.rows)))
 
 
@@ -355,6 +358,11 @@ def _about_images(log: Log, dataset: str | None) -> Finding:
     return Finding(check=title, holds=not missing and not extra, seen=seen)
 
 
+def _about_dataset(log: Log, dataset: str) -> Finding:
+    fault = claim_fault(log, dataset)
+    return Finding(check=f"it may be of {dataset}", holds=not fault, seen=fault or "nothing denies it")
+
+
 def _about_duplicates(log: Log) -> Finding:
     times = Counter(log.indices)
     repeated = [index for index, count in times.items() if count > 1]
@@ -364,10 +372,11 @@ def _about_duplicates(log: Log) -> Finding:
 
 def _about_classes(log: Log, dataset: str | None) -> Finding:
     """Say which classes are there; of more classes than half the images, half the images' number is enough."""
-    counts = Counter(row.label for row in log.rows)
-    classes = NUM_CLASSES.get(dataset or "", 1 + max(counts))
+    classes = NUM_CLASSES.get(dataset or "", 1 + max(row.label for row in log.rows))
+    counts = Counter(row.label for row in log.rows if row.label < classes)
     missing = list(itertools.islice((label for label in range(classes) if label not in counts), 6))
-    seen = f"{len(counts)} of {classes} classes, {min(counts.values())} to {max(counts.values())} images each"
+    held = counts.values() or [0]
+    seen = f"{len(counts)} of {classes} classes, {min(held)} to {max(held)} images each"
     if missing:
         seen += f"; none of class {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}"
     enough = min(classes, max(1, len(log.rows) // 2))
@@ -377,13 +386,8 @@ def _about_classes(log: Log, dataset: str | None) -> Finding:
 def _about_correct(rows: Sequence[LogRow]) -> Finding:
     notes = about_correct(rows)
     has_column = rows[0].correct is not None
-    seen = (
-        notes[0]
-        if notes
-        else "it says what label and predict say"
-        if has_column
-        else "there is no such column"
-    )
+    seen = "it says what label and predict say" if has_column else "there is no such column"
+    seen = notes[0] if notes else seen
     return Finding(check="column correct", holds=not notes if has_column else None, seen=seen)
 
 

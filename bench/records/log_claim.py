@@ -40,6 +40,17 @@ def check_claim(log: Log, config: RunConfig, labels: Sequence[int] | None = None
     _check_sigma(log, config)
 
 
+def claim_fault(log: Log, dataset: str) -> str | None:
+    """Return why a log cannot be of a data set, by its positions, classes and first labels; None where it may be."""
+    try:
+        _check_images(log, dataset)
+        if log.rows[0].index is not None:
+            _check_labels(log, dataset, None)
+    except UsageError as error:
+        return str(error).removeprefix(f"log {log.name} ").rpartition(": ")[0]
+    return None
+
+
 def _check_images(log: Log, dataset: str) -> None:
     held, classes, remedy = (
         TEST_IMAGES.get(dataset),

@@ -100,6 +100,10 @@ def read_log(path: Path, *, allows_repeats: bool = False) -> Log:
                 f"{path}, line 1 names no column {missing[0]!r}, expected a header such as "
                 f"'{' '.join(COLUMNS)}', separated by tabs"
             )
+        if twice := [name for name in COLUMNS if names.count(name) > 1]:
+            raise RecordsError(
+                f"{path}, line 1 names the column {twice[0]!r} twice: give one of them another name"
+            )
         log = _read_by_name(path, lines[1:], names, first_line=2)
     if not allows_repeats:
         _check_unique(path, log)

@@ -269,7 +269,9 @@ def _skip_fault(record: Record, header: RunHeader) -> str | None:
     """Check an image without estimation samples; older files hold its selected class, newer ones an abstention."""
     mode = header.estimation
     is_right = record.selected == record.label
-    if mode == "fixed" or (is_right and (mode == "skip-wrong" or not is_hopeless(header, record.sigma, record.uniform))):
+    if mode == "fixed" or (
+        is_right and (mode == "skip-wrong" or not is_hopeless(header, record.sigma, record.uniform))
+    ):
         return f"counts_estimation is empty, which {mode} estimation leaves no such image"
     if record.predict not in (ABSTAIN, record.selected):
         return f"predict is {record.predict}, but the image was skipped"

@@ -13,7 +13,7 @@ from bench.config.methods import methods
 from bench.config.names import ANY_CHECKPOINT
 from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
-from bench.errors import CheckpointError, DataError
+from bench.errors import CheckpointError, DataError, UsageError
 from bench.records.columns import columns_of
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
@@ -104,14 +104,19 @@ def rebuild(
     """Return the run with its data and configuration.
 
     Args:
-        run: a run that was certified here (not one read from a published log).
+        run: a run that was certified here.
         data_dir, zoo: where data and checkpoints lie now; None: where the run found them.
         typed: as in `Rebuilt`.
 
     Raises:
-        DataError, UsageError: the data or the device is not there, the data are others, or the header holds unknown
-            settings.
+        DataError, UsageError: the data or the device is not there, the data are others, the header holds unknown
+            settings, or the run was made from a published log.
     """
+    if run.header.logs:
+        raise UsageError(
+            f"{run.folder} was made from a published log, which no model can compute again: name a run that was "
+            "certified here"
+        )
     config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
     config = replace(config, device=run.header.device_type)

@@ -216,14 +216,24 @@ def certify_many(
         Each radius holds with probability at least 1 - alpha; the noise of image i is that of index i.
 
     Raises:
-        UsageError: another number of labels than of images.
+        UsageError: another number of labels than of images, a negative label, or a protocol of other than fixed
+            estimation or the Clopper-Pearson bound.
         DataError, ModelError, NumericalError: as in `bench.certify`.
     """
     import pandas as pd
 
     if labels is not None and len(labels) != len(images):
         raise UsageError(f"{len(labels)} labels for {len(images)} images: give one for each")
+    if labels is not None and min(map(int, labels), default=0) < 0:
+        raise UsageError(
+            f"labels hold {min(map(int, labels))}, expected classes, 0 or more: leave unknown labels out"
+        )
     protocol = protocol or Protocol()
+    if (protocol.estimation, protocol.bound) != ("fixed", "clopper-pearson"):
+        raise UsageError(
+            f"certify_many has fixed estimation and the bound clopper-pearson, got {protocol.estimation} and "
+            f"{protocol.bound}: use bench.run"
+        )
     rows: list[dict[str, Any]] = []
     for index, image in enumerate(images):
         found = certify(

@@ -9,6 +9,7 @@ from torch import nn
 
 from baselines import dds
 from baselines.networks.resnet import ResNet
+from baselines.parts.own import load_denoiser
 from baselines.purifiers.denoised import FinetuningObjective
 from bench.errors import CheckpointError, ModelError, UsageError
 from bench.methods import registry
@@ -180,3 +181,34 @@ def test_a_state_dict_without_its_architecture_is_refused_with_the_remedy(publis
     )
     with pytest.raises(CheckpointError, match="holds another model's weights"):
         registry.load("gaussian").build(config, path)
+
+
+def test_a_chain_has_a_file_of_its_own_which_tells_it_and_noise_of_its_own_at_each_step(tmp_path):
+    one, chain = (configured(finetune="true", reverse_steps=steps) for steps in (1, 2))
+    name = dds.METHOD.checkpoint_name(chain)
+    assert name == "dds_finetuned_chain_2_sigma_0.5.safetensors" != dds.METHOD.checkpoint_name(one)
+    densepure = registry.configure("densepure", TASK, 0.5, {"finetune": "true"})
+    assert registry.load("densepure").checkpoint_name(densepure) == name
+    work = job(tmp_path)
+    dds.METHOD.train(chain, work)
+    assert dds.METHOD.build(chain, work.folder / name)
+    with pytest.raises(CheckpointError, match=r"made with reverse_eta 1\.0, not 0\.0"):
+        dds.METHOD.build(configured(finetune="true", reverse_steps=2, reverse_eta=0.0), work.folder / name)
+    pair, seen = dds.METHOD.build(configured(), None), []
+    pair.denoiser.denoise_pixels = lambda x, sigma, keys=None: seen.append(keys) or x
+    objective = FinetuningObjective(pair, 0.7, work)
+    for step in (0, 1):
+        objective.loss(Loader(work, 8).batch(step))
+    assert len(torch.cat(seen).unique()) == 16
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"channels": []}, {"channels": None}, {"patch": "2"}, {"patch": 0}, {"steps": 0}, {"channels": [12]}],
+)
+def test_a_file_of_ours_that_tells_no_size_is_refused_in_one_sentence(tmp_path, changes):
+    config = {"method": "dds", "channels": [8], "patch": 2, "steps": 10} | changes
+    with pytest.raises(
+        CheckpointError, match=r"d\.safetensors says channels .* and steps .*, which no denoiser has"
+    ):
+        load_denoiser({}, config, TASK, tmp_path / "d.safetensors")

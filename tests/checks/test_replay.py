@@ -137,3 +137,12 @@ def test_audit_attacks_what_is_certified_and_compares_batch_sizes(run, monkeypat
 )
 def test_an_image_is_replayed_with_those_that_shared_its_batches(index, size, expected):
     assert companions((9, 4, 5, 7, 2), index, size) == expected
+
+
+def test_a_published_log_cannot_be_replayed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.tsv").write_text("idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t0.4\t1\t1.0\n")
+    line = "import-log a.tsv --dataset cifar10 --sigma 0.5 --alpha 0.001 --n 1000 --method m --out log"
+    monkeypatch.chdir(tmp_path)
+    assert bench(monkeypatch, *line.split()) == 0
+    assert bench(monkeypatch, "replay", "log", "--index", 0) == 2
+    assert "log was made from a published log, which no model can compute again" in capsys.readouterr().err

@@ -64,7 +64,9 @@ def test_every_column_of_the_tables_is_described(path):
         return
     title = OF_COST if (path.parent / "sweep.csv").exists() and path.name == "cost.csv" else path.name
     section = FORMATS.split(f"### {title}\n")[1].split("\n### ")[0]
-    described = [re.escape(name).replace("N", r"\d+").replace(r"\*", r"\w+") for name in NAMES.findall(section)]
+    described = [
+        re.escape(name).replace("N", r"\d+").replace(r"\*", r"\w+") for name in NAMES.findall(section)
+    ]
     for column in pd.read_csv(path, nrows=0).columns:
         assert any(re.fullmatch(name, column) for name in described), column
 

@@ -17,6 +17,7 @@ import torch
 import torchvision.datasets
 from torch import Tensor
 
+from bench.config.names import FIRST_LABELS
 from bench.data import sets
 from bench.data.sets import PixelTensor, batch, load
 from bench.errors import DataError
@@ -192,6 +193,20 @@ class TestIdx:
         write_idx_pair(tmp_path, "t10k")
         write_idx(tmp_path / "t10k-labels-idx1-ubyte", IDX_LABELS[:4])
         with pytest.raises(DataError, match=r"holds 5 images but .* 4 labels"):
+            load("mnist", "test", data_dir=tmp_path)
+
+    @pytest.mark.parametrize("shape", [(5, 20, 28), (5, 0, 28), (5, 32, 32)])
+    def test_images_of_another_size_are_refused(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
+        write_idx_pair(tmp_path, "t10k")
+        write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros(shape))
+        with pytest.raises(DataError, match=f"images of {shape[1]}x{shape[2]}, mnist has 28x28"):
+            load("mnist", "test", data_dir=tmp_path)
+
+    def test_clothes_are_no_digits(self, tmp_path: Path) -> None:
+        labels = np.tile([int(digit) for digit in FIRST_LABELS["fashion-mnist"][:20]], 500)
+        write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((10_000, 28, 28)))
+        write_idx(tmp_path / "t10k-labels-idx1-ubyte", labels)
+        with pytest.raises(DataError, match=r"other classes than those of mnist \(its first label is 7\)"):
             load("mnist", "test", data_dir=tmp_path)
 
     def test_labels_must_be_digits(self, tmp_path: Path) -> None:

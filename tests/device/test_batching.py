@@ -139,6 +139,6 @@ def test_a_batch_that_was_written_into_before_it_did_not_fit_is_not_divided():
             raise RuntimeError("CUDA out of memory")
         return x_noisy.flatten(1)
 
-    with pytest.raises(ModelError, match="a batch of 8 does not fit .* smaller --batch-size"):
+    with pytest.raises(ModelError, match=r"a batch of 8 does not fit .* smaller --batch-size"):
         halving(writes)(torch.zeros(8, 1, 2, 2), 0.5)
     assert halving(writes)(torch.zeros(4, 1, 2, 2), 0.5).unique().tolist() == [-0.5]

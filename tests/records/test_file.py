@@ -146,21 +146,6 @@ def test_a_last_line_cut_anywhere_is_repaired(tmp_path):
     assert write(tmp_path, record(20)) == whole
 
 
-@pytest.mark.parametrize("is_header", [False, True])
-def test_a_whole_last_line_without_its_end_is_kept(tmp_path, is_header):
-    items = () if is_header else (record(0), record(20))
-    whole = write(tmp_path, *items)
-    path = tmp_path / FILE_NAME
-    path.write_bytes(whole[:-1])
-    assert read_run(tmp_path).records == items
-    assert path.read_bytes() == whole[:-1]
-    with RecordsFile.create_or_resume(tmp_path, HEADER) as file:
-        assert (file.run.records, file.repaired) == (items, None)
-        assert path.read_bytes() == whole
-        file.append(record(40))
-    assert read_run(tmp_path).records == (*items, record(40))
-
-
 @pytest.mark.parametrize("tail", [b"\n", b"\0\0\0\0", b"\0\0\n", b'{"kind":\n', b"\xff\n"])
 def test_a_last_line_of_rubbish_is_repaired(tmp_path, tail):
     content = write(tmp_path, record(0))

@@ -143,6 +143,21 @@ def test_a_class_sorted_beginning_of_imagenet_is_found(tmp_path):
     assert "3 of 1000 classes, 14 to 50 images each" in found.seen
 
 
+@pytest.mark.parametrize(
+    ("row", "seen"),
+    [
+        ([40, 12, 37], "holds class 37, but cifar10"),
+        ([0, 4, 4], "says class 4 of image 0"),
+        ([10_000, 3, 3], "10000"),
+    ],
+)
+def test_what_no_log_of_the_data_set_can_hold_is_found(tmp_path, row, seen):
+    check = check_log(made(tmp_path, rows=lambda rows: [[*row, *rows[0][3:]], *rows[20:]]), CLAIM, "cifar10")
+    found = finding(check, "it may be of cifar10")
+    assert (found.holds, seen in found.seen) == (False, True)
+    assert "of 10 classes" in finding(check, "every class").seen
+
+
 def test_a_log_in_order_is_sound(tmp_path):
     down = [[20 * i, i % 10, i % 10, 0.3, 1, 0.5] for i in range(20)]
     assert check_log(made(tmp_path, rows=lambda _: down), CLAIM).is_sound

@@ -137,7 +137,9 @@ def test_a_skipped_image_is_wrong_and_certifies_nothing(tmp_path, changes, messa
 
 
 @pytest.mark.parametrize("estimation", ["sequential", "confidence-sequence"])
-def test_an_image_whose_selected_class_is_right_was_sampled_unless_n_samples_certify_nothing(tmp_path, estimation):
+def test_an_image_whose_selected_class_is_right_was_sampled_unless_n_samples_certify_nothing(
+    tmp_path, estimation
+):
     right = SKIPPED | {"predict": -1, "label": 1}
     few = {"n": 9, "alpha": 0.001}  # 2**-9 is above alpha
     write(tmp_path / "few", record(**right, n=9), header=dataclasses.replace(SKIPS, **few))
@@ -145,7 +147,9 @@ def test_an_image_whose_selected_class_is_right_was_sampled_unless_n_samples_cer
     for folder in ("few", "many"):
         edit(tmp_path / folder, 0, estimation=estimation)
     assert not read_run(tmp_path / "few").records[0].is_correct
-    with pytest.raises(RecordsError, match=f"counts_estimation is empty, which {estimation} estimation leaves"):
+    with pytest.raises(
+        RecordsError, match=f"counts_estimation is empty, which {estimation} estimation leaves"
+    ):
         read_run(tmp_path / "many")
 
 
@@ -163,7 +167,9 @@ def test_an_image_with_two_labels_is_refused_in_a_file_and_by_one_that_grows(tmp
     write(tmp_path / "one", record(20), record(far), header=header)
     write(tmp_path / "two", record(20), record(far), dataclasses.replace(other, label=1), header=header)
     edit(tmp_path / "two", 3, label=0)
-    with pytest.raises(RecordsError, match=rf"lines 3 and 4: image {far} of rrcm .* has label 1, and elsewhere 0"):
+    with pytest.raises(
+        RecordsError, match=rf"lines 3 and 4: image {far} of rrcm .* has label 1, and elsewhere 0"
+    ):
         read_run(tmp_path / "two")
     with (
         RecordsFile.create_or_resume(tmp_path / "one", header) as file,

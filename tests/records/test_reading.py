@@ -186,3 +186,18 @@ def test_the_collector_is_paused_until_the_block_ends():
     with collector_paused():
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("is_header", [False, True])
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path, is_header):
+    items = () if is_header else (record(0), record(20))
+    whole = write(tmp_path, *items)
+    path = tmp_path / FILE_NAME
+    path.write_bytes(whole[:-1])
+    assert read_run(tmp_path).records == items
+    assert path.read_bytes() == whole[:-1]
+    with RecordsFile.create_or_resume(tmp_path, HEADER) as file:
+        assert (file.run.records, file.repaired) == (items, None)
+        assert path.read_bytes() == whole
+        file.append(record(40))
+    assert read_run(tmp_path).records == (*items, record(40))

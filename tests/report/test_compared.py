@@ -10,7 +10,15 @@ from bench.records.file import write_run
 from bench.report.compared import compare_runs
 from bench.report.comparison import compare
 from bench.report.tables.accuracy import accuracy_frame
-from bench.report.tables.paired import format_p, gap_frame, paired_frame, paired_table, pairs_of
+from bench.report.tables.paired import (
+    assured_frame,
+    assured_table,
+    format_p,
+    gap_frame,
+    paired_frame,
+    paired_table,
+    pairs_of,
+)
 from bench.smoothing.stats import most_failures
 from tests.support.fake_runs import METHODS, SIGMAS, make_record, make_run
 from tests.support.tiny import bench
@@ -151,7 +159,13 @@ def test_the_command_prints_the_comparison(tmp_path, monkeypatch, capsys):
         write_run(tmp_path / name, run)
     assert bench(monkeypatch, "compare", tmp_path / "one", tmp_path / "two", "--sigma", "0.5") == 0
     shown = capsys.readouterr().out
-    for title in ("Certified accuracy", "ACR", "High-probability", "Paired comparison", "Between training runs"):
+    for title in (
+        "Certified accuracy",
+        "ACR",
+        "High-probability",
+        "Paired comparison",
+        "Between training runs",
+    ):
         assert title in shown
     assert "σ = 0.5: rRCM (one) against rRCM (two) (40 images)" in shown
     assert "…" not in shown
@@ -162,3 +176,13 @@ def test_the_command_prints_the_comparison(tmp_path, monkeypatch, capsys):
 )
 def test_p_values_are_written_for_reading(p, text):
     assert format_p(p) == text
+
+
+def test_radii_that_two_decimals_do_not_tell_apart_head_columns_and_rows_of_their_own():
+    radii = (0.001, 0.004, 0.005)
+    run = make_run()
+    comparison = compare([replace(run, header=replace(run.header, radii=radii))])
+    frame = paired_frame(comparison, pairs_of(comparison))
+    rows = paired_table(frame).blocks[0].rows
+    assert list(dict.fromkeys(str(row[0]) for row in rows)) == ["0.001", "0.004", "0.005"]
+    assert assured_table(assured_frame(comparison)).headers[1:] == ("0.001", "0.004", "0.005")

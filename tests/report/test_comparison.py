@@ -145,14 +145,18 @@ def test_runs_that_number_their_classes_otherwise_are_refused():
         folder=Path("other"),
         records=tuple(replace(one, label=(one.label + 1) % 3) for one in run.records),
     )
-    with pytest.raises(ProtocolError, match=r"image \d+ has label \d in .* and \d in .*classes have one order"):
+    with pytest.raises(
+        ProtocolError, match=r"image \d+ has label \d in .* and \d in .*classes have one order"
+    ):
         compare([run, other])
 
 
 def test_radii_that_a_sequential_run_did_not_decide_are_left_out():
     run = make_run()
     stops = replace(
-        run, folder=Path("stops"), header=replace(run.header, estimation="confidence-sequence", radii=(0.5, 0.6))
+        run,
+        folder=Path("stops"),
+        header=replace(run.header, estimation="confidence-sequence", radii=(0.5, 0.6)),
     )
     comparison = compare([run, stops])
     assert comparison.radii == (0.0, 0.5, 0.6)  # a fixed run decides every radius

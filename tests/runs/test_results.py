@@ -59,6 +59,11 @@ def test_many_images_of_a_linear_classifier_are_certified_below_its_true_radius(
     assert (rows["radius"] < [2.0, 1.0]).all()
     with pytest.raises(UsageError, match="1 labels for 2 images"):
         bench.certify_many(model, images, [1], sigma=0.5)
+    with pytest.raises(UsageError, match="labels hold -1, expected classes"):
+        bench.certify_many(model, images, [1, -1], sigma=0.5)
+    for changes in ({"estimation": "sequential"}, {"bound": "randomised"}):
+        with pytest.raises(UsageError, match="certify_many has fixed estimation"):
+            bench.certify_many(model, images, sigma=0.5, protocol=Protocol(**changes))
 
 
 def test_a_trained_model_in_one_line_knows_digits():

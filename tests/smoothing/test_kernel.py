@@ -119,5 +119,7 @@ def test_numbers_of_numpy_reach_triton_as_those_of_python(monkeypatch):
     taken = []
     monkeypatch.setattr(kernel, "_draw", {(1,): lambda *given, **settings: taken.extend(given[4:])})
     place = (np.int64(7), 2, np.int32(10), 0)
-    kernel.image_noise(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), place, 1, np.float32(0.5), 64)
+    kernel.image_noise(
+        torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.int64), place, 1, np.float32(0.5), 64
+    )
     assert {type(one) for one in taken} == {int, float}

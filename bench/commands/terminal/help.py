@@ -84,7 +84,9 @@ def _record(option: click.Parameter, ctx: click.Context) -> tuple[str, str]:
     is_open = not isinstance(option.default, str | int | float)
     default = _preset_defaults().get(option.name or "") if is_open else None
     names_of_command = {one.name for one in ctx.command.params}
-    is_of_preset = "changes" in names_of_command and "run" not in names_of_command  # those of a run are its own
+    is_of_preset = (
+        "changes" in names_of_command and "run" not in names_of_command
+    )  # those of a run are its own
     return names, f"{text}  [mnist5k: {default}]" if default and is_of_preset else text
 
 

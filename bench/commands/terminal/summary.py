@@ -132,9 +132,8 @@ def _note(comparison: Comparison) -> str:
         for low, high in [best.curve.at(radius).interval()]
     ]
     costs = {f"{one.cost.device}, σ = {one.sigma:g}" for one in comparison.costs}
-    timed = (
-        f" Time and speed relative to {comparison.name_of(REFERENCE)}: {'; '.join(sorted(costs))}{_spread(comparison)}."
-    )
+    where = "; ".join(sorted(costs)) + _spread(comparison)
+    timed = f" Time and speed relative to {comparison.name_of(REFERENCE)}: {where}."
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "

@@ -1,4 +1,4 @@
-"""Comparison of several training runs -> a figure of what each variant of a method certifies, and of what it changes."""
+"""Comparison of several training runs -> a figure of what each variant certifies, and of what it changes."""
 
 from __future__ import annotations
 

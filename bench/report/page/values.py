@@ -14,7 +14,7 @@ from bench.report.figures.style import styles
 from bench.report.markup import Cell, as_cell, format_percent, format_radius, format_significant
 from bench.report.published import PublishedNumber
 from bench.report.rates import REFERENCE, seconds_per_certificate
-from bench.report.tables.accuracy import accuracy_cell, acr_text, share_cell
+from bench.report.tables.accuracy import accuracy_cell, acr_text, radius_headers, share_cell
 from bench.report.tables.cost import SPEEDUP
 from bench.report.tables.paired import difference_cell, format_p, is_significant
 from bench.report.tables.training import COLUMNS, written
@@ -59,7 +59,10 @@ def page_values(
             if label in comparison.labels
         ],
         "sigmas": [f"{sigma:g}" for sigma in comparison.sigmas],
-        "radii": [{"value": radius, "text": f"{radius:.2f}"} for radius in comparison.radii],
+        "radii": [
+            {"value": radius, "text": text}
+            for radius, text in zip(comparison.radii, radius_headers(comparison.radii), strict=True)
+        ],
         "rows": [*leaderboard(frames), *published_rows(comparison, published)],
         "paired": paired_rows(frames["paired"]),
         "reference": comparison.name_of(REFERENCE),
@@ -160,11 +163,11 @@ def paired_rows(frame: pd.DataFrame) -> list[Values]:
     """Return the rows of a `bench.report.tables.paired.paired_frame` for the page."""
     return [
         {"first": row["first_label"], "second": row["second_label"], "sigma": f"{row['sigma']:g}"}
-        | {"radius": row["radius"], "radius_text": f"{row['radius']:.2f}"}
+        | {"radius": row["radius"], "radius_text": radius}
         | {"is_significant": is_significant(row), "difference": cell(row["difference"], difference_cell(row))}
         | {name: cell(row[name], format_p(row[name])) for name in ("p", "p_holm")}
         | {name: int(row[name]) for name in ("only_first", "only_second")}
-        for _, row in frame.iterrows()
+        for radius, (_, row) in zip(radius_headers(frame["radius"].tolist()), frame.iterrows(), strict=True)
     ]
 
 

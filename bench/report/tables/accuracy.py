@@ -195,7 +195,9 @@ def accuracy_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
 
 def radius_headers(radii: Sequence[float]) -> tuple[str, ...]:
     """Return the radii as they head columns: with the same decimals, two or more, each exactly."""
-    decimals = max([2, *(-int(Decimal(repr(radius)).normalize().as_tuple().exponent) for radius in radii)])
+    decimals = max(
+        [2, *(-int(Decimal(repr(float(radius))).normalize().as_tuple().exponent) for radius in radii)]
+    )
     return tuple(format_radius(radius, decimals) for radius in radii)
 
 

@@ -11,6 +11,7 @@ from bench.report.comparison import Comparison
 from bench.report.equal_accuracy import RESAMPLES, SHARES, EqualAccuracy
 from bench.report.markup import BRACKETS, Block, Cell, Row, Table, format_percent, format_significant
 from bench.report.rates import REFERENCE
+from bench.report.tables.accuracy import radius_headers
 
 NOT_REACHED = "–"
 
@@ -62,7 +63,8 @@ def _blocks(comparison: Comparison, compared: Sequence[EqualAccuracy], images: i
         certified = format_percent(here[0].reference_accuracy)
         methods = dict.fromkeys(one.method for one in here)
         yield Block(
-            title=f"radius {radius:.2f}: {comparison.name_of(REFERENCE)} certifies {certified}% ({images} images)",
+            title=f"radius {radius_headers([radius])[0]}: {comparison.name_of(REFERENCE)} certifies {certified}% "
+            f"({images} images)",
             rows=tuple(
                 _row(comparison.name_of(method), [one for one in here if one.method == method])
                 for method in methods

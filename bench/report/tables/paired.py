@@ -1,4 +1,4 @@
-"""Comparison -> what papers leave out: high-probability accuracies, paired comparisons of methods, gaps between training runs."""
+"""Comparison -> what papers leave out: high-probability accuracies, paired comparisons, gaps between training runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius, signed
 from bench.report.metrics import assured_accuracy
 from bench.report.paired import PairedDifference, paired_differences
-from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT
+from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT, radius_headers
 from bench.smoothing.stats import holm
 
 CONFIDENCE = 0.99
@@ -113,8 +113,8 @@ def paired_table(frame: pd.DataFrame) -> Table:
             "corrected.",
             f"p: exact McNemar test; p (Holm): corrected for all {len(frame)} tests of this comparison, those of every "
             f"pair, σ and radius. Bold: p (Holm) below {SIGNIFICANT:g}. Radii out of reach are left out.",
-            "Intervals and tests are over images: they say whether two trained classifiers differ on images like these, "
-            "and do not cover the variation between training runs.",
+            "Intervals and tests are over images: they say whether two trained classifiers differ on images like "
+            "these, and do not cover the variation between training runs.",
         ),
     )
 
@@ -124,7 +124,7 @@ def assured_table(frame: pd.DataFrame, warnings: Sequence[str] = ()) -> Table:
     radii = sorted(set(frame["radius"]))
     return Table(
         caption=f"High-probability certified accuracy (%): the share that holds with probability {CONFIDENCE:g}",
-        headers=("method", *(f"{radius:.2f}" for radius in radii)),
+        headers=("method", *radius_headers(radii)),
         blocks=blocks_of(frame, _assured_rows),
         notes=(
             *warnings,
@@ -141,7 +141,7 @@ def gap_table(frame: pd.DataFrame) -> Table:
     return Table(
         caption="Between training runs of one method: lowest and highest certified accuracy (%)"
         + (", and ACR" if acr else ""),
-        headers=("method", "training runs", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
+        headers=("method", "training runs", *radius_headers(radii), *("ACR",) * acr),
         blocks=blocks_of(frame, _gap_rows),
         notes=(
             "Trainings: checkpoints of the method that differ between the runs.",
@@ -182,9 +182,9 @@ def _paired_columns(paired: PairedDifference) -> dict[str, Any]:
 
 
 def _paired_rows(part: pd.DataFrame) -> Iterable[Row]:
-    for _, row in part.iterrows():
+    for radius, (_, row) in zip(radius_headers(part["radius"].tolist()), part.iterrows(), strict=True):
         yield (
-            f"{row['radius']:.2f}",
+            radius,
             format_percent(row["first_accuracy"]),
             format_percent(row["second_accuracy"]),
             str(row["only_first"]),

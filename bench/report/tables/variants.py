@@ -12,7 +12,7 @@ from bench.config.names import nearest_hint
 from bench.errors import RecordsError, UsageError
 from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius, signed
-from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT
+from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT, radius_headers
 from bench.report.tables.paired import is_significant
 from bench.report.variants import (
     Estimate,
@@ -87,7 +87,7 @@ def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) 
     radii, acr = sorted(set(frame["radius"].dropna())), has_acr(frame)
     return Table(
         caption=f"Variants over their training runs: mean certified accuracy (%){', and ACR' if acr else ''}",
-        headers=("variant", "training runs", *(f"{radius:.2f}" for radius in radii), *("ACR",) * acr),
+        headers=("variant", "training runs", *radius_headers(radii), *("ACR",) * acr),
         blocks=blocks_of(
             frame, lambda part: _rows(part, reference), ["sigma", "method"], title="σ = {:g}: {}"
         ),
@@ -162,8 +162,8 @@ def _what_intervals_hold(frame: pd.DataFrame) -> Iterator[str]:
     if once:
         yield (
             f"Trained once: {once}. Their intervals, and those of differences to them, hold images and training runs "
-            "by the variance between training runs that is pooled over the variants trained several times, as if theirs "
-            "were the same."
+            "by the variance between training runs that is pooled over the variants trained several times, as if "
+            "theirs were the same."
         )
     if alone:
         yield (
