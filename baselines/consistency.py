@@ -1,4 +1,4 @@
-"""Consistency regularisation (Jeong & Shin 2020, arXiv 2006.04062): noisy copies of an image must agree."""
+"""Consistency regularization (Jeong & Shin 2020, arXiv 2006.04062): noisy copies of an image must agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from baselines.noisy.method import NoisyMethod
 
 @dataclass(frozen=True, kw_only=True)
 class Config(classifier.Config):
-    """Options of consistency regularisation.
+    """Options of consistency regularization.
 
     Attributes:
         copies: noisy copies m of each image.

@@ -1,4 +1,4 @@
-"""Fine-tuning at one sigma (arXiv 2501.13094): cross entropy over noisy copies + consistency regularisation."""
+"""Fine-tuning at one sigma (arXiv 2501.13094): cross entropy over noisy copies + consistency regularization."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Recipe(loop.Recipe):
         layer_decay: factor on the learning rate from each layer to the one below it; None = 0.75 for a pre-trained
             encoder, and 1 for random weights, whose lower layers have all to learn.
         copies: noisy copies m of each image.
-        weight: lambda of the consistency regularisation; the small recipe has that of `consistency` at each sigma.
+        weight: lambda of the consistency regularization; the small recipe has that of `consistency` at each sigma.
             Deviation: on CIFAR-10 and ImageNet the paper has 10 at sigma 0.25 and 20 above, which its recipes keep.
-        entropy_weight: eta of the consistency regularisation.
+        entropy_weight: eta of the consistency regularization.
     """
 
     batch_size: int = 64

@@ -62,7 +62,7 @@ _BUILT_IN = (
     MethodEntry(
         name="consistency",
         module="baselines.consistency",
-        summary="consistency regularisation (arXiv 2006.04062): noisy copies must agree",
+        summary="consistency regularization (arXiv 2006.04062): noisy copies must agree",
         display_name="Consistency",
         color="#00835c",
         kind="noisy",

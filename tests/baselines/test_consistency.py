@@ -1,4 +1,4 @@
-"""Consistency regularisation against its closed forms; the released program's values are in test_golden.py."""
+"""Consistency regularization against its closed forms; the released program's values are in test_golden.py."""
 
 import math
 
