@@ -20,7 +20,7 @@ from bench.errors import UsageError
 from bench.smoothing.sigma import karras_grid, sigma_to_model, to_model_units
 from bench.training.architectures import Architecture, Chains, Make
 from bench.training.augmentation import augment
-from bench.training.loop import Batch
+from bench.training.loop import FORWARDS_WITH_GRADIENT, Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,11 @@ def scales_at(step: int, config: Config) -> int:
 
 class ConsistencyTraining(DenoiserObjective[ConsistencyModel, Config]):
     """Consistency training (arXiv 2303.01469, Algorithm 3) at neighbouring times, drawn uniformly from the grid."""
+
+    @property
+    def forwards(self) -> float:
+        """Forward passes per image and step: that of the later time with its gradient, the target's without."""
+        return FORWARDS_WITH_GRADIENT + 1
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""

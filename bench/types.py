@@ -178,6 +178,7 @@ class MethodModule(typing.Protocol):
         train(config, job): trains, and writes the checkpoint; see `bench.training.loop.TrainingJob`.
         NAMED_OPTIONS: option -> the names of the options that it stands for.
         expand(config): the config with those others set; options given singly are set after it.
+        settle(config, given): the config with what follows from all options; `given`: those that were given singly.
         TRAINING_NAMES: those of NAMED_OPTIONS that say only how the method is trained: where `expand` raises
             `bench.errors.UnpublishedError` for one at some sigma, a checkpoint that is there is taken without them.
         backbone_of(config): name of the network in the files that options name; None without one.

@@ -45,6 +45,11 @@ class EncoderConfig:
     checkpoint_blocks: bool = False
 
     @property
+    def unseen(self) -> dict[str, int | bool]:
+        """Options that shape the training of an encoder and do not show in its first weights."""
+        return {"num_heads": self.num_heads, "stop_grad_conv1": self.stop_grad_conv1}
+
+    @property
     def num_patches(self) -> int:
         """Number of image patches."""
         return (self.image_size // self.patch_size) ** 2

@@ -99,6 +99,11 @@ class Objective(loop.Supervised[Classifier]):
         """Forward passes per image and step; see `bench.training.loop.Objective`."""
         return self.recipe.copies * FORWARDS_WITH_GRADIENT
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What does not show in the weights of the network; see `bench.training.loop.Objective`."""
+        return {"num_heads": self.network.base_model.config.num_heads, "layernorm": self.network.layernorm}
+
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return a group per layer, its rate falling by `layer_decay` from the head down to the embeddings."""
         layers: dict[int, list[nn.Parameter]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -138,8 +138,28 @@ def expand(config: Config) -> Config:
         pretrain_steps=pretraining.max_steps,
         **{f"pretrain_{name}": getattr(pretraining, name) for name in _PRETRAIN_OPTIONS},
     )
-    expanded = replace(expanded, **presets.KINDS[config.pretraining])  # type: ignore[arg-type]
-    return _of_equal_work(expanded) if config.forwards else expanded
+    return replace(expanded, **presets.KINDS[config.pretraining])  # type: ignore[arg-type]
+
+
+def settle(config: Config, given: Collection[str]) -> Config:
+    """Return the configuration with what follows from all its options, those given singly among them.
+
+    Args:
+        given: names of the options that were given singly.
+
+    Raises:
+        UsageError: `forwards` beside steps, or beside a recipe that counts epochs.
+    """
+    if not config.forwards:
+        return config
+    if steps := {"max_steps", "pretrain_steps"}.intersection(given):
+        raise UsageError(f"rrcm.forwards stands for rrcm.{min(steps)}: give one of them")
+    if config.epochs:
+        raise UsageError(
+            f"rrcm.forwards counts forward passes, but the recipe counts {config.epochs} epochs: take another recipe, "
+            "or leave forwards out"
+        )
+    return _of_equal_work(config)
 
 
 def _of_equal_work(config: Config) -> Config:

@@ -114,6 +114,11 @@ class Objective:
         """Forward passes per image and step; see `forwards_per_image`."""
         return forwards_per_image(self.recipe, self.network.config)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What does not show in the weights of the encoder; see `bench.training.loop.Objective`."""
+        return self.network.config.unseen
+
     def parameter_groups(self, learning_rate: float) -> Iterable[dict[str, Any]]:
         """Return all parameters that are trained, at one learning rate."""
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]

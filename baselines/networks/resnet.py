@@ -6,6 +6,8 @@ the normalisation being layer 0 and having no parameters.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -142,9 +144,26 @@ def padded_backbone(name: str, depth: int) -> Backbone:
 
 
 def residual_backbone(name: str, depth: int) -> Backbone:
-    """Return normalisation + ResNet-`depth` as a backbone; sigma plays no part in it."""
-    return Backbone(name=name, make=lambda task, sigma: resnet(task, depth))
+    """Return normalisation + ResNet-`depth` as a backbone; sigma plays no part in it.
+
+    Its convolutions start as in the program of arXiv 1902.02918, whose published recipes are for it.
+    """
+
+    def make(task: Task, sigma: float) -> nn.Module:
+        network = resnet(task, depth)
+        network.apply(start_by_outputs)
+        return network
+
+    return Backbone(name=name, make=make)
 
 
-RESNET = residual_backbone("resnet", 14)
-"""The default network of the baselines on small images."""
+@torch.no_grad()
+def start_by_outputs(module: nn.Module) -> None:
+    """Draw the weights of a k x k convolution from N(0, 2 / (k^2 C_out)) (arXiv 1502.01852, Eq. 14)."""
+    if isinstance(module, nn.Conv2d):
+        outputs = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+        module.weight.normal_(0.0, math.sqrt(2 / outputs))
+
+
+RESNET = Backbone(name="resnet", make=lambda task, sigma: resnet(task, 14))
+"""The default network of the baselines on small images, which starts by PyTorch's defaults."""

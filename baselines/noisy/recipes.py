@@ -52,6 +52,7 @@ _CIFAR10, _IMAGENET, _MNIST = (
     for backbone, recipe in (("cifar_resnet110", _SGD), ("resnet50", _SGD_IMAGENET), ("lenet", _SGD_MNIST))
 )
 _CONSISTENCY = replace(_CIFAR10, recipe=_SGD_CONSISTENCY)
+_HALF_IMAGENET = replace(_IMAGENET, recipe=replace(_SGD_IMAGENET, batch_size=200))
 
 
 def _in_chunks(published: Published, options: Mapping[str, float], copies: int = 2) -> Published:
@@ -63,7 +64,7 @@ def _in_chunks(published: Published, options: Mapping[str, float], copies: int =
     return replace(published, recipe=recipe, options=options)
 
 
-_ATTACK = {"copies": 4, "epsilon": 1.0, "attack_steps": 10, "epsilon_warmup": 10}
+_ATTACK = {"copies": 4, "epsilon": 255 / 256, "attack_steps": 10, "epsilon_warmup": 10}
 _ATTACK_CIFAR10 = {"copies": 2, "epsilon": 2.0, "attack_steps": 10, "epsilon_warmup": 10}
 _RADIUS = {"copies": 16, "weight": 16.0, "margin": 8.0, "beta": 16.0, "weight_from": 30}
 _RADIUS_CIFAR10 = {**_RADIUS, "weight": 12.0, "weight_from": 0}
@@ -83,8 +84,8 @@ RECIPES: Mapping[Key, Published] = MappingProxyType(
         ("consistency", "cifar10", 0.25): _in_chunks(_CONSISTENCY, {"weight": 20.0}),
         ("consistency", "cifar10", 0.5): _in_chunks(_CONSISTENCY, {"weight": 10.0}),
         ("consistency", "cifar10", 1.0): _in_chunks(_CONSISTENCY, {"weight": 10.0}),
-        ("consistency", "imagenet", 0.5): _in_chunks(_IMAGENET, {"weight": 5.0}),
-        ("consistency", "imagenet", 1.0): _in_chunks(_IMAGENET, {"weight": 5.0, "entropy_weight": 0.1}),
+        ("consistency", "imagenet", 0.5): _in_chunks(_HALF_IMAGENET, {"weight": 5.0}),
+        ("consistency", "imagenet", 1.0): _in_chunks(_HALF_IMAGENET, {"weight": 5.0, "entropy_weight": 0.1}),
         ("consistency", "mnist", 0.25): _in_chunks(_MNIST, {"weight": 10.0}),
         ("consistency", "mnist", 0.5): _in_chunks(_MNIST, {"weight": 5.0}),
         ("consistency", "mnist", 1.0): _in_chunks(_MNIST, {"weight": 5.0}),

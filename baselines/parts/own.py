@@ -28,8 +28,9 @@ def load_classifier(path: Path, backbone: Backbone, task: Task, sigma: float) ->
         CheckpointError: the file is unreadable or holds another model than `backbone`.
     """
     _, tensors = load_with_arch(path)
-    network = backbone.make(task, sigma)
-    load_weights(network, part(tensors, "classifier") or tensors, path)
+    of_clean_images = part(tensors, "classifier")
+    network = backbone.make(task, 0.0 if of_clean_images else sigma)
+    load_weights(network, of_clean_images or tensors, path)
     return network.eval()
 
 

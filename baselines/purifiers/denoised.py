@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Generic, Protocol, TypeVar
+from dataclasses import asdict, fields
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from baselines.parts.readings import Reading
 from bench.errors import UsageError
 from bench.training.augmentation import augment
 from bench.training.loop import Batch, Fitted, Recipe, Supervised, TrainingJob, fit
+from bench.training.origin import digest
 from bench.training.scores import noisy_accuracy, radius_share, with_noise
 from bench.types import Backbone
 
@@ -101,8 +102,19 @@ class FinetuningObjective(Supervised[nn.Module]):
 
     @property
     def forwards(self) -> float:
-        """Forward passes per image and step; see `bench.training.loop.Objective`."""
-        return super().forwards + 1
+        """Forward passes per image and step, a call of the denoiser being one; see `bench.training.loop.Objective`."""
+        return super().forwards + (
+            self.denoiser.chain.steps if isinstance(self.denoiser, DiffusionDenoiser) else 1
+        )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes the denoised images; see `bench.training.loop.Objective`."""
+        chain = self.denoiser.chain if isinstance(self.denoiser, DiffusionDenoiser) else None
+        return {
+            "denoiser": digest(self.denoiser.state_dict()),
+            "chain": None if chain is None else asdict(chain),
+        }
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""

@@ -19,16 +19,22 @@ from baselines.purifiers.denoised import (
     stage_name,
     train_classifier,
 )
+from bench.errors import CheckpointError
 from bench.training.checkpoints import (
     check_configuration,
     load_checkpoint,
     load_metadata,
     load_weights,
     save_checkpoint,
+    unfinished,
 )
 from bench.training.loop import Objective, TrainingJob, fit, seeded_initialisation
 from bench.training.provenance import provenance
+from bench.training.recipes import trained_options
 from bench.types import Checkpoint
+
+CLEAN = 0.0
+"""The noise level that a classifier of clean images is told, where its network is told one."""
 
 PARTS = ("denoiser", "classifier")
 """The parts of a purifier, and the options that name others' ones."""
@@ -91,7 +97,8 @@ class Purifier(Generic[AnyConfig]):
         """
         pair = _own_parts(config)
         if checkpoint is not None and not config.finetune:
-            tensors, _ = load_checkpoint(checkpoint)
+            tensors, metadata = load_checkpoint(checkpoint)
+            self._check_denoiser(config, metadata, checkpoint)
             foreign = [part for part in PARTS if getattr(config, part)]
             own = {name: value for name, value in tensors.items() if name.split(".")[0] not in foreign}
             load_weights(pair, own, checkpoint)
@@ -100,8 +107,34 @@ class Purifier(Generic[AnyConfig]):
         if config.classifier:
             pair.classifier = classifier_of(config)
         if checkpoint is not None and config.finetune:
-            _load_finetuned(pair, config, self.chain(config), checkpoint)
+            self._load_finetuned(pair, config, checkpoint)
         return pair.eval()
+
+    def _load_finetuned(
+        self, pair: DenoisedClassifier, config: AnyConfig, checkpoint: Path | Checkpoint
+    ) -> None:
+        """Load the fine-tuned classifier, and our denoiser beside it, into the pair.
+
+        Raises:
+            CheckpointError: the file is unreadable, or was made with other parts, another denoiser or another chain.
+        """
+        tensors, metadata = load_checkpoint(checkpoint)
+        check_configuration(metadata, {**_foreign(config), **self.chain(config)}, checkpoint)
+        self._check_denoiser(config, metadata, checkpoint)
+        parts = {"classifier": pair.classifier} | ({} if config.denoiser else {"denoiser": pair.denoiser})
+        load_weights(nn.ModuleDict(parts), tensors, checkpoint)
+
+    def _check_denoiser(
+        self, config: AnyConfig, metadata: Mapping[str, Any], source: Path | Checkpoint
+    ) -> None:
+        """Raise CheckpointError where the file says that its denoiser, ours, was made under other options."""
+        said = metadata.get("config", {})
+        if not config.denoiser and isinstance(said, dict):
+            renamed = {option: said[key] for key, option in self.STORED_AS.items() if key in said}
+            options = trained_options(config)
+            check_configuration(
+                {"config": {**said, **renamed}}, {name: options[name] for name in renamed}, source
+            )
 
     def train(self, config: AnyConfig, job: TrainingJob) -> None:
         """Train the classifier on clean images, then the denoiser, or what is fine-tuned; see `_finetune`.
@@ -132,14 +165,23 @@ class Purifier(Generic[AnyConfig]):
         """Train the classifier further on denoised images of one sigma, and write it with the denoiser if that is ours.
 
         Our own parts come from the method's checkpoint, which is trained first where it is not there.
+
+        Raises:
+            CheckpointError: the time was up before that one was finished.
         """
         base, before = replace(config, finetune=False), {}
         name, path = self.checkpoint_name(base), None
         if name is not None:
-            path = job.folder / name
-            if not path.exists():
+            path = job.found(name)
+            if not path.is_file() or (path.parent == job.folder and unfinished(path)):
                 options = {**job.options, "finetune": False}
                 self.train(base, replace(job, options=options))
+                path = job.folder / name
+            if steps := unfinished(path):
+                raise CheckpointError(
+                    f"{path} is of a training that was stopped after {steps}, and fine-tuning starts from a finished "
+                    "one: repeat the command to continue it"
+                )
             before = load_metadata(path).get("training", {})
         pair = self.pair(base, path)
         file_name = self.checkpoint_name(config)
@@ -158,20 +200,6 @@ class Purifier(Generic[AnyConfig]):
         )
 
 
-def _load_finetuned(
-    pair: DenoisedClassifier, config: Config, chain: Mapping[str, Any], checkpoint: Path | Checkpoint
-) -> None:
-    """Load the fine-tuned classifier, and our denoiser beside it, into the pair.
-
-    Raises:
-        CheckpointError: the file is unreadable, or was made with other parts or another chain.
-    """
-    tensors, metadata = load_checkpoint(checkpoint)
-    check_configuration(metadata, {**_foreign(config), **chain}, checkpoint)
-    parts = {"classifier": pair.classifier} | ({} if config.denoiser else {"denoiser": pair.denoiser})
-    load_weights(nn.ModuleDict(parts), tensors, checkpoint)
-
-
 def _foreign(config: Config) -> dict[str, str]:
     """Return which parts others trained, "" for ours."""
     return {part: getattr(config, part) for part in PARTS}
@@ -180,5 +208,5 @@ def _foreign(config: Config) -> dict[str, str]:
 def _own_parts(config: Config) -> DenoisedClassifier:
     """Return the method with random weights in the parts that are ours, and nothing in place of the others."""
     denoiser = nn.Identity() if config.denoiser else config.own_denoiser()
-    classifier = nn.Identity() if config.classifier else config.backbone.make(config.task, config.sigma)
+    classifier = nn.Identity() if config.classifier else config.backbone.make(config.task, CLEAN)
     return DenoisedClassifier(denoiser, classifier)

@@ -94,13 +94,15 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
     config = override(config, changes, where=where)
+    if hasattr(module, "settle"):
+        config = module.settle(config, changes)
     if hasattr(module, "backbone_of") and (own := module.backbone_of(config)) is not None:
         config = dataclasses.replace(config, backbone=backbone(own))
     counted = [option for option in COUNTED if option in changes]
     if counted and getattr(config, "epochs", 0) > 0:
         raise UsageError(
             f"{name}.{counted[0]} is given, but the recipe counts {config.epochs} epochs: set {name}.epochs instead, "
-            f"or {name}.epochs=0 to count steps"
+            f"or {name}.epochs=0 to count steps, in all options of the recipe that count epochs"
         )
     return config
 

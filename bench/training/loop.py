@@ -45,6 +45,8 @@ class Objective(Protocol):
         """Forward passes of the network per training image and step; a gradient counts as two more."""
         ...
 
+    # `identity`, where there is one: plain values by name that shape the training beside recipe and first weights.
+
     @property
     def companions(self) -> nn.ModuleList:
         """Further modules whose state belongs to the run, such as a target network."""
@@ -128,14 +130,20 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
             is_over and run.losses
         ):  # resumed between two looks, under tighter limits than those it was saved under
             run.evaluate()
-            run.save()
+            if run.is_complete():
+                run.save()
         while not is_over:
             run.advance()
             is_over = run.is_over()
-            if is_over or run.step % recipe.look_every == 0:
+            if run.is_complete() or run.step % recipe.look_every == 0:
                 run.evaluate()
                 run.save()
                 is_over = is_over or run.is_over()
+            elif (
+                is_over
+            ):  # the time is up between two looks: one more for what is returned, which resuming undoes
+                run.save()
+                run.evaluate()
             elif job.checkpoint_every is not None and run.step % job.checkpoint_every == 0:
                 run.save()
         return run.finish()
@@ -156,7 +164,8 @@ class _Fit:
         _lay_out(objective.companions, job.device)
         self.network = objective.network
         images = digest_of_images(job.split, job.train_indices)
-        self.origin = origin(job.seed, recipe, self.network.state_dict(), images)
+        own = getattr(objective, "identity", {})
+        self.origin = origin(job.seed, recipe, self.network.state_dict(), images) | dict(own)
         processes.share_statistics(self.network)
         processes.share_statistics(objective.companions)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()

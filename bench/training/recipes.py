@@ -29,7 +29,7 @@ class Recipe:
         optimizer: AdamW, or SGD with momentum 0.9, whose weight decay is part of the gradient.
         schedule: "constant", "cosine" or "drops" (to a tenth), each after a linear warm-up of warmup_steps.
         cosine_steps: step at which the cosine reaches 0; 0 = max_steps.
-        drop_every: steps from one drop to the next.
+        drop_every: steps from one drop to the next; 0 = no drop.
         rate_every: steps for which a learning rate is held; above 1 (an epoch) the first of them has rate 0.
         ema_decay: decay per step of the averaged weights, which are the ones evaluated and kept.
         ema_warmup: whether the decay grows as (k + 1)/(k + 10) at step k until it is ema_decay.
@@ -63,7 +63,7 @@ class Recipe:
     @property
     def look_every(self) -> int:
         """Steps between two looks at the held-out part."""
-        return self.evaluate_every or max(1, self.max_steps // LOOKS)
+        return self.evaluate_every or max(1, math.ceil(self.max_steps / LOOKS))
 
 
 def trained_options(config: Any) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def rate_scale(step: int, recipe: Recipe) -> float:
     if recipe.schedule == "constant":
         return 1.0
     if recipe.schedule == "drops":
-        return 0.1 ** (position // max(1, recipe.drop_every))
+        return 0.1 ** (position // recipe.drop_every) if recipe.drop_every else 1.0
     horizon = recipe.cosine_steps or recipe.max_steps
     done = (position - recipe.warmup_steps) / max(1, horizon - recipe.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

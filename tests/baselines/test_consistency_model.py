@@ -9,12 +9,13 @@ from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, 
 from safetensors.torch import save_file
 from torch import nn
 
-from baselines.consistency_model import METHOD, Config, scales_at
+from baselines.consistency_model import METHOD, Config, ConsistencyTraining, scales_at
 from baselines.networks.consistency_map import ConsistencyModel, training_loss
 from baselines.parts.external import load_consistency_model, load_denoiser
 from bench.errors import CheckpointError, UsageError
 from bench.methods import registry
 from bench.smoothing.sigma import SIGMA_MIN, karras_grid
+from bench.training.batches import Loader
 from tests.support.tiny import OPTIONS, TASK, job
 
 MEAN, DEVIATION = 0.2, 0.3
@@ -181,3 +182,12 @@ def test_foreign_model_mixes_with_our_classifier(tmp_path):
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         registry.configure("consistency-model", TASK, 0.5, options)
+
+
+def test_a_step_takes_the_gradient_of_one_time_and_a_forward_pass_of_the_other(tmp_path):
+    config = registry.configure("consistency-model", TASK, 0.5, OPTIONS["consistency-model"])
+    model, calls = config.own_denoiser(), []
+    model.unet.register_forward_hook(lambda *given: calls.append(torch.is_grad_enabled()))
+    objective = ConsistencyTraining(config, model, nn.Flatten(), job(tmp_path))
+    objective.loss(Loader(job(tmp_path), 8).batch(0))
+    assert objective.forwards == sum(3 if has_gradient else 1 for has_gradient in calls) == 4

@@ -1,6 +1,7 @@
 """Purifiers whose classifier is trained further on denoised images, and denoisers and weights of the user's own."""
 
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from baselines import dds
+from baselines.networks.diffusion import Chain
 from baselines.networks.resnet import ResNet
 from baselines.parts.own import load_denoiser
 from baselines.purifiers.denoised import FinetuningObjective
@@ -15,7 +17,7 @@ from bench.errors import CheckpointError, ModelError, UsageError
 from bench.methods import registry
 from bench.smoothing.sigma import to_pixel_units
 from bench.training.batches import Loader
-from bench.training.checkpoints import load_checkpoint
+from bench.training.checkpoints import load_checkpoint, save_checkpoint
 from bench.types import Task
 from tests.support.tiny import OPTIONS, TASK, job
 
@@ -200,6 +202,8 @@ def test_a_chain_has_a_file_of_its_own_which_tells_it_and_noise_of_its_own_at_ea
     for step in (0, 1):
         objective.loss(Loader(work, 8).batch(step))
     assert len(torch.cat(seen).unique()) == 16
+    pair.denoiser.chain = Chain(steps=2)
+    assert FinetuningObjective(pair, 0.7, work).forwards == 3 + 2
 
 
 @pytest.mark.parametrize(
@@ -212,3 +216,46 @@ def test_a_file_of_ours_that_tells_no_size_is_refused_in_one_sentence(tmp_path, 
         CheckpointError, match=r"d\.safetensors says channels .* and steps .*, which no denoiser has"
     ):
         load_denoiser({}, config, TASK, tmp_path / "d.safetensors")
+
+
+def test_fine_tuning_goes_on_from_a_finished_training_alone_and_not_from_that_of_another_denoiser(tmp_path):
+    config, work = configured(finetune="true", max_steps=4), job(tmp_path)
+    cut = replace(work, max_seconds=0.0)
+    with pytest.raises(
+        CheckpointError, match=r"dds\.safetensors is of a training that was stopped after .* repeat the"
+    ):
+        dds.METHOD.train(config, cut)
+    dds.METHOD.train(config, work)
+    name = dds.METHOD.checkpoint_name(config)
+    assert load_checkpoint(work.folder / name)[1]["training"]["is_complete"]
+    with pytest.raises(CheckpointError, match=r"other|does not continue this training \(denoiser "):
+        dds.METHOD.train(
+            replace(config, denoiser=str(changed(work.folder / "dds.safetensors", tmp_path))), work
+        )
+
+
+def changed(path, folder):
+    """Return a file of ours whose denoiser is another."""
+    tensors, metadata = load_checkpoint(path)
+    tensors = {
+        key: value + 1 if key.startswith("denoiser.") and value.is_floating_point() else value
+        for key, value in tensors.items()
+    }
+    save_checkpoint(folder / "other.safetensors", tensors, **metadata)
+    return folder / "other.safetensors"
+
+
+def test_a_denoiser_of_another_schedule_than_its_file_says_is_refused(tmp_path):
+    work = job(tmp_path)
+    dds.METHOD.train(configured(diffusion_steps=500), work)
+    with pytest.raises(
+        CheckpointError, match=r"made with diffusion_steps 500, not 1000: add --set dds\.diffusion_steps=500"
+    ):
+        dds.METHOD.build(configured(), work.folder / "dds.safetensors")
+
+
+def test_a_classifier_of_clean_images_is_told_no_noise_at_any_sigma():
+    for sigma in (0.25, 1.0):
+        config = registry.configure("dds", TASK, sigma, {**OPTIONS["dds"], "backbone": "vit-4"})
+        assert dds.METHOD.build(config, None).classifier.sigma == 0.0
+        assert dds.METHOD.build(config, None)(torch.rand(2, 1, 8, 8), sigma).isfinite().all()

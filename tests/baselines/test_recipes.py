@@ -139,7 +139,7 @@ def test_published_recipes_change_the_images_as_their_programs_do(key, augmentat
         (("consistency", "cifar10"), 256),
         (("smoothadv", "cifar10"), 256),
         (("smoothadv", "mnist"), 256),
-        (("consistency", "imagenet"), 400),
+        (("consistency", "imagenet"), 200),
     ],
 )
 def test_a_step_sees_as_many_noisy_images_as_the_program_loads(key, loaded):

@@ -1,5 +1,6 @@
 """Controls of rRCM's pre-training: what each trains, under which name, and at what cost."""
 
+import math
 from dataclasses import fields, replace
 
 import pytest
@@ -206,9 +207,47 @@ def test_small_recipes_have_one_schedule_equal_looks_equal_work_and_one_lambda(s
     names = (*NOISY, "rrcm", "dds", "consistency-model")
     configs = {name: registry.configure(name, SMALL, sigma, {}) for name in names}
     for config in configs.values():
-        assert (config.schedule, config.max_steps // config.look_every, config.patience) == ("cosine", 10, 10)
+        looks = math.ceil(config.max_steps / config.look_every)
+        assert (config.schedule, looks, config.patience) == ("cosine", 10, 10)
     assert configs["rrcm"].weight == configs["consistency"].agreement
     work = {name: forwards_of(name, configs[name]) for name in NOISY}
     work["smoothadv"] *= 1 + configs["smoothadv"].attack_steps
     work["rrcm"] = configs["rrcm"].max_steps * 64 * 2 * 3
     assert max(work.values()) < 1.001 * min(work.values())
+
+
+def test_the_work_asked_for_is_done_whatever_else_is_given_and_not_beside_steps_or_epochs():
+    for changes in (
+        {},
+        {"batch_size": 128},
+        {"copies": 4},
+        {"pretrain_batch_size": 64},
+        {"pretraining": "masked", "patch_size": 14},
+    ):
+        config = registry.configure("rrcm", SMALL, 1.0, {"forwards": 8_000_000, **changes})
+        each = pretrain.forwards_per_image(config.of_pretraining, config.sizes)
+        before = config.pretrain_steps * config.pretrain_batch_size * each
+        work = before + config.max_steps * config.batch_size * config.copies * 3
+        assert work == pytest.approx(8e6, rel=1e-2), changes
+    with pytest.raises(UsageError, match=r"rrcm\.forwards stands for rrcm\.max_steps: give one of them"):
+        registry.configure("rrcm", SMALL, 1.0, {"forwards": 8_000_000, "max_steps": 3})
+    task = Task(dataset="cifar10", channels=3, image_size=32, num_classes=10)
+    with pytest.raises(UsageError, match="the recipe counts 100 epochs"):
+        registry.configure("rrcm", task, 0.5, {"forwards": 8_000_000, "recipe": "cifar10"})
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"), [("finetune", {"layernorm": False}), ("pretrain", {"num_heads": 1})]
+)
+def test_a_training_of_another_network_is_not_taken_for_this_one_though_the_weights_start_alike(
+    tmp_path, stage, changes
+):
+    method, options, work = registry.load("rrcm"), OPTIONS["rrcm"], job(tmp_path)
+    name = {"finetune": "rrcm_sigma_0.5", "pretrain": "rrcm_pretrained"}[stage] + ".safetensors"
+    method.train(registry.configure("rrcm", TASK, 0.5, options), work)
+    before, _ = load_checkpoint(work.folder / name)
+    other = registry.configure("rrcm", TASK, 0.5, {**options, **changes, "stage": stage})
+    method.train(other, replace(work, again=True))
+    after, metadata = load_checkpoint(work.folder / name)
+    assert {key: metadata["config"][key] for key in changes} == changes
+    assert not all(torch.equal(before[key], after[key]) for key in before)

@@ -176,6 +176,30 @@ def test_calls_that_each_run_out_of_time_end_in_the_training_of_one_call(tmp_pat
     assert torch.equal(weights(calls[-1]), weights(expected))
 
 
+def test_looks_when_the_time_is_up_choose_no_weights_of_the_training(tmp_path):
+    """Scores by the step that is looked at: step 3 has the highest, and only a call that ends there sees it."""
+    scores = {2: 0.5, 3: 0.9, 4: 0.6, 6: 0.4, 7: 0.3}
+
+    class Scored(Objective):
+        def score(self, average):
+            return scores[int(average[1].num_batches_tracked)]
+
+    apart = job(tmp_path / "apart")
+    expected = fit("stage", Scored(apart), RECIPE, apart)
+    work, now = job(tmp_path), [0]
+    cut = dataclasses.replace(
+        work,
+        max_seconds=3.0,
+        clock=lambda: float(now[0]),
+        report=lambda progress: now.__setitem__(0, progress.step),
+    )
+    first = fit("stage", Scored(work), RECIPE, cut)
+    assert (first.steps, first.score) == (3, 0.9)
+    whole = fit("stage", Scored(work), RECIPE, work)
+    assert (whole.score, expected.score) == (0.6, 0.6)
+    assert torch.equal(weights(whole), weights(expected))
+
+
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, kind):
     without, work = job(tmp_path / "without"), job(tmp_path / "with")
@@ -268,6 +292,10 @@ def test_the_averages_decay_warms_up_or_stays():
 def test_learning_rate_warms_up_then_stays_or_follows_half_a_cosine():
     constant = Recipe(max_steps=110, warmup_steps=10, schedule="constant")
     cosine = dataclasses.replace(constant, schedule="cosine")
+    drops = dataclasses.replace(constant, schedule="drops", warmup_steps=0)
+    assert {rate_scale(step, drops) for step in range(110)} == {1.0}  # where no step for a drop is told
+    every = dataclasses.replace(drops, drop_every=50)
+    assert [rate_scale(step, every) for step in (0, 49, 50, 100)] == pytest.approx([1, 1, 0.1, 0.01])
     assert [rate_scale(step, constant) for step in (0, 4, 9, 10, 109)] == pytest.approx([0.1, 0.5, 1, 1, 1])
     assert [rate_scale(step, cosine) for step in (9, 10, 60, 110)] == pytest.approx([1, 1, 0.5, 0])
 
@@ -307,3 +335,9 @@ def test_initial_weights_leave_the_generators_of_all_gpus_as_they_were(monkeypat
         with loop.seeded_initialisation(0):
             pass
     assert asked == [[0, 1], []]
+
+
+@pytest.mark.parametrize("steps", [1, 9, 19, 667, 1000, 20_833])
+def test_a_training_has_ten_looks_at_most(steps):
+    every = Recipe(max_steps=steps).look_every
+    assert len({*range(every, steps + 1, every), steps}) <= 10
