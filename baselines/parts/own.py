@@ -65,9 +65,10 @@ def _sizes(config: Mapping[str, Any], path: Path) -> tuple[tuple[int, ...], int,
     Raises:
         CheckpointError: one of them is missing, or none that a denoiser has.
     """
-    channels, patch = config.get("channels"), config.get("patch")
+    channels: Any = config.get("channels")
+    patch: Any = config.get("patch")
     name = "steps" if config["method"] == "dds" else "sigma_max"
-    length = config.get(name)
+    length: Any = config.get(name)
     are_channels = (
         isinstance(channels, list) and 0 < len(channels) <= 8 and all(_is_size(one, 8) for one in channels)
     )
