@@ -167,7 +167,9 @@ def paired_rows(frame: pd.DataFrame) -> list[Values]:
         | {"is_significant": is_significant(row), "difference": cell(row["difference"], difference_cell(row))}
         | {name: cell(row[name], format_p(row[name])) for name in ("p", "p_holm")}
         | {name: int(row[name]) for name in ("only_first", "only_second")}
-        for radius, (_, row) in zip(radius_headers(list(frame.get("radius", ()))), frame.iterrows(), strict=True)
+        for radius, (_, row) in zip(
+            radius_headers(list(frame.get("radius", ()))), frame.iterrows(), strict=True
+        )
     ]
 
 
