@@ -184,7 +184,9 @@ def _checkpoint(config: RunConfig, entrant: Entrant, note: Callable[[str], None]
         trained = trained_options(entrant.config)
         given = {option: trained[option] for option in entrant.options if option in trained}
         check_trained_as(path, given, entrant.method)
-        if others := _other_options(path, {name: trained[name] for name in trained if name not in given}):
+        unused = registry.COUNTED if trained.get("epochs") else ()  # steps, where the recipe counts epochs
+        left = {name: value for name, value in trained.items() if name not in given and name not in unused}
+        if others := _other_options(path, left):
             note(
                 f"{path.name} was trained by other options than `bench train {entrant.method}` has: {others}."
             )

@@ -171,7 +171,7 @@ def quick_seconds(
     """Return about how long a certificate of a method takes, from the first image certified with few samples.
 
     It costs eight samples at least, and about a second of a quick classifier; a checkpoint that is missing counts with
-    random weights.
+    random weights. A compiled network takes whole batches only: fewer samples would take as long as one.
     """
     classifier = smoothed(setup, one, batch_size)
     asked = max(2, setup.config.n0 + setup.config.n)
@@ -182,8 +182,9 @@ def quick_seconds(
         certify_images(replace(setup, config=few), one.method, classifier, setup.indices[:1])
         return clock() - start
 
-    taken(2)  # warms it up
-    size, seconds, slope = 2, taken(2), 0.0
+    least = 2 if setup.config.compile == "none" else min(asked, batch_size)
+    taken(least)  # warms it up
+    size, seconds, slope = least, taken(least), math.inf
     while size < asked and (size < QUICK_SAMPLES or seconds < QUICK_SECONDS):
         before, smaller = seconds, size
         size = min(asked, size * (2 if size == 2 and before >= SLOW_SECONDS else GROWTH))

@@ -1,5 +1,7 @@
 """What a run tells before it begins: how many certificates, how long by a short look, and what is missing."""
 
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,11 +16,13 @@ from bench.types import Task
 @pytest.fixture
 def machine(monkeypatch):
     """Return a machine that takes `call` and `sample` seconds for each, and one more for the first call of all."""
-    found = SimpleNamespace(now=0.0, sample=0.001, call=0.0, asked=[])
+    found = SimpleNamespace(now=0.0, sample=0.001, call=0.0, whole=1, asked=[])
 
     def certify(setup, method, classifier, indices):
         samples = setup.config.n0 + setup.config.n
-        found.now += samples * found.sample + found.call + (not found.asked)
+        found.now += (
+            math.ceil(samples / found.whole) * found.whole * found.sample + found.call + (not found.asked)
+        )
         found.asked.append(samples)
 
     monkeypatch.setattr(forecast, "smoothed", lambda setup, one, batch_size: None)
@@ -53,6 +57,14 @@ def test_calls_that_are_slow_whatever_they_hold_are_not_taken_for_slow_samples(m
     seconds = forecast.quick_seconds(SETUP, ONE, 128, clock=lambda: machine.now)
     assert seconds == pytest.approx(3.0 + 1000 * machine.sample)
     assert len(machine.asked) <= 5
+
+
+@pytest.mark.parametrize("sample", [1e-4, 2e-3, 0.1])
+def test_a_compiled_network_that_takes_whole_batches_is_timed_by_them(machine, sample):
+    machine.sample, machine.whole = sample, 128
+    setup = replace(SETUP, config=replace(SETUP.config, compile="default", n=9900))
+    seconds = forecast.quick_seconds(setup, ONE, 128, clock=lambda: machine.now)
+    assert seconds == pytest.approx(10_000 * sample, rel=0.05)
 
 
 def test_what_is_done_is_not_counted_again(monkeypatch):
