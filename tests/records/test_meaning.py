@@ -155,7 +155,7 @@ def test_an_image_whose_selected_class_is_right_was_sampled_unless_n_samples_cer
 
 def test_a_class_so_far_below_0_that_differences_wrap_is_refused(tmp_path):
     write(tmp_path, record(0))
-    edit(tmp_path, 1, counts_selection=[[3, 99], [-(2**63), 1]])
+    edit(tmp_path, 1, counts_selection=[[1, 99], [-(2**63), 1]])
     with pytest.raises(RecordsError, match="expected counts of ascending classes"):
         read_run(tmp_path)
 
