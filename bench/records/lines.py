@@ -259,9 +259,8 @@ class _WholeLines:
             block, rest = self._split(rest + more[:end]), more[end:]
         if block and not rest and not is_json(block[-1]):
             self.size -= len(block.pop())
-        if rest.startswith(b"{") and is_json(
-            rest
-        ):  # whole, since no part of an object is one: an editor's last line
+        # No part of an object is one, so that this is a whole line without its end.
+        if rest.startswith(b"{") and is_json(rest):
             block.append(rest)
             self.size += len(rest)
         if block:
