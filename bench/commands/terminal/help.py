@@ -60,6 +60,10 @@ class Sectioned(click.Group):
 class Grouped(click.Command):
     """A command whose help has its options in GROUPS, with the defaults that come from the preset."""
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """Return the names of the option that prints help: click keeps those of the first context, whatever it is."""
+        return ["-h", "--help"]
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, in groups where there are many."""
         found = [one for one in self.get_params(ctx) if one.get_help_record(ctx) is not None]
