@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.device.precision import tf32
+from bench.device.precision import tf32, training_arithmetic
 from bench.errors import CheckpointError, NumericalError, UsageError
 from bench.records.disk import replacing
 from bench.training import curves, processes
@@ -208,8 +208,7 @@ class _Fit:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * scale
         device_type = self.job.device.type
-        low = torch.float16 if self.recipe.precision == "float16" else torch.bfloat16
-        with torch.autocast(device_type, low, enabled=self.recipe.precision in ("bfloat16", "float16")):
+        with training_arithmetic(self.recipe.precision, device_type):
             loss = self.objective.loss(self.loader.batch(self.step))
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()

@@ -320,6 +320,24 @@ def test_tf32_without_a_gpu_is_refused(tmp_path):
         fit("stage", Objective(work), dataclasses.replace(RECIPE, precision="tf32"), work)
 
 
+@pytest.mark.parametrize(
+    ("precision", "is_fused"), [("float32", True), ("bfloat16", False), ("float16", False)]
+)
+def test_attention_in_a_low_precision_is_not_fused_on_a_cpu(tmp_path, precision, is_fused):
+    seen = []
+
+    class Attending(Objective):
+        def loss(self, batch):
+            low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+            seen.append((torch.backends.cuda.flash_sdp_enabled(), low))
+            return super().loss(batch)
+
+    work = job(tmp_path)
+    fit("stage", Attending(work), dataclasses.replace(RECIPE, precision=precision, max_steps=1), work)
+    assert seen == [(is_fused, None if is_fused else getattr(torch, precision))]
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
 def test_initial_weights_leave_the_generators_of_all_gpus_as_they_were(monkeypatch):
     asked = []
 
