@@ -171,7 +171,7 @@ def test_what_is_no_training_of_its_own_or_lacks_the_reference_is_refused():
         RecordsError, match=r"plain-0 and plain-1 hold the same checkpoint of rrcm at sigma 0.5"
     ):
         variants_frame(compare([runs[0], same]), "plain")
-    other = make_run(runs[2].folder, methods=["dds"], sigmas=[0.5])
+    other = make_run(runs[2].folder, methods=["rrcm", "dds"], sigmas=[0.5])
     with pytest.raises(RecordsError, match=r"no run of 'plain' holds dds at sigma 0.5: give --methods"):
         variants_frame(compare([runs[0], other]), "plain")
 
@@ -202,3 +202,30 @@ def test_the_figure_ends_at_the_largest_radius_and_shows_the_differences_of_the_
     [bars] = differences.containers
     assert list(bars.lines[0].get_ydata()) == pytest.approx(list(100 * rows["difference"]))
     assert means.get_title() == r"rRCM, $\sigma$ = 0.5"
+
+
+def test_variants_of_one_method_each_are_one_group_whatever_the_method():
+    """As the same runs under one method, but for the column `method`."""
+    named = [("control-0", "gaussian"), ("control-1", "gaussian"), ("whole-0", "rrcm"), ("whole-1", "rrcm")]
+    runs = make_runs_that_differ(["plain-0", "plain-1", "changed-0", "changed-1"])
+
+    def renamed(methods):
+        return [
+            replace(
+                run,
+                folder=run.folder.with_name(name),
+                header=replace(run.header, methods=(method,)),
+                records=tuple(replace(one, method=method) for one in run.records),
+            )
+            for run, (name, _), method in zip(runs, named, methods, strict=True)
+        ]
+
+    several = compare(renamed([method for _, method in named]))
+    one = variants_frame(compare(renamed(["rrcm"] * 4)), "control")
+    frame = variants_frame(several, "control")
+    assert frame["method"].tolist() == [dict(named)[f"{name}-0"] for name in frame["variant"]]
+    assert frame.drop(columns="method").equals(one.drop(columns="method"))
+    [block] = variants_table(frame, several, "control").blocks
+    assert block.title == "σ = 0.5 (40 images)"
+    assert [row[0] for row in block.rows] == ["control", "whole", "Δ vs. control"]
+    assert [axes.get_title() for axes in variants_figure(several, "control").axes] == [r"$\sigma$ = 0.5", ""]

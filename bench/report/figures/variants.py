@@ -34,7 +34,7 @@ from bench.report.figures.style import (
 from bench.report.tables.variants import variants_frame, variants_of
 
 MOST_COLUMNS = 3
-"""Sigmas and methods side by side."""
+"""Groups side by side."""
 
 
 def write_variants(comparison: Comparison, reference: str, folder: Path) -> list[Path]:
@@ -51,8 +51,8 @@ def write_variants(comparison: Comparison, reference: str, folder: Path) -> list
 def variants_figure(comparison: Comparison, reference: str) -> Figure:
     """Return mean certified accuracy of each variant up to R_max, and below it the difference to the reference.
 
-    A column per sigma and method. Bars are the 95% intervals of `variants_frame`, at the table's radii within R_max;
-    more than a panel shows have their differences in several panels.
+    A column per group of `variants_of`. Bars are the 95% intervals of `variants_frame`, at the table's radii within
+    R_max; more than a panel shows have their differences in several panels.
 
     Raises:
         UsageError, RecordsError: as `bench.report.tables.variants.variants_of`.
@@ -70,8 +70,10 @@ def variants_figure(comparison: Comparison, reference: str) -> Figure:
         top, column = (place // columns) * (1 + len(others)), place % columns
         reach = max(entry.reach for entries in variants.values() for entry in entries)
         _draw_means(panels[top, column], variants, by_name, comparison.radii, reach)
-        panels[top, column].set_title(rf"{literal(comparison.name_of(method))}, $\sigma$ = {sigma:g}")
-        here = frame[(frame["sigma"] == sigma) & (frame["method"] == method) & (frame["radius"] <= reach)]
+        name = f"{literal(comparison.name_of(method))}, " if method else ""
+        panels[top, column].set_title(rf"{name}$\sigma$ = {sigma:g}")
+        of_group = frame["method"].isin({entries[0].method for entries in variants.values()})
+        here = frame[(frame["sigma"] == sigma) & of_group & (frame["radius"] <= reach)]
         for below, group in enumerate(others, top + 1):
             _draw_differences(panels[below, column], here, {name: by_name[name] for name in group})
         panels[top + len(others), column].set_xlabel(RADIUS_LABEL)

@@ -1,4 +1,4 @@
-"""Comparison of several training runs -> the table of what each variant of a method certifies, beside a reference."""
+"""Comparison of several training runs -> the table of what each variant certifies, beside a reference."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
     ACR), mean with mean_low, mean_high and mean_interval_holds, then difference with difference_low, difference_high,
     difference_interval_holds, p (Student's t) and p_holm (corrected for every difference of the frame), empty for the
     reference. What an interval holds, and what a variant that was trained once borrows, are at
-    `bench.report.variants.estimate`; the variance is pooled over the variants of a sigma and method.
+    `bench.report.variants.estimate`; the variance is pooled over the variants of a group of `variants_of`.
 
     Args:
-        reference: a variant that every method and sigma has; the others are compared with it.
+        reference: a variant that every group has; the others are compared with it.
 
     Raises:
         UsageError: no run is a training of the reference.
@@ -52,7 +52,7 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     reach = max(float(entry.columns.radius.max()) for entry in comparison.entries)
     radii = [radius for radius in comparison.radii if radius <= reach]
-    for (sigma, method), variants in variants_of(comparison, reference).items():
+    for (sigma, _), variants in variants_of(comparison, reference).items():
         for radius in (*radii, None) if comparison.compares_acr else radii:
             score = certified_radius if radius is None else at_radius(radius)
             values = {
@@ -63,7 +63,7 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
             for name, value in values.items():
                 against = None if name == reference else estimate(value, values[reference], pooled)
                 rows.append(
-                    {"sigma": sigma, "method": method, "variant": name}
+                    {"sigma": sigma, "method": variants[name][0].method, "variant": name}
                     | {"trainings": value.shape[0], "images": value.shape[1]}
                     | quantity
                     | _columns("mean", estimate(value, pooled=pooled))
@@ -82,15 +82,19 @@ def _corrected(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) -> Table:
-    """Return the printed table of a `variants_frame`: a block per sigma and method, two rows per variant."""
-    frame = frame.assign(method=frame["method"].map(comparison.name_of))
+    """Return the printed table of a `variants_frame`: a block per group of `variants_of`, two rows per variant."""
+    titles = {
+        (sigma, entries[0].method, name): group_title(comparison, sigma, method)
+        for (sigma, method), variants in variants_of(comparison, reference).items()
+        for name, entries in variants.items()
+    }
+    rows = zip(frame["sigma"], frame["method"], frame["variant"], strict=True)
+    frame = frame.assign(group=[titles[row] for row in rows])
     radii, acr = sorted(set(frame["radius"].dropna())), has_acr(frame)
     return Table(
         caption=f"Variants over their training runs: mean certified accuracy (%){', and ACR' if acr else ''}",
         headers=("variant", "training runs", *radius_headers(radii), *("ACR",) * acr),
-        blocks=blocks_of(
-            frame, lambda part: _rows(part, reference), ["sigma", "method"], title="σ = {:g}: {}"
-        ),
+        blocks=blocks_of(frame, lambda part: _rows(part, reference), ["group"], title="{}"),
         notes=(
             "Mean over the training runs, with 95% intervals that are not corrected for the number of columns.",
             *_what_intervals_hold(frame),
@@ -107,15 +111,27 @@ def has_acr(frame: pd.DataFrame) -> bool:
     return bool((frame["quantity"] == "ACR").any())
 
 
+def group_title(comparison: Comparison, sigma: float, method: str) -> str:
+    """Return how a group of `variants_of` is called."""
+    return f"σ = {sigma:g}" + (f": {comparison.name_of(method)}" if method else "")
+
+
 def variants_of(comparison: Comparison, reference: str) -> dict[tuple[float, str], Variants]:
     """Return (sigma, method) -> the variants and their training runs, in the order of the runs.
+
+    Where each variant holds one method, and not all the same one, the variants of a sigma are one group, whose method
+    is "": the variants are what is compared then, such as a method beside another's ablations.
 
     Raises:
         UsageError, RecordsError: as in `variants_frame`.
     """
+    held: dict[str, set[str]] = {}
+    for entry in comparison.entries:
+        held.setdefault(variant_of(entry.run), set()).add(entry.method)
+    are_methods = len(set().union(*held.values())) > 1 and all(len(methods) == 1 for methods in held.values())
     groups: dict[tuple[float, str], Variants] = {}
     for entry in comparison.entries:
-        variants = groups.setdefault((entry.sigma, entry.method), {})
+        variants = groups.setdefault((entry.sigma, "" if are_methods else entry.method), {})
         variants.setdefault(variant_of(entry.run), []).append(entry)
     names = list(dict.fromkeys(name for variants in groups.values() for name in variants))
     if reference not in names:
@@ -126,7 +142,8 @@ def variants_of(comparison: Comparison, reference: str) -> dict[tuple[float, str
     for (sigma, method), variants in groups.items():
         if reference not in variants:
             raise RecordsError(
-                f"no run of {reference!r} holds {method} at sigma {sigma:g}: give --methods and --sigmas that it has"
+                f"no run of {reference!r} holds {method or 'anything'} at sigma {sigma:g}: give --methods and "
+                "--sigmas that it has"
             )
         for entries in variants.values():
             _check_distinct(entries)
