@@ -19,7 +19,7 @@ from bench.smoothing.stats import binomial_upper_tail
 from bench.types import ABSTAIN, Certificate, Classifier, Precision, Record
 
 FALSE_ALARM = 1e-6
-"""Probability, at most, that an audit flags a sound run."""
+"""Probability, at most, that an audit flags a sound run, all its methods and sigmas together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +80,20 @@ def attack_records(
         )
 
 
-def chance_of_violations(attacked: Sequence[Attacked], alpha: float) -> float:
+def chance_of_violations(attacked: Sequence[Attacked], alpha: float, made: int | None = None) -> float:
     """Return the probability of that many violations, or more, if every certificate is sound.
 
-    A violation needs a wrong certificate or a wrong PREDICT: probability 2 alpha at most for each image.
+    A violation needs a wrong certificate or a wrong PREDICT, each with probability alpha at most. A certificate's holds
+    before it is known whether the image is certified: those that abstained count as well.
+
+    Args:
+        made: certificates among which all that are certified were attacked; None: only those that were attacked.
     """
     violations = sum(one.is_violation for one in attacked)
-    return binomial_upper_tail(violations, len(attacked), min(1.0, 2 * alpha))
+    made = len(attacked) if made is None else made
+    if made == len(attacked):
+        return binomial_upper_tail(violations, made, min(1.0, 2 * alpha))
+    return binomial_upper_tail(violations, made + len(attacked), alpha)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The attacks on one method at one sigma, counted."""
+    """The attacks on one method at one sigma, counted; one of `together` findings of an audit."""
 
     method: str
     sigma: float
@@ -66,11 +66,12 @@ class Finding:
     chance: float
     has_gradients: bool
     violated: tuple[int, ...]
+    together: int = 1
 
     @property
     def is_flagged(self) -> bool:
-        """True where so many violations have a probability below FALSE_ALARM if all certificates are sound."""
-        return self.chance < FALSE_ALARM
+        """True where so many violations have less than this finding's share of FALSE_ALARM if all is sound."""
+        return self.chance < FALSE_ALARM / self.together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,15 +142,22 @@ def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, a
                 log.add(one, subject=subject, command=scope.command)
                 audited(method, sigma, number, len(records))
         curves = itertools.product(header.sigmas, header.methods)
-        every = [
-            tuple(log.of(rebuilt.records(method, sigma), rebuilt.subject(method, sigma)).values())
-            for sigma, method in curves
-        ]
-    findings = [finding(attacked, header.alpha) for attacked in every if attacked]
+        rows = [(rebuilt.records(method, sigma), rebuilt.subject(method, sigma)) for sigma, method in curves]
+        every = [tuple(log.of(records, subject).values()) for records, subject in rows]
+    held = [(records, attacked) for (records, _), attacked in zip(rows, every, strict=True) if attacked]
+    findings = [
+        finding(attacked, header.alpha, _made(records, attacked), len(held)) for records, attacked in held
+    ]
     commands = tuple(dict.fromkeys(one.command for attacked in every for one in attacked))
     table = findings_table(findings, commands)
     files = write(folder_of(rebuilt.run), "attack", _findings_frame(findings), table)
     return Report(table=table, files=(path, *files), flag=_flag(rebuilt, findings))
+
+
+def _made(records: Sequence[Record], attacked: Sequence[Attacked]) -> int:
+    """Return how many certificates there are up to the last one that was attacked, of records by ascending image."""
+    last = max(one.index for one in attacked)
+    return sum(record.index <= last for record in records)
 
 
 def _flag(rebuilt: Rebuilt, findings: Sequence[Finding]) -> str | None:
@@ -233,13 +241,21 @@ def _in_scope(
 
 def _findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     return pd.DataFrame(
-        asdict(one) | {"is_flagged": one.is_flagged, "violated": " ".join(map(str, one.violated))}
+        {name: value for name, value in asdict(one).items() if name != "together"}
+        | {"is_flagged": one.is_flagged, "violated": " ".join(map(str, one.violated))}
         for one in findings
     )
 
 
-def finding(attacked: Sequence[Attacked], alpha: float) -> Finding:
-    """Return the counts of one method at one sigma, with the images that were violated."""
+def finding(
+    attacked: Sequence[Attacked], alpha: float, made: int | None = None, together: int = 1
+) -> Finding:
+    """Return the counts of one method at one sigma, with the images that were violated.
+
+    Args:
+        made: as in `chance_of_violations`.
+        together: findings of the audit.
+    """
     violated = tuple(one.index for one in attacked if one.is_violation)
     abstained = sum(one.predict == ABSTAIN for one in attacked)
     return Finding(
@@ -249,9 +265,10 @@ def finding(attacked: Sequence[Attacked], alpha: float) -> Finding:
         same=len(attacked) - abstained - len(violated),
         abstained=abstained,
         violations=len(violated),
-        chance=chance_of_violations(attacked, alpha),
+        chance=chance_of_violations(attacked, alpha, made),
         has_gradients=all(one.has_gradients for one in attacked),
         violated=violated,
+        together=together,
     )
 
 
@@ -274,8 +291,9 @@ def findings_table(findings: Sequence[Finding], commands: Sequence[str]) -> Tabl
         notes=(
             *(f"Made by: {command}" for command in commands),
             "Violations: another class returned by PREDICT at the attacked point, on fresh noise. Chance: of that "
-            "many or more under Binomial(images, 2α), which holds if every certificate is sound; a run is flagged "
-            f"below {FALSE_ALARM:g}.",
+            "many or more if every certificate is sound: of Binomial(m + images, α), with m the certificates, of any "
+            "outcome, among which these were attacked. A run is flagged where a chance is below "
+            f"{FALSE_ALARM:g} over the rows.",
             *([] if all(one.has_gradients for one in findings) else [NO_GRADIENTS]),
         ),
     )

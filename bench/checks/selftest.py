@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from bench.checks.synthetic import Synthetic, ball, half_space, labeller, slab, tails
+from bench.checks.synthetic import TAIL_SHARE, Synthetic, ball, half_space, labeller, slab, tails
 from bench.smoothing.certifier import Smoothed
 from bench.smoothing.stats import binomial_upper_tail
 from bench.types import ABSTAIN, Bound, Certificate, Estimation, Protocol
@@ -42,6 +42,9 @@ PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.05, 0.1, 0.15, 0.25,
 
 STOPPING = Protocol(estimation="sequential")
 """Protocol at which the stopping rule is checked by `bench.checks.stopping`."""
+
+LEAST_TRIALS = 100
+"""Trials from which a mean radius is judged."""
 
 Certify = Callable[[Smoothed, Tensor, int, Protocol, int | None], Certificate]
 """`Smoothed.certify`, or a certifier that is to be tested in its place."""
@@ -70,7 +73,8 @@ class Check:
         allowed: the most violations that a sound certifier makes but for a chance of FALSE_ALARM over all checks.
         reach: mean certified radius over the true one, NaN where that is infinite or zero; of PREDICT the share
             of right answers.
-        least_reach: what the mean must be at least, so that a certifier that certifies nothing does not pass.
+        least_reach: what the mean must be at least, so that a certifier that certifies nothing does not pass; it is
+            asked of LEAST_TRIALS or more, since the mean of a few says nothing.
     """
 
     name: str
@@ -84,7 +88,8 @@ class Check:
     @property
     def passes(self) -> bool:
         """True where there are no more violations than allowed, and the radii are not vacuous."""
-        return self.violations <= self.allowed and not self.reach < self.least_reach
+        is_vacuous = self.trials >= LEAST_TRIALS and self.reach < self.least_reach
+        return self.violations <= self.allowed and not is_vacuous
 
 
 def run_selftest(
@@ -137,7 +142,7 @@ def check_family(
         mode=f"{protocol.estimation}, {protocol.bound}",
         trials=trials,
         violations=sum(_is_violation(family, certificate) for certificate in certificates),
-        allowed=allowed_violations(trials, protocol.alpha, FALSE_ALARM / checks),
+        allowed=allowed_violations(trials, protocol.alpha, _false_alarm(checks)),
         reach=sum(c.radius for c in certificates) / trials / family.radius if is_finite else math.nan,
         least_reach=least_reach,
     )
@@ -159,10 +164,16 @@ def _check_predict(
         mode="PREDICT",
         trials=trials,
         violations=sum(answer not in (family.label, ABSTAIN) for answer in answers),
-        allowed=allowed_violations(trials, protocol.alpha, FALSE_ALARM / checks),
+        allowed=allowed_violations(trials, protocol.alpha, _false_alarm(checks)),
         reach=sum(answer == family.label for answer in answers) / trials,
         least_reach=least_reach,
     )
+
+
+def _false_alarm(checks: int) -> float:
+    """Return the share of FALSE_ALARM of each check but that of the tails, whose own is fixed."""
+    samples = TAILS_TRIALS * (TAILS_PROTOCOL.n0 + TAILS_PROTOCOL.n)
+    return (FALSE_ALARM - TAIL_SHARE**samples) / max(1, checks - 1)
 
 
 def _title(family: Synthetic) -> str:

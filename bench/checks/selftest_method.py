@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bench.checks.selftest import FALSE_ALARM, allowed_violations
 from bench.config.run import RunConfig
+from bench.errors import UsageError
 from bench.runs.single import open_method
 from bench.smoothing.certifier import Smoothed
 from bench.smoothing.counting import Draws
@@ -61,6 +62,11 @@ def check_classifier(
         trials: certificates of the same image.
         reference: samples of the reference.
     """
+    if hasattr(smoothed, "compose"):
+        raise UsageError(
+            "its certificates are composed of several bounds, each under its own noise, and the reference has one: "
+            "test the parts as methods"
+        )
     noise = torch.randn((8, *x.shape), generator=torch.Generator().manual_seed(protocol.seed))
     yield from _check_calls(smoothed, x + smoothed.sigma * noise.to(x.device))
     yield _check_coverage(smoothed, x, protocol, trials, reference)

@@ -217,7 +217,9 @@ def _measure(request: Request, max_seconds: float | None) -> None:
             bars.show("measured", done=0, total=len(left))
             for done, step in enumerate(measurement.steps(started, limit), 1):
                 last = f"{step.method} {step.setting} {step.batch_size} {step.kind}"
-                bars.show("measured", done=done, total=len(left), detail=last)
+                bars.show("measured", done=done, total=max(len(left), done + 1), detail=last)
+            if done:
+                bars.show("measured", done=done, total=done)
         missing = len(measurement.left())
         if missing and not done:
             raise UsageError(

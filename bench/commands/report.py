@@ -143,7 +143,8 @@ def compare(
     words = sentences(comparison, paired_frame(comparison, pairs), pairs)
     if as_json:
         by_caption = {one.caption: machine.table_rows(one) for one in tables}
-        machine.print_json({"verdicts": words, "tables": by_caption})
+        said = {"warnings": list(comparison.warnings), "nothing_compared": nothing or None}
+        machine.print_json({"verdicts": words, "tables": by_caption} | said)
         return
     for sentence in words:
         print_sentence(sentence)

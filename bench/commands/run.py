@@ -302,7 +302,7 @@ def plan(preset: str, images: int | None, radius: float, workers: int, as_json: 
     config = resolve(preset, given)
     from bench.commands.printing import print_sentence, print_table
     from bench.commands.progress import track
-    from bench.report.tables.accuracy import BETWEEN_RADII
+    from bench.report.tables.protocol import BETWEEN_RADII
     from bench.runs import forecast
     from bench.runs.workbench import choose_batch_sizes, enter_all, prepare
 

@@ -98,6 +98,10 @@ def certifier_cost(
     size = choose_batch_sizes(setup, [one])[method]
     plain = replace(config, precision=reference or config.precision, compile="none")
     stream = other = first_image_stream(setup, one)
+    if hasattr(stream.smoothed, "compose"):
+        raise UsageError(
+            f"certificates of {method} are composed of several bounds, and the network alone has one: leave it out"
+        )
     if plain != config:
         other = first_image_stream(replace(setup, config=plain), one)
     together = group_size(setup, size)

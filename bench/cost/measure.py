@@ -44,9 +44,10 @@ from bench.device.bfloat16 import copied_bytes
 from bench.device.power import Load, joules, load_of, while_reading
 from bench.device.precision import many_programs
 from bench.device.timing import Instruments, Timed, Work, seconds_of, timed, warmed
-from bench.errors import BenchError
-from bench.methods.sizes import workloads
+from bench.errors import BenchError, ProtocolError
+from bench.methods.sizes import Workload, workloads
 from bench.runs.stream import Stream
+from bench.training.architectures import Architecture
 from bench.types import Protocol
 
 MARGIN = 1.15
@@ -155,6 +156,7 @@ class Measurer:
             peak_memory_bytes=memory,
             session=session,
             duel=step.duel,
+            group=step.group,
             warming=warming,
             **({} if load is None else vars(load)),
         )
@@ -238,15 +240,29 @@ def _reason(step: Step, error: Exception, *, is_built: bool) -> str | None:
 
 
 class Measurement:
-    """A plan and the file that it fills; making one counts and writes the sizes that the file lacks."""
+    """A plan and the file that it fills; making one counts and writes the sizes that the file lacks.
+
+    Args:
+        has_own_networks: whether options choose the networks, so that those of the file may be others.
+
+    Raises:
+        ProtocolError: the file holds other networks.
+    """
 
     def __init__(
-        self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
+        self,
+        plan: Plan,
+        file: CostFile,
+        meters: Instruments,
+        device: torch.device,
+        sigma: float,
+        *,
+        has_own_networks: bool = False,
     ) -> None:
         self.meters, self.folder, self.device = meters, file.run.folder, device
         self._plan, self._file = plan, file
         self._measurer = Measurer(plan, file, meters, device, sigma)
-        for size in _missing_sizes(plan, file, sigma):
+        for size in _missing_sizes(plan, file, sigma, is_checked=has_own_networks):
             file.append(size)
         self._flops_per_second = trial_flops(device, meters)
 
@@ -291,21 +307,33 @@ class Measurement:
         return min((MARGIN * self._expected(step, self._measurer.warm) for step in self.left()), default=0.0)
 
 
-def _missing_sizes(plan: Plan, file: CostFile, sigma: float) -> Iterator[MethodSize]:
-    known = {size.method for size in file.run.sizes}
-    missing = [one for name, one in plan.architectures.items() if name not in known]
-    for name, counted in workloads(missing, sigma).items():
-        one = plan.architectures[name]
-        yield MethodSize(
-            method=name,
-            image=(one.task.channels, one.task.image_size, one.task.image_size),
-            parameters=counted.parameters,
-            flops=counted.flops,
-            calls=one.calls,
-            batch_size=one.batch_size,
-            published=one.published,
-            source=one.source,
-        )
+def _missing_sizes(plan: Plan, file: CostFile, sigma: float, *, is_checked: bool) -> Iterator[MethodSize]:
+    known = {size.method: size for size in file.run.sizes}
+    counted = [one for name, one in plan.architectures.items() if is_checked or name not in known]
+    for name, workload in workloads(counted, sigma).items():
+        found = _size(name, plan.architectures[name], workload)
+        if name not in known:
+            yield found
+            continue
+        for field in ("image", "parameters", "flops", "calls", "batch_size"):
+            then, now = getattr(known[name], field), getattr(found, field)
+            if then != now:
+                raise ProtocolError(
+                    f"{file.path} holds another network of {name} ({field} {then} then, {now} now): give another --out"
+                )
+
+
+def _size(name: str, one: Architecture, counted: Workload) -> MethodSize:
+    return MethodSize(
+        method=name,
+        image=(one.task.channels, one.task.image_size, one.task.image_size),
+        parameters=counted.parameters,
+        flops=counted.flops,
+        calls=one.calls,
+        batch_size=one.batch_size,
+        published=one.published,
+        source=one.source,
+    )
 
 
 def trial_flops(device: torch.device, meters: Instruments) -> float:

@@ -59,12 +59,13 @@ Kind = Literal["layouts", "repetition", "stages", "energy", "image"]
 class Step(OfPair):
     """One step of a measurement, which writes one line; `round` counts the repetitions of one pair from 0.
 
-    `duel`: see `bench.cost.records.Repetition`.
+    `duel`, `group`: see `bench.cost.records.Repetition`.
     """
 
     kind: Kind
     round: int = 0
     duel: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +128,24 @@ class Plan:
             for size in self._sizes(setting, one, run)
         ]
 
+    def first_round(self, method: str, setting: str, size: int) -> int:
+        """Return the number of a pair's first round: those of wider batches are no turns with the ones before."""
+        is_swept = self.batch_sizes is None and not setting.endswith(COMPILED)
+        if not is_swept or self._is_fixed(setting, self.architectures[method]):
+            return 0
+        widest = max(self.sweep)
+        return self.repetitions * max(0, round(math.log(size / widest, WIDER)))
+
+    def _is_fixed(self, setting: str, one: Architecture) -> bool:
+        return self.device_type != "cpu" and (setting == "float32" or one.calls > 1)
+
     def _sizes(self, setting: str, one: Architecture, run: CostRun) -> list[int]:
         if self.batch_sizes is not None:
             return sorted(set(self.batch_sizes))
         if setting.endswith(COMPILED):
             eager = setting.removesuffix(COMPILED)
             return [fastest_batch_size(run, one.name, eager) or self._sizes(eager, one, run)[-1]]
-        is_fixed = self.device_type != "cpu" and (setting == "float32" or one.calls > 1)
-        if is_fixed:
+        if self._is_fixed(setting, one):
             return sorted({1, one.batch_size})
         sizes = sorted(set(self.sweep))
         while self.reference is not None and _still_gains(rates(run, one.name, setting), sizes):
@@ -166,8 +177,8 @@ def check_settings(settings: Sequence[str]) -> tuple[str, ...]:
 def steps(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) -> Iterator[Step]:
     """Yield what is left to do, each step when its turn comes; `run` returns what is recorded by then.
 
-    A forecast lists them before any is done, as if the largest batch size were the fastest; whole images and duels are
-    missing.
+    A forecast lists them before any is done, as if the largest batch size were the fastest; whole images are missing,
+    and so are duels of what is not timed yet.
 
     In each setting, layouts come first where they are measured. Rounds follow: one repetition of every pair, the order
     turned by one from round to round. Then each method's stages, its energy and whole images, at its fastest batch
@@ -181,9 +192,8 @@ def steps(plan: Plan, run: Callable[[], CostRun], *, is_forecast: bool = False) 
                 yield from _closing(plan, group, setting, run, is_forecast=is_forecast)
         if plan.reference is None:
             continue
-        if not is_forecast:
-            for method in group:
-                yield from duels(plan, method, run)
+        for method in group:
+            yield from duels(plan, method, run)
         for setting in plan.settings:
             yield from _closing(plan, group, setting, run, is_forecast=is_forecast)
 
@@ -204,16 +214,20 @@ def _layouts(plan: Plan, group: Sequence[str], setting: str, run: Callable[[], C
 def _rounds(plan: Plan, group: Sequence[str], setting: str, run: Callable[[], CostRun]) -> Iterator[Step]:
     """Yield the repetitions of pairs that take turns; then, again and again, those of wider batches that may gain."""
     known: set[tuple[str, int]] = set()
-    first = 0
+    alone = group[0] if plan.reference is not None and plan.reference not in group else ""
     while pairs := [one for one in plan.pairs(setting, run()) if one[0] in group and one not in known]:
         for number, (method, size) in interleaved(pairs, plan.repetitions):
             step = Step(
-                kind="repetition", method=method, setting=setting, batch_size=size, round=first + number
+                kind="repetition",
+                method=method,
+                setting=setting,
+                batch_size=size,
+                round=plan.first_round(method, setting, size) + number,
+                group=alone,
             )
             if number < plan.sweep_rounds(method, setting) and not is_done(step, run()):
                 yield step
         known |= set(pairs)
-        first += plan.repetitions  # these are no turns with the ones before
 
 
 def _closing(
@@ -245,10 +259,12 @@ def duels(plan: Plan, method: str, run: Callable[[], CostRun]) -> Iterator[Step]
     """Yield the repetitions of a method and of the reference, as published and at best, that pairs are short of."""
     if method == plan.reference or plan.reference is None:
         return
+    met: set[tuple[object, object]] = set()
     for choose in (published_pair, best_pair):
         ours, theirs = choose(run(), method), choose(run(), plan.reference)
-        if ours is None or theirs is None:
+        if ours is None or theirs is None or (ours, theirs) in met:
             continue
+        met.add((ours, theirs))
         before = run()
         fought = [
             one.round for one in before.repetitions if one.duel == method and one.pair in (ours, theirs)
@@ -272,7 +288,7 @@ def duels(plan: Plan, method: str, run: Callable[[], CostRun]) -> Iterator[Step]
 def common(
     run: CostRun, ours: tuple[str, str, int], theirs: tuple[str, str, int]
 ) -> list[tuple[str, int, str]]:
-    """Return (session, round, duel) of the repetitions of two pairs that were made side by side."""
+    """Return the turns of the repetitions of two pairs that were made side by side."""
     found: list[list[tuple[str, int, str]]] = [
         [one.turn for one in run.repetitions if one.pair == pair] for pair in (ours, theirs)
     ]

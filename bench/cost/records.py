@@ -110,7 +110,8 @@ class Repetition(OfPair):
         session: `created` of the command that made it; empty in files of FIRST_SCHEMA_VERSION.
         watts, temperature, clock_mhz, throttling, other_processes: while it lasted; None and empty without NVML.
         duel: the method whose repetition and the reference's, of this round, were made for each other, one right after
-            the other, whatever their settings; empty: all methods of a setting took turns.
+            the other, whatever their settings; empty: all methods of its group took turns.
+        group: the method, where it took turns with no other one; empty: with all that have none.
         warming: seconds that its pair took to be ready for the first time in its session, compiling included; else 0.
     """
 
@@ -125,12 +126,13 @@ class Repetition(OfPair):
     throttling: tuple[str, ...] = ()
     other_processes: int | None = None
     duel: str = ""
+    group: str = ""
     warming: float = 0.0
 
     @property
     def turn(self) -> tuple[str, int, str]:
-        """Session, round and duel: repetitions of one turn were made side by side."""
-        return self.session, self.round, self.duel
+        """Session, round, and duel or group: repetitions of one turn were made side by side."""
+        return self.session, self.round, self.duel or self.group
 
 
 OUT_OF_MEMORY = "out of memory"
@@ -331,8 +333,9 @@ def _fault(item: CostHeader | Item) -> str | None:
     several = (*getattr(item, "n", ()), *getattr(item, "image", ()))
     if not all(value > 0 for value in several):
         return f"n or image is {shown(several)}, expected numbers above 0"
-    if not all(value >= 0 for value in getattr(item, "stages", {}).values()):
-        return "stages holds a time below 0"
+    stages = getattr(item, "stages", {"host": 1.0}).values()
+    if not all(value >= 0 for value in stages) or not sum(stages) > 0:
+        return "stages holds a time below 0, or none above"
     batch = getattr(item, "batch", {"contiguous": 1.0})
     if (
         not batch

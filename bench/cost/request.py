@@ -84,7 +84,8 @@ def opened(request: Request) -> Iterator[Measurement]:
     folder = request.folder or RESULTS / folder_name(meters.device) / preset
     with open_cost_file(folder, header) as file:
         file.append(_session(request.command, device, plan))
-        yield Measurement(plan, file, meters, device, request.sigma)
+        has_own = request.config is not None
+        yield Measurement(plan, file, meters, device, request.sigma, has_own_networks=has_own)
 
 
 def _plan(request: Request, meters: Instruments) -> Plan:
@@ -103,13 +104,23 @@ def _plan(request: Request, meters: Instruments) -> Plan:
         sweep=sweep,
         device_type=meters.type,
         repetitions=request.repetitions,
-        n0=100 if request.n0 is None else _integers("n0", request.n0)[0],
+        n0=_one_n0(request),
         n=samples if request.n is None else _integers("n", request.n),
         energy=meters.read_load is not None or meters.used_joules is not None,
         layouts=meters.type == "cuda",
         first=() if request.config is not None else COST_PRESETS[request.preset].first,
         reference=REFERENCE if not is_cpu and REFERENCE in architectures and len(architectures) > 1 else None,
     )
+
+
+def _one_n0(request: Request) -> int:
+    """Return n0: the one given, or that of `bench run` where its preset is timed, else 100."""
+    if request.n0 is None:
+        return 100 if request.config is None else request.config.n0
+    values = _integers("n0", request.n0)
+    if len(values) > 1:
+        raise UsageError(f"--n0 is {shown(request.n0)}, expected one integer >= 1")
+    return values[0]
 
 
 def _session(command: str, device: torch.device, plan: Plan) -> CostSession:

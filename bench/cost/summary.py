@@ -44,7 +44,7 @@ class Pair(OfPair):
 
     @property
     def rates(self) -> dict[tuple[str, int, str], float]:
-        """(session, round, duel) -> samples per second."""
+        """Turn (session, round, duel or group) -> samples per second."""
         return {one.turn: one.samples / one.seconds for one in self.repetitions}
 
     @property

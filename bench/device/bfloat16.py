@@ -62,7 +62,8 @@ def prepare_for_bfloat16(module: nn.Module, num_classes: int) -> None:
     Linear layers and convolutions keep a copy of their weights in bfloat16 beside them, and compute what they would
     compute without it. Linear layers with an output for each class, which give the logits, compute in float32: rounded
     to 8 bits, the largest two logits are often equal, and the lower class would be predicted. Layers of classes that
-    are derived from torch's stay as they are. The weights must not change afterwards.
+    are derived from torch's stay as they are, and so do those whose weight is computed in each call, as by
+    `spectral_norm`: autocast casts theirs. The weights must not change afterwards.
 
     Args:
         module: on its device, in its memory format.
@@ -71,10 +72,14 @@ def prepare_for_bfloat16(module: nn.Module, num_classes: int) -> None:
     for layer in module.modules():
         if type(layer) is nn.Linear and layer.out_features == num_classes:
             layer.__class__ = _Head
-        elif type(layer) in _CAST and layer.weight.dtype == torch.float32:
+        elif _owns_weights(layer) and layer.weight.dtype == torch.float32:
             for name, own in list(layer.named_parameters(recurse=False)):
                 layer.register_buffer(f"{name}_bfloat16", own.detach().to(torch.bfloat16), persistent=False)
             layer.__class__ = _CAST[type(layer)]
+
+
+def _owns_weights(layer: nn.Module) -> bool:
+    return type(layer) in _CAST and dict(layer.named_parameters(recurse=False)).keys() <= {"weight", "bias"}
 
 
 def copied_bytes(module: nn.Module) -> int:

@@ -81,6 +81,7 @@ def device_name(device: torch.device) -> str:
 
 PEAKS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
+        "H200 NVL": {"bfloat16": 835.5e12, "tf32": 417.5e12, "float32": 60.0e12},
         "H200": {"bfloat16": 989.4e12, "tf32": 494.7e12, "float32": 66.9e12},
         "H100 NVL": {"bfloat16": 835.5e12, "tf32": 417.5e12, "float32": 60.0e12},
         "H100 PCIe": {"bfloat16": 756.5e12, "tf32": 378.0e12, "float32": 51.2e12},

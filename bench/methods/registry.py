@@ -207,7 +207,13 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
 
     def on_cpu() -> Any:
         with torch.device("cpu"):  # whatever device is asked for: not every module can be made elsewhere
-            return opened(name, lambda: module.build(config, None))
+            built = opened(name, lambda: module.build(config, None))
+        if not isinstance(built, torch.nn.Module):
+            raise UsageError(
+                f"{name} is {type(built).__name__}, no torch.nn.Module, so that its operations cannot be counted: "
+                "return the module, or let `bench run` time it"
+            )
+        return built
 
     return Architecture(name=name, task=task, build=lambda make: make(name, on_cpu), batch_size=128)
 

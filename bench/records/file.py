@@ -164,11 +164,15 @@ def check_comparable(runs: Sequence[Run], allow: Collection[str] = ()) -> None:
     if unknown := sorted({*allow} - {*checked}):
         raise UsageError(f"{unknown[0]!r} is no checked field; those are {', '.join(checked)}")
     headers = [run.header.values("identity", "protocol") for run in runs]
-    for run, header in zip(runs[1:], headers[1:], strict=True):
-        for name, both in differing(*known_images(headers[0], header)):
+    known = next((number for number, one in enumerate(headers) if one["image_digest"]), 0)
+    pairs = [(0, number) for number in range(1, len(runs))] + [
+        (known, number) for number in range(1, len(runs))
+    ]
+    for one, other in pairs:
+        for name, both in differing(*known_images(headers[one], headers[other])):
             if name not in allow:
                 raise ProtocolError(
-                    f"{runs[0].folder} and {run.folder} differ in {name} ({both}): "
+                    f"{runs[one].folder} and {runs[other].folder} differ in {name} ({both}): "
                     f"compare runs of one protocol, or allow {name} to differ (--allow {name})"
                 )
 
@@ -188,7 +192,9 @@ def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
     same = (set(methods), sigmas, new.indices) == (set(old.methods), old.sigmas, old.indices)
     if same and radii == old.radii:
         return old
-    options = {**old.options, **new.options}
+    of_others = {**old.options, **new.options}
+    options = {name: value for name, value in of_others.items() if name not in old.methods}
+    options |= {name: value for name, value in old.options.items() if name in old.methods}
     return dataclasses.replace(
         old,
         command=new.command,

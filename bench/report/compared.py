@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,9 +27,10 @@ from bench.report.tables.paired import (
     paired_table,
     pairs_of,
 )
+from bench.report.tables.protocol import with_protocol
 from bench.report.tables.variants import variants_frame, variants_of, variants_table
-from bench.report.write import write
-from bench.types import Run
+from bench.report.write import remove, write
+from bench.types import Run, RunHeader
 
 
 def compare_runs(
@@ -86,7 +88,9 @@ def compare_all(
     files: list[Path] = []
     if out is not None:
         for name, (frame, table) in frames.items():
-            files += write(out, name, frame, table, has_latex=True)
+            files += write(out, name, frame, with_protocol(table, comparison), has_latex=True)
+        if against is None:
+            remove(out, [name for name in ("paired", "trainings") if name not in frames])
         if against is not None:
             from bench.report.figures.variants import (
                 write_variants,
@@ -125,11 +129,24 @@ def restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> 
                 run.header,
                 methods=tuple(name for name in run.header.methods if name in kept_methods),
                 sigmas=tuple(sigma for sigma in run.header.sigmas if sigma in kept_sigmas),
+                **_of_rows(run.header, kept_methods, kept_sigmas),
             ),
             records=_kept(columns_of(run.records), kept_methods, kept_sigmas),
         )
         for run in runs
     ]
+
+
+def _of_rows(header: RunHeader, methods: Collection[str], sigmas: Collection[float]) -> dict[str, Any]:
+    """Return what a header says of single rows, for these alone."""
+    rows = [(method, f"{sigma:g}") for method in methods for sigma in sigmas]
+    found: dict[str, Any] = {
+        name: {
+            key: value for key, value in getattr(header, name).items() if tuple(key.split("/")[:2]) in rows
+        }
+        for name in ("unfinished", "weights", "logs")
+    }
+    return found
 
 
 def _kept(records: Columns, methods: Collection[str], sigmas: Collection[float]) -> Columns:

@@ -181,6 +181,11 @@ def abstention(records: Sequence[Record]) -> Share | None:
     return None if np.any(columns.is_skipped) else _share(columns.predict == ABSTAIN)
 
 
+def is_whole(columns: Columns) -> bool:
+    """Return whether every image has all n samples of estimation."""
+    return bool(np.all(columns.samples == columns.samples_asked))
+
+
 def noisy_accuracy(records: Sequence[Record]) -> Mean:
     """Return the base classifier's accuracy under noise: the share of samples given the label, in [0,1].
 
@@ -195,8 +200,7 @@ def noisy_accuracy(records: Sequence[Record]) -> Mean:
     columns = columns_of(records)
     if not np.all(columns.has_counts):
         return Mean(value=math.nan, standard_error=math.nan, images=len(records))
-    is_whole = np.all(columns.samples == columns.samples_asked)
-    counts = columns.estimation if is_whole else columns.selection
+    counts = columns.estimation if is_whole(columns) else columns.selection
     return _mean(counts.of(columns.label) / counts.sums)
 
 

@@ -100,6 +100,8 @@ def estimate(
     first: NDArray[np.float64],
     second: NDArray[np.float64] | None = None,
     pooled: TrainingVariance | None = None,
+    *,
+    most: float = 1.0,
 ) -> Estimate:
     """Return the mean of one variant's scores, or of the first's minus the second's, with a 95% interval.
 
@@ -109,9 +111,14 @@ def estimate(
     between trainings is the pooled one for both, `pooled.variance` (1/S + 1/S'), as if all variants had the same;
     without it the interval is over images alone, and too narrow for any statement on trainings.
 
+    Where all images have one score and nothing else varies, no variance can be estimated. The interval is then that of
+    Clopper and Pearson for the share of images that are otherwise, each as far away as scores reach; p is that of the
+    exact sign test.
+
     Args:
         first, second: scores (S, I) of trainings on the same images, I > 1; the numbers of trainings may differ.
         pooled: what trainings of such variants vary by.
+        most: the largest score that an image can have; the least is 0.
     """
     variants = [first] if second is None else [first, -second]
     per_image = np.sum([scores.mean(axis=0) for scores in variants], axis=0)
@@ -119,11 +126,15 @@ def estimate(
     trainings, holds = _between_trainings(variants, pooled)
     parts += trainings
     total, value = sum(variance for variance, _ in parts), float(per_image.mean())
-    half, p = 0.0, float(value == 0)
-    if total > 0:
-        freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
-        half = float(special.stdtrit(freedom, 0.975)) * total**0.5
-        p = 2 * float(special.stdtr(freedom, -abs(value) / total**0.5))
+    if total == 0:
+        images = len(per_image)
+        others = 1 - 0.025 ** (1 / images)
+        low = value - others * (value - (0.0 if second is None else -most))
+        p = 1.0 if value == 0 else 2 * 0.5**images
+        return Estimate(value=value, low=low, high=value + others * (most - value), p=p, holds=holds)
+    freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
+    half = float(special.stdtrit(freedom, 0.975)) * total**0.5
+    p = 2 * float(special.stdtr(freedom, -abs(value) / total**0.5))
     return Estimate(value=value, low=value - half, high=value + half, p=p, holds=holds)
 
 

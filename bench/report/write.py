@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,8 @@ def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path
         files += write(
             folder, "best", best.drop(columns="label"), best_table(best, comparison), has_latex=True
         )
+    else:
+        remove(folder, ["best"])
     files += write(folder, "acr", acr.drop(columns="label"), acr_table(acr, comparison), has_latex=True)
     tables = map(cautioned, cost_tables(costs, comparison))
     files += write(folder, "cost", costs.drop(columns="label"), *tables, has_latex=True)
@@ -108,9 +110,13 @@ def write_tables(comparison: Comparison, folder: Path) -> tuple[Table, list[Path
     samples = samples_frame(comparison)
     if len(samples):
         files += write(folder, "samples", samples.drop(columns="label"), cautioned(samples_table(samples)))
+    else:
+        remove(folder, ["samples"])
     if has_training(comparison):
         took = training_frame(comparison).drop(columns="label")
         files += write(folder, "training", took, cautioned(training_table(comparison)), has_latex=True)
+    else:
+        remove(folder, ["training"])
     return main, files
 
 
@@ -131,11 +137,17 @@ def write_published(
     summary = published_sentence(frame, comparison.runs[0].header.dataset, numbers)
     sentence = "\n".join([summary, *claimed_sentences(comparison, stated)])
     if frame.empty:
-        for suffix in ("csv", "md", "tex"):
-            (folder / f"published.{suffix}").unlink(missing_ok=True)
+        remove(folder, ["published"])
         return [], sentence
     table = comparison.cautioned(published_table(frame, comparison, stated))
     return write(folder, "published", frame.drop(columns="label"), table, has_latex=True), sentence
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove the tables of these names that another command left in a folder: they are not of its runs."""
+    for name in names:
+        for suffix in ("csv", "md", "tex"):
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 def write(

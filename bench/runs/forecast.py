@@ -104,7 +104,9 @@ def measure(
     while size < most and (size == least or seconds < budget_seconds / ROUNDS):
         size = min(most, 2 * size)
         seconds = _shortest(work, size, clock, budget_seconds)
-    per_sample = (seconds - small) / (size - least) if size > least else seconds / size
+    per_sample = (seconds - small) / (size - least) if size > least else 0.0
+    if per_sample <= 0:  # no work that is larger by enough to take longer
+        per_sample = seconds / size
     return Timing(
         method=method,
         load_seconds=load_seconds,
@@ -139,7 +141,7 @@ def measure_entrant(setup: Setup, one: Entrant, batch_size: int) -> Timing:
         return work
 
     most = config.n0 + config.n
-    least = min(most, config.n0 + NOISE_BLOCK)
+    least = min(config.n0 + NOISE_BLOCK, max(config.n0 + 1, most // 2))
     group = measure(one.method, load, samples=(least, most))
     return replace(
         group,

@@ -118,6 +118,10 @@ class ProgressLines(Observer):
         return True
 
 
+TOGETHER = 0.01
+"""Seconds within which records come that were made in one job."""
+
+
 class Throughput:
     """Samples per second of wall time over all workers of a run, from its first record to the last one so far."""
 
@@ -128,11 +132,11 @@ class Throughput:
         self._samples = 0
 
     def add(self, record: Record) -> None:
-        """Count a record that has just come; what the first one took belongs to the start of the workers."""
+        """Count a record that has just come; what those of the first job took belongs to the start of the workers."""
         self._now = self._clock()
         if self._began is None:
             self._began = self._now
-        else:
+        elif self._now - self._began > TOGETHER:
             self._samples += record.samples
 
     @property

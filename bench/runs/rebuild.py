@@ -120,7 +120,8 @@ def rebuild(
     config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
     config = replace(config, device=run.header.device_type)
-    setup = prepare(validate(config, methods()))
+    setup = prepare(validate(replace(config, subset="auto", skip=0, limit=None), methods()))
+    setup = replace(setup, config=replace(config, device=setup.config.device), indices=run.header.indices)
     if not holds_images_of(run.header, setup.split):
         raise DataError("the data found are not those that were certified: name their folder with --data-dir")
     return Rebuilt(run=run, setup=setup, typed=typed)

@@ -5,10 +5,11 @@ The runner prints nothing; it tells an Observer what happens. Repeating a run do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.config.code import check_typed, named_code
 from bench.config.run import RunConfig, run_name
@@ -136,7 +137,8 @@ def _measure_once(setup: Setup, entrants: Entrants, records: RecordsFile, observ
     header = records.run.header
     if not _is_measured(records.run):
         observer.measuring(header.methods)
-        records.append(*measure_costs(setup, entrants, header))
+        asked = {one.method: one.samples_asked for one in records.run.records}
+        records.append(*measure_costs(setup, entrants, header, asked))
 
 
 def _is_measured(run: Run) -> bool:
@@ -146,21 +148,27 @@ def _is_measured(run: Run) -> bool:
 def _check_code(records: RecordsFile, config: RunConfig) -> None:
     """Refuse, before anything is certified, to call a function that stands among the folder's methods alone."""
     others = [method for method in records.run.header.methods if method not in config.methods]
-    named = named_code(others, {})
+    options = records.run.header.options
+    named = named_code(others, {method: options.get(method, {}) for method in others})
     more = {name: f"{how} (with the others), or --cost-repetitions 0," for name, how in named.items()}
     check_typed(more, (), records.path)
 
 
-def measure_costs(setup: Setup, entrants: Entrants, header: RunHeader) -> list[CostRecord]:
+def measure_costs(
+    setup: Setup, entrants: Entrants, header: RunHeader, asked: Mapping[str, int] = MappingProxyType({})
+) -> list[CostRecord]:
     """Return the measured cost of every method of a run, at its first sigma, timed in interleaved rounds.
 
     Cost depends on the network and not on sigma or the weights: a method that this command did not certify is
-    measured with random weights.
+    measured with random weights, and with the options that the run has of it.
+
+    Args:
+        asked: method -> samples of a certificate by fixed estimation, where those are not n0 + n.
     """
     config, sigma = setup.config, header.sigmas[0]
     measured = [
         entrants.get((method, sigma))
-        or configured(setup.split.task, method, sigma, config.options.get(method, {}))
+        or configured(setup.split.task, method, sigma, header.options.get(method, {}))
         for method in header.methods
     ]
     works = [first_image_stream(setup, one).work(header.batch_sizes[one.method]) for one in measured]
@@ -174,7 +182,7 @@ def measure_costs(setup: Setup, entrants: Entrants, header: RunHeader) -> list[C
             batch_size=header.batch_sizes[one.method],
             samples_per_repetition=rounds[0].samples,
             repetition_seconds=tuple(each.seconds for each in rounds),
-            samples_per_certificate=config.n0 + config.n,
+            samples_per_certificate=asked.get(one.method, config.n0 + config.n),
             parameters=one.parameters(),
             peak_memory_bytes=max((each.peak_memory for each in rounds if each.peak_memory), default=None),
         )

@@ -6,11 +6,13 @@ import json
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from bench.checks import audit_run
 from bench.checks.attack import Attack
 from bench.checks.audit import Attacked, chance_of_violations
 from bench.checks.audit_log import Effort, open_attack_log
+from bench.checks.audit_run import finding
 from bench.config.run import RunConfig
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.runs.rebuild import Rebuilt
@@ -252,3 +254,33 @@ def test_a_log_that_another_audit_writes_is_waited_for_and_not_deleted(tmp_path)
     held = open_attack_log(tmp_path / "audit" / "attack.jsonl", Effort(**dataclasses.asdict(ATTACK), seed=0))
     with held, pytest.raises(RecordsError, match=r"another process .*: wait for it, or stop it$"):
         attacks(rebuilt)
+
+
+def test_a_certificate_that_abstained_had_its_chance_to_be_wrong_too():
+    """Certified are few of many: as many wrong ones as alpha allows of all flag nothing."""
+    attacked = [_one(index, 1 if index < 24 else 0) for index in range(34)]
+    assert chance_of_violations(attacked, 0.05) < 1e-12
+    chance = chance_of_violations(attacked, 0.05, made=500)
+    assert chance == pytest.approx(stats.binom.sf(23, 534, 0.05), rel=1e-9)
+    assert not finding(attacked, 0.05, 500).is_flagged
+
+
+def test_the_rows_of_an_audit_share_its_rate_of_false_alarms():
+    attacked = [_one(index, int(index < 3)) for index in range(40)]
+    alone = finding(attacked, 0.0002)
+    assert 1e-7 < alone.chance < 1e-6
+    assert alone.is_flagged
+    assert not finding(attacked, 0.0002, None, 21).is_flagged
+
+
+def _one(index, predict):
+    return Attacked(
+        method="a",
+        sigma=0.5,
+        index=index,
+        certified=0,
+        radius=0.5,
+        distance=0.4,
+        predict=predict,
+        has_gradients=True,
+    )

@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from bench.checks import selftest
-from bench.checks.selftest import Size, allowed_violations, check_family, run_selftest
+from bench.checks.selftest import (
+    FALSE_ALARM,
+    Check,
+    Size,
+    allowed_violations,
+    check_count,
+    check_family,
+    run_selftest,
+)
 from bench.checks.selftest_method import check_classifier
-from bench.checks.synthetic import ball, half_space, labeller, slab, uniform_of
+from bench.checks.synthetic import TAIL_SHARE, ball, half_space, labeller, slab, uniform_of
 from bench.smoothing import counting
 from bench.smoothing.certifier import Smoothed, certificate_of
 from bench.types import ABSTAIN, Protocol
@@ -170,3 +178,13 @@ def test_a_classifier_that_knows_the_reference_from_the_certificates_is_caught()
         return half_space(0.1 if is_reference else 0.6, 0.5).classifier(x_noisy, sigma)
 
     assert not properties(turncoat)["radii hold against a reference of many samples"]
+
+
+def test_the_mean_radius_of_a_few_trials_is_not_judged():
+    few = Check(name="a", mode="", trials=1, violations=0, allowed=1, reach=0.0, least_reach=0.3)
+    assert few.passes
+    assert not replace(few, trials=100).passes
+
+
+def test_all_checks_together_raise_false_alarms_no_more_often_than_is_said():
+    assert (check_count() - 1) * selftest._false_alarm(check_count()) + TAIL_SHARE**18 <= FALSE_ALARM

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.cost.plan import best_pair, common, steps
 from bench.cost.summary import BEST, PUBLISHED, rows
 from tests.cost.test_measure import Machine
 from tests.support.fake_costs import plan
@@ -54,3 +55,30 @@ def test_calls_that_end_in_time_leave_every_row_paired(machine):
             row.size.method,
             row.reasons,
         )
+
+
+def test_only_what_was_made_side_by_side_is_paired(machine):
+    """Methods that are swept after the others have rounds of the same numbers, hours later."""
+    asked = virtual(machine)
+    machine.measure(asked)
+    for row in rows(machine.run):
+        if row.size.method == "b":
+            theirs = best_pair(machine.run, "dds") if row.comparison == BEST else ("dds", "float32", 8)
+            turns = common(machine.run, row.pair.pair, theirs)
+            assert len(turns) >= 10
+            assert {duel for _, _, duel in turns} == {"b"}
+
+
+def test_a_complete_measurement_has_nothing_left_and_a_cut_one_counts_its_duels(machine):
+    asked = virtual(machine)
+    done = machine.measure(asked)
+    assert left(machine, asked) == []
+    other = Machine(machine.folder / "cut")
+    again = virtual(other)
+    before = [step.duel != "" for step in done].index(True)
+    other.measure(again, stop_after=before + 2)
+    assert any(step.duel for step in left(other, again))
+
+
+def left(machine, asked):
+    return list(steps(asked, lambda: machine.run, is_forecast=True))

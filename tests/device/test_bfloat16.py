@@ -145,3 +145,15 @@ def test_a_compiled_network_takes_the_copies():
         found = torch.compile(module, dynamic=False, fullgraph=True, backend=backend)(x)
     assert torch.equal(found, expected)
     assert given == [[torch.bfloat16]]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_layers_whose_weight_is_computed_in_each_call_stay_as_they_are():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.utils.spectral_norm(nn.Linear(8, 4)), nn.Linear(4, 3)).eval()
+    x = torch.randn(5, 8)
+    expected = network(x)
+    prepare_for_bfloat16(network, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(x).dtype == torch.float32
+    torch.testing.assert_close(network(x), expected)

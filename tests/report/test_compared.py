@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.records.file import write_run
-from bench.report.compared import compare_runs
+from bench.report.compared import compare_runs, restricted
 from bench.report.comparison import compare
 from bench.report.tables.accuracy import accuracy_frame
 from bench.report.tables.paired import (
@@ -15,10 +15,12 @@ from bench.report.tables.paired import (
     assured_table,
     format_p,
     gap_frame,
+    gap_table,
     paired_frame,
     paired_table,
     pairs_of,
 )
+from bench.report.tables.protocol import protocol_notes
 from bench.smoothing.stats import most_failures
 from tests.support.fake_runs import METHODS, SIGMAS, make_record, make_run
 from tests.support.tiny import bench
@@ -186,3 +188,40 @@ def test_radii_that_two_decimals_do_not_tell_apart_head_columns_and_rows_of_thei
     rows = paired_table(frame).blocks[0].rows
     assert list(dict.fromkeys(str(row[0]) for row in rows)) == ["0.001", "0.004", "0.005"]
     assert assured_table(assured_frame(comparison)).headers[1:] == ("0.001", "0.004", "0.005")
+
+
+def test_written_tables_name_protocol_and_warnings(tmp_path):
+    compare_runs([make_run()], methods=None, sigmas=None, out=tmp_path)
+    for name in ("paired", "assured"):
+        for suffix in ("md", "tex"):
+            text = (tmp_path / f"{name}.{suffix}").read_text("utf-8")
+            assert "subset balanced of 40 images; n0 = 100, n = 1,000" in text
+
+
+def test_the_gap_table_has_dashes_beyond_reach_and_the_names_of_the_tables():
+    runs = [trained(str(seed), seed, methods=["rrcm"], sigmas=[0.25]) for seed in range(2)]
+    [row] = gap_table(gap_frame(compare(runs))).blocks[0].rows
+    assert row[0] == "rRCM"
+    reach = compare(runs).entries[0].reach
+    assert [cell == "–" for cell in row[2:-1]] == [radius > reach for radius in runs[0].header.radii]
+
+
+def test_what_is_left_out_leaves_no_note():
+    run = make_run()
+    header = replace(
+        run.header, unfinished={"dds/0.25": "step 3 of 9"}, weights={"dds/0.25": "unseen", "rrcm/1": "unseen"}
+    )
+    [kept] = restricted([replace(run, header=header)], "rrcm", "0.5,1")
+    assert (kept.header.unfinished, kept.header.weights) == ({}, {"rrcm/1": "unseen"})
+    [both] = restricted([replace(run, header=header)], None, None)
+    assert (both.header.unfinished, both.header.weights) == (header.unfinished, header.weights)
+
+
+def test_of_several_protocols_each_is_named_by_its_run_and_what_else_differs_is_said():
+    run = make_run(Path("one"))
+    again = replace(run, folder=Path("again"))
+    other = replace(run, folder=Path("other"), header=replace(run.header, n=2000, noise_block=64))
+    assert not any(note.startswith("one") for note in protocol_notes(compare([run, again])))
+    notes = protocol_notes(compare([run, again, other]))
+    assert [note.split(":")[0] for note in notes[:4]] == ["one, again", "one, again", "other", "other"]
+    assert notes[-1] == "The runs differ in noise_block."

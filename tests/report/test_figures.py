@@ -30,7 +30,7 @@ from bench.report.figures.samples import levels_figure, samples_figure
 from bench.report.figures.style import FINEST, Style, drawn_steps
 from bench.report.figures.write import FIGURES, make_figures, write_figures
 from bench.report.metrics import certified_accuracy, curve_of, group
-from bench.types import ABSTAIN
+from bench.types import ABSTAIN, PartBound
 from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_run
 
 BLUE, ORANGE, GREEN, PINK = "#0173b2", "#b86e00", "#00835c", "#a9489a"
@@ -370,3 +370,44 @@ def test_differences_that_no_sigma_reaches_are_left_out():
     far = replace(run, header=replace(run.header, radii=(2.0,)))  # beyond what n samples certify at 0.25
     near, wide = differences_figure(compare([far])).axes
     assert (len(near.containers), len(wide.containers)) == (0, 3)
+
+
+def test_figures_of_counts_are_left_out_for_several_bounds_and_for_runs_of_unlike_n():
+    run = make_run(sigmas=[0.5])
+    composed = tuple(
+        replace(one, bounds=(half_of(one), half_of(one)), certified_sigma=0.5, samples=2200)
+        for one in run.records
+    )
+    more = replace(run, folder=Path("more"), header=replace(run.header, n=2000))
+    for runs in ([replace(run, records=composed)], [run, more]):
+        assert (samples_figure(compare(runs)), levels_figure(compare(runs))) == (None, None)
+    assert samples_figure(compare([run, replace(run, folder=Path("same"))])) is not None
+
+
+def test_each_line_ends_at_the_largest_radius_of_its_own_run():
+    run = make_run(methods=["rrcm"], sigmas=[0.5, 1.0])
+    more = replace(run, folder=Path("more"), header=replace(run.header, n=100_000))
+    comparison = compare([run, more])
+    own = [entry.reach for entry in comparison.at_sigma(0.5)]
+    assert own[0] < own[1]
+    panel = certified_accuracy_figure(comparison).axes[0]
+    assert [line.get_xdata()[-1] for line in steps_of(panel)] == pytest.approx(own)
+    ends = [line.get_xdata()[-1] for line in steps_of(envelope_figure(comparison).axes[0])]
+    assert ends == pytest.approx([entry.reach for entry in comparison.at_sigma(1.0)])
+
+
+def half_of(record):
+    return PartBound(
+        name="class",
+        sigma=record.sigma,
+        share=0.5,
+        num_classes=10,
+        predict=record.predict,
+        radius=record.radius,
+        counts_selection=record.counts_selection,
+        counts_estimation=record.counts_estimation,
+    )
+
+
+def steps_of(panel):
+    return [line for line in panel.get_lines() if line.get_drawstyle().startswith("steps")]

@@ -325,3 +325,12 @@ def test_numbers_at_the_best_sigma_are_drawn_on_the_envelope():
     with matplotlib.style.context(["default", style.SETTINGS]):
         (axes,) = envelope_figure(compare([make_run()]), [number(), number(sigma=None, radius=1.0)]).axes
     assert [list(line.get_xdata()) for line in published_lines(axes)] == [[1.0]]
+
+
+def test_a_number_beyond_what_our_samples_can_certify_is_not_judged():
+    rows = frame([number(sigma=0.25, radius=0.75, certified_accuracy=0.3), number()])
+    assert rows["reported_against_measured"].tolist()[0] == "out of reach"
+    assert rows[["measured", "low", "high"]].iloc[0].isna().all()
+    table = published_table(rows, compare([make_run()]), [])
+    assert table.blocks[0].rows[0][4:6] == ("–", "out of reach")
+    assert "; 1 beyond the radii that n samples can certify" in published_sentence(rows, "cifar10", NUMBERS)

@@ -229,3 +229,61 @@ def test_variants_of_one_method_each_are_one_group_whatever_the_method():
     assert block.title == "σ = 0.5 (40 images)"
     assert [row[0] for row in block.rows] == ["control", "whole", "Δ vs. control"]
     assert [axes.get_title() for axes in variants_figure(several, "control").axes] == [r"$\sigma$ = 0.5", ""]
+
+
+def test_where_nothing_varies_the_interval_is_the_exact_one_over_images_and_p_that_of_the_sign_test():
+    ones, zeros = np.ones((2, 40)), np.zeros((2, 40))
+    mean = estimate(ones)
+    assert (mean.low, mean.high) == pytest.approx((stats.beta.ppf(0.025, 40, 1), 1))
+    other = 1 - stats.beta.ppf(0.025, 40, 1)
+    gap = estimate(ones[:, :2], zeros[:, :2])
+    assert (gap.value, gap.high, gap.p) == (1, 1, 0.5)
+    same = estimate(ones, ones)
+    assert (same.low, same.high, same.p) == pytest.approx((-other, other, 1))
+    radius = estimate(2 * ones, most=2.5)
+    assert (radius.low, radius.high) == pytest.approx((2 - 2 * other, 2 + 0.5 * other))
+
+
+def of_methods(names):
+    """Return runs that differ, each renamed to one of (folder, method)."""
+    runs = make_runs_that_differ(("plain-0", "plain-1", "changed-0", "changed-1"))[: len(names)]
+    return [
+        replace(
+            run,
+            folder=run.folder.with_name(name),
+            header=replace(run.header, methods=(method,)),
+            records=tuple(replace(one, method=method) for one in run.records),
+        )
+        for run, (name, method) in zip(runs, names, strict=True)
+    ]
+
+
+def test_a_variant_trained_once_borrows_nothing_of_another_method():
+    runs = of_methods([("control-0", "gaussian"), ("control-1", "gaussian"), ("whole-0", "rrcm")])
+    comparison = compare(runs)
+    frame = variants_frame(comparison, "control").set_index("variant")
+    assert set(frame.loc["whole", "difference_interval_holds"]) == {"images"}
+    notes = " ".join(variants_table(frame.reset_index(), comparison, "control").notes)
+    assert "Methods: control is of Gaussian, whole is of rRCM." in notes
+    assert "Trained once: whole." in notes
+
+
+def test_variants_of_several_methods_have_the_methods_colours():
+    names = [("control-0", "gaussian"), ("control-1", "gaussian"), ("ablated-0", "rrcm"), ("rrcm-0", "rrcm")]
+    figure = variants_figure(compare(of_methods(names)), "control")
+    colors = {line.get_label(): line.get_color() for line in figure.legends[0].get_lines()}
+    assert (colors["control"], colors["rrcm"]) == ("#b86e00", "#0173b2")
+    assert len(set(colors.values())) == 3
+
+
+def test_where_no_radius_is_reached_the_comparison_says_so():
+    runs = [
+        replace(
+            run,
+            header=replace(run.header, estimation="sequential", radii=(0.5, 1.0)),
+            records=tuple(replace(one, radius=0.0, predict=-1) for one in run.records),
+        )
+        for run in made_runs()
+    ]
+    with pytest.raises(RecordsError, match="no certificate reaches a radius of the table"):
+        variants_frame(compare(runs), "plain")

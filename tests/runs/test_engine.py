@@ -57,3 +57,11 @@ def test_sigterm_waits_for_what_is_held():
             work(termination.held, "failed", ValueError("first"))
     assert done == ["held"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_records_of_one_job_come_together_and_the_first_job_sets_the_start():
+    moments = iter((100.0, 100.001, 100.002, 104.0, 104.001))
+    throughput = Throughput(clock=lambda: next(moments))
+    for index in range(5):
+        throughput.add(record(index))
+    assert throughput.samples_per_second == pytest.approx(2 * 1100 / 4.001)

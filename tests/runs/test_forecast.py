@@ -1,5 +1,6 @@
 """Plans: closed forms of n and radius, the predicted time of a machine whose clock we are, and the command."""
 
+import itertools
 import math
 
 import pytest
@@ -103,3 +104,10 @@ def test_command_tells_protocol_times_and_what_is_still_to_be_trained(tmp_path, 
         in said
     )
     assert "Still to be trained: gaussian at sigma 0.25, 0.5." in said
+
+
+@pytest.mark.parametrize(("least", "most"), [(228, 230), (100, 101)])
+def test_times_that_do_not_tell_a_sample_from_noise_give_a_positive_rate(least, most):
+    clock = iter(itertools.accumulate(itertools.cycle([0.0, 1.0, 0.0, 0.99]))).__next__
+    found = measure("a", lambda: lambda samples: None, samples=(least, most), clock=clock)
+    assert found.sample_seconds > 0

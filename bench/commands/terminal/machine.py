@@ -62,11 +62,15 @@ def table_rows(table: Table) -> list[dict[str, str]]:
 
 def results(comparison: Comparison) -> dict[str, Any]:
     """Return the results of compared runs: who they are, certified accuracy, ACR and cost, unrounded."""
+    from bench.report.comparison import run_names
     from bench.report.tables.accuracy import accuracy_frame, acr_frame
     from bench.report.tables.cost import cost_frame
 
     return {
-        "runs": [_run(run.folder.name, run.header) for run in comparison.runs],
+        "runs": [
+            _run(name, run.header)
+            for name, run in zip(run_names(comparison.runs), comparison.runs, strict=True)
+        ],
         "certified_accuracy": rows(accuracy_frame(comparison).drop(columns=["block", "is_leading"])),
         "acr": rows(acr_frame(comparison)),
         "cost": rows(cost_frame(comparison)),

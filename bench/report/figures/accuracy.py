@@ -53,7 +53,7 @@ def certified_accuracy_figure(comparison: Comparison, published: Sequence[Publis
         reach = max(entry.reach for entry in entries)
         for entry in sorted(entries, key=lambda one: one.label in group):
             style = by_label[entry.label] if entry.label in group else None
-            draw_curve(panel, entry.curve, style, comparison.radii, reach, has_band=len(groups) == 1)
+            draw_curve(panel, entry.curve, style, comparison.radii, entry.reach, has_band=len(groups) == 1)
         here = [one for one in others if one.sigma == sigma]
         draw_published(panel, here)
         panel.set_title(rf"$\sigma$ = {sigma:g}")
@@ -88,10 +88,13 @@ def envelope_figure(comparison: Comparison, published: Sequence[PublishedNumber]
 
 def draw_envelopes(axes: Axes, comparison: Comparison, by_label: Mapping[str, Style]) -> None:
     """Draw the best over sigma of every label, those without a style in grey, and mark R_max of each sigma above."""
-    reaches = {entry.sigma: entry.reach for entry in comparison.best}
+    reaches: dict[float, float] = {}
+    for entry in comparison.best:
+        reaches[entry.sigma] = max(entry.reach, reaches.get(entry.sigma, 0.0))
     for label in sorted(comparison.labels, key=lambda one: one in by_label):
-        upper = envelope([entry.curve for entry in comparison.best_of(label)])
-        draw_curve(axes, upper, by_label.get(label), comparison.radii, max(reaches.values()), has_band=False)
+        entries = comparison.best_of(label)
+        upper, reach = envelope([one.curve for one in entries]), max(one.reach for one in entries)
+        draw_curve(axes, upper, by_label.get(label), comparison.radii, reach, has_band=False)
     last = -1.0
     for sigma, reach in reaches.items():
         axes.axvline(reach, color="0.55", linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=0.5)

@@ -14,7 +14,7 @@ from bench.report.figures.style import COLUMN_WIDTH, SETTINGS, save_figure
 from bench.report.page.pictures import split_of
 from bench.smoothing.noise import noise_block
 from bench.training.origin import holds_images_of
-from bench.types import RunHeader
+from bench.types import NOISE_VERSION, RunHeader
 
 EXAMPLES = 4
 """Images that are shown: the first of the run."""
@@ -37,6 +37,11 @@ def write_images(
         raise DataError("the data found are not those that were certified: give --data-dir")
     if header.seed < 0:
         raise DataError("the run holds no seed of its noise: a published log has no noisy images to show")
+    if header.noise_version != NOISE_VERSION:
+        raise DataError(
+            f"the run was made with version {header.noise_version} of the noise, and this program draws version "
+            f"{NOISE_VERSION}: certify it again to see its noisy images"
+        )
     chosen = header.indices[:EXAMPLES]
     side = COLUMN_WIDTH / (1 + len(sigmas))
     with matplotlib.style.context(["default", SETTINGS]):

@@ -91,14 +91,17 @@ def levels_figure(comparison: Comparison) -> Figure | None:
 
 
 def _counted(comparison: Comparison) -> tuple[Entry, ...]:
-    """Return the entries of the middle sigma where all of them have the counts of fixed estimation, else none."""
+    """Return the entries of the middle sigma where all have the counts of one bound by fixed estimation, else none.
+
+    None either where they differ in n or alpha, of which a line shows one.
+    """
     entries = comparison.at_sigma(comparison.sigmas[len(comparison.sigmas) // 2])
     for entry in entries:
         header = entry.header
         is_plain = (header.estimation, header.bound) == ("fixed", "clopper-pearson")
-        if not is_plain or not entry.has_counts:
+        if not is_plain or not entry.has_counts or entry.is_composed:
             return ()
-    return entries
+    return entries if len({(entry.header.n, entry.header.alpha) for entry in entries}) == 1 else ()
 
 
 def _panels(

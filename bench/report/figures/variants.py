@@ -31,7 +31,7 @@ from bench.report.figures.style import (
     save_figure,
     styles,
 )
-from bench.report.tables.variants import variants_frame, variants_of
+from bench.report.tables.variants import Variants, variants_frame, variants_of
 
 MOST_COLUMNS = 3
 """Groups side by side."""
@@ -59,7 +59,7 @@ def variants_figure(comparison: Comparison, reference: str) -> Figure:
     """
     groups, frame = variants_of(comparison, reference), variants_frame(comparison, reference)
     names = list(dict.fromkeys(name for variants in groups.values() for name in variants))
-    by_name = _styles(comparison, reference, names)
+    by_name = _styles(comparison, reference, names, groups)
     others = groups_of([name for name in names if name != reference]) if len(names) > 1 else []
     columns = min(len(groups), MOST_COLUMNS)
     rows = -(-len(groups) // columns) * (1 + len(others))
@@ -69,7 +69,7 @@ def variants_figure(comparison: Comparison, reference: str) -> Figure:
     for place, ((sigma, method), variants) in enumerate(groups.items()):
         top, column = (place // columns) * (1 + len(others)), place % columns
         reach = max(entry.reach for entries in variants.values() for entry in entries)
-        _draw_means(panels[top, column], variants, by_name, comparison.radii, reach)
+        _draw_means(panels[top, column], variants, by_name, comparison.radii)
         name = f"{literal(comparison.name_of(method))}, " if method else ""
         panels[top, column].set_title(rf"{name}$\sigma$ = {sigma:g}")
         of_group = frame["method"].isin({entries[0].method for entries in variants.values()})
@@ -89,12 +89,24 @@ def variants_figure(comparison: Comparison, reference: str) -> Figure:
     return figure
 
 
-def _styles(comparison: Comparison, reference: str, names: Sequence[str]) -> dict[str, Style]:
-    """Return a style per variant: the reference in the colour of the first method, the others in the colours left."""
-    first = next(iter(styles(comparison).values())).color
-    left = [color for color in COLORS if color != first]
-    others = [name for name in names if name != reference]
-    colors = {reference: first} | dict(zip(others, cycle(left), strict=False))
+def _styles(
+    comparison: Comparison, reference: str, names: Sequence[str], groups: Mapping[tuple[float, str], Variants]
+) -> dict[str, Style]:
+    """Return a style per variant: the reference in the colour of the first method, the others in the colours left.
+
+    Where a group holds several methods, a variant of each has the method's colour: the reference, else the one of its
+    name, else the first.
+    """
+    own = styles(comparison)
+    colors = {reference: next(iter(own.values())).color}
+    if any(method == "" for _, method in groups):
+        held = {name: entries[0] for variants in groups.values() for name, entries in variants.items()}
+        colors = {}
+        for name in sorted(held, key=lambda name: (name != reference, name != held[name].method)):
+            if (color := own[held[name].label].color) not in colors.values():
+                colors[name] = color
+    left = [color for color in COLORS if color not in colors.values()]
+    colors |= dict(zip([name for name in names if name not in colors], cycle(left), strict=False))
     looks = zip(names, cycle(LINES), cycle(MARKERS), strict=False)
     return {
         name: Style(color=colors[name], line=line, marker=mark, is_hollow=False) for name, line, mark in looks
@@ -106,11 +118,14 @@ def _draw_means(
     variants: Mapping[str, Sequence[Entry]],
     by_name: Mapping[str, Style],
     radii: Sequence[float],
-    reach: float,
 ) -> None:
-    """Draw each variant's mean over its training runs as the exact step function, with markers at the table's radii."""
+    """Draw each variant's mean over its training runs as the exact step function, with markers at the table's radii.
+
+    It ends at the R_max of its own runs.
+    """
+    longest = max(entry.reach for entries in variants.values() for entry in entries)
     for name, entries in variants.items():
-        style = by_name[name]
+        style, reach = by_name[name], max(entry.reach for entry in entries)
         x = np.unique([radius for entry in entries for radius in entry.curve.radii])
         x = x[drawn_steps(x)]
         shares = np.array([_mean(entries, radius) for radius in x])
@@ -120,7 +135,7 @@ def _draw_means(
         marked = [radius for radius in radii if radius <= reach]
         values = [_mean(entries, radius) for radius in marked]
         axes.plot(marked, values, linestyle="none", clip_on=False, zorder=3, **style.marker_settings)
-    axes.set_xlim(-0.04 * reach, 1.03 * reach)  # room for what is drawn beside radius 0
+    axes.set_xlim(-0.04 * longest, 1.03 * longest)  # room for what is drawn beside radius 0
     axes.set_ylim(0, 102)
     axes.set_yticks(range(0, 101, 20))
 

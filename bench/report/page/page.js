@@ -260,8 +260,9 @@ function drawReadout() {
     return labels.filter((label) => state.methods.has(label)).map((label) => {
       const number = labels.indexOf(label);
       const read = (name) => column(`${name}${number}`)?.[place]?.toFixed(1);
-      const interval = column(`low${number}`) && place >= 0 ? ` [${read("low")}, ${read("high")}]` : "";
-      const text = place < 0 ? "–" : read("accuracy");
+      const isReached = place >= 0 && Number.isFinite(column(`accuracy${number}`)[place]);
+      const interval = column(`low${number}`) && isReached ? ` [${read("low")}, ${read("high")}]` : "";
+      const text = isReached ? read("accuracy") : "–";
       return element("tr", {}, element("th", { scope: "row" }, named(label)),
         element("td", { textContent: panel.dataset.sigma }),
         element("td", { textContent: text }, element("span", { className: "interval", textContent: interval })));

@@ -39,18 +39,17 @@ POINTS_PER_DASH = 1.8
 def curve_plots(comparison: Comparison) -> list[tuple[str, Any]]:
     """Return (sigma, certified-accuracy figure) for each sigma, then ("best", ...) for the envelope over sigma."""
     by_sigma = {
-        f"{sigma:g}": {entry.label: entry.curve for entry in comparison.at_sigma(sigma)}
+        f"{sigma:g}": {entry.label: (entry.curve, entry.reach) for entry in comparison.at_sigma(sigma)}
         for sigma in comparison.sigmas
     }
-    longest = max(one.radii[-1] for curves in by_sigma.values() for one in curves.values())
-    longest = longest or max(comparison.radii) or 1.0
     if comparison.best:
+        of_label = {label: comparison.best_of(label) for label in comparison.labels}
         by_sigma["best"] = {
-            label: envelope([entry.curve for entry in comparison.best_of(label)])
-            for label in comparison.labels
+            label: (envelope([one.curve for one in entries]), max(one.reach for one in entries))
+            for label, entries in of_label.items()
         }
     return [
-        (sigma, json_item(_curves(curves, styles(comparison), comparison.radii, longest, sigma != "best")))
+        (sigma, json_item(_curves(curves, styles(comparison), comparison.radii, sigma != "best")))
         for sigma, curves in by_sigma.items()
     ]
 
@@ -90,12 +89,13 @@ def cost_plot(comparison: Comparison, points: Sequence[dict[str, Any]]) -> Any:
 
 
 def _curves(
-    curves: dict[str, Curve],
+    curves: dict[str, tuple[Curve, float]],
     by_label: dict[str, Style],
     radii: Sequence[float],
-    longest: float,
     has_bands: bool,
 ) -> Any:
+    """Return the figure of curves, each with its R_max."""
+    longest = max(reach for _, reach in curves.values()) or 1.0
     panel = _finished(
         figure(
             height=300,
@@ -107,22 +107,26 @@ def _curves(
             y_axis_label="certified accuracy (%)",
         )
     )
-    for label, steps in curves.items():
+    for label, (steps, _) in curves.items():
         _draw(panel, steps, label, by_label[label], radii, has_bands)
-    _add_values(panel, curves, 1.04 * longest, has_bands)
+    _add_values(panel, curves, longest, has_bands)
     return panel
 
 
-def _add_values(panel: Any, curves: dict[str, Curve], end: float, has_bands: bool) -> None:
-    """Add one tooltip that holds every label's value at the radius under the pointer; an unseen line carries it."""
-    radii = np.unique(np.concatenate([*(steps.radii for steps in curves.values()), [end]]))
+def _add_values(panel: Any, curves: dict[str, tuple[Curve, float]], end: float, has_bands: bool) -> None:
+    """Add one tooltip that holds every label's value at the radius under the pointer; an unseen line carries it.
+
+    Beyond a label's R_max its values are NaN.
+    """
+    radii = np.unique(np.concatenate([*(steps.radii for steps, _ in curves.values()), [end]]))
     columns: dict[str, Any] = {"radius": radii, "middle": np.full(len(radii), 50.0)}
     tooltips = [("radius", "@radius{0.000}")]
-    for place, (label, steps) in enumerate(curves.items()):
+    for place, (label, (steps, reach)) in enumerate(curves.items()):
         counts = np.array([steps.at(radius).count for radius in radii])
         low, high = proportion_interval(counts, steps.images)
-        columns |= {f"accuracy{place}": 100 * counts / steps.images}
-        columns |= {f"low{place}": 100 * low, f"high{place}": 100 * high} if has_bands else {}
+        percent = np.where(radii <= reach, 100.0, np.nan)
+        columns |= {f"accuracy{place}": percent * counts / steps.images}
+        columns |= {f"low{place}": percent * low, f"high{place}": percent * high} if has_bands else {}
         interval = f" [@low{place}{{0.0}}, @high{place}{{0.0}}]" if has_bands else ""
         tooltips.append((label, f"@accuracy{place}{{0.0}}%{interval}"))
     carrier = panel.line("radius", "middle", source=ColumnDataSource(columns), alpha=0.0, name=VALUES)

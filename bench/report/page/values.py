@@ -259,10 +259,11 @@ def _protocol(comparison: Comparison, who: str) -> str:
     """Return one sentence on the protocol of the runs that no log stands behind."""
     headers = [run.header for run in comparison.runs if not run.header.logs]
     first = headers[0]
-    fields = ("seed", "n0", "n", "alpha", "estimation", "bound")
+    fields = ("seed", "noise_version", "n0", "n", "alpha", "estimation", "bound")
     unlike = [name for name in fields if any(getattr(one, name) != getattr(first, name) for one in headers)]
     if unlike:
-        return f"{who} is certified on the same images; the runs differ in {', '.join(unlike)}: see how each was made."
+        named = ", ".join(unlike).replace("_", " ")
+        return f"{who} is certified on the same images; the runs differ in {named}: see how each was made."
     return (
         f"{who} is certified by one protocol: the same images under the same noise, {first.n0} samples to select a "
         f"class and {first.n:,} to estimate its probability, each certificate wrong with probability {first.alpha:g} "

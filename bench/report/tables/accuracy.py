@@ -22,10 +22,10 @@ from bench.report.markup import (
     format_radius,
     format_significant,
 )
-from bench.report.metrics import Mean, SamplesUsed, Share, samples_used
+from bench.report.metrics import Mean, SamplesUsed, Share, is_whole, samples_used
 from bench.report.paired import paired_differences
+from bench.report.tables.protocol import protocol_notes
 from bench.report.tables.training import REFERRED, has_training, training_columns, typed
-from bench.smoothing.estimation import largest_radius
 from bench.smoothing.stats import holm
 
 SIGNIFICANT = 0.05
@@ -38,11 +38,6 @@ LEADING = (
 
 UNREACHABLE = "–: beyond R_max, the largest radius that n samples can certify"
 
-BETWEEN_RADII = (
-    "Sequential estimation certifies radii of the table only, so that accuracy at a radius between them and ACR are "
-    "lower bounds."
-)
-"""What it gives up, wherever its numbers are."""
 
 BEST = "best over σ"
 """Title of the block that picks each method's sigma at each radius."""
@@ -129,7 +124,7 @@ def acr_frame(comparison: Comparison) -> pd.DataFrame:
             _names(entry)
             | {"sigma": entry.sigma, "images": mean.images, "acr": mean.value}
             | {"acr_is_lower_bound": entry.header.stops_early}
-            | {"standard_error": mean.standard_error, "acr_low": low, "acr_high": high}
+            | {"standard_error": mean.standard_error, "acr_low": max(low, 0.0), "acr_high": high}
             | _mean_columns("noisy_accuracy", entry.noisy_accuracy)
             | _share_columns("clean_accuracy", entry.clean_accuracy)
             | _share_columns("certified_accuracy_at_0", entry.curve.at(0.0))
@@ -180,7 +175,7 @@ def accuracy_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
         blocks=blocks_of(shown, _accuracy_rows, ["block"], "{}"),
         notes=(
             *comparison.warnings,
-            *_protocol_notes(comparison),
+            *protocol_notes(comparison),
             f"{BRACKETS}exact two-sided Clopper-Pearson 95% intervals over images.",
             *([best] if has_choice else []),
             *([] if frame["is_reachable"].all() else [f"{UNREACHABLE}."]),
@@ -189,7 +184,7 @@ def accuracy_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
             *([REFERRED] if has_training(comparison) else []),
             *comparison.notes,
         ),
-        details=(*_protocol_notes(comparison), ROUNDED),
+        details=(*protocol_notes(comparison), ROUNDED),
     )
 
 
@@ -230,19 +225,33 @@ def acr_table(frame: pd.DataFrame, comparison: Comparison) -> Table:
         blocks=blocks_of(frame, _acr_rows),
         notes=(
             *comparison.warnings,
-            *_protocol_notes(comparison),
+            *protocol_notes(comparison),
             "ACR: mean over all images of the certified radius where correct, else 0; rounded down. Standard "
             "error: over images.",
             ABOUT_ACR,
-            "Accuracy under noise: of the base classifier, the share of estimation samples given the label.",
+            _about_noisy(comparison),
             ABOUT_CLEAN,
             f"{BRACKETS}95% intervals over images, normal for the accuracy under noise, else exact two-sided "
             "Clopper-Pearson.",
             "Bold: the highest of its block.",
             *comparison.notes,
         ),
-        details=_protocol_notes(comparison),
+        details=protocol_notes(comparison),
     )
+
+
+def _about_noisy(comparison: Comparison) -> str:
+    """Return what the accuracies under noise are counted on, row by row where that differs."""
+    by_samples: dict[str, list[str]] = {}
+    for entry in comparison.entries:
+        if entry.has_counts:
+            samples = "n samples of estimation" if is_whole(entry.columns) else "n0 samples of selection"
+            by_samples.setdefault(samples, []).append(f"{entry.label} at σ = {entry.sigma:g}")
+    about = "Accuracy under noise: of the base classifier, the share of samples given the label"
+    if len(by_samples) < 2:
+        return f"{about}: the {next(iter(by_samples), 'n samples of estimation')} of each image."
+    few = ", ".join(by_samples["n0 samples of selection"])
+    return f"{about}: the n samples of estimation of each image, the n0 of selection for {few}."
 
 
 def _acr_rows(part: pd.DataFrame) -> Iterable[Row]:
@@ -340,7 +349,7 @@ def _accuracy_row(entry: Entry, block: str, radius: float, ahead: frozenset[str]
 
 def _mean_columns(name: str, mean: Mean) -> dict[str, Any]:
     low, high = mean.interval()
-    return {name: mean.value, f"{name}_low": low, f"{name}_high": min(high, 1.0)}
+    return {name: mean.value, f"{name}_low": max(low, 0.0), f"{name}_high": min(high, 1.0)}
 
 
 def _share_columns(name: str, share: Share | None) -> dict[str, Any]:
@@ -352,30 +361,3 @@ def _share_columns(name: str, share: Share | None) -> dict[str, Any]:
 
 def _names(entry: Entry) -> dict[str, Any]:
     return {"label": entry.label, "run": entry.run, "method": entry.method}
-
-
-def _protocol_notes(comparison: Comparison) -> tuple[str, ...]:
-    """Return two sentences for each protocol among the runs."""
-    sentences = []
-    doubted = {entry.run_number for entry in comparison.impossible}
-    for number, run in enumerate(comparison.runs):
-        header = run.header
-        seed = header.seed if header.seed >= 0 else "unknown"
-        stated = (
-            f" as stated for {'a log that denies it' if number in doubted else 'a log'}"
-            if header.logs
-            else ""
-        )
-        sentences.append(
-            f"{header.dataset}, subset {header.subset} of {len(header.indices)} images; n0 = {header.n0:,}, "
-            f"n = {header.n:,}, α = {header.alpha:g}{stated}, estimation {header.estimation}, bound {header.bound}, "
-            f"seed {seed}, "
-            f"precision {header.precision}."
-        )
-        limits = (
-            f"{format_radius(largest_radius(header, sigma), 3)} at σ = {sigma:g}" for sigma in header.sigmas
-        )
-        sentences.append(f"Largest radius that n = {header.n:,} samples can certify: {', '.join(limits)}.")
-        if header.estimation == "sequential":
-            sentences.append(BETWEEN_RADII)
-    return tuple(dict.fromkeys(sentences))

@@ -75,7 +75,9 @@ def _throughput_table(frame: pd.DataFrame, reference: str, has_memory: bool) -> 
         "seconds per certified image",
     ]
     notes = [
-        "Median over interleaved repetitions after a warm-up, all on one device in one run.",
+        "Median over interleaved repetitions after a warm-up, all on one device in one run."
+        if frame["run"].nunique() == 1
+        else "Median over repetitions after a warm-up, interleaved within a run; times of different runs are not.",
         f"{BRACKETS}quartiles over the repetitions.",
     ]
     if has_speedup:

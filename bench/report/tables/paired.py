@@ -83,18 +83,20 @@ def gap_frame(comparison: Comparison) -> pd.DataFrame:
     The ACR is left out where `Comparison.compares_acr` is False.
 
     Trainings are checkpoints of one method at one sigma that differ between the runs. Columns: sigma, method,
-    trainings (how many), images, quantity ("certified accuracy" or "ACR"), radius (NaN for the ACR), lowest,
-    highest, gap.
+    shown (what readers call the method), trainings (how many), images, quantity ("certified accuracy" or "ACR"),
+    radius (NaN for the ACR), lowest, highest, gap, is_reachable (radius at most R_max; True for the ACR).
     """
     rows: list[dict[str, Any]] = []
     for (sigma, method), entries in _trainings(comparison).items():
+        reach = max(one.reach for one in entries)
         for radius in (*comparison.radii, None) if comparison.compares_acr else comparison.radii:
             values = [one.acr.value if radius is None else one.curve.at(radius).value for one in entries]
             rows.append(
-                {"sigma": sigma, "method": method, "trainings": len(entries)}
-                | {"images": len(entries[0].records)}
+                {"sigma": sigma, "method": method, "shown": comparison.name_of(method)}
+                | {"trainings": len(entries), "images": len(entries[0].records)}
                 | {"quantity": "ACR" if radius is None else "certified accuracy", "radius": radius}
                 | {"lowest": min(values), "highest": max(values), "gap": max(values) - min(values)}
+                | {"is_reachable": radius is None or radius <= reach}
             )
     return pd.DataFrame(rows)
 
@@ -145,6 +147,7 @@ def gap_table(frame: pd.DataFrame) -> Table:
         blocks=blocks_of(frame, _gap_rows),
         notes=(
             "Trainings: checkpoints of the method that differ between the runs.",
+            "–: beyond R_max, the largest radius that n samples can certify.",
             *([ABOUT_ACR] if acr else []),
         ),
     )
@@ -223,12 +226,14 @@ def _assured_rows(part: pd.DataFrame) -> Iterable[Row]:
 
 
 def _gap_rows(part: pd.DataFrame) -> Iterable[Row]:
-    for method, rows in part.groupby("method", sort=False):
+    for shown, rows in part.groupby("shown", sort=False):
         ranges = (_range(row) for _, row in rows.iterrows())
-        yield str(method), str(rows["trainings"].iloc[0]), *ranges
+        yield str(shown), str(rows["trainings"].iloc[0]), *ranges
 
 
 def _range(row: Any) -> str:
+    if not row["is_reachable"]:
+        return "–"
     is_acr = row["quantity"] == "ACR"
     ends = (row["lowest"], row["highest"])
     return " to ".join(format_radius(end, 3) if is_acr else format_percent(end) for end in ends)

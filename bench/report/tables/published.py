@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,8 +20,9 @@ def published_frame(comparison: Comparison, numbers: Iterable[PublishedNumber]) 
 
     Columns: label, run, method, selection ("fixed", or "best" where the source gives the best sigma of each
     radius), sigma, radius; reported, measured (shares in [0,1]), low, high (exact 95% interval of the measured
-    share), reported_against_measured ("inside" that interval, "above" or "below" it, or "same log" where all that was
-    recomputed from a published log is what the imported one gives), differences (what of subset, n and alpha is not
+    share), reported_against_measured ("inside" that interval, "above" or "below" it, "out of reach" with measured NaN
+    beyond R_max, or "same log" where all that was recomputed from a published log is what the imported one gives),
+    differences (what of subset, n and alpha is not
     the same, or not stated); images, subset, n and alpha of both; paper, variant, kind, table, source.
 
     Args:
@@ -85,10 +87,13 @@ def published_sentence(frame: pd.DataFrame, dataset: str, numbers: Sequence[Publ
         )
     counts = frame["reported_against_measured"].value_counts()
     places = ", ".join(f"{counts.get(place, 0)} {place}" for place in ("inside", "above", "below"))
+    beyond = counts.get(OUT_OF_REACH, 0)
+    unmeasured = f"; {beyond} beyond the radii that n samples can certify" if beyond else ""
     same = counts.get(SAME_LOG, 0)
     circular = f"; {same} from the log that was imported, which compare it with itself" if same else ""
     return (
-        f"Published: {len(frame)} numbers beside ours, {places} our 95% interval{circular}; see published.md."
+        f"Published: {len(frame)} numbers beside ours, {places} our 95% interval{unmeasured}{circular}; see "
+        "published.md."
     )
 
 
@@ -103,9 +108,11 @@ def _measured(comparison: Comparison, number: PublishedNumber) -> Iterable[Entry
 
 def _row(entry: Entry, number: PublishedNumber) -> dict[str, Any]:
     header, share = entry.header, entry.curve.at(number.radius)
-    low, high = share.interval()
+    value, (low, high) = share.value, share.interval()
     reported = number.certified_accuracy
     place = "below" if reported < low else "above" if reported > high else "inside"
+    if number.radius > entry.reach:
+        value, low, high, place = math.nan, math.nan, math.nan, OUT_OF_REACH
     return (
         {"label": entry.label, "run": entry.run, "method": entry.method}
         | {
@@ -113,7 +120,7 @@ def _row(entry: Entry, number: PublishedNumber) -> dict[str, Any]:
             "sigma": entry.sigma,
             "radius": number.radius,
         }
-        | {"reported": reported, "measured": share.value, "low": low, "high": high}
+        | {"reported": reported, "measured": value, "low": low, "high": high}
         | {"reported_against_measured": place}
         | {"differences": ", ".join(_differences(number, header, share.images))}
         | {"reported_images": number.images, "images": share.images}
@@ -128,7 +135,8 @@ def _from_same_log(rows: list[dict[str, Any]], imported: set[str]) -> None:
     """Mark the rows of each published log whose numbers are all those of an imported one of as many images."""
     series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        if row["label"] in imported and "log" in row["kind"]:
+        is_measured = row["reported_against_measured"] != OUT_OF_REACH
+        if row["label"] in imported and "log" in row["kind"] and is_measured:
             names = ("label", "paper", "variant", "table", "selection", "sigma")
             series.setdefault(tuple(row[name] for name in names), []).append(row)
     for same in series.values():
@@ -155,12 +163,14 @@ def _differences(number: PublishedNumber, header: RunHeader, images: int) -> lis
 
 
 SAME_LOG = "same log"
+OUT_OF_REACH = "out of reach"
 
 _NOTES = (
     "Brackets: exact two-sided Clopper-Pearson 95% intervals over our images. Reported against measured: whether the "
     "reported value lies inside that interval, above or below it; it has an error of its own.",
     f"{SAME_LOG.capitalize()}: the reported value was recomputed from a log that gives what the imported one does at "
     "every radius; it is compared with itself, which confirms nothing.",
+    f"{OUT_OF_REACH.capitalize()}: beyond the largest radius that our n samples can certify; nothing was measured.",
     "Differs in: what of subset, n and α is not that of our run, or not stated. Networks and training differ too.",
 )
 
@@ -176,7 +186,9 @@ def _rows(part: pd.DataFrame) -> Iterable[Row]:
             Cell(
                 text=format_percent(row["measured"]),
                 interval=(format_percent(row["low"]), format_percent(row["high"])),
-            ),
+            )
+            if row["reported_against_measured"] != OUT_OF_REACH
+            else "–",
             row["reported_against_measured"],
             row["differences"].replace("alpha", "α") or "–",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import pandas as pd
@@ -40,14 +40,16 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
     ACR), mean with mean_low, mean_high and mean_interval_holds, then difference with difference_low, difference_high,
     difference_interval_holds, p (Student's t) and p_holm (corrected for every difference of the frame), empty for the
     reference. What an interval holds, and what a variant that was trained once borrows, are at
-    `bench.report.variants.estimate`; the variance is pooled over the variants of a group of `variants_of`.
+    `bench.report.variants.estimate`; the variance is pooled over the variants of one method in a group of
+    `variants_of`.
 
     Args:
         reference: a variant that every group has; the others are compared with it.
 
     Raises:
         UsageError: no run is a training of the reference.
-        RecordsError: two runs of one variant hold the same checkpoint, or a group lacks the reference.
+        RecordsError: two runs of one variant hold the same checkpoint, a group lacks the reference, or no certificate
+            reaches a radius of the table.
     """
     rows: list[dict[str, Any]] = []
     reach = max(float(entry.columns.radius.max()) for entry in comparison.entries)
@@ -58,19 +60,32 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
             values = {
                 name: scores([one.records for one in entries], score) for name, entries in variants.items()
             }
-            pooled = pooled_variance(values.values())
+            methods = {name: entries[0].method for name, entries in variants.items()}
+            pooled = {
+                method: pooled_variance(values[name] for name in methods if methods[name] == method)
+                for method in set(methods.values())
+            }
+            most = 1.0 if radius is not None else _longest(variants)
             quantity = {"quantity": "ACR" if radius is None else "certified accuracy", "radius": radius}
             for name, value in values.items():
-                against = None if name == reference else estimate(value, values[reference], pooled)
+                shared = pooled[methods[name]] if methods[name] == methods[reference] else None
+                against = None if name == reference else estimate(value, values[reference], shared, most=most)
                 rows.append(
-                    {"sigma": sigma, "method": variants[name][0].method, "variant": name}
+                    {"sigma": sigma, "method": methods[name], "variant": name}
                     | {"trainings": value.shape[0], "images": value.shape[1]}
                     | quantity
-                    | _columns("mean", estimate(value, pooled=pooled))
+                    | _columns("mean", estimate(value, pooled=pooled[methods[name]], most=most))
                     | _columns("difference", against)
                     | {"p": None if against is None else against.p}
                 )
+    if not rows:
+        raise RecordsError("no certificate reaches a radius of the table: give --radii 0 to the runs as well")
     return _corrected(pd.DataFrame(rows))
+
+
+def _longest(variants: Variants) -> float:
+    """Return the largest radius that an image of a group can have."""
+    return max(entry.reach for entries in variants.values() for entry in entries)
 
 
 def _corrected(frame: pd.DataFrame) -> pd.DataFrame:
@@ -83,9 +98,10 @@ def _corrected(frame: pd.DataFrame) -> pd.DataFrame:
 
 def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) -> Table:
     """Return the printed table of a `variants_frame`: a block per group of `variants_of`, two rows per variant."""
+    groups = variants_of(comparison, reference)
     titles = {
         (sigma, entries[0].method, name): group_title(comparison, sigma, method)
-        for (sigma, method), variants in variants_of(comparison, reference).items()
+        for (sigma, method), variants in groups.items()
         for name, entries in variants.items()
     }
     rows = zip(frame["sigma"], frame["method"], frame["variant"], strict=True)
@@ -96,6 +112,7 @@ def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) 
         headers=("variant", "training runs", *radius_headers(radii), *("ACR",) * acr),
         blocks=blocks_of(frame, lambda part: _rows(part, reference), ["group"], title="{}"),
         notes=(
+            *_methods(frame, comparison, groups),
             "Mean over the training runs, with 95% intervals that are not corrected for the number of columns.",
             *_what_intervals_hold(frame),
             f"Second rows: difference to {reference!r} in points{' (ACR: in pixel units)' if acr else ''}; bold where "
@@ -104,6 +121,18 @@ def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) 
             ABOUT_ACR if acr else NO_ACR,
         ),
     )
+
+
+def _methods(
+    frame: pd.DataFrame, comparison: Comparison, groups: Mapping[tuple[float, str], Variants]
+) -> Iterator[str]:
+    """Yield a sentence on whose method each variant is, where a group holds several."""
+    if any(method == "" for _, method in groups):
+        pairs = dict(zip(frame["variant"], frame["method"], strict=True))
+        named = ", ".join(
+            f"{variant} is of {comparison.name_of(method)}" for variant, method in pairs.items()
+        )
+        yield f"Methods: {named}."
 
 
 def has_acr(frame: pd.DataFrame) -> bool:
@@ -170,22 +199,27 @@ def _columns(name: str, found: Estimate | None) -> dict[str, Any]:
 
 def _what_intervals_hold(frame: pd.DataFrame) -> Iterator[str]:
     """Yield a sentence for each way in which intervals of the frame hold what another training would change."""
-    held: dict[str, list[str]] = {}
+    ways: dict[str, set[str]] = {}
     for way, variant in zip(frame["mean_interval_holds"], frame["variant"], strict=True):
-        held.setdefault(way, []).append(variant)
+        ways.setdefault(variant, set()).add(way)
+    held: dict[str, list[str]] = {}
+    for way, variant, sigma in zip(
+        frame["mean_interval_holds"], frame["variant"], frame["sigma"], strict=True
+    ):
+        held.setdefault(way, []).append(variant if len(ways[variant]) == 1 else f"{variant} at σ = {sigma:g}")
     several, once, alone = (", ".join(dict.fromkeys(held.get(way, []))) for way in get_args(Holds))
     if several:
         yield f"Intervals of {several} hold images and training runs (crossed random effects, Student's t)."
     if once:
         yield (
             f"Trained once: {once}. Their intervals, and those of differences to them, hold images and training runs "
-            "by the variance between training runs that is pooled over the variants trained several times, as if "
-            "theirs were the same."
+            "by the variance between training runs that is pooled over the variants of their method trained several "
+            "times, as if theirs were the same."
         )
     if alone:
         yield (
             f"Trained once: {alone}. Their intervals, and those of differences to them, hold images only, since no "
-            "variant here was trained several times: nothing of them is bold."
+            "variant of their method here was trained several times: nothing of them is bold."
         )
 
 
