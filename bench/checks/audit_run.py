@@ -293,7 +293,7 @@ def findings_table(findings: Sequence[Finding], commands: Sequence[str]) -> Tabl
             "Violations: another class returned by PREDICT at the attacked point, on fresh noise. Chance: of that "
             "many or more if every certificate is sound: of Binomial(m + images, α), with m the certificates, of any "
             "outcome, among which these were attacked. A run is flagged where a chance is below "
-            f"{FALSE_ALARM:g} over the rows.",
+            f"{FALSE_ALARM:g} divided by the number of rows.",
             *([] if all(one.has_gradients for one in findings) else [NO_GRADIENTS]),
         ),
     )
