@@ -19,6 +19,7 @@ from bench.report.doubts import (
     impossible_radii,
     log_notes,
     stopped_trainings,
+    training_of,
     unfinished,
     unlike_labels,
     unseen_weights,
@@ -138,8 +139,8 @@ class Entry(Named):
 
     @property
     def checkpoint(self) -> str | None:
-        """SHA-256 of its method's checkpoint; None where the header names none."""
-        return self.header.checkpoints.get(f"{self.method}/{self.sigma:g}")
+        """What tells its training from another, see `doubts.training_of`; None where the header does not say."""
+        return training_of(self.header, f"{self.method}/{self.sigma:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

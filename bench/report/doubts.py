@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.report.markup import format_radius
 from bench.smoothing.estimation import largest_radius
-from bench.types import UNSEEN, Run
+from bench.types import UNSEEN, Run, RunHeader
 
 if TYPE_CHECKING:
     from bench.report.comparison import Entry, Names
@@ -163,6 +163,14 @@ def unseen_weights(runs: Sequence[Run], names: Names) -> list[str]:
     return [
         f"Weights unseen: {', '.join(dict.fromkeys(unseen))}; that its certificates are of one model rests on its user."
     ]
+
+
+def training_of(header: RunHeader, key: str) -> str | None:
+    """Return the digest of all weights of "<method>/<sigma>", else those of its files, else None."""
+    if re.fullmatch("[0-9a-f]{64}", header.weights.get(key, "")):
+        return header.weights[key]
+    files = [name for name in header.checkpoints if name == key or name.startswith(f"{key}/")]
+    return " ".join(header.checkpoints[name] for name in sorted(files)) or None
 
 
 def _row(key: str, number: int, names: Names) -> str:

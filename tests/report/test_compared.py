@@ -225,3 +225,23 @@ def test_of_several_protocols_each_is_named_by_its_run_and_what_else_differs_is_
     notes = protocol_notes(compare([run, again, other]))
     assert [note.split(":")[0] for note in notes[:4]] == ["one, again", "one, again", "other", "other"]
     assert notes[-1] == "The runs differ in noise_block."
+
+
+def test_two_trainings_of_a_part_are_two_trainings():
+    runs = [trained(str(seed), 0, methods=["dds"], sigmas=[0.5]) for seed in range(2)]
+    assert gap_frame(compare(runs)).empty  # one checkpoint
+    parts = [
+        replace(
+            run,
+            header=replace(
+                run.header, checkpoints=run.header.checkpoints | {"dds/0.5/classifier": str(number)}
+            ),
+        )
+        for number, run in enumerate(runs)
+    ]
+    assert set(gap_frame(compare(parts))["trainings"]) == {2}
+    known = [
+        replace(run, header=replace(run.header, checkpoints={}, weights={"dds/0.5": f"{number}" * 64}))
+        for number, run in enumerate(runs)
+    ]
+    assert set(gap_frame(compare(known))["trainings"]) == {2}
