@@ -90,9 +90,8 @@ def chance_of_violations(attacked: Sequence[Attacked], alpha: float, made: int |
         made: certificates among which all that are certified were attacked; None: only those that were attacked.
     """
     violations = sum(one.is_violation for one in attacked)
-    made = len(attacked) if made is None else made
-    if made == len(attacked):
-        return binomial_upper_tail(violations, made, min(1.0, 2 * alpha))
+    if made is None:
+        return binomial_upper_tail(violations, len(attacked), min(1.0, 2 * alpha))
     return binomial_upper_tail(violations, made + len(attacked), alpha)
 
 

@@ -74,7 +74,7 @@ class Check:
         reach: mean certified radius over the true one, NaN where that is infinite or zero; of PREDICT the share
             of right answers.
         least_reach: what the mean must be at least, so that a certifier that certifies nothing does not pass; it is
-            asked of LEAST_TRIALS or more, since the mean of a few says nothing.
+            asked of LEAST_TRIALS or more, since the mean of a few is too uncertain.
     """
 
     name: str

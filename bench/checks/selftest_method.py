@@ -39,6 +39,7 @@ def check_method(config: RunConfig, trials: int) -> Iterator[Property]:
 
     Raises:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
+        UsageError: its certificates are composed of several bounds.
     """
     one = open_method(config)
     x = one.setup.split.images[one.setup.indices[0]].to(one.setup.device)

@@ -218,9 +218,9 @@ def _measure(request: Request, max_seconds: float | None) -> None:
             for done, step in enumerate(measurement.steps(started, limit), 1):
                 last = f"{step.method} {step.setting} {step.batch_size} {step.kind}"
                 bars.show("measured", done=done, total=max(len(left), done + 1), detail=last)
+            missing = len(measurement.left())
             if done:
-                bars.show("measured", done=done, total=done)
-        missing = len(measurement.left())
+                bars.show("measured", done=done, total=done + missing)
         if missing and not done:
             raise UsageError(
                 f"--max-seconds is {max_seconds:g}, too few for any of the {missing} measurements left: the shortest "

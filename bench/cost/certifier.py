@@ -87,7 +87,8 @@ def certifier_cost(
 
     Raises:
         CheckpointError: the method has no checkpoint yet.
-        UsageError: the estimation is not fixed, so that a certificate may take fewer samples.
+        UsageError: the estimation is not fixed, so that a certificate may take fewer samples, or certificates are
+            composed of several bounds.
     """
     config, sigma = setup.config, setup.config.sigmas[0]
     if config.estimation != "fixed":

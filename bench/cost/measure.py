@@ -240,29 +240,15 @@ def _reason(step: Step, error: Exception, *, is_built: bool) -> str | None:
 
 
 class Measurement:
-    """A plan and the file that it fills; making one counts and writes the sizes that the file lacks.
-
-    Args:
-        has_own_networks: whether options choose the networks, so that those of the file may be others.
-
-    Raises:
-        ProtocolError: the file holds other networks.
-    """
+    """A plan and the file that it fills; making one counts and writes the sizes that the file lacks."""
 
     def __init__(
-        self,
-        plan: Plan,
-        file: CostFile,
-        meters: Instruments,
-        device: torch.device,
-        sigma: float,
-        *,
-        has_own_networks: bool = False,
+        self, plan: Plan, file: CostFile, meters: Instruments, device: torch.device, sigma: float
     ) -> None:
         self.meters, self.folder, self.device = meters, file.run.folder, device
         self._plan, self._file = plan, file
         self._measurer = Measurer(plan, file, meters, device, sigma)
-        for size in _missing_sizes(plan, file, sigma, is_checked=has_own_networks):
+        for size in missing_sizes(plan, file, sigma):
             file.append(size)
         self._flops_per_second = trial_flops(device, meters)
 
@@ -307,13 +293,21 @@ class Measurement:
         return min((MARGIN * self._expected(step, self._measurer.warm) for step in self.left()), default=0.0)
 
 
-def _missing_sizes(plan: Plan, file: CostFile, sigma: float, *, is_checked: bool) -> Iterator[MethodSize]:
-    known = {size.method: size for size in file.run.sizes}
+def missing_sizes(plan: Plan, file: CostFile, sigma: float, *, is_checked: bool = False) -> list[MethodSize]:
+    """Return the sizes of a plan's methods that a file lacks.
+
+    Args:
+        is_checked: whether those that it has are counted too, since options choose the networks.
+
+    Raises:
+        ProtocolError: the file holds another network of a method.
+    """
+    known, missing = {size.method: size for size in file.run.sizes}, []
     counted = [one for name, one in plan.architectures.items() if is_checked or name not in known]
     for name, workload in workloads(counted, sigma).items():
         found = _size(name, plan.architectures[name], workload)
         if name not in known:
-            yield found
+            missing.append(found)
             continue
         for field in ("image", "parameters", "flops", "calls", "batch_size"):
             then, now = getattr(known[name], field), getattr(found, field)
@@ -321,6 +315,7 @@ def _missing_sizes(plan: Plan, file: CostFile, sigma: float, *, is_checked: bool
                 raise ProtocolError(
                     f"{file.path} holds another network of {name} ({field} {then} then, {now} now): give another --out"
                 )
+    return missing
 
 
 def _size(name: str, one: Architecture, counted: Workload) -> MethodSize:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from bench.cost.records import CostRun, OfPair
+from bench.cost.records import CostRun, OfPair, Turn
 from bench.device.batching import GAIN
 from bench.device.timing import interleaved
 from bench.errors import UsageError
@@ -285,11 +285,9 @@ def duels(plan: Plan, method: str, run: Callable[[], CostRun]) -> Iterator[Step]
                     yield step
 
 
-def common(
-    run: CostRun, ours: tuple[str, str, int], theirs: tuple[str, str, int]
-) -> list[tuple[str, int, str]]:
+def common(run: CostRun, ours: tuple[str, str, int], theirs: tuple[str, str, int]) -> list[Turn]:
     """Return the turns of the repetitions of two pairs that were made side by side."""
-    found: list[list[tuple[str, int, str]]] = [
+    found: list[list[Turn]] = [
         [one.turn for one in run.repetitions if one.pair == pair] for pair in (ours, theirs)
     ]
     return [turn for turn in found[0] if turn in set(found[1]) and (turn[2] or ours[1] == theirs[1])]

@@ -96,11 +96,15 @@ class OfPair:
         return self.method, self.setting, self.batch_size
 
 
+Turn = tuple[str, int, str, str]
+"""Session, round, duel and group."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Repetition(OfPair):
     """One timing of one method.
 
-    Repetitions of one session, setting and round were made one after another, so that they can be paired.
+    Repetitions of one turn were made one after another, so that they can be paired.
 
     Attributes:
         round: counts the repetitions of a method, setting and batch size from 0, through all sessions.
@@ -130,9 +134,9 @@ class Repetition(OfPair):
     warming: float = 0.0
 
     @property
-    def turn(self) -> tuple[str, int, str]:
-        """Session, round, and duel or group: repetitions of one turn were made side by side."""
-        return self.session, self.round, self.duel or self.group
+    def turn(self) -> Turn:
+        """Session, round, duel and group: repetitions of one turn were made side by side."""
+        return self.session, self.round, self.duel, self.group
 
 
 OUT_OF_MEMORY = "out of memory"

@@ -16,7 +16,7 @@ from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, image_shape, nearest_h
 from bench.config.numbers import integer
 from bench.config.run import MOST_COUNT, RunConfig
 from bench.cost.certifier import folder_name
-from bench.cost.measure import Measurement
+from bench.cost.measure import Measurement, missing_sizes
 from bench.cost.plan import Plan, check_settings
 from bench.cost.presets import COST_PRESETS, ORDINARY_BATCH_SIZES
 from bench.cost.records import COST_SCHEMA_VERSION, CostHeader, CostSession, open_cost_file
@@ -66,7 +66,7 @@ def opened(request: Request) -> Iterator[Measurement]:
 
     Raises:
         UsageError: an option that is unknown or out of its range.
-        ProtocolError, RecordsError: as in `open_cost_file`.
+        ProtocolError, RecordsError: as in `open_cost_file`; or the file holds other networks of these names.
     """
     device = hardware.resolve_device("auto" if request.device is None else request.device)
     meters, preset = instruments(device), Path(request.preset).stem
@@ -83,9 +83,9 @@ def opened(request: Request) -> Iterator[Measurement]:
     )
     folder = request.folder or RESULTS / folder_name(meters.device) / preset
     with open_cost_file(folder, header) as file:
-        file.append(_session(request.command, device, plan))
-        has_own = request.config is not None
-        yield Measurement(plan, file, meters, device, request.sigma, has_own_networks=has_own)
+        sizes = missing_sizes(plan, file, request.sigma, is_checked=request.config is not None)
+        file.append(_session(request.command, device, plan), *sizes)
+        yield Measurement(plan, file, meters, device, request.sigma)
 
 
 def _plan(request: Request, meters: Instruments) -> Plan:

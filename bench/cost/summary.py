@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.cost.plan import CHAIN_REPETITIONS, COMPILED, MIN_SECONDS
-from bench.cost.records import CostRun, MethodSize, OfPair, Repetition, StageSplit
+from bench.cost.records import CostRun, MethodSize, OfPair, Repetition, StageSplit, Turn
 from bench.device.batching import GAIN
 from bench.device.hardware import peak_flops
 from bench.device.power import THROTTLING
@@ -43,8 +43,8 @@ class Pair(OfPair):
     repetitions: tuple[Repetition, ...]
 
     @property
-    def rates(self) -> dict[tuple[str, int, str], float]:
-        """Turn (session, round, duel or group) -> samples per second."""
+    def rates(self) -> dict[Turn, float]:
+        """Turn -> samples per second."""
         return {one.turn: one.samples / one.seconds for one in self.repetitions}
 
     @property
@@ -225,8 +225,8 @@ def _speedup(pair: Pair, reference: Pair | None) -> Speedup | None:
     is_same = pair.setting == reference.setting  # settings are timed one after another, but for duels
     paired = [own[turn] / other[turn] for turn in own if turn in other and (is_same or turn[2])]
     if not paired and not is_same:
-        sessions = {session for session, _, _ in other}
-        together = sum(session in sessions for session, _, _ in own)
+        sessions = {turn[0] for turn in other}
+        together = sum(turn[0] in sessions for turn in own)
         return Speedup(ratio=_unpaired_ratio(pair, reference), rounds=0, together=together)
     ratio = quartiles(np.array(paired)) if paired else _unpaired_ratio(pair, reference)
     return Speedup(ratio=ratio, rounds=len(paired), together=len(paired))

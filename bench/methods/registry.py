@@ -197,7 +197,7 @@ def architecture(name: str, task: Task, sigma: float, options: Mapping[str, Any]
     """Return a method with the given options, and random weights, as something to measure.
 
     Raises:
-        UsageError: as in `configure`.
+        UsageError: as in `configure`; or, when it is built, that it is no `torch.nn.Module`.
     """
     import torch
 

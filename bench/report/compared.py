@@ -138,7 +138,7 @@ def restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> 
 
 
 def _of_rows(header: RunHeader, methods: Collection[str], sigmas: Collection[float]) -> dict[str, Any]:
-    """Return what a header says of single rows, for these alone."""
+    """Return the fields of a header that are about single rows, with these alone."""
     rows = [(method, f"{sigma:g}") for method in methods for sigma in sigmas]
     found: dict[str, Any] = {
         name: {

@@ -19,7 +19,7 @@ from bench.report.doubts import (
     impossible_radii,
     log_notes,
     stopped_trainings,
-    training_of,
+    trained_weights,
     unfinished,
     unlike_labels,
     unseen_weights,
@@ -139,8 +139,8 @@ class Entry(Named):
 
     @property
     def checkpoint(self) -> str | None:
-        """What tells its training from another, see `doubts.training_of`; None where the header does not say."""
-        return training_of(self.header, f"{self.method}/{self.sigma:g}")
+        """What tells its training from another, see `doubts.trained_weights`; None where the header holds neither."""
+        return trained_weights(self.header, f"{self.method}/{self.sigma:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

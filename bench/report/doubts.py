@@ -165,12 +165,13 @@ def unseen_weights(runs: Sequence[Run], names: Names) -> list[str]:
     ]
 
 
-def training_of(header: RunHeader, key: str) -> str | None:
-    """Return the digest of all weights of "<method>/<sigma>", else those of its files, else None."""
-    if re.fullmatch("[0-9a-f]{64}", header.weights.get(key, "")):
-        return header.weights[key]
+def trained_weights(header: RunHeader, key: str) -> str | None:
+    """Return the digests of the files of "<method>/<sigma>", else that of all its weights, else None."""
     files = [name for name in header.checkpoints if name == key or name.startswith(f"{key}/")]
-    return " ".join(header.checkpoints[name] for name in sorted(files)) or None
+    if files:
+        return " ".join(header.checkpoints[name] for name in sorted(files))
+    digest = header.weights.get(key, "")
+    return digest if re.fullmatch("[0-9a-f]{64}", digest) else None
 
 
 def _row(key: str, number: int, names: Names) -> str:

@@ -39,6 +39,9 @@ class TrainingVariance:
 Holds = Literal["images and training runs", "images and training runs, pooled", "images"]
 """What would vary in an interval: pooled where a variant that was trained once borrows the variance of others."""
 
+Pooled = TrainingVariance | tuple[TrainingVariance | None, TrainingVariance | None] | None
+"""What variants that were trained once borrow: one variance for all, or one of each of two, of unlike methods."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -47,8 +50,10 @@ class Estimate:
     Attributes:
         value: in the score's units: a share, or a radius in pixel units.
         low, high: ends of the interval.
-        p: two-sided, of the same Student's t, that the value is 0; for a difference.
+        p: two-sided, of the same Student's t, or of the sign test where the interval is exact, that the value is 0; for
+            a difference.
         holds: what it is over; "images" alone tells nothing of another training.
+        is_exact: whether nothing varied, so that the interval is exact and over images, whatever `holds` is.
     """
 
     value: float
@@ -56,6 +61,7 @@ class Estimate:
     high: float
     p: float
     holds: Holds
+    is_exact: bool = False
 
 
 def at_radius(radius: float) -> Score:
@@ -99,7 +105,7 @@ def pooled_variance(variants: Iterable[NDArray[np.float64]]) -> TrainingVariance
 def estimate(
     first: NDArray[np.float64],
     second: NDArray[np.float64] | None = None,
-    pooled: TrainingVariance | None = None,
+    pooled: Pooled = None,
     *,
     most: float = 1.0,
 ) -> Estimate:
@@ -117,7 +123,8 @@ def estimate(
 
     Args:
         first, second: scores (S, I) of trainings on the same images, I > 1; the numbers of trainings may differ.
-        pooled: what trainings of such variants vary by.
+        pooled: what trainings of such variants vary by. Of a pair, one for each variant, each counts for its own alone,
+            and a variant that was trained several times has its own variance.
         most: the largest score that an image can have; the least is 0.
     """
     variants = [first] if second is None else [first, -second]
@@ -131,7 +138,8 @@ def estimate(
         others = 1 - 0.025 ** (1 / images)
         low = value - others * (value - (0.0 if second is None else -most))
         p = 1.0 if value == 0 else 2 * 0.5**images
-        return Estimate(value=value, low=low, high=value + others * (most - value), p=p, holds=holds)
+        high = value + others * (most - value)
+        return Estimate(value=value, low=low, high=high, p=p, holds=holds, is_exact=True)
     freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
     half = float(special.stdtrit(freedom, 0.975)) * total**0.5
     p = 2 * float(special.stdtr(freedom, -abs(value) / total**0.5))
@@ -139,7 +147,7 @@ def estimate(
 
 
 def _between_trainings(
-    variants: Sequence[NDArray[np.float64]], pooled: TrainingVariance | None
+    variants: Sequence[NDArray[np.float64]], pooled: Pooled
 ) -> tuple[list[tuple[float, int]], Holds]:
     """Return (variance of a mean, its degrees of freedom) of each independent part, and what the interval holds."""
     if all(len(scores) > 1 for scores in variants):
@@ -149,6 +157,20 @@ def _between_trainings(
         return own, "images and training runs"
     if pooled is None:
         return [], "images"
+    if isinstance(pooled, tuple):
+        borrowed = [
+            TrainingVariance(variance=float(np.var(scores.mean(axis=1), ddof=1)), freedom=len(scores) - 1)
+            if len(scores) > 1
+            else own
+            for scores, own in zip(variants, pooled, strict=True)
+        ]
+        known = [one for one in borrowed if one is not None]
+        if len(known) < len(borrowed):
+            return [], "images"
+        parts = [
+            (one.variance / len(scores), one.freedom) for one, scores in zip(known, variants, strict=True)
+        ]
+        return parts, "images and training runs, pooled"
     share = sum(1 / len(scores) for scores in variants)
     return [(pooled.variance * share, pooled.freedom)], "images and training runs, pooled"
 

@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
 from bench.config.code import check_typed, named_code
 from bench.config.run import RunConfig, run_name
 from bench.device.timing import instruments, measure
 from bench.errors import BenchError, RecordsError
 from bench.methods import zoo
+from bench.records.columns import columns_of
 from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.records.shards import Shard, check_folder
 from bench.runs import forecast
@@ -137,8 +140,16 @@ def _measure_once(setup: Setup, entrants: Entrants, records: RecordsFile, observ
     header = records.run.header
     if not _is_measured(records.run):
         observer.measuring(header.methods)
-        asked = {one.method: one.samples_asked for one in records.run.records}
-        records.append(*measure_costs(setup, entrants, header, asked))
+        records.append(*measure_costs(setup, entrants, header, _samples_asked(records.path)))
+
+
+def _samples_asked(file: Path) -> dict[str, int]:
+    """Return method -> samples of a certificate by fixed estimation: the median, since bounds may differ in number."""
+    columns = columns_of(read_run(file).records)
+    return {
+        method: int(np.median(columns.take(rows).samples_asked))
+        for (method, _), rows in columns.groups.items()
+    }
 
 
 def _is_measured(run: Run) -> bool:
@@ -150,7 +161,13 @@ def _check_code(records: RecordsFile, config: RunConfig) -> None:
     others = [method for method in records.run.header.methods if method not in config.methods]
     options = records.run.header.options
     named = named_code(others, {method: options.get(method, {}) for method in others})
-    more = {name: f"{how} (with the others), or --cost-repetitions 0," for name, how in named.items()}
+    all_methods = f"--methods {','.join(records.run.header.methods)}"
+    more = {
+        name: f"{how} (with the others), or --cost-repetitions 0,"
+        if how.startswith("--methods")
+        else f"{all_methods} {how}, or --cost-repetitions 0,"
+        for name, how in named.items()
+    }
     check_typed(more, (), records.path)
 
 
@@ -163,7 +180,7 @@ def measure_costs(
     measured with random weights, and with the options that the run has of it.
 
     Args:
-        asked: method -> samples of a certificate by fixed estimation, where those are not n0 + n.
+        asked: method -> samples of a certificate by fixed estimation; n0 + n for one that is not there.
     """
     config, sigma = setup.config, header.sigmas[0]
     measured = [

@@ -10,7 +10,7 @@ from bench.checks.replay import companions
 from bench.methods import zoo
 from bench.records.file import read_run
 from bench.smoothing.estimation import certified_radius
-from tests.support.tiny import bench
+from tests.support.tiny import arguments, bench
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -146,3 +146,14 @@ def test_a_published_log_cannot_be_replayed(tmp_path, monkeypatch, capsys):
     assert bench(monkeypatch, *line.split()) == 0
     assert bench(monkeypatch, "replay", "log", "--index", 0) == 2
     assert "log was made from a published log, which no model can compute again" in capsys.readouterr().err
+
+
+def test_a_run_of_a_subset_file_replays_without_the_file(root, monkeypatch, capsys):
+    ids = root / "ids.txt"
+    ids.write_text("1\n3\n")
+    options = arguments(root, "--out", root / "few", "--subset", f"file:{ids}", "--cost-repetitions", 0)
+    assert bench(monkeypatch, "run", *options) == 0
+    ids.unlink()
+    assert read_run(root / "few").header.indices == (1, 3)
+    assert bench(monkeypatch, "replay", root / "few", "--index", 3) == 0
+    assert "image 3, gaussian at sigma 0.25: equal" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,9 +19,11 @@ from bench.checks.selftest import (
 )
 from bench.checks.selftest_method import check_classifier
 from bench.checks.synthetic import TAIL_SHARE, ball, half_space, labeller, slab, uniform_of
+from bench.errors import UsageError
 from bench.smoothing import counting
 from bench.smoothing.certifier import Smoothed, certificate_of
-from bench.types import ABSTAIN, Protocol
+from bench.smoothing.stats import binomial_upper_tail
+from bench.types import ABSTAIN, Certificate, Protocol
 from tests.support import oracles
 
 PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, seed=0)
@@ -187,4 +190,19 @@ def test_the_mean_radius_of_a_few_trials_is_not_judged():
 
 
 def test_all_checks_together_raise_false_alarms_no_more_often_than_is_said():
-    assert (check_count() - 1) * selftest._false_alarm(check_count()) + TAIL_SHARE**18 <= FALSE_ALARM
+    def sound(smoothed, x, index, protocol, label=None):
+        return Certificate(
+            predict=ABSTAIN, radius=0.0, counts_selection=(), counts_estimation=(), samples=0, uniform=None
+        )
+
+    checks = list(run_selftest(Size(trials=20), sound, lambda *given: ABSTAIN))
+    alpha = Size().protocol.alpha
+    chances = [binomial_upper_tail(one.allowed + 1, one.trials, alpha) for one in checks[:-1]]
+    assert len(chances) == check_count() - 1
+    assert sum(chances) + TAIL_SHARE**18 <= FALSE_ALARM
+
+
+def test_composed_certificates_have_no_one_reference():
+    composed = SimpleNamespace(compose=None)
+    with pytest.raises(UsageError, match=r"composed of several bounds.*test the parts as methods"):
+        next(check_classifier(composed, torch.zeros(1, 8, 8), Protocol()))

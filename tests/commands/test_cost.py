@@ -84,6 +84,7 @@ def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkey
             2,
             "--batch-sizes is '1,x', expected integers",
         ),
+        (("--preset", "paper-imagenet", "--n0", "1,2"), 2, "--n0 is '1,2', expected one integer >= 1"),
         (("--preset", "paper-imagenet", "--sigma", "0"), 2, "--sigma is '0', expected one number > 0"),
         (("--preset", "reduced-cifar10", "--precision", "half"), 2, "--precision is 'half', expected a list"),
         (("--preset", "paper-imagenet", "--device", "tpu"), 2, "device 'tpu' is not available here"),

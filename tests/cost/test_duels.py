@@ -65,8 +65,26 @@ def test_only_what_was_made_side_by_side_is_paired(machine):
         if row.size.method == "b":
             theirs = best_pair(machine.run, "dds") if row.comparison == BEST else ("dds", "float32", 8)
             turns = common(machine.run, row.pair.pair, theirs)
-            assert len(turns) >= 10
-            assert {duel for _, _, duel in turns} == {"b"}
+            assert len(turns) == len(set(turns)) == row.speedup.rounds >= 10
+            assert {duel for _, _, duel, _ in turns} == {"b"}
+            assert len(row.pair.rates) == len(row.pair.repetitions)
+
+
+def chained(machine):
+    dds = machine.method("dds", 2**-4, batch_size=8)
+    chain = machine.method("c", 2**-5, calls=10, batch_size=8)
+    return plan(dds, chain, batch_sizes=None, repetitions=10, reference="dds")
+
+
+def test_duels_of_a_chain_that_were_stopped_are_completed(machine):
+    whole = Machine(machine.folder / "whole")
+    duels = [step.duel for step in whole.measure(chained(whole))]
+    asked = chained(machine)
+    machine.measure(asked, stop_after=duels.index("c") + 2)
+    machine.measure(asked, created="later")
+    [row] = [row for row in rows(machine.run) if (row.comparison, row.size.method) == (PUBLISHED, "c")]
+    assert row.speedup.rounds == 3
+    assert not any("timed in one call" in reason for reason in row.reasons)
 
 
 def test_a_complete_measurement_has_nothing_left_and_a_cut_one_counts_its_duels(machine):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.cost.measure import Measurement
+from bench.cost.measure import Measurement, missing_sizes
 from bench.cost.plan import TARGET_SECONDS, Step, check_settings, steps
 from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost.summary import BEST, rows
@@ -394,8 +394,8 @@ def test_another_network_of_a_known_method_is_refused(machine):
     machine.measure(plan(machine.method("a", 2**-8), batch_sizes=(8,)))
     other = plan(architecture("a", machine.modules["a"], batch_size=16), batch_sizes=(8,))
     with open_cost_file(machine.folder, HEADER) as file:
-        file.append(SESSION)
+        assert missing_sizes(other, file, 0.5) == []
         with pytest.raises(
-            ProtocolError, match=r"holds another network of a \(batch_size 8 then, 16 now\): give another"
+            ProtocolError, match=r"another network of a \(batch_size 8 then, 16 now\): give another"
         ):
-            Measurement(other, file, machine.device.instruments(), CPU, 0.5, has_own_networks=True)
+            missing_sizes(other, file, 0.5, is_checked=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.cost.records import FILE_NAME, Failure, open_cost_file, read_cost_run
+from bench.cost.records import FILE_NAME, Failure, StageSplit, open_cost_file, read_cost_run
 from bench.errors import ProtocolError, RecordsError
 from tests.support.fake_costs import HEADER, SESSION, repetitions, size
 
@@ -73,3 +73,12 @@ def test_items_are_seen_at_once(folder):
     with open_cost_file(folder, HEADER) as file:
         file.append(failure)
         assert file.run.failures == (failure,)
+
+
+def test_stages_without_any_time_are_refused(folder):
+    with open_cost_file(folder, HEADER) as file:
+        file.append(
+            StageSplit(method="a", setting="float32", batch_size=8, stages={"noise": 0.0, "host": 0.0})
+        )
+    with pytest.raises(RecordsError, match="stages holds a time below 0, or none above"):
+        read_cost_run(folder)

@@ -175,3 +175,12 @@ def test_display_name_kind_and_stages_are_the_methods_own(released):
 def test_kind_of_a_size_is_that_of_the_longest_name_before_it():
     found = kinds(["rrcm-b", "dds-multistep", "consistency-model", "consistency", "resnet50"])
     assert list(found.values()) == ["studied", "purifier", "purifier", "noisy", None]
+
+
+def test_what_is_no_module_has_no_operations_to_count(monkeypatch):
+    monkeypatch.setattr("bench.smoothing.classifiers.opened", lambda name, make: lambda x: x)
+    one = registry.architecture("gaussian", TASK, 0.5, {})
+    with pytest.raises(
+        UsageError, match=r"gaussian is function, no torch.nn.Module.*let `bench run` time it"
+    ):
+        one.build(lambda name, make: make())

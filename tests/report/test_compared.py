@@ -224,7 +224,11 @@ def test_of_several_protocols_each_is_named_by_its_run_and_what_else_differs_is_
     assert not any(note.startswith("one") for note in protocol_notes(compare([run, again])))
     notes = protocol_notes(compare([run, again, other]))
     assert [note.split(":")[0] for note in notes[:4]] == ["one, again", "one, again", "other", "other"]
-    assert notes[-1] == "The runs differ in noise_block."
+    assert notes[-1] == "The runs differ in noise block."
+    log = replace(other, header=replace(other.header, logs={"rrcm/0.5": {"notes": []}}))
+    assert not protocol_notes(compare([run, log]))[-1].startswith("The runs differ")
+    other = replace(run, folder=Path("other"), header=replace(run.header, image_geometry="short-side"))
+    assert protocol_notes(compare([run, other]))[-1] == "The runs differ in image geometry."
 
 
 def test_two_trainings_of_a_part_are_two_trainings():
@@ -245,3 +249,5 @@ def test_two_trainings_of_a_part_are_two_trainings():
         for number, run in enumerate(runs)
     ]
     assert set(gap_frame(compare(known))["trainings"]) == {2}
+    older = [runs[0], replace(runs[1], header=replace(runs[1].header, weights={"dds/0.5": "1" * 64}))]
+    assert gap_frame(compare(older)).empty

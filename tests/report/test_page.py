@@ -225,6 +225,8 @@ def test_example_images_are_drawn_clean_and_at_every_sigma(tmp_path, split):
     assert [path.name for path in paths] == ["images.png", "images.pdf"]
     with pytest.raises(DataError, match="holds no seed"):
         write_images(replace(header, seed=-1), [0.25], tmp_path)
+    with pytest.raises(DataError, match=r"version 1 of the noise, .* draws version 2: certify it again"):
+        write_images(replace(header, noise_version=1), [0.25], tmp_path)
     with pytest.raises(DataError, match="not those that were certified"):
         write_images(replace(header, image_shape=(3, 32, 32)), [0.25], tmp_path)
 

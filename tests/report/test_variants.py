@@ -1,6 +1,7 @@
 """Variants over several trainings: intervals that hold what another seed would change, and what is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,6 +243,8 @@ def test_where_nothing_varies_the_interval_is_the_exact_one_over_images_and_p_th
     assert (same.low, same.high, same.p) == pytest.approx((-other, other, 1))
     radius = estimate(2 * ones, most=2.5)
     assert (radius.low, radius.high) == pytest.approx((2 - 2 * other, 2 + 0.5 * other))
+    assert all(one.is_exact for one in (mean, gap, same, radius))
+    assert not estimate(np.array([[1.0, 0.0]])).is_exact
 
 
 def of_methods(names):
@@ -266,6 +269,32 @@ def test_a_variant_trained_once_borrows_nothing_of_another_method():
     notes = " ".join(variants_table(frame.reset_index(), comparison, "control").notes)
     assert "Methods: control is of Gaussian, whole is of rRCM." in notes
     assert "Trained once: whole." in notes
+
+
+def test_a_variant_trained_once_borrows_of_its_own_method_in_differences_to_another():
+    names = [
+        ("control-0", "gaussian"),
+        ("control-1", "gaussian"),
+        ("ablated-0", "rrcm"),
+        ("ablated-1", "rrcm"),
+    ]
+    once = replace(of_methods([("x", "rrcm")])[0], folder=Path("whole-0"))
+    once = replace(once, header=replace(once.header, checkpoints={"rrcm/0.5": "another"}))
+    frame = variants_frame(compare([*of_methods(names), once]), "control").set_index("variant")
+    ways = {name: set(frame.loc[name, "difference_interval_holds"]) for name in ("whole", "ablated")}
+    assert ways == {"whole": {"images and training runs, pooled"}, "ablated": {"images and training runs"}}
+
+
+def test_each_of_two_methods_has_its_own_variance_between_training_runs():
+    first, second = np.array([[1.0, 0, 1, 1], [1, 0, 0, 1]]), np.array([[0.0, 1, 1, 0]])
+    other = pooled_variance([np.array([[0.0, 0, 0, 0], [1, 0, 0, 1]])])
+    found = estimate(first, second, (None, other))
+    # Images' means differ by 1, -1, -1/2, 1; runs' means: 3/4 and 1/2 of two, 0 and 1/2 in what is borrowed for one.
+    parts = [(np.var([1, -1, -0.5, 1], ddof=1) / 4, 3), (1 / 32 / 2, 1), (1 / 8, 1)]
+    total = sum(part for part, _ in parts)
+    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, freedom) * total**0.5)
+    assert estimate(first, second, (other, None)).holds == "images"
 
 
 def test_variants_of_several_methods_have_the_methods_colours():

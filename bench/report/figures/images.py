@@ -30,7 +30,8 @@ def write_images(
         data_dir: where the data are; None: where the run found them.
 
     Raises:
-        DataError: the data are not there, or are not those that were certified, or the seed of the noise is unknown.
+        DataError: the data are not there, or are not those that were certified, or the seed of the noise is unknown or
+            its version another.
     """
     split = split_of(header, data_dir)
     if not holds_images_of(header, split):

@@ -259,10 +259,7 @@ function drawReadout() {
     const labels = data.labels.map((one) => one.name).filter((label) => figure.renderers.some((one) => one.name === label));
     return labels.filter((label) => state.methods.has(label)).map((label) => {
       const number = labels.indexOf(label);
-      const read = (name) => column(`${name}${number}`)?.[place]?.toFixed(1);
-      const isReached = place >= 0 && Number.isFinite(column(`accuracy${number}`)[place]);
-      const interval = column(`low${number}`) && isReached ? ` [${read("low")}, ${read("high")}]` : "";
-      const text = isReached ? read("accuracy") : "–";
+      const [text, interval = ""] = place < 0 ? ["–"] : column(`text${number}`)[place].split("%");
       return element("tr", {}, element("th", { scope: "row" }, named(label)),
         element("td", { textContent: panel.dataset.sigma }),
         element("td", { textContent: text }, element("span", { className: "interval", textContent: interval })));

@@ -116,19 +116,23 @@ def _curves(
 def _add_values(panel: Any, curves: dict[str, tuple[Curve, float]], end: float, has_bands: bool) -> None:
     """Add one tooltip that holds every label's value at the radius under the pointer; an unseen line carries it.
 
-    Beyond a label's R_max its values are NaN.
+    Beyond a label's R_max it has none: its accuracy is NaN, and its text a dash.
     """
-    radii = np.unique(np.concatenate([*(steps.radii for steps, _ in curves.values()), [end]]))
+    reaches = [reach for _, reach in curves.values()]
+    radii = np.unique(np.concatenate([*(steps.radii for steps, _ in curves.values()), reaches, [end]]))
     columns: dict[str, Any] = {"radius": radii, "middle": np.full(len(radii), 50.0)}
     tooltips = [("radius", "@radius{0.000}")]
     for place, (label, (steps, reach)) in enumerate(curves.items()):
         counts = np.array([steps.at(radius).count for radius in radii])
         low, high = proportion_interval(counts, steps.images)
-        percent = np.where(radii <= reach, 100.0, np.nan)
-        columns |= {f"accuracy{place}": percent * counts / steps.images}
-        columns |= {f"low{place}": percent * low, f"high{place}": percent * high} if has_bands else {}
-        interval = f" [@low{place}{{0.0}}, @high{place}{{0.0}}]" if has_bands else ""
-        tooltips.append((label, f"@accuracy{place}{{0.0}}%{interval}"))
+        accuracy = np.where(radii <= reach, 100.0, np.nan) * counts / steps.images
+        intervals = [f" [{100 * a:.1f}, {100 * b:.1f}]" * has_bands for a, b in zip(low, high, strict=True)]
+        columns[f"accuracy{place}"] = accuracy
+        columns[f"text{place}"] = [
+            "–" if np.isnan(value) else f"{value:.1f}%{interval}"
+            for value, interval in zip(accuracy, intervals, strict=True)
+        ]
+        tooltips.append((label, f"@text{place}"))
     carrier = panel.line("radius", "middle", source=ColumnDataSource(columns), alpha=0.0, name=VALUES)
     hover = HoverTool(
         renderers=[carrier], tooltips=tooltips, mode="vline", line_policy="nearest", name=VALUES

@@ -15,6 +15,8 @@ from bench.report.paired import PairedDifference, paired_differences
 from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT, radius_headers
 from bench.smoothing.stats import holm
 
+BEYOND = "–: beyond R_max, the largest radius that n samples can certify."
+
 CONFIDENCE = 0.99
 """Of the high-probability accuracies, over the noise."""
 
@@ -130,7 +132,7 @@ def assured_table(frame: pd.DataFrame, warnings: Sequence[str] = ()) -> Table:
         blocks=blocks_of(frame, _assured_rows),
         notes=(
             *warnings,
-            "–: beyond R_max, the largest radius that n samples can certify.",
+            *([] if frame["is_reachable"].all() else [BEYOND]),
             "Each certificate is wrong with probability alpha at most; the number that may be wrong together is "
             "taken off (arXiv 1902.02918, appendix, with the exact binomial quantile).",
         ),
@@ -147,7 +149,7 @@ def gap_table(frame: pd.DataFrame) -> Table:
         blocks=blocks_of(frame, _gap_rows),
         notes=(
             "Trainings: checkpoints of the method that differ between the runs.",
-            "–: beyond R_max, the largest radius that n samples can certify.",
+            *([] if frame["is_reachable"].all() else [BEYOND]),
             *([ABOUT_ACR] if acr else []),
         ),
     )

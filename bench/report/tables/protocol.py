@@ -16,8 +16,14 @@ BETWEEN_RADII = (
 )
 """What it gives up, wherever its numbers are."""
 
-UNTOLD = ("image_shape", "image_geometry", "image_digest", "noise_block")
-"""Checked fields of a header that no sentence on its protocol holds."""
+UNTOLD = {
+    "image_shape": None,
+    "image_geometry": None,
+    "image_digest": "",
+    "noise_block": 0,
+    "noise_version": None,
+}
+"""Fields of a header that no sentence on its protocol holds -> the value of one that is unknown."""
 
 
 def with_protocol(table: Table, comparison: Comparison) -> Table:
@@ -42,8 +48,12 @@ def protocol_notes(comparison: Comparison) -> tuple[str, ...]:
         for sentences, names in by_protocol.items()
         for sentence in sentences
     ]
-    headers = [run.header for run in comparison.runs]
-    unlike = [name for name in UNTOLD if len({getattr(one, name) for one in headers} - {""}) > 1]
+    drawn = [run.header for run in comparison.runs if not run.header.logs]
+    unlike = [
+        name.replace("_", " ")
+        for name, unknown in UNTOLD.items()
+        if len({getattr(one, name) for one in drawn} - {unknown}) > 1
+    ]
     if unlike:
         notes.append(f"The runs differ in {', '.join(unlike)}.")
     return tuple(notes)

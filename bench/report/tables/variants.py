@@ -37,9 +37,9 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
 
     Radii that no certificate reaches are left out, and so is the ACR where `Comparison.compares_acr` is False.
     Columns: sigma, method, variant, trainings, images, quantity ("certified accuracy" or "ACR"), radius (NaN for the
-    ACR), mean with mean_low, mean_high and mean_interval_holds, then difference with difference_low, difference_high,
-    difference_interval_holds, p (Student's t) and p_holm (corrected for every difference of the frame), empty for the
-    reference. What an interval holds, and what a variant that was trained once borrows, are at
+    ACR), mean with mean_low, mean_high, mean_interval_holds and mean_is_exact, then the same of difference, p
+    (Student's t, or the sign test where the difference is exact) and p_holm (corrected for every difference of the
+    frame), empty for the reference. What an interval holds, and what a variant that was trained once borrows, are at
     `bench.report.variants.estimate`; the variance is pooled over the variants of one method in a group of
     `variants_of`.
 
@@ -68,7 +68,8 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
             most = 1.0 if radius is not None else _longest(variants)
             quantity = {"quantity": "ACR" if radius is None else "certified accuracy", "radius": radius}
             for name, value in values.items():
-                shared = pooled[methods[name]] if methods[name] == methods[reference] else None
+                own, other = pooled[methods[name]], pooled[methods[reference]]
+                shared = own if methods[name] == methods[reference] else (own, other)
                 against = None if name == reference else estimate(value, values[reference], shared, most=most)
                 rows.append(
                     {"sigma": sigma, "method": methods[name], "variant": name}
@@ -192,8 +193,10 @@ def _check_distinct(entries: Sequence[Entry]) -> None:
 
 
 def _columns(name: str, found: Estimate | None) -> dict[str, Any]:
-    names = (name, f"{name}_low", f"{name}_high", f"{name}_interval_holds")
-    values = [None] * 4 if found is None else [found.value, found.low, found.high, found.holds]
+    names = (name, f"{name}_low", f"{name}_high", f"{name}_interval_holds", f"{name}_is_exact")
+    values = (
+        [None] * 5 if found is None else [found.value, found.low, found.high, found.holds, found.is_exact]
+    )
     return dict(zip(names, values, strict=True))
 
 
@@ -221,6 +224,11 @@ def _what_intervals_hold(frame: pd.DataFrame) -> Iterator[str]:
             f"Trained once: {alone}. Their intervals, and those of differences to them, hold images only, since no "
             "variant of their method here was trained several times: nothing of them is bold."
         )
+    if (frame["mean_is_exact"] | (frame["difference_is_exact"] == True)).any():  # noqa: E712
+        yield (
+            "Where every image has one score in all training runs, the interval is Clopper and Pearson's over images "
+            "alone, and such a difference is not bold."
+        )
 
 
 def _rows(part: pd.DataFrame, reference: str) -> Iterator[Row]:
@@ -244,5 +252,6 @@ def _difference(row: Any) -> Cell:
     names = ("difference", "difference_low", "difference_high")
     is_acr = row["quantity"] == "ACR"
     value, low, high = (signed(row[name], 3) if is_acr else signed(100 * row[name], 1) for name in names)
-    is_told = is_significant(row) and row["difference_interval_holds"] != "images"
+    holds_runs = row["difference_interval_holds"] != "images" and not row["difference_is_exact"]
+    is_told = is_significant(row) and holds_runs
     return Cell(text=value, interval=(low, high), is_best=is_told)
