@@ -267,7 +267,7 @@ def test_a_variant_trained_once_borrows_nothing_of_another_method():
     frame = variants_frame(comparison, "control").set_index("variant")
     assert set(frame.loc["whole", "difference_interval_holds"]) == {"images"}
     notes = " ".join(variants_table(frame.reset_index(), comparison, "control").notes)
-    assert "Methods: control is of Gaussian, whole is of rRCM." in notes
+    assert "Methods: Gaussian in control; rRCM in whole." in notes
     assert "Trained once: whole." in notes
 
 

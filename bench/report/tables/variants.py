@@ -129,11 +129,11 @@ def _methods(
 ) -> Iterator[str]:
     """Yield a sentence on whose method each variant is, where a group holds several."""
     if any(method == "" for _, method in groups):
-        pairs = dict(zip(frame["variant"], frame["method"], strict=True))
-        named = ", ".join(
-            f"{variant} is of {comparison.name_of(method)}" for variant, method in pairs.items()
-        )
-        yield f"Methods: {named}."
+        held: dict[str, list[str]] = {}
+        for method, variant in dict.fromkeys(zip(frame["method"], frame["variant"], strict=True)):
+            held.setdefault(comparison.name_of(method), []).append(variant)
+        named = [f"{name} in {', '.join(own)}" for name, own in held.items()]
+        yield f"Methods: {'; '.join(named)}."
 
 
 def has_acr(frame: pd.DataFrame) -> bool:
