@@ -43,7 +43,7 @@ PROTOCOL = Protocol(n0=20, n=300, alpha=0.05, radii=(0.0, 0.05, 0.1, 0.15, 0.25,
 STOPPING = Protocol(estimation="sequential")
 """Protocol at which the stopping rule is checked by `bench.checks.stopping`."""
 
-LEAST_TRIALS = 100
+LEAST_TRIALS = 20
 """Trials from which a mean radius is judged."""
 
 Certify = Callable[[Smoothed, Tensor, int, Protocol, int | None], Certificate]

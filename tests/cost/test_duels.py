@@ -2,10 +2,13 @@
 
 import pytest
 
+from bench.cost.measure import missing_sizes
 from bench.cost.plan import best_pair, common, steps
+from bench.cost.records import open_cost_file
 from bench.cost.summary import BEST, PUBLISHED, rows
+from bench.errors import ProtocolError
 from tests.cost.test_measure import Machine
-from tests.support.fake_costs import plan
+from tests.support.fake_costs import HEADER, architecture, plan
 
 
 @pytest.fixture
@@ -100,3 +103,14 @@ def test_a_complete_measurement_has_nothing_left_and_a_cut_one_counts_its_duels(
 
 def left(machine, asked):
     return list(steps(asked, lambda: machine.run, is_forecast=True))
+
+
+def test_another_network_of_a_known_method_is_refused(machine):
+    machine.measure(plan(machine.method("a", 2**-8), batch_sizes=(8,)))
+    other = plan(architecture("a", machine.modules["a"], batch_size=16), batch_sizes=(8,))
+    with open_cost_file(machine.folder, HEADER) as file:
+        assert missing_sizes(other, file, 0.5) == []
+        with pytest.raises(
+            ProtocolError, match=r"another network of a \(batch_size 8 then, 16 now\): give another"
+        ):
+            missing_sizes(other, file, 0.5, is_checked=True)

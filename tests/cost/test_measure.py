@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.cost.measure import Measurement, missing_sizes
+from bench.cost.measure import Measurement
 from bench.cost.plan import TARGET_SECONDS, Step, check_settings, steps
 from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
 from bench.cost.summary import BEST, rows
 from bench.cost.workshop import Workshop
 from bench.device.power import Load
-from bench.errors import ProtocolError, UsageError
+from bench.errors import UsageError
 from bench.runs import stream
 from tests.support.fake_costs import (
     HEADER,
@@ -388,14 +388,3 @@ def test_on_a_gpu_a_batch_runs_untimed_before_each_repetition_but_for_slow_ones(
 
     assert ran("cuda", 0.125) == ran("cpu", 0.125) + 1  # the first one has just been warmed up
     assert ran("cuda", 10.0) == ran("cpu", 10.0)
-
-
-def test_another_network_of_a_known_method_is_refused(machine):
-    machine.measure(plan(machine.method("a", 2**-8), batch_sizes=(8,)))
-    other = plan(architecture("a", machine.modules["a"], batch_size=16), batch_sizes=(8,))
-    with open_cost_file(machine.folder, HEADER) as file:
-        assert missing_sizes(other, file, 0.5) == []
-        with pytest.raises(
-            ProtocolError, match=r"another network of a \(batch_size 8 then, 16 now\): give another"
-        ):
-            missing_sizes(other, file, 0.5, is_checked=True)

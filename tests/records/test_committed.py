@@ -16,7 +16,7 @@ CODECS = {"header": RUN, "cost-header": cost.CODEC, "effort": audit_log.CODEC}
 pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="a source distribution holds no results")
 
 
-ADDED = {"clean", "images", "session", "duel", "warming", "watts", "temperature", "clock_mhz"}
+ADDED = {"clean", "images", "session", "duel", "group", "warming", "watts", "temperature", "clock_mhz"}
 """Fields of lines that older files lack."""
 
 

@@ -2,21 +2,19 @@
 
 import dataclasses
 import errno
-import itertools
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from scipy import stats
 
 from bench.errors import ProtocolError, RecordsError
 from bench.records import lines
-from bench.records.file import FILE_NAME, RecordsFile, check_comparable, read_run
+from bench.records.file import FILE_NAME, RecordsFile, read_run
 from bench.types import CostRecord, Record, Run
-from tests.support.fake_runs import make_header, make_run
+from tests.support.fake_runs import make_header
 
 HEADER = make_header(
     indices=tuple(range(0, 200, 20)),
@@ -306,6 +304,13 @@ def test_resuming_with_other_options_of_a_method_is_refused_and_those_of_a_new_o
     assert (tmp_path / FILE_NAME).read_bytes() == content
     write(tmp_path, header=header(("rrcm", "dds"), rrcm={"votes": 1}, dds={"votes": 4}))
     assert read_run(tmp_path).header.config["options"] == {"rrcm": {"votes": 1}, "dds": {"votes": 4}}
+    preset = {
+        "rrcm": {"votes": 9},
+        "dds": {"votes": 4},
+        "macer": {"votes": 5},
+    }  # options of what is not asked for
+    write(tmp_path, header=header(("macer",), **preset))
+    assert read_run(tmp_path).header.config["options"] == preset | {"rrcm": {"votes": 1}}
 
 
 @pytest.mark.parametrize(
@@ -391,23 +396,3 @@ def test_a_header_that_could_not_be_read_again_makes_no_file(tmp_path, changes):
     with pytest.raises(RecordsError, match="a header cannot be stored"):
         write(tmp_path, header=make_header(**changes))
     assert not (tmp_path / FILE_NAME).exists()
-
-
-def test_images_are_compared_whatever_the_order_of_a_run_that_knows_none():
-    log, one, other = (
-        dataclasses.replace(make_run(Path(name)), header=make_header(image_digest=digest))
-        for name, digest in (("log", ""), ("one", "1" * 64), ("other", "2" * 64))
-    )
-    check_comparable([log, one])
-    for runs in itertools.permutations([log, one, other]):
-        with pytest.raises(ProtocolError, match="differ in image_digest"):
-            check_comparable(runs)
-
-
-def test_options_of_a_method_that_a_preset_brings_do_not_replace_those_of_its_records(tmp_path):
-    def header(methods, **options):
-        return dataclasses.replace(HEADER, methods=methods, config={"options": options})
-
-    write(tmp_path, record(), header=header(("rrcm",), rrcm={"votes": 1}, dds={"votes": 2}))
-    write(tmp_path, header=header(("dds",), rrcm={"votes": 9}, dds={"votes": 4}))
-    assert read_run(tmp_path).header.config["options"] == {"rrcm": {"votes": 1}, "dds": {"votes": 4}}

@@ -1,16 +1,19 @@
 """What is compared: the same images for every method, and no sigma that one of them lacks."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.errors import ProtocolError, RecordsError
+from bench.records.file import check_comparable
 from bench.report import comparison as comparing
 from bench.report.comparison import compare
+from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure
 from bench.report.metrics import certified_accuracy
-from bench.report.tables.accuracy import acr_frame
-from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_run
+from bench.report.tables.accuracy import acr_frame, acr_table
+from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_header, make_run
 
 
 def without(run, is_dropped):
@@ -162,3 +165,48 @@ def test_radii_that_a_sequential_run_did_not_decide_are_left_out():
     assert comparison.radii == (0.0, 0.5, 0.6)  # a fixed run decides every radius
     assert comparison.notes[-1].startswith("Left out: radius 0.25, 0.75, ")
     assert compare([run]).notes == ()
+
+
+def test_images_are_compared_whatever_the_order_of_a_run_that_knows_none():
+    log, one, other = (
+        replace(make_run(Path(name)), header=make_header(image_digest=digest))
+        for name, digest in (("log", ""), ("one", "1" * 64), ("other", "2" * 64))
+    )
+    check_comparable([log, one])
+    for runs in itertools.permutations([log, one, other]):
+        with pytest.raises(ProtocolError, match="differ in image_digest"):
+            check_comparable(runs)
+
+
+def test_accuracy_under_noise_says_what_it_is_counted_on():
+    run = make_run(methods=["rrcm"], sigmas=[0.5])
+    first = run.records[0]
+    stopped = replace(first, counts_estimation=((first.predict, 128),), samples=228)
+    fewer = replace(run, records=(stopped, *run.records[1:]), folder=Path("fewer"))
+    for runs, told in (
+        ([run], "the n samples of estimation of each image."),
+        ([fewer], "the n0 samples of selection of each image."),
+        (
+            [run, fewer],
+            "the n samples of estimation of each image, the n0 of selection for rRCM (fewer) at σ = 0.5.",
+        ),
+    ):
+        comparison = compare(runs)
+        notes = acr_table(acr_frame(comparison), comparison).notes
+        assert next(note for note in notes if note.startswith("Accuracy under noise")).endswith(told)
+
+
+def test_each_line_ends_at_the_largest_radius_of_its_own_run():
+    run = make_run(methods=["rrcm"], sigmas=[0.5, 1.0])
+    more = replace(run, folder=Path("more"), header=replace(run.header, n=100_000))
+    comparison = compare([run, more])
+    own = [entry.reach for entry in comparison.at_sigma(0.5)]
+    assert own[0] < own[1]
+    panel = certified_accuracy_figure(comparison).axes[0]
+    assert [line.get_xdata()[-1] for line in steps_of(panel)] == pytest.approx(own)
+    ends = [line.get_xdata()[-1] for line in steps_of(envelope_figure(comparison).axes[0])]
+    assert ends == pytest.approx([entry.reach for entry in comparison.at_sigma(1.0)])
+
+
+def steps_of(panel):
+    return [line for line in panel.get_lines() if line.get_drawstyle().startswith("steps")]

@@ -384,18 +384,6 @@ def test_figures_of_counts_are_left_out_for_several_bounds_and_for_runs_of_unlik
     assert samples_figure(compare([run, replace(run, folder=Path("same"))])) is not None
 
 
-def test_each_line_ends_at_the_largest_radius_of_its_own_run():
-    run = make_run(methods=["rrcm"], sigmas=[0.5, 1.0])
-    more = replace(run, folder=Path("more"), header=replace(run.header, n=100_000))
-    comparison = compare([run, more])
-    own = [entry.reach for entry in comparison.at_sigma(0.5)]
-    assert own[0] < own[1]
-    panel = certified_accuracy_figure(comparison).axes[0]
-    assert [line.get_xdata()[-1] for line in steps_of(panel)] == pytest.approx(own)
-    ends = [line.get_xdata()[-1] for line in steps_of(envelope_figure(comparison).axes[0])]
-    assert ends == pytest.approx([entry.reach for entry in comparison.at_sigma(1.0)])
-
-
 def half_of(record):
     return PartBound(
         name="class",
@@ -407,7 +395,3 @@ def half_of(record):
         counts_selection=record.counts_selection,
         counts_estimation=record.counts_estimation,
     )
-
-
-def steps_of(panel):
-    return [line for line in panel.get_lines() if line.get_drawstyle().startswith("steps")]

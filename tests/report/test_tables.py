@@ -22,7 +22,7 @@ from bench.report.markup import (
     format_significant,
     to_markdown,
 )
-from bench.report.tables.accuracy import accuracy_frame, acr_frame, acr_table, main_table
+from bench.report.tables.accuracy import accuracy_frame, main_table
 from bench.report.tables.latex import escape_latex, to_latex
 from bench.report.write import write_tables
 from bench.types import ABSTAIN
@@ -383,24 +383,6 @@ def test_a_lower_bound_of_the_acr_takes_no_bold_from_what_is_compared(tmp_path):
 def test_fixed_estimation_has_no_table_of_samples(written):
     folder, _ = written
     assert not (folder / "samples.csv").exists()
-
-
-def test_accuracy_under_noise_says_what_it_is_counted_on():
-    run = make_run(methods=["rrcm"], sigmas=[0.5])
-    first = run.records[0]
-    stopped = replace(first, counts_estimation=((first.predict, 128),), samples=228)
-    fewer = replace(run, records=(stopped, *run.records[1:]), folder=Path("fewer"))
-    for runs, told in (
-        ([run], "the n samples of estimation of each image."),
-        ([fewer], "the n0 samples of selection of each image."),
-        (
-            [run, fewer],
-            "the n samples of estimation of each image, the n0 of selection for rRCM (fewer) at σ = 0.5.",
-        ),
-    ):
-        comparison = compare(runs)
-        notes = acr_table(acr_frame(comparison), comparison).notes
-        assert next(note for note in notes if note.startswith("Accuracy under noise")).endswith(told)
 
 
 def test_tables_that_another_command_left_are_removed(tmp_path):

@@ -111,7 +111,7 @@ def _row(entry: Entry, number: PublishedNumber) -> dict[str, Any]:
     value, (low, high) = share.value, share.interval()
     reported = number.certified_accuracy
     place = "below" if reported < low else "above" if reported > high else "inside"
-    if number.radius > entry.reach:
+    if number.radius > entry.reach and not header.logs:
         value, low, high, place = math.nan, math.nan, math.nan, OUT_OF_REACH
     return (
         {"label": entry.label, "run": entry.run, "method": entry.method}
