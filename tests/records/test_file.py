@@ -304,13 +304,10 @@ def test_resuming_with_other_options_of_a_method_is_refused_and_those_of_a_new_o
     assert (tmp_path / FILE_NAME).read_bytes() == content
     write(tmp_path, header=header(("rrcm", "dds"), rrcm={"votes": 1}, dds={"votes": 4}))
     assert read_run(tmp_path).header.config["options"] == {"rrcm": {"votes": 1}, "dds": {"votes": 4}}
-    preset = {
-        "rrcm": {"votes": 9},
-        "dds": {"votes": 4},
-        "macer": {"votes": 5},
-    }  # options of what is not asked for
-    write(tmp_path, header=header(("macer",), **preset))
-    assert read_run(tmp_path).header.config["options"] == preset | {"rrcm": {"votes": 1}}
+    other = tmp_path / "preset"  # whose options hold those of methods that are not asked for
+    write(other, record(), header=header(("rrcm",), rrcm={"votes": 1}, dds={"votes": 2}))
+    write(other, header=header(("dds",), rrcm={"votes": 9}, dds={"votes": 4}))
+    assert read_run(other).header.config["options"] == {"rrcm": {"votes": 1}, "dds": {"votes": 4}}
 
 
 @pytest.mark.parametrize(
