@@ -316,3 +316,14 @@ def test_where_no_radius_is_reached_the_comparison_says_so():
     ]
     with pytest.raises(RecordsError, match="no certificate reaches a radius of the table"):
         variants_frame(compare(runs), "plain")
+
+
+def test_panels_of_differences_have_one_scale():
+    names = [(f"{name}-0", "rrcm") for name in ("plain", "b", "c", "d")]
+    runs = [*of_methods(names), *of_methods([("e-0", "rrcm"), ("f-0", "rrcm")])]
+    runs = [
+        replace(run, header=replace(run.header, checkpoints={"rrcm/0.5": run.folder.name})) for run in runs
+    ]
+    _, *differences = variants_figure(compare(runs), "plain").axes
+    assert len(differences) == 2
+    assert len({axes.get_ylim() for axes in differences}) == 1

@@ -76,6 +76,7 @@ def variants_figure(comparison: Comparison, reference: str) -> Figure:
         here = frame[(frame["sigma"] == sigma) & of_group & (frame["radius"] <= reach)]
         for below, group in enumerate(others, top + 1):
             _draw_differences(panels[below, column], here, {name: by_name[name] for name in group})
+        _share_limits(panels[top + 1 : top + 1 + len(others), column])
         panels[top + len(others), column].set_xlabel(RADIUS_LABEL)
         panels[top + len(others), column].tick_params(labelbottom=True)
         if column == 0:
@@ -87,6 +88,13 @@ def variants_figure(comparison: Comparison, reference: str) -> Figure:
             unused.remove()
     add_legend(figure, by_name)
     return figure
+
+
+def _share_limits(panels: Sequence[Axes]) -> None:
+    """Give panels of differences one scale, so that they can be compared by eye."""
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 def _styles(
