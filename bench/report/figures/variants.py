@@ -76,7 +76,7 @@ def variants_figure(comparison: Comparison, reference: str) -> Figure:
         here = frame[(frame["sigma"] == sigma) & of_group & (frame["radius"] <= reach)]
         for below, group in enumerate(others, top + 1):
             _draw_differences(panels[below, column], here, {name: by_name[name] for name in group})
-        _share_limits(panels[top + 1 : top + 1 + len(others), column])
+        _share_limits(list(panels[top + 1 : top + 1 + len(others), column]))
         panels[top + len(others), column].set_xlabel(RADIUS_LABEL)
         panels[top + len(others), column].tick_params(labelbottom=True)
         if column == 0:
