@@ -208,21 +208,8 @@ def test_the_figure_ends_at_the_largest_radius_and_shows_the_differences_of_the_
 def test_variants_of_one_method_each_are_one_group_whatever_the_method():
     """As the same runs under one method, but for the column `method`."""
     named = [("control-0", "gaussian"), ("control-1", "gaussian"), ("whole-0", "rrcm"), ("whole-1", "rrcm")]
-    runs = make_runs_that_differ(["plain-0", "plain-1", "changed-0", "changed-1"])
-
-    def renamed(methods):
-        return [
-            replace(
-                run,
-                folder=run.folder.with_name(name),
-                header=replace(run.header, methods=(method,)),
-                records=tuple(replace(one, method=method) for one in run.records),
-            )
-            for run, (name, _), method in zip(runs, named, methods, strict=True)
-        ]
-
-    several = compare(renamed([method for _, method in named]))
-    one = variants_frame(compare(renamed(["rrcm"] * 4)), "control")
+    several = compare(of_methods(named))
+    one = variants_frame(compare(of_methods([(name, "rrcm") for name, _ in named])), "control")
     frame = variants_frame(several, "control")
     assert frame["method"].tolist() == [dict(named)[f"{name}-0"] for name in frame["variant"]]
     assert frame.drop(columns="method").equals(one.drop(columns="method"))
