@@ -232,6 +232,7 @@ class RunHeader(Protocol):
         image_digest: SHA-256 of all labels of the test split and of pixels of it, by
             `bench.training.origin.image_digest`; "" in older files and of published logs, which agrees with any.
         drawn_n: how many samples were drawn, where the records hold a random part of them; else None.
+        drawn_alpha: the alpha that told sampling to stop, where it stopped early and `alpha` is another; else None.
         logs: "<method>/<sigma>" -> file and notes of the published log that its records were made from.
         noise_version: which noise a place gives, see `bench.smoothing.noise`; 1 in older files, and of published logs.
         training: "<method>/<sigma>", or with "/<part>" behind it, -> what that file took to train, as far as it tells,
@@ -258,6 +259,7 @@ class RunHeader(Protocol):
     hardware: dict[str, Any] = field(metadata=_role("provenance"))
     libraries: dict[str, str] = field(metadata=_role("provenance"))
     drawn_n: int | None = field(default=None, metadata=_role("contents"))
+    drawn_alpha: float | None = field(default=None, metadata=_role("contents"))
     image_geometry: Literal["", "short-side"] = field(default="", metadata=_role("identity"))
     image_digest: str = field(default="", metadata=_role("identity"))
     logs: dict[str, Any] = field(default_factory=dict, metadata=_role("contents"))

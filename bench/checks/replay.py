@@ -48,8 +48,8 @@ def replay(
 
     Raises:
         ProtocolError: the run was made with another noise than this program draws.
-        UsageError: the run holds no such record, a random part of the samples that were drawn, or records of an
-            estimation that is not run; or its records alone name the code of a method.
+        UsageError: the run holds no such record, a random part of the samples that were drawn, samples that another
+            alpha stopped, or records of an estimation that is not run; or its records alone name the code of a method.
         CheckpointError: a checkpoint is missing, or another one than the run's.
     """
     require_noise(rebuilt.run.header, rebuilt.run.folder)
@@ -57,6 +57,11 @@ def replay(
         raise UsageError(
             f"{rebuilt.run.folder} holds a random part of the {drawn} samples that were drawn: replay the run that it "
             "was recertified from"
+        )
+    if (alpha := rebuilt.run.header.drawn_alpha) is not None:
+        raise UsageError(
+            f"{rebuilt.run.folder} holds samples that stopped where alpha = {alpha:g} decided: replay the run that it was "
+            "recertified from"
         )
     if rebuilt.run.header.estimation == "confidence-sequence":
         raise UsageError(

@@ -283,6 +283,7 @@ RUN = RunCodec(
     added=(
         "estimation",
         "drawn_n",
+        "drawn_alpha",
         "image_digest",
         "logs",
         "noise_version",
@@ -292,7 +293,16 @@ RUN = RunCodec(
         "training",
     ),
     renamed={"estimation": {"sequential": "confidence-sequence"}},
-    in_config=("drawn_n", "image_digest", "logs", "image_geometry", "weights", "unfinished", "training"),
+    in_config=(
+        "drawn_n",
+        "drawn_alpha",
+        "image_digest",
+        "logs",
+        "image_geometry",
+        "weights",
+        "unfinished",
+        "training",
+    ),
     left_out=("certified_sigma", "bounds"),
 )
 """Lines of a run's records."""

@@ -52,6 +52,8 @@ def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
     yield "noise_block", header.noise_block, header.noise_block >= (not is_log), "1 or more"
     drawn = header.drawn_n
     yield "drawn_n", drawn, drawn is None or drawn > header.n, f"more than n, {header.n}"
+    alpha = header.drawn_alpha
+    yield "drawn_alpha", alpha, alpha is None or 0 < alpha < 1, "a number between 0 and 1"
     for name in ("methods", "sigmas", "indices", "class_names", "radii"):
         values = getattr(header, name)
         yield name, values, bool(values), "one value or more"

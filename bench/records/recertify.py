@@ -35,7 +35,7 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
     header = run.header
     _check(header, protocol)
     changed: dict[str, Any] = {"alpha": protocol.alpha, "n": protocol.n, "bound": protocol.bound}
-    drawn = header.drawn_n or header.n
+    drawn, sampled = header.drawn_n or header.n, header.drawn_alpha or header.alpha
     return replace(
         run,
         header=replace(
@@ -43,6 +43,7 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
             command=command,
             config=header.config | changed,
             drawn_n=drawn if protocol.n < drawn else None,
+            drawn_alpha=sampled if header.stops_early and protocol.alpha != sampled else None,
             **changed,
         ),
         records=tuple(_recertified(record, header, protocol) for record in run.records),

@@ -98,6 +98,14 @@ def test_certificates_of_an_estimation_that_is_not_run_are_not_replayed(run, mon
     )
 
 
+def test_samples_that_another_alpha_stopped_are_not_replayed(run, monkeypatch, capsys):
+    index = read_run(run).header.indices[0]
+    config = json.loads((run / "records.jsonl").read_text().splitlines()[0])["config"]
+    edit(run, 0, config=config | {"drawn_alpha": 0.01})
+    assert bench(monkeypatch, "replay", run, "--index", index) == 2
+    assert "holds samples that stopped where alpha = 0.01 decided: replay the" in capsys.readouterr().err
+
+
 def test_a_part_of_the_samples_is_not_replayed_but_all_of_them_at_another_level_are(run, monkeypatch, capsys):
     header = read_run(run).header
     index, part, same = header.indices[0], run.parent / "part", run.parent / "same"

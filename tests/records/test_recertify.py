@@ -101,6 +101,9 @@ def test_sequential_records_are_tested_at_another_level_by_the_boundaries_of_tha
         rule = stopping_rule(replace(run.header.protocol, alpha=alpha), STOPPED.sigma)
         assert new.radius == rule.certified(256, 256)
         assert (new.predict, new.samples) == (0, 356)
+    changed = again(run, alpha=0.05)
+    assert changed.header.drawn_alpha == run.header.alpha  # which replay refuses
+    assert again(changed, alpha=run.header.alpha).header.drawn_alpha is None
     assert [one.radius for one in again(run, bound="randomised").records] == [
         one.radius for one in again(run).records
     ]
