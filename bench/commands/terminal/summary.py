@@ -133,7 +133,7 @@ def _note(comparison: Comparison) -> str:
     ]
     costs = {f"{one.cost.device}, σ = {one.sigma:g}" for one in comparison.costs}
     where = "; ".join(sorted(costs)) + _spread(comparison)
-    timed = f" Time and speed relative to {comparison.name_of(REFERENCE)}: {where}."
+    timed = f" Time of {header.n0 + header.n:,} samples, speed relative to {comparison.name_of(REFERENCE)}: {where}."
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "
