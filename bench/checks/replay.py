@@ -60,8 +60,8 @@ def replay(
         )
     if (alpha := rebuilt.run.header.drawn_alpha) is not None:
         raise UsageError(
-            f"{rebuilt.run.folder} holds samples that stopped where alpha = {alpha:g} decided: replay the run that it was "
-            "recertified from"
+            f"{rebuilt.run.folder} holds samples that stopped where alpha = {alpha:g} decided: replay the run that it "
+            "was recertified from"
         )
     if rebuilt.run.header.estimation == "confidence-sequence":
         raise UsageError(

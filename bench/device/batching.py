@@ -17,6 +17,7 @@ OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "alloc_failed",  # of cuBLAS and cuDNN
+    "allocation_failed",  # of cuDNN 9
     "unable to find an engine",  # cuDNN, where none has room for its workspace
     "less than int_max elements",
     "integer out of range",
@@ -31,7 +32,7 @@ TRIAL_SECONDS = 20.0
 """About how long the trial of batch sizes may take for a method, after which it ends with the best so far."""
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return whether a device says that a batch is too large for it."""
     return any(text in str(error).lower() for text in OUT_OF_MEMORY)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench.device.batching import is_out_of_memory
 from bench.types import Classifier, Compilation, Precision
 
 LAYOUTS: dict[str, torch.memory_format] = {
@@ -139,9 +140,9 @@ def compiled(
             try:
                 logits = quick(x_noisy, sigma, keys)
                 return logits.clone() if how == "cuda-graphs" else logits  # the next replay overwrites them
-            except torch.OutOfMemoryError:
-                raise
             except Exception as error:  # whatever the compiler of this machine raises
+                if is_out_of_memory(error):
+                    raise
                 note(f"torch.compile failed ({type(error).__name__}); the classifier runs as it is")
                 quick = None
         return classifier(x_noisy, sigma, keys)

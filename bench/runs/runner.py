@@ -34,6 +34,7 @@ from bench.runs.workbench import (
     choose_batch_sizes,
     enter_all,
     first_image_stream,
+    free_memory,
     prepare,
 )
 from bench.smoothing.noise import NOISE_BLOCK, why_slow
@@ -111,6 +112,7 @@ def run(
         )
         indices = shard.part(setup.indices) if shard else setup.indices
         jobs = pending_jobs(records.run, config, indices, observer, work.together)
+        free_memory(setup.device)  # of the estimate, and of training
         write_results((engine or LocalEngine()).results(work, jobs), records, observer, held)
         if measures:
             _measure_once(setup, entrants, records, observer)

@@ -142,9 +142,14 @@ def _measured_size(setup: Setup, one: Entrant) -> int:
     size = measured_batch_size(stream.work, BATCH_SIZES, instruments(setup.device))
     setup.note(f"{one.method} has batches of {size} samples")
     del stream
-    if setup.device.type == "cuda":
-        torch.cuda.empty_cache()  # the workers of another engine may share this GPU
+    free_memory(setup.device)
     return size
+
+
+def free_memory(device: torch.device) -> None:
+    """Give a GPU the memory back that nothing here uses: the workers of another engine may share it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def warm_up(setup: Setup, smoothed: Smoothed) -> None:
@@ -177,7 +182,7 @@ def certify_images(setup: Setup, method: str, smoothed: Smoothed, indices: Seque
     """
     split, protocol = setup.split, setup.config.protocol
     started = time.perf_counter()
-    images = [split.images[index].to(setup.device) for index in indices]
+    images = list(torch.stack([split.images[index] for index in indices]).to(setup.device))  # one copy
     labels = [split.labels[index] for index in indices]
     certificates = smoothed.certify_group(images, indices, protocol, labels)
     seconds = time.perf_counter() - started

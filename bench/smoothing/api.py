@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.errors import ModelError
 from bench.smoothing.certifier import Smoothed, smoothed_of
 from bench.smoothing.classifiers import as_classifier, explained, from_module
-from bench.smoothing.counting import check_image, check_shape, check_sigma, not_a_tensor
+from bench.smoothing.counting import check_images, check_shape, check_sigma, not_a_tensor
 from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]
@@ -81,7 +81,7 @@ def predict(
 
 
 def _smoothed(model: Model, image: Tensor, sigma: float, batch_size: int) -> Smoothed:
-    check_image(image)
+    check_images([image])
     classifier = as_classifier(model, "certify's first argument")
     columns = _count_columns(explained(classifier, model), image, sigma)
     return smoothed_of(classifier, explained, sigma=sigma, num_classes=columns, batch_size=batch_size)
@@ -89,7 +89,7 @@ def _smoothed(model: Model, image: Tensor, sigma: float, batch_size: int) -> Smo
 
 @torch.inference_mode()
 def _count_columns(classifier: Classifier, image: Tensor, sigma: float) -> int:
-    check_image(image)
+    check_images([image])
     check_sigma(sigma)
     x = image[None].clone()  # a network may write into its input
     logits = classifier(x, sigma, torch.zeros(1, dtype=torch.int64, device=image.device))

@@ -18,7 +18,7 @@ from bench.smoothing.classifiers import COMPOSES, as_classifier
 from bench.smoothing.counting import (
     Draws,
     Stop,
-    check_image,
+    check_images,
     check_sigma,
     clean_classes,
     count_classes,
@@ -188,8 +188,7 @@ class Smoothed:
         return {"sigma": self.sigma, "num_classes": self.num_classes, "batch_size": self.batch_size}
 
     def _check(self, images: Sequence[Tensor], indices: Sequence[int], protocol: Protocol) -> None:
-        for x in images:
-            check_image(x)
+        check_images(images)
         check_protocol(protocol)
         check_sigma(self.sigma)
         for index in indices:

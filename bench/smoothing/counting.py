@@ -306,12 +306,20 @@ def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
         raise ModelError(f"the classifier must return real numbers, got {logits.dtype}: return its logits")
 
 
-def check_image(x: Tensor) -> None:
-    """Return nothing for an image that can be certified.
+def check_images(images: Sequence[Tensor]) -> None:
+    """Return nothing for images that can be certified; their values are asked of a device once for all.
 
     Raises:
-        DataError: x is not (C, H, W) float32 in [0,1]; the message names what it is.
+        DataError: one is not (C, H, W) float32 in [0,1]; the message names what it is.
     """
+    for x in images:
+        _check_form(x)
+    if images:
+        for low, high in torch.stack([torch.stack(x.aminmax()) for x in images]).tolist():
+            _check_values(low, high)
+
+
+def _check_form(x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise DataError(
             f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
@@ -320,9 +328,12 @@ def check_image(x: Tensor) -> None:
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
     if x.layout != torch.strided or x.device.type == "meta":
         raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
-    if not bool(x.isfinite().all()):
+
+
+def _check_values(low: float, high: float) -> None:
+    """Raise DataError for an image of values from low to high, both NaN where one is, that cannot be certified."""
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise DataError("an image must hold finite numbers, got NaN or infinity")
-    low, high = torch.stack(x.aminmax()).tolist()
     if not (low >= 0 and high <= 1):
         raise DataError(
             f"an image must lie in [0,1], got values from {low:.9g} to {high:.9g}: undo its normalisation, "

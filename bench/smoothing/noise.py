@@ -147,11 +147,11 @@ def kernel_on(device: torch.device) -> ModuleType | str:
         from bench.smoothing import kernel
 
         found = _trial(kernel, device)
-    except torch.OutOfMemoryError:
-        raise
     except ImportError:
         return "Triton is not installed"
     except Exception as error:  # whatever the compiler of this machine raises
+        if "out of memory" in str(error).lower():  # of torch, and of Triton in an error of no kind of its own
+            raise
         reason = str(error).strip().split("\n")[0][:120]
         return f"Triton's kernel failed ({type(error).__name__}: {reason})"
     return kernel if found else "Triton's kernel gives other values than a CPU"

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bench.device.precision import tf32, training_arithmetic
+from bench.device.precision import layout, tf32, training_arithmetic
 from bench.errors import CheckpointError, NumericalError, UsageError
 from bench.records.disk import replacing
 from bench.training import curves, processes
@@ -160,8 +160,8 @@ class _Fit:
             raise UsageError(
                 f"precision tf32 needs a CUDA device, this one is {job.device.type}: use float32"
             )
-        _lay_out(objective.network, job.device)
-        _lay_out(objective.companions, job.device)
+        _lay_out(objective.network, job.device, recipe.precision)
+        _lay_out(objective.companions, job.device, recipe.precision)
         self.network = objective.network
         images = digest_of_images(job.split, job.train_indices)
         own = getattr(objective, "identity", {})
@@ -357,9 +357,9 @@ class _Fit:
         )
 
 
-def _lay_out(module: nn.Module, device: torch.device) -> None:
-    """Move a module to the device, the weights of its convolutions with the channels last, which is faster."""
-    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _lay_out(module: nn.Module, device: torch.device, precision: str) -> None:
+    """Move a module to the device, the weights of its convolutions as is fastest there; see `layout`."""
+    module.to(device, memory_format=layout(module, device.type, precision))  # type: ignore[call-overload]
 
 
 def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:

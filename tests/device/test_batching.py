@@ -86,6 +86,7 @@ def test_another_error_of_a_trial_is_raised():
     [
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
         "GET was unable to find an engine to execute this computation",
         "Expected canUse32BitIndexMath(input) && numel less than INT_MAX elements",
         "integer out of range",

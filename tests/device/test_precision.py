@@ -127,6 +127,23 @@ def test_layouts_on_cuda_are_those_that_its_kernels_do_not_copy():
     assert layout(norm, "cpu", "float32") == last
 
 
+def test_a_compiled_classifier_that_is_out_of_memory_once_stays_compiled():
+    failing, notes = [RuntimeError("Triton Error [CUDA]: out of memory")], []
+
+    def compiler(classifier, **how):
+        def quick(x, sigma, keys):
+            if failing:
+                raise failing.pop()
+            return x + 1
+
+        return quick
+
+    quick = compiled(lambda x, sigma, keys: x, "default", notes.append, compiler)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        quick(torch.zeros(1), 0.5)
+    assert (quick(torch.zeros(1), 0.5).item(), notes) == (1, [])
+
+
 def test_logits_of_a_graph_are_not_overwritten_by_the_next_replay():
     place = torch.zeros(4, 2)
     replayed = compiled(

@@ -61,7 +61,8 @@ def test_the_trial_before_the_first_use_accepts_the_kernel_and_refuses_one_of_ot
     assert not noise._trial(interpreted, CPU)
 
 
-def test_the_program_for_a_gpu_multiplies_and_adds_in_two_roundings():
+@pytest.mark.parametrize(("keyed", "integers"), [(False, "i64"), (False, "i32"), (True, "i32")])
+def test_the_program_for_a_gpu_multiplies_and_adds_in_two_roundings(keyed, integers):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
@@ -69,10 +70,10 @@ def test_the_program_for_a_gpu_multiplies_and_adds_in_two_roundings():
 
     types = {"out": "*fp32", "images": "*fp32", "identities": "*i64", "numbers": "*fp64", "sigma": "fp32"}
     for name in ("seed", "stream", "samples", "start", "block", "values", "programs"):
-        types[name] = "i64"
+        types[name] = integers
     types |= {"KEYED": "constexpr", "SIZE": "constexpr"}
     ordered = {name: types[name] for name in kernel._draw.arg_names}
-    source = ASTSource(fn=kernel._draw, signature=ordered, constexprs={"KEYED": False, "SIZE": kernel.GROUPS})
+    source = ASTSource(fn=kernel._draw, signature=ordered, constexprs={"KEYED": keyed, "SIZE": kernel.GROUPS})
     program = compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm[
         "ptx"
     ]
@@ -105,9 +106,13 @@ def test_where_the_kernel_cannot_run_it_is_said_and_stands_in_the_header(failing
     assert (noise.drawn_with(CPU), noise.why_slow(CPU)) == ("numpy", None)
 
 
-def test_a_device_that_is_out_of_memory_once_keeps_its_kernel(failing, monkeypatch):
-    failing.append(torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(torch.OutOfMemoryError):
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Triton Error [CUDA]: out of memory")],
+)
+def test_a_device_that_is_out_of_memory_once_keeps_its_kernel(failing, monkeypatch, error):
+    failing.append(error)
+    with pytest.raises(type(error)):
         noise.kernel_on(GPU)
     monkeypatch.setattr(noise, "_trial", lambda kernel, device: True)
     assert noise.drawn_with(GPU) == "one Triton kernel"
