@@ -12,7 +12,13 @@ from bench.protocol import (
     ABSTAIN as ABSTAIN,
 )
 from bench.protocol import (
+    LARGEST_RADIUS as LARGEST_RADIUS,
+)
+from bench.protocol import (
     LARGEST_SIGMA as LARGEST_SIGMA,
+)
+from bench.protocol import (
+    LEAST_ALPHA as LEAST_ALPHA,
 )
 from bench.protocol import (
     NOISE_VERSION as NOISE_VERSION,

@@ -26,7 +26,7 @@ from bench.checks.audit import (
 )
 from bench.checks.audit_log import FILE_NAME, Effort, open_attack_log
 from bench.config.levels import written
-from bench.config.names import nearest_hint
+from bench.config.names import nearest_hint, split_names
 from bench.errors import UsageError
 from bench.records.disk import check_no_link
 from bench.report.markup import Block, Table, format_percent, format_significant
@@ -101,7 +101,7 @@ def scope_of(run: Run, *, methods: str | None, sigmas: str | None, images: int, 
     """
     held = {"method": run.header.methods, "sigma": tuple(f"{sigma:g}" for sigma in run.header.sigmas)}
     chosen = {
-        kind: held[kind] if text is None else tuple(text.split(","))
+        kind: held[kind] if text is None else split_names(text)
         for kind, text in (("method", methods), ("sigma", sigmas))
     }
     for kind, names in chosen.items():
@@ -186,7 +186,7 @@ def audit_batch_sizes(rebuilt: Rebuilt, scope: Scope, batch_sizes: str, audited:
     """
     sizes = [
         int(size) if size.isascii() and size.isdecimal() and len(size) < 10 else 0
-        for size in batch_sizes.split(",")
+        for size in split_names(batch_sizes)
     ]
     if len(sizes) < 2 or min(sizes) < 1:
         raise UsageError(f"batch sizes are {batch_sizes!r}, expected two or more such as 128,256")

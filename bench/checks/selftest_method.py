@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,14 +34,20 @@ class Property:
     seen: str
 
 
-def check_method(config: RunConfig, trials: int) -> Iterator[Property]:
+def check_method(
+    config: RunConfig, trials: int, note: Callable[[str], None] = lambda text: None
+) -> Iterator[Property]:
     """Yield the properties of the configuration's first method at its first sigma, on the first test image.
+
+    Args:
+        trials: repetitions of each check.
+        note: as in `open_method`.
 
     Raises:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
         UsageError: its certificates are composed of several bounds.
     """
-    one = open_method(config)
+    one = open_method(config, note)
     x = one.setup.split.images[one.setup.indices[0]].to(one.setup.device)
     protocol = Protocol(n0=20, n=200, alpha=0.05, seed=config.seed)
     return check_classifier(one.smoothed, x, protocol, trials=trials, reference=20 * trials + 2000)

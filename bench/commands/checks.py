@@ -14,6 +14,7 @@ from bench.commands.options import ALLOW_OPTION, DATA_OPTIONS, command_line, res
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal.help import command
 from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
+from bench.config.names import split_names
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def recertify(
     from bench.config.labels import read_labels
     from bench.records.file import read_run, write_run
     from bench.records.recertify import recertify
+    from bench.records.shards import check_folder
 
     named = read_labels(labels, dataset_label)
     old = read_run(run, repairs=True)
@@ -68,6 +70,7 @@ def recertify(
         named.of_methods(old.header.methods)
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     protocol = dataclasses.replace(old.header.protocol, **changes)
+    check_folder(out, None)
     write_run(out, recertify(old, protocol, command_line()))
     report_runs([out], out, labels=named)
 
@@ -94,7 +97,7 @@ def replay(
     from bench.runs.rebuild import rebuild
 
     rebuilt = rebuild(read_run(run), typed=typed_code(methods, changes), **where)
-    chosen = None if methods is None else tuple(methods.split(","))
+    chosen = None if methods is None else split_names(methods)
     differing = 0
     for again in replay(rebuilt, index, chosen, sigma):
         name = f"image {index}, {again.old.method} at sigma {again.old.sigma:g}"
@@ -233,7 +236,8 @@ def selftest(method: str | None, trials: int | None, sigma: str | None, **given:
     config = resolve_one(method, sigma or "0.5", given)
     from bench.checks.selftest_method import PROPERTIES, check_method
 
-    found = list(track(check_method(config, trials or 100), f"self-test of {method}", PROPERTIES))
+    checked = check_method(config, trials or 100, lambda text: say(f"note: {text}", err=True))
+    found = list(track(checked, f"self-test of {method}", PROPERTIES))
     for one in found:
         say(f"{'passes' if one.holds else 'FAILS '}  {one.name} ({one.seen})")
     return 0 if all(one.holds for one in found) else 1

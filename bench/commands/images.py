@@ -90,7 +90,7 @@ def _opened(image: Path, given: dict[str, Any]) -> tuple[RunConfig, Opened]:
     config = resolve_one(given.pop("method"), given.pop("sigma"), given)
     from bench.runs.single import open_method
 
-    opened = open_method(config)
+    opened = open_method(config, note=lambda text: say(f"note: {text}", err=True))
     if not fit:
         opened.check_fits(image)
     return config, opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
 from bench.config.names import DATASETS, nearest_hint
 from bench.config.numbers import number
 from bench.errors import RecordsError, UsageError, shown
-from bench.types import Protocol
+from bench.types import LARGEST_RADIUS, Protocol
 
 CHOSEN = "Default: steps up to the largest radius that n samples can certify."
 
@@ -61,8 +60,9 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     from bench.config.radii import chosen_radii, radii_sentence
     from bench.device import hardware
     from bench.records import logs
-    from bench.records.file import RecordsFile
+    from bench.records.file import RecordsFile, check_addable
     from bench.records.log_claim import check_claim
+    from bench.records.shards import check_folder
 
     if not method.strip() or "," in method:
         raise UsageError(f"method is {method!r}, expected one name, without commas")
@@ -70,10 +70,13 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
     log = logs.read_log(file)
     check_claim(log, config, _labels_at_hand(config))
     header = logs.log_header(log, config, command=command_line(), git_revision=hardware.git_revision())
+    made = logs.log_records(log, config)
+    check_folder(out, None)
+    check_addable(out, made)
     with RecordsFile.create_or_resume(out, header) as records:
         held = records.run.header
         done = set(records.run.records)
-        records.append(*(record for record in logs.log_records(log, config) if record not in done))
+        records.append(*(record for record in made if record not in done))
     notes = list(logs.log_notes(log, config))
     if given["radii"] is None and held.radii == chosen_radii(held, held.sigmas):
         notes.append(radii_sentence(held, held.sigmas))
@@ -115,8 +118,20 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
             raise RecordsError(
                 f"{out} cannot be written: {out.parent} is no folder; make it, or give another --out"
             )
+        if out.is_dir() or _holds_records(out):
+            raise RecordsError(
+                f"{out} is {'a folder' if out.is_dir() else 'a run'}: give another file as --out"
+            )
         replace_file(out, text)
         say(f"{out}")
+
+
+def _holds_records(path: Path) -> bool:
+    """Return whether a file begins as the records of a run do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) == b"{"
 
 
 @command(name="check-log", short_help="Check whether a published log fits its claim")
@@ -223,8 +238,8 @@ def parse_radii(text: str) -> tuple[float, ...]:
         radii = tuple(map(number, text.split(",")))
     except ValueError as error:
         raise UsageError(f"--radii is {shown(text)}, expected numbers such as 0,0.25,0.5") from error
-    if not all(0 <= radius < math.inf for radius in radii):
-        raise UsageError(f"--radii is {text!r}, expected numbers >= 0")
+    if not all(0 <= radius <= LARGEST_RADIUS for radius in radii):
+        raise UsageError(f"--radii is {text!r}, expected numbers from 0 to {LARGEST_RADIUS:g}")
     return radii
 
 

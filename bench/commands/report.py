@@ -11,6 +11,7 @@ from bench.commands.options import QUIET_OPTION, say, shared_options
 from bench.commands.terminal import machine, pages
 from bench.commands.terminal.help import command
 from bench.commands.terminal.machine import JSON_OPTION
+from bench.config.names import split_names
 from bench.errors import UsageError, clipped
 
 _SUMMARY = re.compile(r"(<!-- summary: (\S+) -->\n).*?(<!-- end of summary -->)", re.DOTALL)
@@ -72,7 +73,7 @@ def report(
     comparison = report_runs(
         runs,
         folder,
-        tuple(filter(None, allow.split(","))),
+        tuple(filter(None, split_names(allow))),
         has_published=flags["published"],
         as_json=as_json,
         is_quiet=flags["is_quiet"],
@@ -134,7 +135,7 @@ def compare(
     from bench.report.tables.paired import paired_frame, pairs_of
 
     read = [read_run(folder) for folder in runs]
-    check_comparable(read, tuple(filter(None, allow.split(","))))
+    check_comparable(read, tuple(filter(None, split_names(allow))))
     if all_pairs and against is not None:
         raise UsageError("--all-pairs and --against are two ways to compare: give one of them")
     comparison = compare_read(restricted(read, methods, sigmas), read_labels(labels, dataset_label))

@@ -202,14 +202,17 @@ def _checkpoints(config: RunConfig) -> tuple[dict[str, str], Estimate | None]:
 
 def _estimate(config: RunConfig, entrants: Entrants) -> Estimate | None:
     """Return what a run makes and how long that takes here; None where its data cannot be read without a download."""
+    from bench.data.sets import load_split
     from bench.runs import runner
     from bench.runs.workbench import prepare
 
+    at_hand = replace(config, download=False)
     try:
-        setup = prepare(replace(config, download=False))
+        load_split(at_hand, "test")
     except DataError as error:
         say(f"note: no estimate of the runtime: {error}", err=True)
         return None
+    setup = prepare(at_hand)
     return runner.estimate(setup, entrants, runner.run_folder(config))
 
 
@@ -315,7 +318,7 @@ def plan(preset: str, images: int | None, radius: float, workers: int, as_json: 
                 print_sentence(sentence)
 
     try:
-        setup = prepare(config)
+        setup = replace(prepare(config), note=lambda text: say(f"note: {text}", err=True))
     except DataError:  # what n can certify needs no data
         say_protocol(images or config.limit or STANDARD_IMAGES)
         raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from bench.config.numbers import number
 from bench.errors import UsageError
-from bench.types import LARGEST_SIGMA
+from bench.types import LARGEST_SIGMA, LEAST_ALPHA
 
 
 def noise_level(text: str) -> float:
@@ -46,6 +46,27 @@ def written(sigma: float, names: Iterable[str]) -> bool:
     Names that are no numbers mean none.
     """
     return any(name == f"{sigma:g}" or _value(name) == sigma for name in names)
+
+
+def alike(sigmas: Collection[float]) -> tuple[float, float] | None:
+    """Return two different noise levels that are printed alike, which name the same key in a header; None for none."""
+    seen: dict[str, float] = {}
+    for sigma in sorted(sigmas):
+        if seen.setdefault(f"{sigma:g}", sigma) != sigma:
+            return seen[f"{sigma:g}"], sigma
+    return None
+
+
+def check_alpha(alpha: float) -> None:
+    """Return nothing for a failure probability that certificates may have.
+
+    Raises:
+        UsageError: it does not lie between 0 and 1, or is below LEAST_ALPHA.
+    """
+    if not 0 < alpha < 1:
+        raise UsageError(f"alpha is {alpha:g}, expected 0 < alpha < 1")
+    if alpha < LEAST_ALPHA:
+        raise UsageError(f"alpha is {alpha:g}, expected at least {LEAST_ALPHA:g}, which float64 resolves")
 
 
 def check_size(sigma: float) -> None:

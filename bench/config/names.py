@@ -68,6 +68,7 @@ IMAGE_SHAPES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 IMAGENET_RESIZE = 256
 """Short side in pixels to which ImageNet's test images are resized before the centre crop."""
 
+
 Geometry = Literal["resize-256", "short-side"]
 """How ImageNet's images become square: the short side to 256 pixels, then a centre crop; or the short side straight to
 the crop's own, as in the released program of rRCM."""
@@ -87,6 +88,11 @@ LONGEST = 200
 
 PLUG_IN = re.compile(r"[A-Za-z_][\w.]*(?<!\.py):[A-Za-z_]\w*")
 """module:function; a file's name is no module."""
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names of a text with commas between them, without the blanks around each."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:

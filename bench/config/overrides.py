@@ -118,8 +118,10 @@ def user_path(value: str | Path) -> Path:
     """Return a path, "~" and "~user" at its beginning being home folders.
 
     Raises:
-        ValueError: there is no such user.
+        ValueError: there is no such user, or no file can have that name.
     """
+    if "\0" in str(value):
+        raise ValueError(f"{str(value)!r} is no name that a file can have")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.config.levels import check_size, noise_levels
+from bench.config.levels import alike, check_alpha, check_size, noise_levels
 from bench.config.names import (
     DATASETS,
     IMAGENET_RESIZE,
@@ -30,7 +30,7 @@ from bench.config.overrides import override
 from bench.config.radii import chosen_radii, reached
 from bench.config.texts import read_text
 from bench.errors import UsageError, clipped, shown
-from bench.types import Compilation, Precision, Protocol, RunEstimation
+from bench.types import LARGEST_RADIUS, Compilation, Precision, Protocol, RunEstimation
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -263,15 +263,20 @@ def _check_numbers(config: RunConfig) -> None:
     for name in ("limit", "batch_size", "image_size"):
         if isinstance(value := getattr(config, name), int):
             _check_range(name, value, 1)
-    if not 0.0 < config.alpha < 1.0:
-        raise UsageError(f"alpha is {config.alpha:g}, expected 0 < alpha < 1")
+    check_alpha(config.alpha)
     if not 0 <= config.seed < 2**63:
         raise UsageError(f"seed is {shown(config.seed)}, expected 0 <= seed < 2**63")
     _check_list("sigmas", config.sigmas)
     if min(config.sigmas) <= 0.0:
         raise UsageError(f"sigmas holds {min(config.sigmas):g}, expected each > 0")
     check_size(max(config.sigmas))
+    if twice := alike(config.sigmas):
+        raise UsageError(
+            f"sigmas holds {twice[0]!r} and {twice[1]!r}, which are written alike: leave one out"
+        )
     _check_list("radii", config.radii)
+    if config.radii[-1] > LARGEST_RADIUS:
+        raise UsageError(f"radii holds {config.radii[-1]:g}, expected each at most {LARGEST_RADIUS:g}")
     if config.radii[0] < 0.0 or list(config.radii) != sorted(config.radii):
         raise UsageError(f"radii is {_join(config.radii)}, expected ascending values, each >= 0")
 

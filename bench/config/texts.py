@@ -34,7 +34,10 @@ def check_ordinary(path: Path) -> None:
     Raises:
         OSError: nothing, a folder, a device or a pipe stands there.
     """
-    mode = os.stat(path).st_mode
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a byte of 0 in its name
+        raise OSError("its name is none that a file can have") from error
     if stat.S_ISDIR(mode):
         raise IsADirectoryError("it is a folder")
     if not stat.S_ISREG(mode):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from bench.config.levels import check_size, noise_level
-from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, image_shape, nearest_hint
+from bench.config.names import IMAGE_SHAPES, NUM_CLASSES, image_shape, nearest_hint, split_names
 from bench.config.numbers import integer
 from bench.config.run import MOST_COUNT, RunConfig
 from bench.cost.certifier import folder_name
@@ -138,7 +138,7 @@ def _session(command: str, device: torch.device, plan: Plan) -> CostSession:
 def _published(request: Request) -> dict[str, Architecture]:
     """Return the asked methods of a preset of published sizes, in the preset's order."""
     preset = COST_PRESETS[request.preset]
-    asked = preset.methods if request.methods is None else request.methods.split(",")
+    asked = preset.methods if request.methods is None else split_names(request.methods)
     for name in asked:
         if name not in preset.methods:
             raise UsageError(

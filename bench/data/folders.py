@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -61,13 +61,13 @@ class ImageTree(StoredImages):
 
     Args:
         paths: one file per image.
-        resize: length of the short side after resizing, in pixels.
+        resize: length of the short side after resizing, in pixels; None: every image has `crop` pixels a side.
         crop: side of the square cut from the middle, in pixels, <= resize.
         geometry: "short-side" resizes the short side to `crop`.
     """
 
     def __init__(
-        self, paths: Sequence[Path], *, resize: int, crop: int, geometry: Geometry = "resize-256"
+        self, paths: Sequence[Path], *, resize: int | None, crop: int, geometry: Geometry = "resize-256"
     ) -> None:
         self.geometry: Geometry = geometry
         self.paths = tuple(paths)
@@ -91,7 +91,7 @@ def load_tree(
     split: Literal["train", "test"],
     root: Path | None,
     *,
-    resize: int,
+    resize: int | None,
     crop: int,
     geometry: Geometry = "resize-256",
 ) -> Split:
@@ -101,20 +101,24 @@ def load_tree(
         name: "imagenet" (train/, val/) or "folder" (train/, test/ or val/; without them it is all test).
         split: "train" or "test".
         root: folder that holds the splits.
-        resize: short side in pixels after resizing.
+        resize: short side in pixels after resizing; None: every image must have `crop` pixels a side.
         crop: side in pixels of the centre crop, <= resize.
         geometry: as in `read_image`.
 
+    Hidden files and folders are left out.
+
     Raises:
-        DataError: no root given, a folder missing or empty, a class without an image, or other classes in
-            train/ than in the test folder.
+        DataError: no root given, a folder missing or empty, a class without an image, other classes in train/ than in
+            the test folder, or a folder that a link leads to twice.
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
     folder = _split_folder(name, split, root)
     classes = _class_names(folder)
     numbers = {class_name: number for number, class_name in enumerate(classes)}
-    samples = make_dataset(os.fspath(folder), numbers, IMG_EXTENSIONS, allow_empty=True)
+    found = make_dataset(os.fspath(folder), numbers, IMG_EXTENSIONS, allow_empty=True)
+    samples = [one for one in found if f"{os.sep}." not in one[0][len(os.fspath(folder)) :]]
+    _check_once(path for path, _ in samples)
     labels = tuple(label for _, label in samples)
     empty = sorted(set(range(len(classes))) - set(labels))
     if empty:
@@ -125,6 +129,14 @@ def load_tree(
     images = ImageTree([Path(path) for path, _ in samples], resize=resize, crop=crop, geometry=geometry)
     task = Task(dataset=name, channels=3, image_size=crop, num_classes=len(classes))
     return Split(task=task, name=split, images=images, labels=labels, class_names=classes)
+
+
+def _check_once(paths: Iterable[str]) -> None:
+    """Raise DataError where two folders of images are one, by a link: its images would count twice."""
+    seen: dict[str, str] = {}
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        if (first := seen.setdefault(os.path.realpath(folder), folder)) != folder:
+            raise DataError(f"{folder} leads to {first}, whose images would count twice; remove the link")
 
 
 def common_side(root: Path | None) -> int | None:
@@ -138,7 +150,12 @@ def common_side(root: Path | None) -> int | None:
 
     if root is None or not Path(root).is_dir():
         return None
-    files = sorted(path for path in Path(root).rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    files = sorted(
+        path
+        for path in Path(root).rglob("*")
+        if path.suffix.lower() in IMG_EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
     sizes: dict[tuple[int, int], Path] = {}
     for path in files[:: max(1, len(files) // LOOKED_AT)]:
         with (
@@ -212,14 +229,14 @@ def size_and_colours(path: Path) -> tuple[int, int, bool]:
 
 
 def read_image(
-    path: Path, *, resize: int, crop: int, channels: int = 3, geometry: Geometry = "resize-256"
+    path: Path, *, resize: int | None, crop: int, channels: int = 3, geometry: Geometry = "resize-256"
 ) -> Tensor:
     """Return one image file as (channels, crop, crop) float32 in [0,1]; see `read_bytes`."""
     return read_bytes(path, resize=resize, crop=crop, channels=channels, geometry=geometry).float() / 255
 
 
 def read_bytes(
-    path: Path, *, resize: int, crop: int, channels: int = 3, geometry: Geometry = "resize-256"
+    path: Path, *, resize: int | None, crop: int, channels: int = 3, geometry: Geometry = "resize-256"
 ) -> Tensor:
     """Return one image file as (channels, crop, crop) uint8; one channel means grey, three RGB.
 
@@ -268,7 +285,10 @@ def decoded(
     if mode.startswith(DEEP_MODES):
         raise DataError(f"{name} has more than 8 bits a channel (mode {mode}); convert it to 8 bits first")
     if resize is None and image.size != (crop, crop):
-        raise DataError(f"{name} is {image.width}x{image.height} pixels, expected {crop}x{crop}")
+        raise DataError(
+            f"{name} is {image.width}x{image.height} pixels, expected {crop}x{crop}; resize it, or (--dataset folder) "
+            "give --image-size PIXELS"
+        )
     if geometry == "short-side":
         resized = _short_side_at(image, crop)
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -156,8 +157,9 @@ def load(
     if data_dir is not None and (is_on_hub(data_dir) or (not download and is_parquet(name, Path(data_dir)))):
         return _parquet_set(name, split, Path(data_dir), download, image_size, geometry)
     if name in ("imagenet", "folder"):
-        size = image_size or (common_side(data_dir) if name == "folder" else None) or 224
-        resize = IMAGENET_RESIZE if name == "imagenet" else size
+        common = common_side(data_dir) if name == "folder" and image_size is None else None
+        size = image_size or common or 224
+        resize = IMAGENET_RESIZE if name == "imagenet" else None if common else size
         return load_tree(name, split, data_dir, resize=resize, crop=size, geometry=geometry)
     root = DEFAULT_DATA_DIR if data_dir is None else Path(data_dir)
     if name in IDX_FOLDERS:
@@ -254,6 +256,10 @@ def _idx_set(name: str, split: SplitName, root: Path, download: bool) -> Split:
             f"{images} holds images of {height}x{width}, {name} has 28x28; name the data set that it is"
         )
     known = [int(digit) for digit in FIRST_LABELS[name]]
+    if split == "test" and len(classes) > TEST_IMAGES[name]:
+        raise DataError(
+            f"{images} holds {len(classes):,} images, the test split of {name} {TEST_IMAGES[name]:,}; fetch it again"
+        )
     is_whole_test = split == "test" and len(classes) == TEST_IMAGES[name]
     if is_whole_test and classes[: len(known)].tolist() != known:
         raise DataError(
@@ -286,9 +292,9 @@ def _read_idx(path: Path, dimensions: int) -> Tensor:
         raise DataError(
             f"{path} is not an IDX file of {dimensions} dimensions of bytes; fetch the file again"
         )
-    if len(content) - start != int(np.prod(shape)):
+    if len(content) - start != math.prod(shape):
         raise DataError(
-            f"{path} holds {len(content) - start} bytes of values, its header says {int(np.prod(shape))}; "
+            f"{path} holds {len(content) - start} bytes of values, its header says {math.prod(shape)}; "
             "fetch the file again"
         )
     return torch.from_numpy(np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy())

@@ -192,11 +192,15 @@ def _leaves(opened: Any) -> set[str]:
 
 
 def _parquet_files(root: Path) -> Iterator[Path]:
-    """Yield the parquet files in a folder and in its folders, hidden ones left out, by name."""
+    """Yield the parquet files in a folder and in its folders, hidden ones left out, by place among others and name."""
     found = (*root.glob("*.parquet"), *root.glob("*/*.parquet"))
-    yield from sorted(
-        path for path in found if not any(p.startswith(".") for p in path.relative_to(root).parts)
-    )
+    shown_ones = (path for path in found if not any(p.startswith(".") for p in path.relative_to(root).parts))
+    yield from sorted(shown_ones, key=lambda path: (path.parent, _place(path) or 0, path.name))
+
+
+def _place(path: Path) -> int | None:
+    """Return the number of a file among those of its table, as its name tells."""
+    return int(match[1]) if (match := PART.search(path.name)) is not None else None
 
 
 def _check_parts(files: Iterable[Path]) -> None:
@@ -204,7 +208,12 @@ def _check_parts(files: Iterable[Path]) -> None:
     parts: dict[int, set[int]] = {}
     for path in files:
         if (match := PART.search(path.name)) is not None:
-            parts.setdefault(int(match[2]), set()).add(int(match[1]))
+            present = parts.setdefault(int(match[2]), set())
+            if int(match[1]) in present:
+                raise DataError(
+                    f"{path} is part {match[1]} of {match[2]} once more; remove one of the two files"
+                )
+            present.add(int(match[1]))
         last = path
     for count, present in parts.items():
         if len(present) != count or len(parts) > 1:

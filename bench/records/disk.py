@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +38,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with open(path, "wb") as file:
             yield file
         return
-    temporary = path.with_name(f".bench-{os.getpid()}.tmp")
+    temporary = path.with_name(f".bench-{_name_of_writer(path)}.tmp")
     temporary.unlink(missing_ok=True)  # of a process that was killed; or a link, whose target is left alone
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o666)
@@ -49,6 +51,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     _settle(path.parent)
+
+
+def _name_of_writer(path: Path) -> str:
+    """Return a name of this process for what it writes to a file; others that share the folder may have its number."""
+    target = hashlib.blake2b(f"{platform.node()}/{path.name}".encode(), digest_size=6).hexdigest()
+    return f"{target}-{os.getpid()}"
 
 
 def check_no_link(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.config.levels import alike
 from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError, RecordsError, UsageError, clipped
 from bench.records.codec import RUN, RunLines
@@ -61,6 +62,11 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         elif set(header.indices) < set(old.indices):
             raise ProtocolError(_fewer_images(self.path, old, header))
         self.require(*known_images(before, now))
+        if twice := alike({*old.sigmas, *header.sigmas}):
+            raise ProtocolError(
+                f"{self.path} and this command have noise levels that are written alike, {twice[0]!r} and "
+                f"{twice[1]!r}: give the run's, or another --out"
+            )
         self._require_weights(old, header)
         if (extended := _extended(old, header)) != old:
             self.replace_header(extended)
@@ -95,6 +101,25 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         super().append(*items)
         self._seen.update(map(_identity, new))
         self._labels.update((record.index, record.label) for record in new)
+
+
+def check_addable(folder: Path, records: Iterable[Record]) -> None:
+    """Return nothing for records that a folder's file holds already, or can take beside its own.
+
+    Raises:
+        RecordsError: it holds another of the same image, method and sigma, or another label of an image; or it cannot
+            be read.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return
+    held = read_run(path).records
+    known, labels = {_identity(one): one for one in held}, {one.index: one.label for one in held}
+    for record in records:
+        if known.get(_identity(record), record) != record:
+            raise RecordsError(f"{path} already holds {_describe(record)}: certify each image once")
+        if (label := labels.get(record.index, record.label)) != record.label:
+            raise RecordsError(f"{path}: {_unlike(record, label)}: give another --out")
 
 
 def read_run(path: Path, *, repairs: bool = False) -> Run:

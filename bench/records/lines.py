@@ -257,6 +257,8 @@ class _WholeLines:
             if block:
                 yield block
             block, rest = self._split(rest + more[:end]), more[end:]
+        while block and not rest and not block[-1].strip():  # blank lines at the end
+            self.size -= len(block.pop())
         if block and not rest and not is_json(block[-1]):
             self.size -= len(block.pop())
         # No part of an object is one, so that this is a whole line without its end.

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bench.config.levels import check_alpha
 from bench.config.names import NUM_CLASSES, STANDARD_IMAGES, STANDARD_STRIDE
 from bench.errors import RecordsError, UsageError, shown
 from bench.records.log_claim import claim_fault
@@ -182,8 +183,7 @@ def recertified(log: Log, check: LogCheck, alpha: float) -> tuple[Log, Fit]:
         UsageError: alpha lies outside (0, 1).
         RecordsError: no n and alpha fit the radii.
     """
-    if not 0 < alpha < 1:
-        raise UsageError(f"alpha is {alpha:g}, expected 0 < alpha < 1")
+    check_alpha(alpha)
     if not check.fits:
         raise RecordsError(
             f"log {log.name} fits no n and alpha that were tried, so its radii cannot be inverted to counts; "
@@ -266,8 +266,7 @@ def _check_claim(claim: Claim) -> None:
         raise UsageError(f"n is {shown(claim.n)}, expected n >= 2")
     if claim.n > MOST_DRAWS:
         raise UsageError(f"n is {shown(claim.n)}, expected n <= {MOST_DRAWS}")
-    if not 0 < claim.alpha < 1:
-        raise UsageError(f"alpha is {claim.alpha:g}, expected 0 < alpha < 1")
+    check_alpha(claim.alpha)
     if _largest(claim) <= 0:
         raise UsageError(
             f"n is {claim.n}, and so few samples certify no radius at alpha {claim.alpha:g}: give the n of the log"

@@ -20,7 +20,10 @@ IMPOSSIBLE_ALPHA = 0.5
 ROUNDED = 0.05
 """Share by which the sigma in a file's name may differ from the one that is given: names round it."""
 
-_SIGMA_IN_NAME = re.compile(r"(?:sigma|noise)[_=-]?([0-9]*\.?[0-9]+)", re.IGNORECASE)
+_SIGMA_IN_NAME = re.compile(
+    r"(?:sigma|noise)[_=-]?(?=((?:[0-9]*\.)?[0-9]+))(?=([0-9]+[._][0-9]+)?)", re.IGNORECASE
+)
+"""A number, and what it is where an underscore stands for its point; "noise2noise" names none that is meant."""
 
 
 def check_claim(log: Log, config: RunConfig, labels: Sequence[int] | None = None) -> None:
@@ -83,9 +86,12 @@ def _check_labels(log: Log, dataset: str, labels: Sequence[int] | None) -> None:
 
 def _check_sigma(log: Log, config: RunConfig) -> None:
     """Refuse a sigma at which a radius of the log is out of reach at every level that a log is made at."""
-    sigma, named = config.sigmas[0], _SIGMA_IN_NAME.search(log.name)
-    said = float(named[1]) if named else sigma
-    agrees = said > LARGEST_SIGMA or math.isclose(said, sigma, rel_tol=ROUNDED)  # "sigma_25" may mean 0.25
+    sigma, names = config.sigmas[0], _SIGMA_IN_NAME.findall(log.name)
+    named = [float(text.replace("_", ".")) for both in names for text in both[::-1] if text]
+    agrees = not named or any(
+        one > LARGEST_SIGMA or math.isclose(one, sigma, rel_tol=ROUNDED) for one in named
+    )  # "sigma_25" may mean 0.25
+    said = sigma if agrees else named[-1] if len(names) > 1 else named[0]
     hint = "" if agrees else f"; the name of the file says {said:g}"
     largest = max(row.radius for row in log.rows)
     unit = 10.0 ** (math.floor(math.log10(largest)) - log.digits + 1) if largest else 0.0

@@ -257,7 +257,7 @@ def _read_by_shape(path: Path, lines: Sequence[str], width: int) -> Log:
     )
     for layout in _LAYOUTS.get(min(width, 6), ()):
         try:
-            return _read_by_name(path, lines, layout, first_line=1)
+            return _read_by_name(path, lines, (*layout, *[""] * (width - len(layout))), first_line=1)
         except RecordsError as error:
             failure = error
     raise failure
@@ -275,9 +275,14 @@ def _read_by_name(path: Path, lines: Sequence[str], names: Sequence[str], *, fir
 
 
 def _read_row(line: str, names: Sequence[str], where: str) -> LogRow:
-    cells = dict(zip(names, line.split("\t"), strict=False))
-    if len(cells) < len(names):
-        raise RecordsError(f"{where} has {len(cells)} columns, expected {len(names)}: remove a cut line")
+    found = line.split("\t")
+    if len(found) < len(names):
+        raise RecordsError(f"{where} has {len(found)} columns, expected {len(names)}: remove a cut line")
+    if any(cell.strip() for cell in found[len(names) :]):
+        raise RecordsError(
+            f"{where} has {len(found)} columns, expected {len(names)}: name each column in the header line"
+        )
+    cells = dict(zip(names, found, strict=False))
     try:
         row = LogRow(
             index=integer(cells["idx"]) if "idx" in cells else None,

@@ -14,7 +14,16 @@ from bench.config.names import NUM_CLASSES
 from bench.errors import clipped, shown
 from bench.smoothing.estimation import bounds_fault, certified_radius, composed
 from bench.smoothing.stats import largest_radius
-from bench.types import ABSTAIN, CostRecord, PartBound, Protocol, Record, RunHeader
+from bench.types import (
+    ABSTAIN,
+    LARGEST_RADIUS,
+    LEAST_ALPHA,
+    CostRecord,
+    PartBound,
+    Protocol,
+    Record,
+    RunHeader,
+)
 
 ROUNDING = 1e-10
 """Share of a radius, or of sigma, by which libraries of another version may round it otherwise."""
@@ -48,12 +57,13 @@ def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
         value = getattr(header, name)
         yield name, value, 1 <= value <= 2**53, "1 or more, and not above 2**53"
     yield "alpha", header.alpha, 0 < header.alpha < 1, "a number between 0 and 1"
+    yield "alpha", header.alpha, header.alpha >= LEAST_ALPHA, f"{LEAST_ALPHA:g} or more"
     yield "seed", header.seed, header.seed >= (-1 if is_log else 0), "0 or more"
     yield "noise_block", header.noise_block, header.noise_block >= (not is_log), "1 or more"
     drawn = header.drawn_n
     yield "drawn_n", drawn, drawn is None or drawn > header.n, f"more than n, {header.n}"
     alpha = header.drawn_alpha
-    yield "drawn_alpha", alpha, alpha is None or 0 < alpha < 1, "a number between 0 and 1"
+    yield "drawn_alpha", alpha, alpha is None or LEAST_ALPHA <= alpha < 1, "a number between 0 and 1"
     for name in ("methods", "sigmas", "indices", "class_names", "radii"):
         values = getattr(header, name)
         yield name, values, bool(values), "one value or more"
@@ -65,6 +75,7 @@ def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
     radii = header.radii
     are_radii = all(0 <= one < math.inf for one in radii) and list(radii) == sorted(radii)
     yield "radii", radii, are_radii, "ascending finite numbers, each 0 or more"
+    yield "radii", radii, radii[-1] <= LARGEST_RADIUS, f"each {LARGEST_RADIUS:g} or less"
     yield "image_shape", header.image_shape, min(header.image_shape) >= 1, "three numbers, each 1 or more"
     sizes = header.batch_sizes
     has_sizes = is_log or sizes.keys() >= set(header.methods)
@@ -281,8 +292,14 @@ def _skip_fault(record: Record, header: RunHeader) -> str | None:
 
 
 def is_hopeless(header: RunHeader, sigma: float, uniform: float | None) -> bool:
-    """Return whether not even n samples of one class would certify it, so that none need be drawn."""
-    return certified_radius(header.n, header.n, header.protocol, sigma, uniform) is None
+    """Return whether not even n samples of one class would certify it, so that none need be drawn.
+
+    At the alpha that sampling went by; of both bounds one that is recertified may have had the lower.
+    """
+    protocol = header.protocol
+    if header.drawn_alpha is not None:
+        protocol, uniform = replace(protocol, alpha=header.drawn_alpha, bound="clopper-pearson"), None
+    return certified_radius(header.n, header.n, protocol, sigma, uniform) is None
 
 
 def _outcome_fault(

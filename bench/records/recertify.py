@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from bench.config.levels import check_alpha
 from bench.errors import UsageError
 from bench.records.meaning import part_of
 from bench.smoothing.estimation import certified_radius, composed
@@ -14,6 +16,9 @@ from bench.smoothing.noise import bound_uniform, stable_seed
 from bench.types import ABSTAIN, CostRecord, Protocol, Record, Run, RunHeader
 
 Counts = tuple[tuple[int, int], ...]
+
+MOST_COUNTED = 10**9
+"""Samples of which numpy draws a random part, below this number."""
 
 
 def recertify(run: Run, protocol: Protocol, command: str) -> Run:
@@ -35,6 +40,7 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
     header = run.header
     _check(header, protocol)
     changed: dict[str, Any] = {"alpha": protocol.alpha, "n": protocol.n, "bound": protocol.bound}
+    records = tuple(_recertified(record, header, protocol) for record in run.records)
     drawn, sampled = header.drawn_n or header.n, header.drawn_alpha or header.alpha
     return replace(
         run,
@@ -46,17 +52,21 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
             drawn_alpha=sampled if header.stops_early and protocol.alpha != sampled else None,
             **changed,
         ),
-        records=tuple(_recertified(record, header, protocol) for record in run.records),
-        costs=tuple(_rescaled(measured, header.n0 + protocol.n) for measured in run.costs),
+        records=records,
+        costs=tuple(_rescaled(measured, records, header.n0 + protocol.n) for measured in run.costs),
     )
 
 
 def _check(header: RunHeader, protocol: Protocol) -> None:
-    if not 0 < protocol.alpha < 1:
-        raise UsageError(f"alpha is {protocol.alpha:g}, expected 0 < alpha < 1")
+    check_alpha(protocol.alpha)
     if not 1 <= protocol.n <= header.n:
         raise UsageError(
             f"n is {protocol.n}, expected 1 to {header.n}: the run holds no more samples per image"
+        )
+    if protocol.n < header.n and header.n >= MOST_COUNTED:
+        raise UsageError(
+            f"n is {protocol.n}, a part of {header.n} samples, and parts are drawn of fewer than {MOST_COUNTED:,}: "
+            "leave --n out"
         )
     if header.stops_early and protocol.n != header.n:
         raise UsageError(
@@ -96,7 +106,7 @@ def _recertified(record: Record, header: RunHeader, protocol: Protocol) -> Recor
     if record.bounds:
         return _recomposed(record, header, protocol)
     if record.is_skipped:
-        return replace(record, n=protocol.n)
+        return replace(record, n=protocol.n, uniform=bound_uniform(protocol, record.index))
     if not record.counts_estimation:
         raise UsageError(
             f"image {record.index} of {record.method} holds no counts, so no other bound can follow: certify it again"
@@ -125,5 +135,7 @@ def _fewer(counts: Counts, n: int, seed: int) -> Counts:
     return tuple((label, int(count)) for (label, _), count in zip(counts, drawn, strict=True) if count)
 
 
-def _rescaled(measured: CostRecord, samples: int) -> CostRecord:
-    return replace(measured, samples_per_certificate=samples)
+def _rescaled(measured: CostRecord, records: Sequence[Record], least: int) -> CostRecord:
+    """Return a cost of as many samples as the median certificate of its method asks for; `least` without any."""
+    asked = [record.samples_asked for record in records if record.method == measured.method]
+    return replace(measured, samples_per_certificate=int(np.median(asked)) if asked else least)

@@ -56,8 +56,12 @@ def parse_shard(text: str) -> Shard:
 
 def shards_in(folder: Path) -> list[Shard]:
     """Return the shards whose files lie in a folder, in order."""
-    matches = [re.fullmatch(r"records-(\d+)-of-(\d+)\.jsonl", path.name) for path in folder.glob("*")]
+    matches = [
+        re.fullmatch(r"records-([1-9][0-9]{0,5})-of-([1-9][0-9]{0,5})\.jsonl", path.name)
+        for path in folder.glob("*")
+    ]
     found = [Shard(number=int(match[1]), count=int(match[2])) for match in matches if match]
+    found = [shard for shard in found if shard.number <= shard.count]
     return sorted(found, key=lambda shard: (shard.count, shard.number))
 
 
@@ -97,6 +101,7 @@ def read_status(path: Path) -> tuple[Run, dict[Shard, int]]:
     shards = _shards_of_one_run(path)
     runs = [read_run(path / shard.file_name) for shard in shards]
     _check_headers(runs, shards)
+    _check_images(runs, shards)
     header, count = _header(runs), shards[0].count
     records = tuple(record for run in runs for record in run.records)
     done = Counter(record.index for record in records)
@@ -180,16 +185,8 @@ def _check_headers(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
 def _joined(runs: Sequence[Run], shards: Sequence[Shard]) -> tuple[Record, ...]:
     """Return all records in the order of an unsharded run."""
     header = runs[0].header
-    found: dict[tuple[float, str, int], Record] = {}
-    for run, shard in zip(runs, shards, strict=True):
-        mine = set(shard.part(header.indices))
-        for record in run.records:
-            if record.index not in mine:
-                raise RecordsError(
-                    f"{run.folder / shard.file_name} holds image {record.index}, which belongs to another "
-                    "shard: remove its line"
-                )
-            found[record.sigma, record.method, record.index] = record
+    _check_images(runs, shards)
+    found = {(record.sigma, record.method, record.index): record for run in runs for record in run.records}
     wanted = [
         (sigma, name, index) for sigma in header.sigmas for name in header.methods for index in header.indices
     ]
@@ -202,6 +199,16 @@ def _joined(runs: Sequence[Run], shards: Sequence[Shard]) -> tuple[Record, ...]:
             f"{name} at sigma {sigma:g}: repeat the command of shard {shard}"
         )
     return tuple(found[key] for key in wanted)
+
+
+def _check_images(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
+    for run, shard in zip(runs, shards, strict=True):
+        mine = set(shard.part(run.header.indices))
+        other = next((record.index for record in run.records if record.index not in mine), None)
+        if other is not None:
+            raise RecordsError(
+                f"{run.folder / shard.file_name} holds image {other}, which belongs to another shard: remove its line"
+            )
 
 
 def _costs(runs: Sequence[Run]) -> tuple[CostRecord, ...]:

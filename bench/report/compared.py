@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.config.labels import DISPLAYED, Labels
 from bench.config.levels import written
-from bench.config.names import nearest_hint
+from bench.config.names import nearest_hint, split_names
 from bench.errors import UsageError
 from bench.records.columns import Columns, columns_of
 from bench.report.comparison import Comparison, compare
@@ -118,7 +118,7 @@ def restricted(runs: Sequence[Run], methods: str | None, sigmas: str | None) -> 
     """Return the runs with the methods and sigmas that are asked for, in records and headers."""
     kept_methods = _chosen("method", methods, [name for run in runs for name in run.header.methods])
     levels = [f"{sigma:g}" for run in runs for sigma in run.header.sigmas]
-    names = levels if sigmas is None else sigmas.split(",")
+    names = levels if sigmas is None else split_names(sigmas)
     kept_sigmas = {sigma for run in runs for sigma in run.header.sigmas if written(sigma, names)}
     others = [name for name in names if not any(written(sigma, [name]) for sigma in kept_sigmas)]
     _chosen("sigma", ",".join(others) or None, levels)
@@ -156,7 +156,7 @@ def _kept(records: Columns, methods: Collection[str], sigmas: Collection[float])
 
 
 def _chosen(kind: str, text: str | None, held: Sequence[str]) -> set[str]:
-    names = held if text is None else text.split(",")
+    names = held if text is None else split_names(text)
     for name in names:
         if name not in held:
             raise UsageError(

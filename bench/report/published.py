@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
-from bench.errors import RecordsError
+from bench.config.numbers import integer, number
+from bench.config.texts import read_text
+from bench.errors import RecordsError, shown
 
 CLAIMS = "claims"
 """Name, without suffix, of the file of claims; the others are named after their data sets."""
@@ -84,6 +88,28 @@ class Claim:
         return self.kind == "claimed in the abstract"
 
 
+_IS_SHARE, _IS_COUNT, _IS_LENGTH = (
+    (lambda value: 0 <= value <= 1, "a share from 0 to 1"),
+    (lambda value: value >= 1, "1 or more"),
+    (lambda value: value >= 0, "0 or more"),
+)
+
+RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
+    {
+        "sigma": (lambda value: value > 0, "a number above 0"),
+        "radius": _IS_LENGTH,
+        "certified_accuracy": _IS_SHARE,
+        "acr": _IS_LENGTH,
+        "abstention": _IS_SHARE,
+        "images": _IS_COUNT,
+        "n0": _IS_COUNT,
+        "n": _IS_COUNT,
+        "alpha": (lambda value: 0 < value < 1, "a number between 0 and 1"),
+        "seconds_per_image": _IS_LENGTH,
+    }
+)
+"""Columns of `PublishedNumber` that are numbers: whether a value may be, and what is expected, in words."""
+
 Row = TypeVar("Row", PublishedNumber, Claim)
 
 
@@ -104,7 +130,11 @@ def published_numbers(dataset: str, folder: Path | None = None) -> tuple[Publish
     Raises:
         RecordsError: a row that does not fit; the message names file, line and column.
     """
-    return _read((folder or default_folder()) / f"{dataset}.csv", PublishedNumber)
+    path = (folder or default_folder()) / f"{dataset}.csv"
+    rows = _read(path, PublishedNumber)
+    if other := next((row.dataset for row in rows if row.dataset != dataset), None):
+        raise RecordsError(f"{path} holds a row of {shown(other)}: move it to that data set's file")
+    return rows
 
 
 def claims(dataset: str, folder: Path | None = None) -> tuple[Claim, ...]:
@@ -117,18 +147,26 @@ def _read(path: Path, cls: type[Row]) -> tuple[Row, ...]:
     if not path.is_file():
         return ()
     names = [field.name for field in dataclasses.fields(cls)]
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+    try:
+        reader = csv.DictReader(read_text(path).splitlines(keepends=True))
         if list(reader.fieldnames or ()) != names:
             raise RecordsError(f"{path}, line 1 must be {','.join(names)}: restore the file")
         return tuple(_row(cls, cells, f"{path}, line {reader.line_num}") for cells in reader)
+    except (OSError, csv.Error) as error:
+        raise RecordsError(f"{path} cannot be read ({error}): restore the file") from error
 
 
 def _row(cls: type[Row], cells: dict[Any, Any], where: str) -> Row:
     if None in cells or None in cells.values():
         raise RecordsError(f"{where} has another number of columns than line 1: restore the file")
     hints = get_type_hints(cls)
-    return cls(**{name: _value(hints[name], text, f"{where}, column {name}") for name, text in cells.items()})
+    row = {name: _value(hints[name], text, f"{where}, column {name}") for name, text in cells.items()}
+    for name, (is_in_range, expected) in RANGES.items():
+        if cls is PublishedNumber and row[name] is not None and not is_in_range(row[name]):
+            raise RecordsError(
+                f"{where}, column {name} is {row[name]}, expected {expected}: restore the file"
+            )
+    return cls(**row)
 
 
 def _value(hint: Any, text: str, where: str) -> Any:
@@ -138,8 +176,9 @@ def _value(hint: Any, text: str, where: str) -> Any:
     is_optional = hint not in (int, float)
     if is_optional and not text:
         return None
-    number = int if hint in (int, int | None) else float
+    is_whole = hint in (int, int | None)
     try:
-        return number(text)
+        return integer(text) if is_whole else number(text)
     except ValueError as error:
-        raise RecordsError(f"{where} is {text!r}, expected {number.__name__}: restore the file") from error
+        kind = "int" if is_whole else "float"
+        raise RecordsError(f"{where} is {shown(text)}, expected {kind}: restore the file") from error

@@ -182,6 +182,7 @@ def _checkpoint(config: RunConfig, entrant: Entrant, note: Callable[[str], None]
     path = None if name is None else zoo.find(config.zoo, config.dataset, name)
     if path is not None:
         trained = trained_options(entrant.config)
+        _check_declared(path, entrant, note)
         given = {option: trained[option] for option in entrant.options if option in trained}
         check_trained_as(path, given, entrant.method)
         unused = registry.COUNTED if trained.get("epochs") else ()  # steps, where the recipe counts epochs
@@ -206,12 +207,16 @@ def _other_options(path: Path, expected: Mapping[str, Any]) -> str:
 
 
 def _check_declared(path: Path, entrant: Entrant, note: Callable[[str], None]) -> None:
-    """Refuse a file that says it is another method's; note one that says another sigma."""
+    """Refuse a file that says it is another method's; note one that says another sigma.
+
+    A file of a zoo may be another method's, which its name then begins with.
+    """
     if path.suffix != ".safetensors":
         return
     declared = load_metadata(path).get("config", {})
     method, sigma = declared.get("method"), declared.get("sigma")
-    if method not in (None, entrant.method):
+    is_of_zoo = path.name == entrant.file_name and path.name.startswith(str(method))
+    if method not in (None, entrant.method) and not is_of_zoo:
         made_by = clipped(str(method))
         raise CheckpointError(
             f"{path} was made by {made_by}: give it as {made_by}.checkpoint, not {entrant.method}'s"

@@ -76,7 +76,7 @@ def run(
     setup = replace(prepare(config), note=observer.note)
     if config.limit is not None and len(setup.indices) < config.limit:
         observer.note(
-            f"--limit is {config.limit}, and there are {len(setup.indices)} images: all are certified"
+            f"limit is {config.limit}, and there are {len(setup.indices)} images: all are certified"
         )
     if slow := why_slow(setup.device):
         setup.note(slow)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -76,13 +77,16 @@ class Opened:
         return x.to(self.setup.device)
 
 
-def open_method(config: RunConfig) -> Opened:
+def open_method(config: RunConfig, note: Callable[[str], None] = lambda text: None) -> Opened:
     """Return the configuration's first method at its first sigma.
+
+    Args:
+        note: takes sentences for the user, such as on a checkpoint of another sigma.
 
     Raises:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
     """
-    setup = prepare(config)
+    setup = replace(prepare(config), note=note)
     one = entrant(setup, config.methods[0], config.sigmas[0])
     levels = zoo.other_levels(config.zoo, config.dataset, one.file_name or "") if one.is_missing else []
     if levels:

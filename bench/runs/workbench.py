@@ -28,6 +28,7 @@ from bench.runs.stream import Stream
 from bench.smoothing.certifier import Smoothed, smoothed_of
 from bench.smoothing.classifiers import explained
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
+from bench.training.provenance import check_classes
 from bench.types import Classifier, Record, Split, Task
 
 Entrants = dict[tuple[str, float], Entrant]
@@ -83,6 +84,8 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
     Raises:
         UsageError, CheckpointError: an option or the checkpoint does not fit, or it has other weights.
     """
+    if one.checkpoint is not None:
+        check_classes(one.checkpoint, setup.split)
     built, precision = one.build(), setup.config.precision
     if weights is not None and (found := fingerprint(built)) != weights:
         raise CheckpointError(

@@ -11,16 +11,21 @@ from typing import Any
 import torch
 
 from bench.device.hardware import device_name
-from bench.errors import CheckpointError, shown
+from bench.errors import CheckpointError, clipped, shown
 from bench.training.batches import TrainingJob
 from bench.training.checkpoints import load_metadata
 from bench.training.loop import Fitted
+from bench.types import Split
 
 WORK = ("images_seen", "forward_equivalents", "seconds")
 """Entries that count the work of a training, and are added up over its parts."""
 
 COUNTED = (*WORK, "parameters", "training_runs")
 """Entries that are numbers of 0 or more."""
+
+
+OF_NO_NAME, CLASSES = "folder", "class_names"
+"""The data set that is another one in each folder, and the entry that names its classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,8 @@ def provenance(job: TrainingJob, *fits: Fitted, before: Mapping[str, Any] | None
         "torch": torch.__version__,
         "stored": str(job.stored).removeprefix("torch."),
     }
+    if job.split.task.dataset == OF_NO_NAME:
+        said[CLASSES] = list(job.split.class_names)
     return said if not before else said | {"before": {name: before.get(name) for name in WORK}}
 
 
@@ -89,6 +96,22 @@ def work(training: Mapping[str, Any]) -> Work:
         shared=before.get("forward_equivalents") if before else 0,
         training_runs=training.get("training_runs", 1),
     )
+
+
+def check_classes(path: Path, split: Split) -> None:
+    """Return nothing for a checkpoint that was trained on the classes of a split, as far as it names them.
+
+    Raises:
+        CheckpointError: it names others, so that it is of another folder; or it cannot be read.
+    """
+    if split.task.dataset != OF_NO_NAME or path.suffix != ".safetensors":
+        return
+    named = load_metadata(path).get("training", {}).get(CLASSES)
+    if isinstance(named, list) and tuple(named) != split.class_names:
+        raise CheckpointError(
+            f"{path} was trained on other classes ({clipped(', '.join(map(str, named)))}) than those of the images "
+            f"({clipped(', '.join(split.class_names))}): name the --zoo of this folder"
+        )
 
 
 def told(path: Path) -> dict[str, int | float]:

@@ -185,7 +185,7 @@ def test_a_limit_beyond_the_images_is_told(root, monkeypatch, capsys):
     ]
     sizes = ["--n", 20, "--n0", 10, "--limit", 500, "--cost-repetitions", 0]
     assert bench(monkeypatch, "run", *data, *sizes, "--methods", "bright:make") == 0
-    assert "--limit is 500, and there are 8 images: all are certified" in " ".join(
+    assert "limit is 500, and there are 8 images: all are certified" in " ".join(
         capsys.readouterr().err.split()
     )
 

@@ -27,6 +27,7 @@ from bench.methods import registry
 METHODS = ("rrcm", "gaussian", "consistency", "dds")
 PRESETS = (
     "cifar10",
+    "cifar10-families",
     "cifar10-resnet20",
     "fashion-encoder",
     "fashion-mnist",
