@@ -25,8 +25,8 @@ NOISE_VERSION = 2
 LARGEST_SIGMA = 4.0
 """Largest noise level in pixel units that is taken for meant: larger ones are of another unit."""
 
-LEAST_ALPHA = 1e-15
-"""Smallest failure probability: below it, float64 does not tell 1 - alpha from 1."""
+LEAST_ALPHA = 1e-20
+"""Smallest failure probability: far below it the bounds leave the range of float64."""
 
 LARGEST_RADIUS = 1e9
 """Largest radius of a table, in pixel units: far beyond any two images."""

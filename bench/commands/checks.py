@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.commands.options import ALLOW_OPTION, DATA_OPTIONS, command_line, resolve_one, say, shared_options
+from bench.commands.options import (
+    ALLOW_OPTION,
+    DATA_OPTIONS,
+    command_line,
+    given_singly,
+    resolve_one,
+    say,
+    shared_options,
+)
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal.help import command
 from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
@@ -33,7 +41,8 @@ REBUILD_OPTIONS = shared_options(
         "changes",
         metavar="METHOD.OPTION=VALUE",
         multiple=True,
-        help="Repeat an option of the run that names code; code named only in records is never run.",
+        help="Repeat an option of the run that names code, or a file that has moved. Code named only in records is "
+        "never run.",
     ),
 )
 
@@ -96,7 +105,8 @@ def replay(
     from bench.records.file import read_run
     from bench.runs.rebuild import rebuild
 
-    rebuilt = rebuild(read_run(run), typed=typed_code(methods, changes), **where)
+    typed, options = typed_code(methods, changes), given_singly(changes)
+    rebuilt = rebuild(read_run(run), typed=typed, given=options, **where)
     chosen = None if methods is None else split_names(methods)
     differing = 0
     for again in replay(rebuilt, index, chosen, sigma):
@@ -174,7 +184,8 @@ def audit(
 
     if precision and batch_sizes:
         raise UsageError("--precision and --batch-size are two audits: give one of them")
-    rebuilt = rebuild(read_run(run), data_dir=data_dir, zoo=zoo, typed=typed_code(methods, changes))
+    typed, options = typed_code(methods, changes), given_singly(changes)
+    rebuilt = rebuild(read_run(run), data_dir=data_dir, zoo=zoo, typed=typed, given=options)
     is_attack = not (precision or batch_sizes)
     scope = audit_run.scope_of(
         rebuilt.run,

@@ -238,8 +238,9 @@ def parse_radii(text: str) -> tuple[float, ...]:
         radii = tuple(map(number, text.split(",")))
     except ValueError as error:
         raise UsageError(f"--radii is {shown(text)}, expected numbers such as 0,0.25,0.5") from error
-    if not all(0 <= radius <= LARGEST_RADIUS for radius in radii):
-        raise UsageError(f"--radii is {text!r}, expected numbers from 0 to {LARGEST_RADIUS:g}")
+    if min(radii) < 0 or max(radii) > LARGEST_RADIUS:
+        most = "" if max(radii) <= LARGEST_RADIUS else f", at most {LARGEST_RADIUS:g}"
+        raise UsageError(f"--radii is {text!r}, expected numbers >= 0{most}")
     return radii
 
 

@@ -326,13 +326,17 @@ def _method_options(
             )
         for name in chosen:
             options.setdefault(name, {})["backbone"] = backbone
-    for method, values in _given_singly(changes).items():
+    for method, values in given_singly(changes).items():
         options[method] = _without_replaced(method, options.get(method, {}), values) | values
     return options
 
 
-def _given_singly(changes: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return method -> option -> text of each METHOD.OPTION=VALUE."""
+def given_singly(changes: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return method -> option -> text of each METHOD.OPTION=VALUE.
+
+    Raises:
+        UsageError: one of them is not of that form.
+    """
     given: dict[str, dict[str, str]] = {}
     for change in changes:
         target, equals, value = change.partition("=")

@@ -66,7 +66,7 @@ def check_alpha(alpha: float) -> None:
     if not 0 < alpha < 1:
         raise UsageError(f"alpha is {alpha:g}, expected 0 < alpha < 1")
     if alpha < LEAST_ALPHA:
-        raise UsageError(f"alpha is {alpha:g}, expected at least {LEAST_ALPHA:g}, which float64 resolves")
+        raise UsageError(f"alpha is {alpha:g}, expected at least {LEAST_ALPHA:g}")
 
 
 def check_size(sigma: float) -> None:

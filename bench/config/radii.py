@@ -23,7 +23,7 @@ def reached(protocol: Protocol, sigma: float) -> float:
         sigma: noise level in pixel units, > 0.
     """
     tail = -math.expm1(math.log(protocol.alpha) / protocol.n)  # exact where alpha^(1/n) is next to 1
-    return max(0.0, -sigma * NormalDist().inv_cdf(tail))
+    return max(0.0, -sigma * NormalDist().inv_cdf(tail)) if tail < 1 else 0.0
 
 
 def chosen_radii(protocol: Protocol, sigmas: Iterable[float]) -> tuple[float, ...]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from bench.config.code import check_typed, named_code
 from bench.config.methods import methods
 from bench.config.names import ANY_CHECKPOINT
 from bench.config.overrides import override
 from bench.config.run import RunConfig, validate
-from bench.errors import CheckpointError, DataError, UsageError
+from bench.errors import CheckpointError, DataError, UsageError, shown
 from bench.records.columns import columns_of
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
@@ -100,6 +102,7 @@ def rebuild(
     data_dir: Path | None = None,
     zoo: Path | None = None,
     typed: frozenset[str] = frozenset(),
+    given: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Rebuilt:
     """Return the run with its data and configuration.
 
@@ -107,10 +110,11 @@ def rebuild(
         run: a run that was certified here.
         data_dir, zoo: where data and checkpoints lie now; None: where the run found them.
         typed: as in `Rebuilt`.
+        given: method -> option -> text that the user gave: the run's own, or where a file of it lies now.
 
     Raises:
         DataError, UsageError: the data or the device is not there, the data are others, the header holds unknown
-            settings, or the run was made from a published log.
+            settings, an option is given another value, or the run was made from a published log.
     """
     if run.header.logs:
         raise UsageError(
@@ -119,9 +123,26 @@ def rebuild(
         )
     config = override(RunConfig(), run.header.config, where=f"{run.folder}, header")
     config = replace(config, data_dir=data_dir or config.data_dir, zoo=zoo or config.zoo)
-    config = replace(config, device=run.header.device_type)
+    config = replace(config, device=run.header.device_type, options=_moved(config.options, given, run.folder))
     setup = prepare(validate(replace(config, subset="auto", skip=0, limit=None), methods()))
     setup = replace(setup, config=replace(config, device=setup.config.device), indices=run.header.indices)
     if not holds_images_of(run.header, setup.split):
         raise DataError("the data found are not those that were certified: name their folder with --data-dir")
     return Rebuilt(run=run, setup=setup, typed=typed)
+
+
+def _moved(
+    options: Mapping[str, Mapping[str, Any]], given: Mapping[str, Mapping[str, str]], run: Path | None
+) -> dict[str, dict[str, Any]]:
+    """Return a run's options with the files that were moved at their new places; digests tell other files."""
+    found = {method: dict(values) for method, values in options.items()}
+    for method, values in given.items():
+        for option, text in values.items():
+            old = found.get(method, {}).get(option)
+            if old is None or (str(old) != text and not Path(text).exists()):
+                raise UsageError(
+                    f"{run} was made with {method}.{option} {'left out' if old is None else shown(old)}, and --set "
+                    "repeats its options: give that, or the file where it lies now"
+                )
+            found[method][option] = text if str(old) != text else old
+    return found

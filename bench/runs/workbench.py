@@ -62,12 +62,20 @@ def prepare(config: RunConfig) -> Setup:
 
 def entrant(setup: Setup, method: str, sigma: float) -> Entrant:
     """Return a method at a sigma, with its checkpoint as far as it is there; see `enter`."""
-    return enter(setup.config, setup.split.task, method, sigma, setup.note)
+    return _of_split(enter(setup.config, setup.split.task, method, sigma, setup.note), setup.split)
 
 
 def enter_all(setup: Setup) -> Entrants:
     """Return the entrants of a run; see `enter`."""
-    return enter_with(setup.config, setup.split.task, setup.note)
+    entrants = enter_with(setup.config, setup.split.task, setup.note)
+    return {key: _of_split(one, setup.split) for key, one in entrants.items()}
+
+
+def _of_split(one: Entrant, split: Split) -> Entrant:
+    """Return an entrant whose checkpoint is of the classes of a split; see `check_classes`."""
+    if one.checkpoint is not None:
+        check_classes(one.checkpoint, split)
+    return one
 
 
 def enter_with(config: RunConfig, task: Task, note: Callable[[str], None]) -> Entrants:
@@ -84,8 +92,6 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
     Raises:
         UsageError, CheckpointError: an option or the checkpoint does not fit, or it has other weights.
     """
-    if one.checkpoint is not None:
-        check_classes(one.checkpoint, setup.split)
     built, precision = one.build(), setup.config.precision
     if weights is not None and (found := fingerprint(built)) != weights:
         raise CheckpointError(

@@ -104,6 +104,8 @@ def randomised_upper_tail(k: int, n: int, alpha: float, uniform: float) -> float
 
     if excess(math.log(high)) >= 0:  # u = 1, up to rounding
         return high
+    if excess(math.log(low)) <= 0:  # u next to 0, up to rounding
+        return min(high, OUTWARD * low)
     return min(high, OUTWARD * math.exp(_root(excess, math.log(low), math.log(high), xtol=1e-13)))
 
 
