@@ -65,6 +65,24 @@ def test_another_checkpoint_is_refused(run, monkeypatch, capsys):
     assert f"is not the one that {run} certified (gaussian at sigma 0.25" in capsys.readouterr().err
 
 
+def test_a_checkpoint_that_was_named_is_found_where_it_lies_now(root, monkeypatch, capsys):
+    (root / "mine.safetensors").write_bytes(
+        (root / "zoo" / "folder" / "gaussian_sigma_0.25.safetensors").read_bytes()
+    )
+    named = ("--set", "gaussian.checkpoint=mine.safetensors", "--methods", "gaussian", "--sigma", "0.25")
+    monkeypatch.chdir(root)
+    assert bench(monkeypatch, "run", *arguments(root, *named, "--out", root / "own")) == 0
+    monkeypatch.chdir(root.parent)
+    order = ("replay", root / "own", "--index", read_run(root / "own").header.indices[0], "--set")
+    assert bench(monkeypatch, *order, f"gaussian.checkpoint={root}/mine.safetensors") == 0
+    assert bench(monkeypatch, *order, "gaussian.batch_size=9") == 2
+    assert "was made with gaussian.batch_size 8, and --set repeats its options" in capsys.readouterr().err
+    assert (
+        bench(monkeypatch, *order, f"gaussian.checkpoint={root}/zoo/folder/gaussian_sigma_0.5.safetensors")
+        == 1
+    )
+
+
 def test_method_or_sigma_that_the_run_does_not_hold_is_named(run, monkeypatch, capsys):
     index = read_run(run).header.indices[0]
     assert bench(monkeypatch, "replay", run, "--index", index, "--method", "gausian") == 2

@@ -11,6 +11,7 @@ from PIL import Image
 
 from bench.config.methods import BUILT_IN
 from bench.config.run import RunConfig, validate
+from bench.data import folders
 from bench.data.folders import read_image
 from bench.data.sets import batch, load
 from bench.errors import DataError, UsageError
@@ -215,3 +216,31 @@ def test_images_of_several_sizes_need_one_to_be_named(tmp_path: Path, shape: tup
     with pytest.raises(DataError, match=r"not squares of one size \(.*a.png is 32x32, .*: give --image-size"):
         load("folder", "test", data_dir=tmp_path)
     assert load("folder", "test", data_dir=tmp_path, image_size=16).task.image_size == 16
+
+
+def test_hidden_files_and_folders_are_no_images(tree: Path) -> None:
+    before = load("folder", "test", data_dir=tree).labels
+    for name in ("ant/.thumb.png", "ant/.cache/deep/x.png", "bee/._d.png"):
+        write_image(tree / "test" / name, grey(7, height=5, width=9))
+    assert load("folder", "test", data_dir=tree).labels == before
+
+
+def test_a_link_back_into_the_tree_is_refused(tree: Path) -> None:
+    (tree / "test" / "bee" / "all").symlink_to(tree / "test" / "bee")
+    with pytest.raises(
+        DataError, match=r"bee/all leads to .*bee, whose images would count twice; remove the link"
+    ):
+        load("folder", "test", data_dir=tree)
+
+
+def test_an_image_of_another_size_is_refused_where_no_size_was_asked_for(tree: Path, monkeypatch) -> None:
+    monkeypatch.setattr(folders, "LOOKED_AT", 1)
+    write_image(tree / "test" / "bee" / "z.png", grey(7, height=5, width=9))
+    split = load("folder", "test", data_dir=tree)
+    with pytest.raises(DataError, match=r"z.png is 9x5 pixels, expected 8x8; resize it, or .* --image-size"):
+        split.images[len(split.labels) - 1]
+    assert load("folder", "test", data_dir=tree, image_size=8).images[len(split.labels) - 1].shape == (
+        3,
+        8,
+        8,
+    )

@@ -53,6 +53,17 @@ class TestLayouts:
         assert split.class_names == ("ant", "bee", "cat")
         assert split.task == Task(dataset="folder", channels=3, image_size=8, num_classes=3)
 
+    def test_files_come_in_the_order_of_their_numbers(self, tmp_path: Path) -> None:
+        for number in range(12):
+            spread(tmp_path / f"test-{number}-of-12.parquet", [0], images=[picture(number)])
+        assert levels(load("folder", "test", data_dir=tmp_path)) == list(range(12))
+
+    def test_a_part_that_was_fetched_twice_is_refused(self, tmp_path: Path) -> None:
+        for name in ("test-00000-of-00001.parquet", "test-00000-of-00001 (1).parquet"):
+            spread(tmp_path / name, [0, 1])
+        with pytest.raises(DataError, match="is part 00000 of 00001 once more; remove one of the two files"):
+            load("folder", "test", data_dir=tmp_path)
+
     def test_images_read_in_any_order_are_the_same(self, tmp_path: Path) -> None:
         spread(tmp_path / "test.parquet", [0] * 7)
         split = load("folder", "test", data_dir=tmp_path)

@@ -116,6 +116,21 @@ def write_idx_pair(folder: Path, prefix: str, suffix: str = "") -> None:
 
 
 class TestIdx:
+    def test_a_test_split_is_not_larger_than_that_of_the_data_set(self, tmp_path: Path) -> None:
+        write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((10_001, 28, 28)))
+        write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.zeros(10_001))
+        with pytest.raises(
+            DataError, match="holds 10,001 images, the test split of mnist 10,000; fetch it again"
+        ):
+            load("mnist", "test", data_dir=tmp_path)
+
+    def test_sizes_beyond_all_numbers_of_a_machine_are_refused(self, tmp_path: Path) -> None:
+        write_idx_pair(tmp_path, "t10k")
+        header = struct.pack(">4I", 0x0803, 2**31, 2**31, 4)
+        (tmp_path / "t10k-images-idx3-ubyte").write_bytes(header)
+        with pytest.raises(DataError, match="holds 0 bytes of values, its header says 18446744073709551616"):
+            load("mnist", "test", data_dir=tmp_path)
+
     @pytest.mark.parametrize("suffix", ["", ".gz"])
     @pytest.mark.parametrize("below", [".", "FashionMNIST/raw"])
     def test_reads_both_layouts_plain_and_gzipped(self, tmp_path: Path, suffix: str, below: str) -> None:

@@ -202,3 +202,12 @@ def test_a_system_without_file_locks_reads_and_does_not_write(tmp_path, monkeypa
         RecordsError, match="cannot be locked on this system: write records on Linux or macOS"
     ):
         RecordsFile.create_or_resume(tmp_path, HEADER)
+
+
+def test_writers_of_one_number_on_two_machines_do_not_share_a_file(tmp_path, monkeypatch):
+    names = set()
+    for node, target in (("a", "one"), ("b", "one"), ("a", "two")):
+        monkeypatch.setattr(disk.platform, "node", lambda node=node: node)
+        with disk.replacing(tmp_path / target):
+            names |= {path.name for path in tmp_path.glob(".bench-*.tmp")}
+    assert len(names) == 3

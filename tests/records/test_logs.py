@@ -10,8 +10,9 @@ from scipy import stats
 
 from bench.config.names import DATASETS, IMAGE_SHAPES
 from bench.config.run import RunConfig
-from bench.errors import ProtocolError, RecordsError
+from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records.file import check_comparable, read_run
+from bench.records.log_claim import check_claim
 from bench.records.logs import format_log, log_header, log_notes, log_records, parse_seconds, read_log
 from bench.report.comparison import compare
 from bench.report.metrics import abstention, acr, certified_accuracy, group
@@ -353,3 +354,22 @@ def test_a_changed_log_is_refused_in_the_same_folder(tmp_path, monkeypatch, caps
         assert bench(monkeypatch, *command) == code
     assert "already holds image 40 of m at sigma 0.25: certify each image once" in capsys.readouterr().err
     assert len(read_run(tmp_path / "run").records) == 3
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused(tmp_path):
+    shifted = "idx\tlabel\tpredict\tradius\n1\t0\t0\t0\t0.93\n2\t1\t1\t1\t0.93\n"
+    with pytest.raises(
+        RecordsError, match="line 2 has 5 columns, expected 4: name each column in the header"
+    ):
+        read_log(written(tmp_path, shifted))
+    assert len(read_log(written(tmp_path, shifted.replace("\t0.93", "\t "))).rows) == 2
+
+
+@pytest.mark.parametrize("name", ["x_sigma_0_25", "noise2noise_sigma_0.25", "sigma_25", "sigma0.25_n100"])
+def test_a_name_may_write_its_noise_level_in_another_way(tmp_path, name):
+    path = written(tmp_path, HEADER + ROWS).rename(tmp_path / f"{name}.tsv")
+    check_claim(read_log(path), configuration(dataset="imagenet"))
+    with pytest.raises(UsageError, match="but the name of log"):
+        check_claim(
+            read_log(path.rename(tmp_path / "noise2noise_sigma_0.5.tsv")), configuration(dataset="imagenet")
+        )

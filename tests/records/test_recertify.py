@@ -10,6 +10,7 @@ from bench.records.recertify import recertify
 from bench.smoothing import stats
 from bench.smoothing.estimation import stopping_rule
 from bench.smoothing.noise import image_uniform
+from bench.types import PartBound
 from tests.support.fake_runs import make_run
 
 RUN = make_run(methods=("rrcm", "dds"), images=30)
@@ -136,3 +137,43 @@ def test_a_part_of_the_samples_stays_marked_when_images_are_added(tmp_path):
         pass
     assert read_run(tmp_path).header.indices == indices
     assert read_run(tmp_path).header.drawn_n == 1000
+
+
+def test_an_image_that_was_skipped_has_the_draw_of_a_randomised_bound(tmp_path):
+    first = RUN.records[0]
+    wrong = (first.selected + 1) % 10
+    skipped = replace(first, label=wrong, predict=-1, radius=0.0, counts_estimation=(), samples=100)
+    run = replace(RUN, header=replace(RUN.header, estimation="skip-wrong"), records=(skipped,))
+    write_run(tmp_path, again(run, bound="randomised"))
+    assert read_run(tmp_path).records[0].uniform == image_uniform(0, skipped.index)
+
+
+def test_an_image_that_no_samples_could_certify_stays_so_at_a_larger_alpha(tmp_path):
+    hopeless = replace(STOPPED, n=9, predict=-1, radius=0.0, counts_estimation=(), samples=100)
+    header = replace(RUN.header, estimation="sequential", n=9, radii=(0.5,))
+    write_run(tmp_path, again(replace(RUN, header=header, records=(hopeless,)), alpha=0.5))
+    assert read_run(tmp_path).records[0].radius == 0.0
+
+
+def test_a_part_of_more_samples_than_numpy_draws_from_is_refused():
+    run = replace(RUN, header=replace(RUN.header, n=10**9))
+    with pytest.raises(UsageError, match="a part of 1000000000 samples, and parts are drawn of fewer than"):
+        again(run, n=10)
+
+
+def test_costs_are_of_as_many_samples_as_the_bounds_of_a_certificate_ask_for():
+    [one] = [record for record in RUN.records if record.method == "rrcm"][:1]
+    part = PartBound(
+        name="a",
+        sigma=one.sigma,
+        share=0.5,
+        num_classes=10,
+        predict=one.predict,
+        radius=one.radius,
+        counts_selection=one.counts_selection,
+        counts_estimation=one.counts_estimation,
+    )
+    composed = replace(one, bounds=(part, replace(part, name="b")), certified_sigma=one.sigma, samples=2200)
+    costs = tuple(measured for measured in RUN.costs if measured.method == "rrcm")
+    new = again(replace(RUN, records=(composed,), costs=costs), alpha=0.01)
+    assert {measured.samples_per_certificate for measured in new.costs} == {2200}

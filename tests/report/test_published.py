@@ -334,3 +334,27 @@ def test_a_number_beyond_what_our_samples_can_certify_is_not_judged():
     table = published_table(rows, compare([make_run()]), [])
     assert table.blocks[0].rows[0][4:6] == ("–", "out of reach")
     assert "; 1 beyond the radii that n samples can certify" in published_sentence(rows, "cifar10", NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "message"),
+    [
+        ("certified_accuracy", "85.2", "certified_accuracy is 85.2, expected a share from 0 to 1"),
+        ("certified_accuracy", "nan", "certified_accuracy is 'nan', expected float"),
+        ("certified_accuracy", "0.5_0", "expected float"),
+        ("radius", "-1", "radius is -1.0, expected 0 or more"),
+        ("sigma", "-0.5", "sigma is -0.5, expected a number above 0"),
+        ("alpha", "7", "alpha is 7.0, expected a number between 0 and 1"),
+        ("images", "0", "images is 0, expected 1 or more"),
+        ("dataset", "imagenet", "holds a row of 'imagenet': move it"),
+        ("source", "\xff", "cannot be read"),
+    ],
+)
+def test_a_published_number_that_cannot_be_is_refused(tmp_path, column, text, message):
+    rows = list(csv.DictReader((default_folder() / "cifar10.csv").read_text().splitlines()))
+    with (tmp_path / "cifar10.csv").open("w", newline="", encoding="latin-1") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([rows[0] | {column: text}])
+    with pytest.raises(RecordsError, match=message):
+        published_numbers("cifar10", tmp_path)

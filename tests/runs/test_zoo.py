@@ -1,9 +1,11 @@
 """Where checkpoints are found and written: ./zoo is written to, the program's own is read only."""
 
+import shutil
+
 import pytest
 
 from bench.training.checkpoints import load_metadata
-from tests.support.tiny import OPTIONS, bench, image_tree
+from tests.support.tiny import OPTIONS, arguments, bench, image_tree
 
 
 @pytest.fixture
@@ -72,3 +74,28 @@ def test_options_without_a_part_in_training_are_named(monkeypatch, capsys, tmp_p
     bench(monkeypatch, "train", "dds", *data, *sizes, "--set", "dds.reverse_steps=2")
     error = " ".join(capsys.readouterr().err.split())
     assert "note: dds.reverse_steps says how a checkpoint is used and plays no part in its training" in error
+
+
+def test_a_file_that_is_another_methods_is_refused_and_one_of_another_sigma_named(root, monkeypatch, capsys):
+    zoo = root / "zoo" / "folder"
+    shutil.copy(zoo / "rrcm_sigma_0.5.safetensors", zoo / "rrcm_sigma_0.25.safetensors")
+    image = root / "data" / "test" / "dark" / "0.png"
+    options = arguments(root)
+    own = [word for word in options if not word.startswith("--set") or "rrcm" in word]
+    data, places = own[: own.index("--n")], own[own.index("--zoo") :]
+    order = ("predict", image, "--method", "rrcm", "--sigma", "0.25", "--n", 10, *data, *places)
+    assert bench(monkeypatch, *order) == 0
+    assert (
+        "rrcm_sigma_0.25.safetensors was trained at sigma 0.5 and is used at 0.25" in capsys.readouterr().err
+    )
+    shutil.copy(zoo / "consistency_sigma_0.25.safetensors", zoo / "rrcm_sigma_0.25.safetensors")
+    assert bench(monkeypatch, *order) == 1
+    assert "rrcm_sigma_0.25.safetensors was made by consistency" in capsys.readouterr().err
+
+
+def test_a_network_of_another_folders_classes_is_refused(root, monkeypatch, capsys):
+    for part in ("train", "test"):
+        (root / "data" / part / "dark").rename(root / "data" / part / "night")
+    assert bench(monkeypatch, "run", *arguments(root, "--out", root / "other")) == 1
+    error = capsys.readouterr().err
+    assert "was trained on other classes (bright, dark) than those of the images (bright, night)" in error
