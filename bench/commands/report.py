@@ -69,7 +69,7 @@ def report(
     from bench.commands.printing import report_runs
     from bench.config.labels import read_labels
 
-    folder = out or runs[0]
+    folder = out or (runs[0].parent if runs[0].is_file() else runs[0])
     comparison = report_runs(
         runs,
         folder,

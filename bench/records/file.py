@@ -137,6 +137,8 @@ def read_run(path: Path, *, repairs: bool = False) -> Run:
             message names the line and the field.
     """
     file = path / FILE_NAME if path.is_dir() else path
+    if path.is_dir() and not file.exists() and any(path.glob("records-*-of-*.jsonl")):
+        raise RecordsError(f"{path} holds shards of a run: join them with `bench merge {path}`")
     contents = read_lines(file, RUN)
     return _run(file, contents.header, contents.items, repairs=repairs)
 

@@ -46,6 +46,17 @@ def test_an_image_held_twice_is_refused(tmp_path):
         read_run(tmp_path)
 
 
+@pytest.mark.parametrize("blanks", ["\n", "\n\n", " \n\n\n"])
+def test_blank_lines_at_the_end_are_left_out(tmp_path, blanks):
+    content = write(tmp_path, record(0))
+    with (tmp_path / FILE_NAME).open("a") as file:
+        file.write(blanks)
+    assert len(read_run(tmp_path).records) == 1
+    with RecordsFile.create_or_resume(tmp_path, HEADER):
+        pass
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(RecordsError, match=r"no records at .*: give the folder that holds them"):
         read_run(tmp_path)

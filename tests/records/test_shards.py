@@ -37,6 +37,8 @@ def test_a_shard_under_another_ones_name_is_refused_and_odd_names_are_no_shards(
     (tmp_path / "records-01-of-02.jsonl").write_text("")
     (tmp_path / "records-3-of-2.jsonl").write_text("")
     assert len(shards.shards_in(tmp_path)) == 2
+    with pytest.raises(RecordsError, match="holds shards of a run: join them with `bench merge"):
+        read_run(tmp_path)
     (tmp_path / "records-2-of-2.jsonl").write_bytes((tmp_path / "records-1-of-2.jsonl").read_bytes())
     with pytest.raises(RecordsError, match=r"records-2-of-2.jsonl holds image \d+, which belongs to another"):
         shards.read_status(tmp_path)
