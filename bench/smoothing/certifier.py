@@ -376,10 +376,8 @@ def check_protocol(protocol: Protocol) -> None:
         ("seed", protocol.seed, 0, 63),
     ):
         check_count(name, count, least, bits)
-    if not is_number(protocol.alpha) or not 0 < protocol.alpha < 1:
+    if not is_number(protocol.alpha) or not LEAST_ALPHA <= protocol.alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {shown(protocol.alpha)}")
-    if protocol.alpha < LEAST_ALPHA:
-        raise UsageError(f"alpha must be at least {LEAST_ALPHA:g}, got {protocol.alpha:g}")
     for name, value, known in (
         ("estimation", protocol.estimation, get_args(RunEstimation)),
         ("bound", protocol.bound, get_args(Bound)),
