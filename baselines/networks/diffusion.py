@@ -48,6 +48,10 @@ class Chain:
         return [first - k * (first + 1) // self.steps for k in range(self.steps)]
 
 
+class BeyondScheduleError(UsageError, ValueError):
+    """A noise level at which a diffusion model was not trained."""
+
+
 class DiffusionDenoiser(nn.Module):
     """A diffusion model as a Denoiser (arXiv 2206.10550, Algorithm 1; with a chain, its multi-step variant).
 
@@ -144,7 +148,12 @@ class DiffusionDenoiser(nn.Module):
 
     def _first_time(self, sigma_model: float) -> int:
         if sigma_model not in self._first_times:
-            self._first_times[sigma_model] = timestep_of_sigma(sigma_model / 2, self.alphas_cumprod)
+            try:
+                self._first_times[sigma_model] = timestep_of_sigma(sigma_model / 2, self.alphas_cumprod)
+            except ValueError as error:
+                raise BeyondScheduleError(
+                    f"{error}: name smaller noise levels, or another denoiser"
+                ) from error
         return self._first_times[sigma_model]
 
     def denoise_pixels(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:

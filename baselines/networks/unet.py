@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
 
+GROUPS = 8
+"""Groups of each group norm."""
+
+
 def small_unet(task: Task, channels: tuple[int, ...], patch: int) -> UNet2DModel:
     """Return a U-Net with random weights for images folded by `patch`.
 
@@ -23,8 +27,12 @@ def small_unet(task: Task, channels: tuple[int, ...], patch: int) -> UNet2DModel
     at full resolution.
 
     Raises:
-        UsageError: patch times the U-Net's own halvings do not divide the image size.
+        UsageError: patch times the U-Net's own halvings do not divide the image size, or GROUPS the channels.
     """
+    if not channels or min(channels) < GROUPS or any(one % GROUPS for one in channels):
+        raise UsageError(
+            f"channels are {channels}, expected one number or more, each a multiple of {GROUPS}."
+        )
     factor = patch * 2 ** (len(channels) - 1)
     if task.image_size % factor:
         raise UsageError(
@@ -42,7 +50,7 @@ def small_unet(task: Task, channels: tuple[int, ...], patch: int) -> UNet2DModel
         block_out_channels=channels,
         down_block_types=("DownBlock2D",) * len(channels),
         up_block_types=("UpBlock2D",) * len(channels),
-        norm_num_groups=8,
+        norm_num_groups=GROUPS,
         add_attention=False,
     )
 

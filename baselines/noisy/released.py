@@ -7,8 +7,8 @@ import torch
 from baselines.networks import backbones
 from bench.config.names import nearest_hint
 from bench.errors import CheckpointError
-from bench.training.checkpoints import arch_and_state, check_weights, shapes_of
-from bench.training.released import Released, ReleasedFile
+from bench.training.checkpoints import check_weights, shapes_of
+from bench.training.released import Released, ReleasedFile, arch_and_state
 from bench.types import Checkpoint, Task
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from baselines.parts import own
 from bench.config.names import is_plug_in
-from bench.training.checkpoints import load_with_arch
+from bench.training.released import load_with_arch
 
 if TYPE_CHECKING:
     from baselines.parts.options import Config
@@ -43,7 +43,7 @@ def backbone_of(config: Config) -> str | None:
     """Return the name of the network that the file `config.classifier` holds; None where it names no file of ours.
 
     Raises:
-        CheckpointError: as in `bench.training.checkpoints.load_with_arch`.
+        CheckpointError: as in `bench.training.released.load_with_arch`.
     """
     if not config.classifier.endswith(own.SUFFIX):
         return None

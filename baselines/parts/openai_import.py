@@ -8,7 +8,7 @@ import torch
 
 from baselines.parts.openai_flags import LABELS, PRESETS, Flags, complete_flags, parse_flags
 from baselines.parts.openai_unet import network, refuse_conditional, released_shapes
-from bench.training.checkpoints import check_weights
+from bench.training.checkpoints import check_weights, without_prefix
 from bench.training.released import Released, ReleasedFile
 from bench.types import Checkpoint
 
@@ -26,7 +26,8 @@ def _read(file: ReleasedFile) -> Checkpoint:
         UsageError: a network that must be told the class; flags that are unknown, missing, or beyond UNet2DModel.
         CheckpointError: names or shapes are not those of the flags.
     """
-    plain = {name.removeprefix("module."): value for name, value in file.tensors.items()}
+    names = {name: name.removeprefix("module.") for name in file.tensors}
+    plain = without_prefix(names, file.tensors, file.path)
     if LABELS in plain:
         refuse_conditional(file.path)
     given = parse_flags(file.said.get("flags") or "") or PRESETS.get(file.path.stem, {})

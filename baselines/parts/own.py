@@ -14,7 +14,8 @@ from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.unet import Denoiser, small_unet
 from bench.errors import CheckpointError, ModelError, UsageError, shown
 from bench.smoothing.sigma import sigma_to_model, to_model_units, to_pixel_units
-from bench.training.checkpoints import load_weights, load_with_arch
+from bench.training.checkpoints import load_weights
+from bench.training.released import load_with_arch
 from bench.types import Backbone, Task
 from bench.types import Denoiser as Denoises
 

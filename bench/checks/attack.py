@@ -109,9 +109,15 @@ def _loss(classifier: Classifier, point: Tensor, target: Target, noise: Tensor) 
 
 
 def _gradient(classifier: Classifier, point: Tensor, target: Target, noise: Tensor) -> Tensor | None:
+    """Return the gradient at a point; None where there is none, or one that is not finite."""
     with torch.enable_grad():
         moving = point.clone().requires_grad_(True)
-        loss = _loss(classifier, moving, target, noise)
+        try:
+            loss = _loss(classifier, moving, target, noise)
+        except RuntimeError:  # such as of a classifier that computes in numpy
+            _loss(classifier, point, target, noise)
+            return None
         if not loss.requires_grad:  # with gradients of weights alone, autograd returns None for the point
             return None
-        return torch.autograd.grad(loss, moving, allow_unused=True)[0]
+        [found] = torch.autograd.grad(loss, moving, allow_unused=True)
+    return found if found is not None and bool(found.isfinite().all()) else None

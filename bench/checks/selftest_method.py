@@ -13,7 +13,7 @@ from bench.config.run import RunConfig
 from bench.errors import UsageError
 from bench.runs.single import open_method
 from bench.smoothing.certifier import Smoothed
-from bench.smoothing.counting import Draws
+from bench.smoothing.counting import Draws, check_shape
 from bench.smoothing.stats import clopper_pearson_lower, radius
 from bench.types import ABSTAIN, Protocol
 
@@ -85,6 +85,8 @@ def _check_calls(smoothed: Smoothed, x_noisy: Tensor) -> Iterator[Property]:
     kept = x_noisy.clone()
     logits = smoothed.classifier(x_noisy, smoothed.sigma, keys)
     shape = (len(keys), smoothed.num_classes)
+    if not isinstance(logits, Tensor):
+        check_shape(logits, *shape)
     yield Property(
         name="logits are finite and have a row per sample and a column per class",
         holds=tuple(logits.shape) == shape and bool(logits.isfinite().all()),

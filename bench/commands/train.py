@@ -39,7 +39,7 @@ WORLD_SIZE = "WORLD_SIZE"
 @click.option("--again", is_flag=True, help="Train again although a checkpoint exists, and replace it.")
 @click.option(
     "--max-seconds",
-    type=Real(),
+    type=Real(min=0),
     metavar="SECONDS",
     help="Stop each stage after this time; the repeated command continues it.",
 )
@@ -217,5 +217,14 @@ def import_checkpoint(path: Path, out: Path, which: str | None, method: str | No
 
 
 def started_processes() -> int:
-    """Return how many processes `accelerate launch` started for this command."""
-    return int(os.environ.get(WORLD_SIZE, "1"))
+    """Return how many processes `accelerate launch` started for this command.
+
+    Raises:
+        UsageError: the variable of the environment holds no number.
+    """
+    text = os.environ.get(WORLD_SIZE, "1")
+    if not (text.isascii() and text.isdecimal()):
+        raise UsageError(
+            f"the environment has {WORLD_SIZE} {text!r}, expected a number of processes: unset it"
+        )
+    return int(text)

@@ -34,6 +34,10 @@ def training_parts(
     """
     if images == 0:
         return tuple(range(len(split.labels))), ()
+    if images is not None and images >= len(split.labels) > 0:
+        raise DataError(
+            f"--held-out is {images}, and there are {len(split.labels)} training images: hold fewer of them out"
+        )
     whole = max(1, len(split.labels))
     fraction = min(HELD_OUT_FRACTION, HELD_OUT_MOST / whole) if images is None else images / whole
     return held_out(split, fraction, seed)

@@ -26,7 +26,7 @@ _MODES = {"default": None, "cuda-graphs": "reduce-overhead"}
 
 
 def at_precision(classifier: Classifier, device_type: str, precision: Precision) -> Classifier:
-    """Return the classifier at a precision; its logits are float32.
+    """Return the classifier at a precision; its logits are float32, or what is finer, as they come.
 
     float32 means float32: torch by itself lets convolutions use TF32 on CUDA. tf32 allows it for convolutions and
     matrix products, bfloat16 is autocast; see `bench.device.bfloat16` for what makes networks ready for it.
@@ -41,7 +41,7 @@ def at_precision(classifier: Classifier, device_type: str, precision: Precision)
             logits = classifier(x_noisy, sigma, keys)
         if not isinstance(logits, Tensor) or logits.dtype == torch.bool or logits.is_complex():
             return logits  # which the certifier refuses
-        return logits.float()
+        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
     return classify
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.errors import CheckpointError, UsageError
 from bench.methods import registry, zoo
-from bench.training.checkpoints import load_metadata, load_torch_file, save_checkpoint
+from bench.training.checkpoints import check_plain, load_metadata, load_torch_file, save_checkpoint
 from bench.training.released import Released, ReleasedFile
 from bench.types import Checkpoint
 
@@ -51,6 +51,12 @@ def import_checkpoint(
             f"{path} holds its configuration already: `bench doctor --checkpoint {path}` says what it is"
         )
     found = read(path, which=which, method=method, said=said)
+    check_plain(found.tensors, path)
+    for name, value in found.tensors.items():
+        if value.is_floating_point() and value.element_size() < 2:
+            raise CheckpointError(
+                f"{path} holds {name} in 8 bits, which need scales: convert its weights first"
+            )
     origin = {"command": command, **found.training}
     save_checkpoint(out, found.tensors, config=found.config, training=origin)
     return (*found.description, found.use or _how_to_use(out, found.file_name))

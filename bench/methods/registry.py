@@ -94,6 +94,8 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
     config = override(config, changes, where=where)
+    if name in BUILT_IN:
+        _check_ranges(name, {option: getattr(config, option) for option in changes if option != "backbone"})
     if hasattr(module, "settle"):
         config = module.settle(config, changes)
     if hasattr(module, "backbone_of") and (own := module.backbone_of(config)) is not None:
@@ -105,6 +107,50 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
             f"or {name}.epochs=0 to count steps, in all options of the recipe that count epochs"
         )
     return config
+
+
+COUNTS = frozenset(
+    {
+        "batch_size",
+        "classifier_max_steps",
+        "copies",
+        "depth",
+        "diffusion_steps",
+        "double_every",
+        "embed_dim",
+        "finetune_max_steps",
+        "hidden_dim",
+        "max_steps",
+        "nonfinite_limit",
+        "num_heads",
+        "output_dim",
+        "patch",
+        "patch_size",
+        "patience",
+        "pretrain_batch_size",
+        "rate_every",
+    }
+)
+"""Options that count something which must be there: 1 or more."""
+
+SHARES = frozenset({"ema_decay", "pretrain_ema_decay", "pretrain_target_start", "pretrain_target_end"})
+"""Options from 0 to 1."""
+
+
+def _check_ranges(name: str, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for a number that no training can have, among the options that the user gives."""
+    for option, value in given.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if isinstance(value, tuple) and not value:
+            raise UsageError(f"{name}.{option} is empty, expected one number or more")
+        for one in numbers:
+            if isinstance(one, bool) or not isinstance(one, int | float):
+                continue
+            least = 1 if option in COUNTS or isinstance(value, tuple) else 0
+            if one < least:
+                raise UsageError(f"{name}.{option} is {one:g}, expected {least} or more")
+            if option in SHARES and one > 1:
+                raise UsageError(f"{name}.{option} is {one:g}, expected 1 or less")
 
 
 def _own_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,13 +185,16 @@ def checkpoint_of(config: Any, options: Mapping[str, Any]) -> Path | None:
         raise UsageError(f"checkpoint: {error}: give the path of a file") from error
 
 
-def checked_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(name: str, options: Mapping[str, Any], sigma: float = 0.5) -> dict[str, Any]:
     """Return options that `configure` takes, whatever the data set, with text as the values that it stands for.
+
+    Args:
+        sigma: a noise level of the run.
 
     Raises:
         UsageError: as in `configure`.
     """
-    config = configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), 0.5, options)
+    config = configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), sigma, options)
     return {
         key: getattr(config, key, value) if key != "backbone" else value for key, value in options.items()
     }

@@ -133,7 +133,7 @@ def estimate(
     trainings, holds = _between_trainings(variants, pooled)
     parts += trainings
     total, value = sum(variance for variance, _ in parts), float(per_image.mean())
-    if total == 0:
+    if _is_constant(per_image) and all(_is_constant(scores.mean(axis=1)) for scores in variants):
         images = len(per_image)
         others = 1 - 0.025 ** (1 / images)
         low = value - others * (value - (0.0 if second is None else -most))
@@ -144,6 +144,11 @@ def estimate(
     half = float(special.stdtrit(freedom, 0.975)) * total**0.5
     p = 2 * float(special.stdtr(freedom, -abs(value) / total**0.5))
     return Estimate(value=value, low=value - half, high=value + half, p=p, holds=holds)
+
+
+def _is_constant(values: NDArray[np.float64]) -> bool:
+    """Return whether numbers differ by rounding alone."""
+    return float(np.ptp(values)) <= 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
 def _between_trainings(

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,15 @@ from bench.config.methods import methods as known_methods
 from bench.config.names import nearest_hint
 from bench.config.overrides import override
 from bench.config.run import RunConfig, list_presets, load_preset, validate, with_radii
-from bench.errors import UsageError
+from bench.errors import UsageError, shown
 from bench.methods import registry
 from bench.records.file import read_run
 from bench.report.comparison import Comparison, compare
 from bench.runs import runner, single
 from bench.runs.progress import Observer
 from bench.smoothing.api import Model, certify
+from bench.smoothing.certifier import Composed
+from bench.smoothing.classifiers import COMPOSES
 from bench.types import Classifier, Protocol, Record, Run
 
 if TYPE_CHECKING:
@@ -191,8 +194,12 @@ def load_model(name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path |
     """
     presets = {one.name for one in list_presets()}
     config = load_preset(dataset) if dataset in presets else RunConfig(dataset=dataset)
-    changes = {"methods": (name,), "sigmas": (sigma,), "zoo": zoo, "device": "cpu", "limit": 1}
-    return single.open_method(_configured(config, changes)).smoothed.classifier
+    changes = {"methods": (name,), "sigmas": (sigma,), "device": "cpu", "limit": 1}
+    config = _configured(config, changes if zoo is None else changes | {"zoo": zoo})
+    opened = single.open_method(config).smoothed
+    if isinstance(opened, Composed):
+        setattr(opened.classifier, COMPOSES, opened.compose)
+    return opened.classifier
 
 
 def certify_many(
@@ -224,10 +231,7 @@ def certify_many(
 
     if labels is not None and len(labels) != len(images):
         raise UsageError(f"{len(labels)} labels for {len(images)} images: give one for each")
-    if labels is not None and min(map(int, labels), default=0) < 0:
-        raise UsageError(
-            f"labels hold {min(map(int, labels))}, expected classes, 0 or more: leave unknown labels out"
-        )
+    classes = None if labels is None else _classes(labels)
     protocol = protocol or Protocol()
     if (protocol.estimation, protocol.bound) != ("fixed", "clopper-pearson"):
         raise UsageError(
@@ -247,11 +251,27 @@ def certify_many(
             seed=protocol.seed,
         )
         row: dict[str, Any] = {"index": index}
-        if labels is not None:
-            label = int(labels[index])
+        if classes is not None:
+            label = classes[index]
             row |= {"label": label, "is_correct": found.predict == label}
         rows.append(row | {"predict": found.predict, "radius": found.radius, "samples": found.samples})
-    return pd.DataFrame(rows)
+    true = [] if classes is None else ["label", "is_correct"]
+    return pd.DataFrame(rows, columns=["index", *true, "predict", "radius", "samples"])
+
+
+def _classes(labels: Sequence[int] | Tensor) -> list[int]:
+    """Return labels as whole numbers.
+
+    Raises:
+        UsageError: one of them is none, or below 0.
+    """
+    found = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    for label in found:
+        if isinstance(label, bool) or not isinstance(label, Integral) or int(label) < 0:
+            raise UsageError(
+                f"labels hold {shown(label)}, expected classes, whole numbers of 0 or more: leave unknown labels out"
+            )
+    return [int(label) for label in found]
 
 
 def certificate_frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -263,9 +283,12 @@ def certificate_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 def _configured(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """Return a validated configuration with these fields, each method's options checked."""
-    given = {name: value for name, value in changes.items() if value is not None}
+    given = dict(changes)
     if "dataset" in given and given["dataset"] != config.dataset:
         given = {"options": {}} | given
     config = validate(override(config, given, where="bench.run"), known_methods())
-    checked = {name: registry.checked_options(name, values) for name, values in config.options.items()}
+    checked = {
+        name: registry.checked_options(name, values, config.sigmas[0])
+        for name, values in config.options.items()
+    }
     return validate(override(config, {"options": checked}, where="bench.run"), known_methods())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import os
@@ -302,6 +303,7 @@ def _refusal(source: str, reason: str) -> str:
 
 def _takes_pixels_alone(made: Callable[..., Any]) -> bool:
     """Return whether something is called with noisy pixels alone: it can be, and has no place that is named sigma."""
+    made = _innermost(made)
     try:
         signature = inspect.signature(made.forward if isinstance(made, nn.Module) else made)
     except (TypeError, ValueError):  # a scripted module tells nothing of itself
@@ -314,6 +316,14 @@ def _takes_pixels_alone(made: Callable[..., Any]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _innermost(made: Any) -> Any:
+    """Return what tells how it is called: the module inside of a wrapper of torch that takes anything."""
+    inner = made.module if isinstance(made, nn.DataParallel) else getattr(made, "_orig_mod", None)
+    if isinstance(made, functools.partial) and not (made.args or made.keywords):
+        inner = made.func
+    return _innermost(inner) if isinstance(inner, nn.Module) else made
 
 
 def _short(error: Exception) -> str:

@@ -54,7 +54,10 @@ def save_checkpoint(
     """
     if processes.is_first():
         path.parent.mkdir(parents=True, exist_ok=True)
-        plain = {name: _as(value.detach(), dtype).cpu().contiguous() for name, value in tensors.items()}
+        plain = {
+            name: _as(value.detach(), dtype).cpu().contiguous().clone()  # tensors may share their memory
+            for name, value in tensors.items()
+        }
         content = save(plain, {"config": json.dumps(config), "training": json.dumps(training)})
         replace_file(path, content)
     processes.meet()
@@ -220,6 +223,10 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
+    if "TorchScript" in str(error):
+        return CheckpointError(
+            f"{path} is a TorchScript program, no checkpoint: open it in a function of your own, MODULE:FUNCTION."
+        )
     return CheckpointError(f"{path} is cut off or damaged ({first_line(error)}): fetch it again.")
 
 
@@ -287,6 +294,19 @@ def check_weights(
         raise CheckpointError(f"{source} holds another model's weights ({counts}): {some}{more}.")
 
 
+def check_plain(tensors: Mapping[str, Tensor], source: Path | Checkpoint) -> None:
+    """Return nothing for dense tensors that hold values.
+
+    Raises:
+        CheckpointError: one is sparse, or without values.
+    """
+    for name, given in tensors.items():
+        if given.layout != torch.strided or given.device.type == "meta":
+            raise CheckpointError(
+                f"{source} holds no plain values for {name}: save its state dict of dense tensors."
+            )
+
+
 def check_kinds(
     expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: Path | Checkpoint
 ) -> None:
@@ -298,12 +318,9 @@ def check_kinds(
         CheckpointError: a tensor is of another kind (integers or complex numbers for real ones), holds 8-bit
             numbers that need scales of their own, or holds no values at all.
     """
+    check_plain({name: tensors[name] for name in expected}, source)
     for name, own in expected.items():
         given = tensors[name]
-        if given.layout != torch.strided or given.device.type == "meta":
-            raise CheckpointError(
-                f"{source} holds no plain values for {name}: save its state dict of dense tensors."
-            )
         if _kind(given) not in {
             _kind(own),
             "float" if _kind(own) == "integer" else "",
@@ -339,60 +356,21 @@ def load_state(path: Path | Checkpoint) -> tuple[dict[str, Tensor], dict[str, An
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise CheckpointError(f"{path} holds no state dict, expected tensors by name; name another file.")
-    return {name.removeprefix("module."): value for name, value in state.items()}, {}
+    return without_prefix({name: name.removeprefix("module.") for name in state}, state, path), {}
 
 
-def says_arch(path: Path) -> bool:
-    """Return whether a checkpoint file says which network it holds; see `load_with_arch`.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or holds more than tensors.
-    """
-    if path.suffix == ".safetensors":
-        return isinstance(load_metadata(path).get("config", {}).get("backbone"), str)
-    content = load_torch_file(path)
-    return isinstance(content, dict) and "arch" in content
-
-
-def load_with_arch(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Return the name of the network that a checkpoint file holds, and its state dict.
-
-    Args:
-        path: our safetensors file with its backbone, or a released `{arch, state_dict}`.
+def without_prefix(
+    names: Mapping[str, str], tensors: Mapping[str, Tensor], source: Path
+) -> dict[str, Tensor]:
+    """Return tensors under the names that theirs become.
 
     Raises:
-        CheckpointError: the file is missing, damaged, holds more than tensors, or does not say its network.
+        CheckpointError: two names become one, so that the file does not tell which tensor is meant.
     """
-    if path.suffix != ".safetensors":
-        return arch_and_state(load_torch_file(path), path)
-    tensors, metadata = load_checkpoint(path)
-    arch = metadata.get("config", {}).get("backbone")
-    if not isinstance(arch, str):
-        raise CheckpointError(
-            f"{path} says no backbone, expected a file of `bench train` or `bench import-checkpoint`; import the "
-            "released file anew, or give it itself."
-        )
-    return arch, tensors
-
-
-def arch_and_state(content: Any, source: Path) -> tuple[str, dict[str, Tensor]]:
-    """Return the parts of `{arch, state_dict}`, the form of arXiv 1902.02918's checkpoints, without "module." in names.
-
-    Raises:
-        CheckpointError: it has no such parts, or its state dict holds anything but tensors by name.
-    """
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if (
-        not isinstance(state, dict)
-        or "arch" not in content
-        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
-    ):
-        raise CheckpointError(
-            f"{source} holds no arch and state_dict, expected a released checkpoint of both; name another file, or its "
-            "network with --backbone, such as cifar_resnet20a."
-        )
-    plain = {re.sub(r"(^|(?<=^1\.))module\.", "", name): value for name, value in state.items()}
-    return str(content["arch"]), plain
+    found = {names[name]: value for name, value in tensors.items()}
+    if len(found) < len(tensors):
+        raise CheckpointError(f"{source} holds names twice, with and without a prefix; name another file.")
+    return found
 
 
 def first_line(error: BaseException) -> str:

@@ -126,9 +126,7 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
         run = _Fit(stage, objective, recipe, job, loader)
         run.resume()
         is_over = run.is_over()
-        if (
-            is_over and run.losses
-        ):  # resumed between two looks, under tighter limits than those it was saved under
+        if is_over and run.losses:  # resumed between two looks, under tighter limits than it was saved under
             run.evaluate()
             if run.is_complete():
                 run.save()
@@ -187,7 +185,10 @@ class _Fit:
         return self.is_complete() or self._is_out_of_time()
 
     def is_complete(self) -> bool:
-        return self.step >= self.recipe.max_steps or self.stale >= self.recipe.patience
+        return self._ends(self.step, self.stale)
+
+    def _ends(self, step: int, stale: int) -> bool:
+        return step >= self.recipe.max_steps or stale >= self.recipe.patience
 
     def _is_out_of_time(self) -> bool:
         limit = self.job.max_seconds
@@ -326,8 +327,8 @@ class _Fit:
             problem = difference(state, self.origin)
         except CheckpointError as error:
             problem = str(error)
-        if problem and self.job.again:
-            return
+        if self.job.again and (problem or self._ends(state["step"], state["stale"])):
+            return  # of another training, or of one that has ended: this one takes its place
         if problem:
             raise CheckpointError(
                 f"{self.state_path} does not continue this training ({problem.rstrip('.')}): repeat the command that "

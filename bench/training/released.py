@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from bench.errors import CheckpointError
+from bench.training.checkpoints import load_checkpoint, load_metadata, load_torch_file, without_prefix
 from bench.types import Checkpoint
 
 
@@ -100,3 +103,56 @@ class Part:
     told: tuple[tuple[str, str], ...] = ()
     denoiser: DenoiserReading | None = None
     made_by: str = ""
+
+
+def says_arch(path: Path) -> bool:
+    """Return whether a checkpoint file says which network it holds; see `load_with_arch`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        return isinstance(load_metadata(path).get("config", {}).get("backbone"), str)
+    content = load_torch_file(path)
+    return isinstance(content, dict) and "arch" in content
+
+
+def load_with_arch(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the name of the network that a checkpoint file holds, and its state dict.
+
+    Args:
+        path: our safetensors file with its backbone, or a released `{arch, state_dict}`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds more than tensors, or does not say its network.
+    """
+    if path.suffix != ".safetensors":
+        return arch_and_state(load_torch_file(path), path)
+    tensors, metadata = load_checkpoint(path)
+    arch = metadata.get("config", {}).get("backbone")
+    if not isinstance(arch, str):
+        raise CheckpointError(
+            f"{path} says no backbone, expected a file of `bench train` or `bench import-checkpoint`; import the "
+            "released file anew, or give it itself."
+        )
+    return arch, tensors
+
+
+def arch_and_state(content: Any, source: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the parts of `{arch, state_dict}`, the form of arXiv 1902.02918's checkpoints, without "module." in names.
+
+    Raises:
+        CheckpointError: it has no such parts, or its state dict holds anything but tensors by name.
+    """
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if (
+        not isinstance(state, dict)
+        or "arch" not in content
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    ):
+        raise CheckpointError(
+            f"{source} holds no arch and state_dict, expected a released checkpoint of both; name another file, or its "
+            "network with --backbone, such as cifar_resnet20a."
+        )
+    names = {name: re.sub(r"(^|(?<=^1\.))module\.", "", name) for name in state}
+    return str(content["arch"]), without_prefix(names, state, source)

@@ -83,3 +83,21 @@ def test_the_best_of_the_restarts_is_kept():
         for restarts in (1, 8)
     ]
     assert moved[1] <= moved[0]
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda x: torch.from_numpy(x.numpy()), lambda x: x + 0 * x.abs().mul(0).sqrt()]
+)
+def test_what_has_no_gradient_or_none_that_is_finite_is_tried_at_random_points(spoil):
+    def spoilt(distance):
+        classify = half_space(distance)
+
+        def through_numpy(x_noisy, sigma, keys=None):
+            if x_noisy.requires_grad:
+                x_noisy = spoil(x_noisy)
+            return classify(x_noisy, sigma, keys)
+
+        return through_numpy
+
+    _, has_gradients = attacked(0.5, 0.4, classifier=spoilt, restarts=2)
+    assert not has_gradients

@@ -159,3 +159,10 @@ def test_logits_that_are_no_real_numbers_are_left_for_the_certifier_to_refuse(ki
     classify = at_precision(lambda x, sigma, keys=None: x.flatten(1).to(kind), "cpu", "float32")
     with pytest.raises(ModelError, match=f"must return real numbers, got {kind}"):
         check_shape(classify(torch.ones(2, 1, 1, 3), 0.5), 2, 3)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.int64])
+def test_logits_that_float32_would_round_to_a_tie_keep_their_order(kind):
+    x = torch.full((1, 10), 2**24).to(kind)
+    x[0, 7] += 1
+    assert at_precision(lambda x_noisy, sigma, keys: x_noisy, "cpu", "float32")(x, 0.5).argmax() == 7

@@ -112,3 +112,25 @@ def test_every_method_of_a_preset_can_be_built(preset):
         with torch.device("meta"):
             method = registry.configure(name, task, 0.5, config.options.get(name, {}))
             assert sum(value.numel() for value in registry.load(name).build(method, None).parameters()) > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "message"),
+    [
+        ("gaussian", "max_steps", "0", "gaussian.max_steps is 0, expected 1 or more"),
+        ("gaussian", "max_steps", "-5", "gaussian.max_steps is -5, expected 1 or more"),
+        ("gaussian", "batch_size", "0", "gaussian.batch_size is 0, expected 1 or more"),
+        ("gaussian", "rate_every", "0", "gaussian.rate_every is 0, expected 1 or more"),
+        ("gaussian", "learning_rate", "-1", "gaussian.learning_rate is -1, expected 0 or more"),
+        ("gaussian", "ema_decay", "2", "gaussian.ema_decay is 2, expected 1 or less"),
+        ("consistency", "copies", "0", "consistency.copies is 0, expected 1 or more"),
+        ("consistency", "weight", "-3", "consistency.weight is -3, expected 0 or more"),
+        ("rrcm", "patch_size", "0", "rrcm.patch_size is 0, expected 1 or more"),
+        ("rrcm", "pretrain_steps", "-5", "rrcm.pretrain_steps is -5, expected 0 or more"),
+        ("dds", "channels", "", "dds.channels is empty, expected one number or more"),
+        ("dds", "diffusion_steps", "0", "dds.diffusion_steps is 0, expected 1 or more"),
+    ],
+)
+def test_an_option_that_no_training_can_have_is_refused(method, option, value, message):
+    with pytest.raises(UsageError, match=message):
+        registry.configure(method, TASK, 0.5, {option: value})

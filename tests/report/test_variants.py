@@ -314,3 +314,11 @@ def test_panels_of_differences_have_one_scale():
     _, *differences = variants_figure(compare(runs), "plain").axes
     assert len(differences) == 2
     assert len({axes.get_ylim() for axes in differences}) == 1
+
+
+@pytest.mark.parametrize("images", [50, 100, 500])
+@pytest.mark.parametrize("value", [0.9987654, 0.1, 1 / 3])
+def test_scores_that_differ_by_rounding_alone_do_not_vary(images, value):
+    found = estimate(np.full((1, images), value), most=1.2)
+    assert found.is_exact
+    assert found.low < found.value < found.high

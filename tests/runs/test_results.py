@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 import bench
-from bench.errors import UsageError
+from bench.config.run import load_preset
+from bench.errors import BenchError, UsageError
+from bench.runs import results as results_of
 from bench.types import Protocol
+from tests.support.dual_smoothing import DualSmoothing
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,3 +80,34 @@ def test_a_trained_model_in_one_line_knows_digits():
         protocol=Protocol(n0=10, n=50),
     )
     assert rows["is_correct"].sum() >= 2
+
+
+def test_a_model_of_several_bounds_keeps_them():
+    model = bench.load_model("tests.support.dual_smoothing:make", sigma=0.25)
+    x = torch.ones(1, 28, 28)
+    whole = bench.certify(DualSmoothing(0.25), x, sigma=0.25, n0=10, n=200)
+    assert bench.certify(model, x, sigma=0.25, n0=10, n=200) == whole
+    assert len(whole.bounds) == 2
+
+
+def test_labels_are_whole_numbers_and_no_images_have_the_same_columns():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    for label in (1.9, "cat", True):
+        with pytest.raises(UsageError, match="expected classes, whole numbers of 0 or more"):
+            bench.certify_many(model, torch.ones(1, 1, 2, 2), [label], sigma=0.5)
+    assert "radius" in bench.certify_many(model, torch.ones(0, 1, 2, 2), sigma=0.5)
+
+
+def test_none_is_a_value_of_an_option_of_a_run_and_a_missing_zoo_is_named(tmp_path):
+    assert results_of._configured(load_preset("mnist5k"), {"limit": None}).limit is None
+    with pytest.raises(BenchError, match="not_there"):
+        bench.load_model("gaussian", sigma=0.5, zoo=tmp_path / "not_there")
+
+
+def test_options_are_checked_at_a_noise_level_of_the_run():
+    changes = {
+        "methods": ("consistency-model",),
+        "sigmas": (0.25,),
+        "options": {"consistency-model": {"sigma_max": 0.8}},
+    }
+    assert results_of._configured(load_preset("mnist5k"), changes).sigmas == (0.25,)

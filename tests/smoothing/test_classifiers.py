@@ -1,6 +1,7 @@
 """A classifier of the user's own by "module:function": in a run, its records, tables and replays."""
 
 import csv
+import functools
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from bench.errors import UsageError
 from bench.records.file import read_run
-from bench.smoothing.classifiers import open_plug_in, plug_in
+from bench.smoothing.classifiers import as_classifier, open_plug_in, plug_in
 from tests.support.tiny import bench, image_tree
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -98,3 +99,20 @@ def test_function_is_looked_for_before_a_run_begins():
     with pytest.raises(UsageError, match="has no attribute 'absent'"):
         plug_in(f"{HERE}:absent")
     assert plug_in(f"{HERE}:nothing").source == f"{HERE}:nothing"
+
+
+class Told(nn.Module):
+    """A network of pixels alone, behind wrappers that take anything."""
+
+    def forward(self, x_noisy):
+        return x_noisy.flatten(1)[:, :2]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.DataParallel, functools.partial, lambda net: torch.compile(net, backend="eager"), lambda net: net],
+    ids=["DataParallel", "partial", "compile", "plain"],
+)
+def test_a_wrapped_network_of_pixels_alone_is_given_no_more(wrap):
+    logits = as_classifier(wrap(Told()))(torch.ones(3, 1, 2, 2), 0.5, torch.arange(3))
+    assert logits.shape == (3, 2)

@@ -359,3 +359,13 @@ def test_initial_weights_leave_the_generators_of_all_gpus_as_they_were(monkeypat
 def test_a_training_has_ten_looks_at_most(steps):
     every = Recipe(max_steps=steps).look_every
     assert len({*range(every, steps + 1, every), steps}) <= 10
+
+
+def test_again_after_a_finished_training_trains_from_the_first_step(tmp_path):
+    recipe = dataclasses.replace(RECIPE, max_steps=3)
+    first = job(tmp_path)
+    fit("stage", Objective(first), recipe, first)
+    steps = []
+    again = job(tmp_path, again=True, report=lambda progress: steps.append(progress.step))
+    assert fit("stage", Objective(again), recipe, again).steps == 3
+    assert steps[0] == 1

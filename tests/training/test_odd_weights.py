@@ -10,6 +10,7 @@ from torch import nn
 
 from bench.errors import CheckpointError
 from bench.training import checkpoints
+from bench.training.released import arch_and_state
 
 
 def network():
@@ -93,3 +94,30 @@ def test_a_value_of_any_size_in_a_file_gives_a_short_message(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         checkpoints.load_state(tmp_path / "x.pt")
     assert len(str(caught.value)) < 500
+
+
+def test_names_that_become_one_without_their_prefix_are_refused(tmp_path):
+    path = tmp_path / "twice.pt"
+    torch.save({"module.weight": torch.zeros(2), "weight": torch.ones(2)}, path)
+    with pytest.raises(CheckpointError, match="holds names twice, with and without a prefix"):
+        checkpoints.load_state(path)
+    both = {"1.conv1.weight": torch.zeros(2), "module.1.conv1.weight": torch.ones(2)}
+    with pytest.raises(CheckpointError, match="holds names twice"):
+        arch_and_state({"arch": "resnet20", "state_dict": both}, path)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_program_of_torch_is_no_checkpoint(tmp_path):
+    path = tmp_path / "program.pt"
+    torch.jit.script(nn.Linear(2, 2)).save(path)
+    with pytest.raises(CheckpointError, match="is a TorchScript program, no checkpoint"):
+        checkpoints.load_torch_file(path)
+
+
+def test_tensors_that_share_their_memory_are_stored(tmp_path):
+    one = torch.arange(4.0)
+    checkpoints.save_checkpoint(
+        tmp_path / "a.safetensors", {"x": one, "y": one, "z": one[1:]}, config={}, training={}
+    )
+    tensors, _ = checkpoints.load_checkpoint(tmp_path / "a.safetensors")
+    assert torch.equal(tensors["z"], one[1:])

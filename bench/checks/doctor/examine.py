@@ -29,6 +29,7 @@ from bench.checks.doctor.trials import (
     not_collapsed,
 )
 from bench.errors import CheckpointError, NumericalError
+from bench.smoothing.counting import check_shape
 from bench.types import Classifier
 
 LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
@@ -89,7 +90,10 @@ class Use:
         sigma = max(level, SMALLEST_TOLD) if told is None else told
         keys = torch.arange(len(images), device=images.x.device).split(self.batch_size)
         parts = zip(self._fed(images, level), keys, strict=True)
-        logits = torch.cat([self.classifier(x_noisy, sigma, key) for x_noisy, key in parts])
+        found = [self.classifier(x_noisy, sigma, key) for x_noisy, key in parts]
+        for part, key in zip(found, keys, strict=True):
+            check_shape(part, len(key), part.shape[-1] if isinstance(part, Tensor) and part.ndim else 0)
+        logits = torch.cat(found)
         if logits.ndim != 2 or logits.shape[1] != len(self.order):
             raise CheckpointError(
                 f"the classifier's logits have shape {tuple(logits.shape)}, but the data set has {len(self.order)} "
@@ -152,6 +156,13 @@ def examine(
         return
     if subject.network is not None:
         subject.network.to(device)
+    classifier, few = subject.classifier, images.x[:2]
+    keys = torch.arange(len(few), device=few.device)
+    first = None
+    if subject.network is not None:
+        first = moments.first_batch_norm(
+            subject.network, lambda: classifier(few, subject.sigma or 0.25, keys)
+        )
     use = Use(
         classifier=subject.classifier,
         declared=subject.scaling,
@@ -159,7 +170,7 @@ def examine(
         order=np.arange(len(images.class_names)),
         sigma=subject.sigma,
         batch_size=batch_size,
-        batch_norm=None if subject.network is None else moments.first_batch_norm(subject.network),
+        batch_norm=first,
     )
     yield from _ask_classifier(subject, use, images)
 

@@ -16,6 +16,7 @@ from bench.config.names import is_plug_in, nearest_hint
 from bench.errors import CheckpointError, UsageError, clipped, shown
 from bench.methods import importing, registry
 from bench.smoothing.classifiers import PixelsAlone, explained, from_module, opened
+from bench.smoothing.counting import check_shape
 from bench.training.checkpoints import load_checkpoint
 from bench.training.released import DenoiserReading, Fed
 from bench.types import Checkpoint, Classifier, Task
@@ -278,6 +279,8 @@ def is_told_sigma(classifier: Classifier, task: Task) -> bool:
     x_noisy = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     keys = torch.arange(2)
     at_one, at_another = (classifier(x_noisy.clone(), sigma, keys) for sigma in (0.25, 0.5))
+    for logits in (at_one, at_another):
+        check_shape(logits, len(keys), task.num_classes)
     return not torch.equal(at_one.nan_to_num(), at_another.nan_to_num())
 
 

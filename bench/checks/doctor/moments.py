@@ -28,10 +28,24 @@ class _Reached(Exception):  # noqa: N818 (no error: what lies behind the layer i
     """Ends a forward pass at the layer."""
 
 
-def first_batch_norm(network: nn.Module) -> nn.BatchNorm2d | None:
-    """Return the first batch norm that kept running moments, or None."""
-    layers = (layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d))
-    return next((layer for layer in layers if layer.running_mean is not None), None)
+def first_batch_norm(network: nn.Module, call: Callable[[], object]) -> nn.BatchNorm2d | None:
+    """Return the first batch norm that kept running moments and that a call of the network reaches, or None."""
+    reached: list[nn.BatchNorm2d] = []
+
+    def note(layer: nn.Module, _: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, nn.BatchNorm2d)
+        reached.append(layer)
+        raise _Reached
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    handles = [layer.register_forward_pre_hook(note) for layer in layers if layer.running_mean is not None]
+    try:
+        with torch.inference_mode(), contextlib.suppress(_Reached):
+            call() if handles else None
+    finally:
+        for handle in handles:
+            handle.remove()
+    return reached[0] if reached else None
 
 
 def measure(

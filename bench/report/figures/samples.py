@@ -147,4 +147,8 @@ def _curve(entry: Entry, hits: NDArray[np.int64], is_selected: NDArray[np.bool_]
 
 
 def _level(alpha: float) -> str:
-    return f"{alpha:g}" if alpha >= 1e-4 else f"$10^{{{round(np.log10(alpha))}}}$"
+    if alpha >= 1e-4:
+        return f"{alpha:g}"
+    factor, power = f"{alpha:e}".split("e")
+    times = "" if float(factor) == 1 else rf"{float(factor):g} \cdot "
+    return f"${times}10^{{{int(power)}}}$"

@@ -242,7 +242,7 @@ def _rows(part: pd.DataFrame, reference: str) -> Iterator[Row]:
 def _mean(row: Any) -> Cell:
     values = (row["mean"], row["mean_low"], row["mean_high"])
     if row["quantity"] == "ACR":
-        value, low, high = (format_radius(one, 3) for one in values)
+        value, low, high = (format_radius(max(one, 0.0), 3) for one in values)
     else:
         value, low, high = (format_percent(min(max(one, 0.0), 1.0)) for one in values)
     return Cell(text=value, interval=(low, high))

@@ -157,7 +157,7 @@ class _State:
     def seconds_to_a_copy(self, most: float) -> float:
         """Return how long to wait for an event before a free worker has something late to do, `most` at most."""
         worker = self._oldest_alone() if self.idle else None
-        return most if worker is None else min(most, self._seconds_until_late(worker))
+        return most if worker is None else min(most, max(0.0, self._seconds_until_late(worker)))
 
     def settle(self, event: Event) -> list[Record] | None:
         """Free the event's worker, and return its job's records where these are the first.
