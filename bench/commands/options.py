@@ -305,7 +305,7 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     for name in filter(is_plug_in, config.methods):
         registry.load(name)  # a function of the user's own is found before anything else is done
     checked = {
-        name: registry.checked_options(name, values, config.sigmas[0]) for name, values in options.items()
+        name: registry.checked_options(name, values, config.sigmas) for name, values in options.items()
     }
     return replace(config, options=checked)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,15 +185,16 @@ def checkpoint_of(config: Any, options: Mapping[str, Any]) -> Path | None:
         raise UsageError(f"checkpoint: {error}: give the path of a file") from error
 
 
-def checked_options(name: str, options: Mapping[str, Any], sigma: float = 0.5) -> dict[str, Any]:
+def checked_options(name: str, options: Mapping[str, Any], sigmas: Sequence[float] = ()) -> dict[str, Any]:
     """Return options that `configure` takes, whatever the data set, with text as the values that it stands for.
 
     Args:
-        sigma: a noise level of the run.
+        sigmas: noise levels of the run; they are checked at 0.5 where it is among them, since every recipe has it.
 
     Raises:
         UsageError: as in `configure`.
     """
+    sigma = 0.5 if not sigmas or 0.5 in sigmas else sigmas[0]
     config = configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), sigma, options)
     return {
         key: getattr(config, key, value) if key != "backbone" else value for key, value in options.items()

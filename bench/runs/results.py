@@ -288,7 +288,6 @@ def _configured(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
         given = {"options": {}} | given
     config = validate(override(config, given, where="bench.run"), known_methods())
     checked = {
-        name: registry.checked_options(name, values, config.sigmas[0])
-        for name, values in config.options.items()
+        name: registry.checked_options(name, values, config.sigmas) for name, values in config.options.items()
     }
     return validate(override(config, {"options": checked}, where="bench.run"), known_methods())
