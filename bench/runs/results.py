@@ -16,6 +16,7 @@ from bench.config.overrides import override
 from bench.config.run import RunConfig, list_presets, load_preset, validate, with_radii
 from bench.errors import UsageError, shown
 from bench.methods import registry
+from bench.methods import zoo as zoos
 from bench.records.file import read_run
 from bench.report.comparison import Comparison, compare
 from bench.runs import runner, single
@@ -191,9 +192,11 @@ def load_model(name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path |
 
     Raises:
         CheckpointError: there is no such checkpoint; the message says how to train it.
+        UsageError: the zoo is no folder.
     """
     presets = {one.name for one in list_presets()}
     config = load_preset(dataset) if dataset in presets else RunConfig(dataset=dataset)
+    zoos.check(zoo)
     changes = {"methods": (name,), "sigmas": (sigma,), "device": "cpu", "limit": 1}
     config = _configured(config, changes if zoo is None else changes | {"zoo": zoo})
     opened = single.open_method(config).smoothed

@@ -86,7 +86,6 @@ def open_method(config: RunConfig, note: Callable[[str], None] = lambda text: No
     Raises:
         CheckpointError: the method has no checkpoint for the data set yet, or it does not fit.
     """
-    zoo.check(config.zoo)
     setup = replace(prepare(config), note=note)
     one = entrant(setup, config.methods[0], config.sigmas[0])
     levels = zoo.other_levels(config.zoo, config.dataset, one.file_name or "") if one.is_missing else []
