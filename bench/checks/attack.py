@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.device.batching import is_out_of_memory
 from bench.device.hardware import as_float64
 from bench.types import Classifier
 
@@ -114,7 +115,9 @@ def _gradient(classifier: Classifier, point: Tensor, target: Target, noise: Tens
         moving = point.clone().requires_grad_(True)
         try:
             loss = _loss(classifier, moving, target, noise)
-        except RuntimeError:  # such as of a classifier that computes in numpy
+        except RuntimeError as error:  # such as of a classifier that computes in numpy
+            if is_out_of_memory(error):
+                raise
             _loss(classifier, point, target, noise)
             return None
         if not loss.requires_grad:  # with gradients of weights alone, autograd returns None for the point

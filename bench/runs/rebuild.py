@@ -139,10 +139,10 @@ def _moved(
     for method, values in given.items():
         for option, text in values.items():
             old = found.get(method, {}).get(option)
-            if old is None or (str(old) != text and not Path(text).exists()):
+            if old is None or (isinstance(old, str) and old != text and not Path(text).exists()):
                 raise UsageError(
                     f"{run} was made with {method}.{option} {'left out' if old is None else shown(old)}, and --set "
                     "repeats its options: give that, or the file where it lies now"
                 )
-            found[method][option] = text if str(old) != text else old
+            found[method][option] = text if isinstance(old, str) else old
     return found

@@ -75,8 +75,10 @@ def test_a_checkpoint_that_was_named_is_found_where_it_lies_now(root, monkeypatc
     monkeypatch.chdir(root.parent)
     order = ("replay", root / "own", "--index", read_run(root / "own").header.indices[0], "--set")
     assert bench(monkeypatch, *order, f"gaussian.checkpoint={root}/mine.safetensors") == 0
-    assert bench(monkeypatch, *order, "gaussian.batch_size=9") == 2
-    assert "was made with gaussian.batch_size 8, and --set repeats its options" in capsys.readouterr().err
+    assert bench(monkeypatch, *order, "gaussian.checkpoint=nowhere") == 2
+    assert (
+        "and --set repeats its options: give that, or the file where it lies now" in capsys.readouterr().err
+    )
     assert (
         bench(monkeypatch, *order, f"gaussian.checkpoint={root}/zoo/folder/gaussian_sigma_0.5.safetensors")
         == 1
