@@ -7,8 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from baselines.networks.unet import small_unet
 from baselines.parts.openai_unet import network
 from baselines.sizes import FAMILIES
+from bench.errors import UsageError
 from bench.methods import registry, sizes
 from bench.training.architectures import Chains
 from bench.types import Task
@@ -189,3 +191,9 @@ def test_a_denoisers_batch_fits_a_card_of_40_gb_beside_the_weights_of_all_method
             unet(torch.zeros(1, 3, 256, 256), torch.zeros(1))
     assert 0.5 * 2**30 < counted.most < 0.8 * 2**30
     assert FAMILIES["imagenet"].single_batch * counted.most + 6.5 * 2**30 < 30 * 2**30
+
+
+@pytest.mark.parametrize("channels", [(), (30,), (4, 8)])
+def test_channels_that_no_group_norm_divides_are_refused(channels):
+    with pytest.raises(UsageError, match="each a multiple of 8"):
+        small_unet(Task(dataset="", channels=1, image_size=8, num_classes=2), channels, 1)

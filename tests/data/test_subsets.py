@@ -10,7 +10,7 @@ import torch
 
 from bench.config.names import resolve_subset
 from bench.data.sets import PixelTensor, load
-from bench.data.subsets import certified_subset, held_out
+from bench.data.subsets import certified_subset, held_out, training_parts
 from bench.errors import DataError, UsageError
 from bench.types import Split, Task
 
@@ -169,3 +169,8 @@ def test_training_never_sees_the_test_split_nor_the_certifier_the_train_split() 
         held_out(load("mnist5k", "test"), 0.1, 0)
     with pytest.raises(DataError, match="certified images come from the test split, got the train split"):
         certified_subset(load("mnist5k", "train"))
+
+
+def test_more_images_held_out_than_there_are_is_named_as_a_count() -> None:
+    with pytest.raises(DataError, match=r"--held-out is 4000, and there are 4000 training images"):
+        training_parts(load("mnist5k", "train"), 0, 4000)

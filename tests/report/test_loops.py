@@ -12,6 +12,7 @@ from bench.records.columns import columns_of
 from bench.report import metrics
 from bench.report.compared import restricted
 from bench.report.comparison import compare
+from bench.report.figures import samples
 from bench.report.tables.cost import cost_frame
 from bench.smoothing.stats import bernoulli_divergence, radius, upper_tail
 from bench.types import ABSTAIN, PartBound, Record
@@ -163,3 +164,11 @@ def test_common_images_are_kept_whatever_the_order_of_the_records():
         expected = [one for one in kept if one.method == entry.method and times[one.index] == 2]
         assert list(entry.records) == sorted(expected, key=lambda one: one.index)
         assert entry.indices == {one.index for one in expected}
+
+
+@pytest.mark.parametrize(
+    ("alpha", "written"),
+    [(0.001, "0.001"), (1e-5, "$10^{-5}$"), (2e-5, r"$2 \cdot 10^{-5}$"), (5e-5, r"$5 \cdot 10^{-5}$")],
+)
+def test_a_level_is_written_as_it_is(alpha, written):
+    assert samples._level(alpha) == written
