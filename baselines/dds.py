@@ -67,7 +67,7 @@ class NoisePrediction(DenoiserObjective[Denoiser, Config]):
         """Return the loss of one batch."""
         denoiser, generator = self.network, batch.generator
         x = to_model_units(augment(batch.x, self.config.task, generator))
-        abar_of = denoiser.alphas_cumprod.to(x)
+        abar_of = denoiser.alphas_cumprod.to(x, non_blocking=True)
         timesteps = torch.randint(len(abar_of), (len(x),), generator=generator, device=x.device)
         eps = torch.randn(x.shape, generator=generator, device=x.device)
         abar = abar_of[timesteps].view(-1, 1, 1, 1)

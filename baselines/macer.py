@@ -91,12 +91,16 @@ def radius_loss(copies: list[Tensor], labels: Tensor, *, margin: float, beta: fl
     since that of Phi^-1 has no bound.
     """
     p = torch.stack([F.softmax(beta * logits, dim=1) for logits in copies]).mean(0)
-    is_label = F.one_hot(labels, p.shape[1]).bool()
-    others = p.masked_fill(is_label, 0.0)
-    is_correct = p[is_label] > others.amax(1)
+    label = labels[:, None]
+    others = p.scatter(1, label, 0.0)
+    is_correct = p.gather(1, label)[:, 0] > others.amax(1)
     with torch.no_grad():
         counts = is_correct & (_xi(others) < margin)
-    return (margin - _xi(others[counts])).sum() / len(labels)
+    even = torch.full_like(
+        others, 0.5 / others.shape[1]
+    )  # stands in for what is left out: its derivative is finite
+    radius = _xi(torch.where(counts[:, None], others, even))
+    return torch.where(counts, margin - radius, 0.0).mean()
 
 
 def _xi(others: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.errors import CheckpointError
 from bench.methods import registry
@@ -40,6 +41,27 @@ def test_truncated_checkpoint_is_refused(trained):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         module.build(config, path)
+
+
+class SizesFromValues(TorchDispatchMode):
+    """Collects what is chosen by a mask, whose size a GPU has to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        chosen = args[1] if operation is torch.ops.aten.index.Tensor else ()
+        if any(index is not None and index.dtype == torch.bool for index in chosen):
+            self.found.add(str(operation))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_training_step_waits_for_the_size_of_what_it_computes(name, tmp_path):
+    with SizesFromValues() as sizes:
+        registry.load(name).train(configured(name), job(tmp_path))
+    assert sizes.found == set()
 
 
 def test_training_twice_gives_the_same_weights(tmp_path):
