@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
+from bench.smoothing.noise import seeded_initialisation
 from bench.training.architectures import Architecture, Chains, Network
 from bench.training.checkpoints import check_configuration, load_checkpoint, load_metadata, load_weights
-from bench.training.loop import FORWARDS_WITH_GRADIENT, TrainingJob, seeded_initialisation
+from bench.training.loop import FORWARDS_WITH_GRADIENT, TrainingJob
 from bench.training.recipes import IN_USE, TrainingPrecision
 from bench.types import Backbone, Checkpoint, Task
 from rrcm import checkpoints, finetune, presets, pretrain

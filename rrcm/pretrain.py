@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import CheckpointError, UnfinishedError, UsageError, shown
+from bench.smoothing.noise import seeded_initialisation
 from bench.smoothing.sigma import karras_grid, to_model_units
 from bench.training import loop
 from bench.training.checkpoints import (
@@ -204,7 +205,7 @@ def load(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob) -> Encoder:
 
 
 def _initial(sizes: EncoderConfig, job: TrainingJob) -> Encoder:
-    with loop.seeded_initialisation(job.seed):
+    with seeded_initialisation(job.seed):
         return Encoder(sizes)
 
 
@@ -227,7 +228,7 @@ def load_or_train(sizes: EncoderConfig, recipe: Recipe, job: TrainingJob, *, ane
         _check_made_by(job, found, sizes)
         return load(sizes, recipe, job)
     encoder, stage = _initial(sizes, job), path.stem
-    with loop.seeded_initialisation(job.seed):
+    with seeded_initialisation(job.seed):
         trained = objective(encoder, recipe, job.split.task)
     fitted = loop.fit(stage, trained, recipe, job)
     if not fitted.is_complete:

@@ -11,9 +11,10 @@ from baselines.networks.backbones import load_published
 from baselines.networks.resnet import RESNET
 from baselines.noisy import recipes, released
 from baselines.noisy.classifier import AnyConfig, Config, Loss, NoisyClassifier, NoisyObjective, in_steps
+from bench.smoothing.noise import seeded_initialisation
 from bench.training.architectures import RecipeTable
 from bench.training.checkpoints import load_checkpoint, load_weights, save_checkpoint
-from bench.training.loop import TrainingJob, fit, seeded_initialisation
+from bench.training.loop import TrainingJob, fit
 from bench.training.provenance import provenance
 from bench.training.released import Released, load_with_arch, says_arch
 from bench.types import Checkpoint

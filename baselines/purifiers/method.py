@@ -20,6 +20,7 @@ from baselines.purifiers.denoised import (
     train_classifier,
 )
 from bench.errors import CheckpointError
+from bench.smoothing.noise import seeded_initialisation
 from bench.training.checkpoints import (
     check_configuration,
     load_checkpoint,
@@ -28,7 +29,7 @@ from bench.training.checkpoints import (
     save_checkpoint,
     unfinished,
 )
-from bench.training.loop import Objective, TrainingJob, fit, seeded_initialisation
+from bench.training.loop import Objective, TrainingJob, fit
 from bench.training.provenance import provenance
 from bench.training.recipes import trained_options
 from bench.types import Checkpoint

@@ -17,8 +17,8 @@ from bench.device.batching import is_out_of_memory, shortest_seconds
 from bench.device.precision import LAYOUTS, layout
 from bench.device.timing import Instruments
 from bench.runs.stream import Stream
+from bench.smoothing.noise import seeded_initialisation
 from bench.training.architectures import Architecture, Make
-from bench.training.loop import seeded_initialisation
 from bench.types import Layout
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from bench.errors import CheckpointError, ModelError, UsageError
+from bench.smoothing.noise import seeded_initialisation
 from bench.types import Classifier, Task
 
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
@@ -119,8 +120,7 @@ def opened(source: str, build: Callable[[], Any]) -> Classifier:
 def _guarded(source: str, build: Callable[[], Any]) -> Any:
     """Return what a function builds, its weights drawn from one seed; see `opened`."""
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded_initialisation(0):
             return build()
     except OSError as error:
         raise CheckpointError(

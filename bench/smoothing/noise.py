@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal, TypeVar
@@ -50,6 +51,15 @@ def stable_seed(*parts: object) -> int:
     """Return a 63-bit seed that depends on the parts alone, not on the process or the Python version."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+@contextmanager
+def seeded_initialisation(seed: int) -> Iterator[None]:
+    """Draw the initial weights of networks made inside from `seed`, leaving the global generators as they were."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(gpus)):
+        torch.manual_seed(seed)
+        yield
 
 
 def noise_block(

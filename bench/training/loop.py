@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -388,12 +388,3 @@ def move_parameters(kept: nn.Module, towards: nn.Module, rate: float) -> None:
     assert len(values) == len(moved)
     if values:
         torch._foreach_lerp_(moved, values, rate)
-
-
-@contextmanager
-def seeded_initialisation(seed: int) -> Iterator[None]:
-    """Draw the initial weights of networks made inside from `seed`, leaving the global generators as they were."""
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=list(gpus)):
-        torch.manual_seed(seed)
-        yield

@@ -16,8 +16,8 @@ from bench.methods import registry
 from bench.methods.weights import fingerprint
 from bench.runs.entrant import enter
 from bench.runs.workbench import Setup, smoothed
+from bench.smoothing.noise import seeded_initialisation
 from bench.training.architectures import Chains
-from bench.training.loop import seeded_initialisation
 
 CPU = torch.device("cpu")
 NETWORKS = ("rrcm-b", "resnet8", "dds", "densepure", "consistency-model")  # U-Nets before a transformer

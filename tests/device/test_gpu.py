@@ -17,9 +17,9 @@ from bench.device.timing import instruments, seconds_of, timed, warmed
 from bench.methods import registry
 from bench.smoothing import noise
 from bench.smoothing.counting import Draws, count_group, predicted_classes
+from bench.smoothing.noise import seeded_initialisation
 from bench.training.architectures import Chains
 from bench.training.augmentation import random_affine, random_boxes
-from bench.training.loop import seeded_initialisation
 from tests.cost.test_compiling import compiled_in_an_image
 
 pytestmark = pytest.mark.gpu

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from bench.errors import CheckpointError, NumericalError, UsageError
-from bench.training import curves, loop
+from bench.smoothing.noise import seeded_initialisation
+from bench.training import curves
 from bench.training.loop import (
     Recipe,
     Supervised,
@@ -350,7 +351,7 @@ def test_initial_weights_leave_the_generators_of_all_gpus_as_they_were(monkeypat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for is_used in (True, False):
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda is_used=is_used: is_used)
-        with loop.seeded_initialisation(0):
+        with seeded_initialisation(0):
             pass
     assert asked == [[0, 1], []]
 
