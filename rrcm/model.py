@@ -103,10 +103,7 @@ class Config(EncoderOptions, finetune.Recipe):
     @property
     def finetuning(self) -> finetune.Recipe:
         """Recipe of the fine-tuning stage, and of a head's on frozen features."""
-        values = {one.name: getattr(self, one.name) for one in fields(finetune.Recipe)}
-        if self.layer_decay is None:
-            values["layer_decay"] = 1.0 if self.pretrain_steps == 0 else finetune.PRETRAINED_DECAY
-        return finetune.Recipe(**values)
+        return finetune.Recipe(**{one.name: getattr(self, one.name) for one in fields(finetune.Recipe)})
 
     @property
     def of_pretraining(self) -> pretrain.Recipe:

@@ -249,7 +249,7 @@ def _row(name: str, recipe: finetune.Recipe) -> dict[str, str]:
         "batch": str(recipe.batch_size),
         "lr per 256": f"{recipe.learning_rate:g}",
         "weight decay": f"{recipe.weight_decay:g}",
-        "layer decay": f"{recipe.layer_decay or finetune.PRETRAINED_DECAY:g}",
+        "layer decay": f"{recipe.layer_decay:g}",
         "m / lambda / eta": f"{recipe.copies} / {recipe.weight:g} / {recipe.entropy_weight:g}",
         "augmentation": recipe.augmentation,
         "mixup / cutmix / smoothing": f"{recipe.mixup:g} / {recipe.cutmix:g} / {recipe.label_smoothing:g}",

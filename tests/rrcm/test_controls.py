@@ -49,13 +49,6 @@ def test_without_pre_training_there_is_no_encoder_and_no_layer_decay(tmp_path):
     assert published.finetuning.layer_decay == 1.0
 
 
-@pytest.mark.parametrize(
-    ("given", "decay"), [({}, 0.75), ({"pretrain_steps": 0}, 1.0), ({"layer_decay": 0.5}, 0.5)]
-)
-def test_layer_decay_is_for_pre_trained_encoders_unless_it_is_given(given, decay):
-    assert configured(**given).finetuning.layer_decay == decay
-
-
 def test_options_that_contradict_the_kind_are_refused(tmp_path):
     with pytest.raises(UsageError, match="pretrain_steps is 3, expected 0 for pretraining=none"):
         model.train(configured("none", pretrain_steps=3), job(tmp_path))

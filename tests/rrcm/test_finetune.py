@@ -95,7 +95,9 @@ def test_the_timm_view_is_made_of_the_parts_of_timms_training_transform(monkeypa
 
 
 def test_fine_tuning_trains_the_patch_projection_that_pre_training_left(tmp_path):
-    config = registry.configure("rrcm", TASK, 0.5, OPTIONS["rrcm"] | {"stop_grad_conv1": True})
+    config = registry.configure(
+        "rrcm", TASK, 0.5, OPTIONS["rrcm"] | {"stop_grad_conv1": True, "layer_decay": 0.75}
+    )
     encoder = Encoder(config.sizes)
     assert not encoder.patch_embed.proj.weight.requires_grad
     groups = Objective(Classifier(encoder, 2), config.finetuning, 0.5, job(tmp_path)).parameter_groups(1.0)
