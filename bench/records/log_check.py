@@ -29,7 +29,7 @@ ALPHAS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)
 """Levels that are tried besides the claimed one."""
 
 DRAWS = (1000, 10_000, 100_000)
-"""Numbers of draws that are tried where none of the levels fits the claimed one: more draws fit almost any radii."""
+"""Numbers of draws tried beside the claimed one; larger ones where nothing fits, since many draws fit any radii."""
 
 MOST_DRAWS = 1_000_000
 """Most draws whose grid of radii is computed."""
@@ -134,8 +134,9 @@ def check_log(log: Log, claim: Claim, dataset: str | None = None) -> LogCheck:
     _check_claim(claim)
     claimed = fit(log, claim)
     tried = [claimed, *_tried(log, claim, [claim.n])]
+    tried += _tried(log, claim, [n for n in DRAWS if n < claim.n])
     if not any(one.is_fit for one in tried):
-        tried += _tried(log, claim, [n for n in DRAWS if n != claim.n])
+        tried += _tried(log, claim, [n for n in DRAWS if n > claim.n])
     check = LogCheck(
         claimed=claimed,
         fits=tuple(one for one in tried if one.is_fit),
@@ -302,7 +303,7 @@ def _other(rounding: Rounding) -> Rounding:
 def _about_alpha(check: LogCheck) -> Finding:
     title = "radii name one n and alpha"
     if check.named is not None:
-        return Finding(check=title, holds=True, seen=f"only {level(check.named.claim)} fits")
+        return Finding(check=title, holds=True, seen=f"of all tried, only {level(check.named.claim)} fits")
     if not check.fits:
         return Finding(check=title, holds=False, seen="nothing that was tried fits")
     fitting, rivals = ("; ".join(level(one.claim) for one in some[:4]) for some in (check.fits, check.rivals))

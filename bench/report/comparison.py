@@ -41,6 +41,7 @@ from bench.report.metrics import (
     noisy_accuracy,
 )
 from bench.report.rates import Quartiles, speedups
+from bench.report.variants import variant_of
 from bench.smoothing.estimation import largest_radius
 from bench.types import CostRecord, Record, Run, RunHeader
 
@@ -312,16 +313,19 @@ class Names:
 def run_names(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return one name per run: its folder's, or the whole path where two folders have the same name.
 
+    Folders that are named as training runs of one variant have the whole path all or none, and stay of one variant.
+
     Raises:
         ProtocolError: a run is given twice.
     """
-    paths = Counter(run.folder.absolute() for run in runs)
-    repeated = [str(path) for path, times in paths.items() if times > 1]
+    files = Counter(run.folder.resolve() for run in runs)
+    repeated = [str(path) for path, times in files.items() if times > 1]
     if repeated:
         raise ProtocolError(f"run {repeated[0]} is given twice; name each run once")
-    names = Counter(run.folder.absolute().name for run in runs)
-    paths_by_run = [run.folder.absolute() for run in runs]
-    return tuple(path.name if names[path.name] == 1 else str(path) for path in paths_by_run)
+    paths = [run.folder.absolute() for run in runs]
+    names = Counter(path.name for path in paths)
+    unclear = {variant_of(name) for name, times in names.items() if times > 1}
+    return tuple(str(path) if variant_of(path.name) in unclear else path.name for path in paths)
 
 
 def label_of(method: str, number: int, names: Sequence[str]) -> str:
@@ -374,7 +378,7 @@ def _on_common_images(entries: Sequence[Entry], where: str, notes: list[str]) ->
     most = max(len(entry.records) for entry in entries)
     if most > len(common):
         notes.append(
-            f"At {where} only the {len(common)} images that all rows have are compared, of up to {most}."
+            f"{where.capitalize()}: only the {len(common)} images that all rows have are compared, of up to {most}."
         )
     return kept
 
@@ -391,4 +395,5 @@ def _best_candidates(entries: Sequence[Entry], notes: list[str]) -> list[Entry]:
     if shared != set.union(*sigmas.values()):
         listed = ", ".join(f"{sigma:g}" for sigma in sorted(shared))
         notes.append(f"The best over sigma is chosen among {listed}, the sigmas that all rows have.")
-    return _on_common_images([entry for entry in entries if entry.sigma in shared], "best over sigma", notes)
+    told = notes if len(shared) > 1 else []  # of one sigma its own note tells
+    return _on_common_images([entry for entry in entries if entry.sigma in shared], "best over sigma", told)

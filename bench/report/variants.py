@@ -181,5 +181,5 @@ def _between_trainings(
 
 
 def variant_of(run: str) -> str:
-    """Return the variant whose training a run's folder is named after: NAME for NAME-0, NAME-1, ..., else the name."""
-    return re.sub(r"[-_.]\d+$", "", run)
+    """Return the variant whose training a run's folder is named after: NAME for NAME-0, NAME_1, ..., else the name."""
+    return re.sub(r"[-_]\d+$", "", run)

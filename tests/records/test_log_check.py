@@ -80,6 +80,14 @@ def test_the_level_that_made_a_log_is_named_and_another_claim_is_refused(tmp_pat
     assert (check.claimed.above > 0) == (alpha > 0.001)
 
 
+@needs_real_logs
+def test_a_level_is_not_named_where_fewer_draws_fit_as_well():
+    claim = Claim(sigma=0.12, n=100_010, alpha=0.001)
+    check = check_log(read_log(real("0.12")), claim, "cifar10")
+    assert [one.claim for one in check.fits] == [claim, replace(claim, n=100_000)]
+    assert check.named is None
+
+
 def test_radii_rounded_down_fit_only_when_said_to_be(tmp_path):
     log = made(
         tmp_path, rows=lambda lines: [[*row[:3], rounded_down(row[3]), *row[4:]] for row in lines], digits=17
@@ -197,5 +205,5 @@ def test_the_command_prints_findings_and_the_table_and_exits_with_one(monkeypatc
     assert bench(monkeypatch, "check-log", real("0.50"), *options, "--recertify", "0.001") == 1
     shown = capsys.readouterr().out
     assert "impossible: 9 of 417 radii are larger, the largest possible is 1.906" in shown
-    assert "only n = 100000, alpha = 0.01 fits" in shown
+    assert "of all tried, only n = 100000, alpha = 0.01 fits" in shown
     assert "at alpha = 0.001  65.0  54.6  41.4  32.0  23.2" in shown

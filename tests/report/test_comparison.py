@@ -9,7 +9,7 @@ import pytest
 from bench.errors import ProtocolError, RecordsError
 from bench.records.file import check_comparable
 from bench.report import comparison as comparing
-from bench.report.comparison import compare
+from bench.report.comparison import compare, run_names
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure
 from bench.report.metrics import certified_accuracy
 from bench.report.tables.accuracy import acr_frame, acr_table
@@ -44,9 +44,26 @@ def test_methods_at_one_sigma_are_compared_on_the_images_that_all_have():
     assert {entry.indices for entry in comparison.best} == {frozenset(kept)}
     assert comparison.notes == (
         "Unfinished: DDS at sigma 0.5 (11 of 40 images).",
-        "At sigma 0.5 only the 11 images that all rows have are compared, of up to 40.",
-        "At best over sigma only the 11 images that all rows have are compared, of up to 40.",
+        "Sigma 0.5: only the 11 images that all rows have are compared, of up to 40.",
+        "Best over sigma: only the 11 images that all rows have are compared, of up to 40.",
     )
+
+
+def test_a_run_reached_by_another_path_is_one_run_and_folders_of_one_name_stay_of_one_variant(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "plain-0")
+    with pytest.raises(ProtocolError, match="is given twice"):
+        compare([make_run(tmp_path / "plain-0"), make_run(tmp_path / "link")])
+    folders = [tmp_path / place for place in ("a/plain-0", "a/plain-1", "b/plain-0", "b/other-0")]
+    names = run_names([make_run(folder) for folder in folders])
+    assert names == (*map(str, folders[:3]), "other-0")
+
+
+def test_images_that_not_all_rows_have_are_told_once_where_there_is_one_sigma():
+    run = make_run(sigmas=[0.5])
+    run = without(run, lambda record: record.method == "dds" and record.index not in run.header.indices[:2])
+    assert [note for note in compare([run]).notes if "all rows have" in note] == [
+        "Sigma 0.5: only the 2 images that all rows have are compared, of up to 40."
+    ]
 
 
 def test_the_best_sigma_is_chosen_among_sigmas_that_all_rows_have():

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from bench.errors import ProtocolError
 from bench.report.comparison import compare
 from bench.report.metrics import Share, acr, assured_accuracy, certified, certified_accuracy
 from bench.report.paired import paired_differences
-from bench.report.tables.paired import gap_frame
+from bench.report.tables.paired import gap_frame, paired_frame, pairs_of
 from bench.smoothing.stats import holm, most_failures, paired_interval
 from bench.types import ABSTAIN
 from tests.report.test_compared import trained
@@ -53,6 +55,20 @@ def test_difference_is_that_of_the_certified_accuracies_at_every_radius(seed):
         assert found.difference == pytest.approx(values[0] - values[1], abs=1e-12)
         low, high = found.interval()
         assert low <= found.difference <= high
+
+
+def test_radii_that_one_of_two_runs_cannot_certify_are_not_tested():
+    many, few = (make_run(Path(name), methods=["rrcm"], sigmas=[0.5]) for name in ("many", "few"))
+    few = replace(
+        few, header=replace(few.header, n=100), records=tuple(replace(one, radius=0.5) for one in few.records)
+    )
+    comparison = compare([many, few])
+    frame = paired_frame(comparison, pairs_of(comparison))
+    assert (
+        frame["radius"].max()
+        <= 0.5 * stats.norm.ppf(0.001 ** (1 / 100))
+        < max(one.radius for one in many.records)
+    )
 
 
 def test_a_correct_abstention_and_a_wrong_class_are_not_certified():

@@ -121,7 +121,13 @@ def test_scores_are_those_of_certified_accuracy_and_acr_in_the_images_order():
 
 
 @pytest.mark.parametrize(
-    ("run", "variant"), [("scratch-12", "scratch"), ("no-views-0", "no-views"), ("mnist5k", "mnist5k")]
+    ("run", "variant"),
+    [
+        ("scratch-12", "scratch"),
+        ("no-views-0", "no-views"),
+        ("mnist5k", "mnist5k"),
+        ("weight-0.5", "weight-0.5"),
+    ],
 )
 def test_a_variant_is_the_folders_name_without_the_number_of_the_training(run, variant):
     assert variant_of(run) == variant
@@ -322,3 +328,33 @@ def test_scores_that_differ_by_rounding_alone_do_not_vary(images, value):
     found = estimate(np.full((1, images), value), most=1.2)
     assert found.is_exact
     assert found.low < found.value < found.high
+
+
+def test_radii_that_a_group_cannot_certify_are_neither_tested_nor_given_a_number():
+    runs = [trained(name, seed, methods=["rrcm"], sigmas=[0.25, 1.0]) for seed, name in enumerate(NAMES)]
+    comparison = compare(runs)
+    frame = variants_frame(comparison, "plain")
+    reach = {entry.sigma: entry.reach for entry in comparison.entries}
+    held = frame[frame["quantity"] == "certified accuracy"]
+    assert (held["radius"] <= held["sigma"].map(reach)).all()
+    table = variants_table(frame, comparison, "plain")
+    first, _ = table.blocks
+    beyond = [column for column, name in enumerate(table.headers[2:-1], 2) if float(name) > reach[0.25]]
+    assert beyond
+    assert {as_cell(row[column]).text for row in first.rows for column in beyond} == {"–"}
+    assert any("beyond R_max" in note for note in table.notes)
+
+
+def test_settings_named_like_training_runs_are_told():
+    runs = made_runs()
+    given = [{"rrcm": {"depth": depth}} for depth in (2, 2, 2, 4)]
+    runs = [
+        replace(run, header=replace(run.header, config={**run.header.config, "options": options}))
+        for run, options in zip(runs, given, strict=True)
+    ]
+    notes = variants_table(variants_frame(compare(runs), "plain"), compare(runs), "plain").notes
+    [told] = [note for note in notes if "differ in" in note]
+    assert told.startswith(
+        "The runs changed-0, changed-1, ... count as training runs of changed by their names, but"
+    )
+    assert "differ in depth" in told

@@ -86,11 +86,11 @@ def gap_frame(comparison: Comparison) -> pd.DataFrame:
 
     Trainings are checkpoints of one method at one sigma that differ between the runs. Columns: sigma, method,
     shown (what readers call the method), trainings (how many), images, quantity ("certified accuracy" or "ACR"),
-    radius (NaN for the ACR), lowest, highest, gap, is_reachable (radius at most R_max; True for the ACR).
+    radius (NaN for the ACR), lowest, highest, gap, is_reachable (radius at most R_max of each; True for the ACR).
     """
     rows: list[dict[str, Any]] = []
     for (sigma, method), entries in _trainings(comparison).items():
-        reach = max(one.reach for one in entries)
+        reach = min(one.reach for one in entries)
         for radius in (*comparison.radii, None) if comparison.compares_acr else comparison.radii:
             values = [one.acr.value if radius is None else one.curve.at(radius).value for one in entries]
             rows.append(
@@ -156,8 +156,8 @@ def gap_table(frame: pd.DataFrame) -> Table:
 
 
 def _within_reach(pair: Pair, radii: Sequence[float]) -> tuple[float, ...]:
-    """Return the radii that the protocol can certify, or that a log says to be certified."""
-    reach = max(entry.reach for entry in pair)
+    """Return the radii that both can certify: beyond the reach of one, the difference is that of the protocols."""
+    reach = min(entry.reach for entry in pair)
     return tuple(radius for radius in radii if radius <= reach)
 
 

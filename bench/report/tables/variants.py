@@ -13,7 +13,7 @@ from bench.errors import RecordsError, UsageError
 from bench.report.comparison import Comparison, Entry
 from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius, signed
 from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT, radius_headers
-from bench.report.tables.paired import is_significant
+from bench.report.tables.paired import BEYOND, is_significant
 from bench.report.variants import (
     Estimate,
     Holds,
@@ -35,7 +35,8 @@ Variants = dict[str, list[Entry]]
 def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
     """Return means over training runs, and differences to the reference, one row per (sigma, method, variant, radius).
 
-    Radii that no certificate reaches are left out, and so is the ACR where `Comparison.compares_acr` is False.
+    Radii that no certificate reaches are left out, and in each group those that one of its runs cannot certify; the ACR
+    is left out where `Comparison.compares_acr` is False.
     Columns: sigma, method, variant, trainings, images, quantity ("certified accuracy" or "ACR"), radius (NaN for the
     ACR), mean with mean_low, mean_high, mean_interval_holds and mean_is_exact, then the same of difference, p
     (Student's t, or the sign test where the difference is exact) and p_holm (corrected for every difference of the
@@ -55,7 +56,8 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
     reach = max(float(entry.columns.radius.max()) for entry in comparison.entries)
     radii = [radius for radius in comparison.radii if radius <= reach]
     for (sigma, _), variants in variants_of(comparison, reference).items():
-        for radius in (*radii, None) if comparison.compares_acr else radii:
+        within = [radius for radius in radii if radius <= _common_reach(variants)]
+        for radius in (*within, None) if comparison.compares_acr else within:
             score = certified_radius if radius is None else at_radius(radius)
             values = {
                 name: scores([one.records for one in entries], score) for name, entries in variants.items()
@@ -82,6 +84,11 @@ def variants_frame(comparison: Comparison, reference: str) -> pd.DataFrame:
     if not rows:
         raise RecordsError("no certificate reaches a radius of the table: give --radii 0 to the runs as well")
     return _corrected(pd.DataFrame(rows))
+
+
+def _common_reach(variants: Variants) -> float:
+    """Return the largest radius that all runs of a group can certify."""
+    return min(entry.reach for entries in variants.values() for entry in entries)
 
 
 def _longest(variants: Variants) -> float:
@@ -111,9 +118,17 @@ def variants_table(frame: pd.DataFrame, comparison: Comparison, reference: str) 
     return Table(
         caption=f"Variants over their training runs: mean certified accuracy (%){', and ACR' if acr else ''}",
         headers=("variant", "training runs", *radius_headers(radii), *("ACR",) * acr),
-        blocks=blocks_of(frame, lambda part: _rows(part, reference), ["group"], title="{}"),
+        blocks=blocks_of(
+            frame, lambda part: _rows(part, reference, (*radii, *(None,) * acr)), ["group"], title="{}"
+        ),
         notes=(
             *_methods(frame, comparison, groups),
+            *_unlike_options(groups),
+            *(
+                [BEYOND]
+                if any(len(set(part["radius"])) < len(radii) + acr for _, part in frame.groupby("group"))
+                else []
+            ),
             "Mean over the training runs, with 95% intervals that are not corrected for the number of columns.",
             *_what_intervals_hold(frame),
             f"Second rows: difference to {reference!r} in points{' (ACR: in pixel units)' if acr else ''}; bold where "
@@ -134,6 +149,24 @@ def _methods(
             held.setdefault(comparison.name_of(method), []).append(variant)
         named = [f"{name} in {', '.join(own)}" for name, own in held.items()]
         yield f"Methods: {'; '.join(named)}."
+
+
+def _unlike_options(groups: Mapping[tuple[float, str], Variants]) -> Iterator[str]:
+    """Yield a sentence for each variant whose runs were given unlike options, as a folder of ablations holds them."""
+    unlike: dict[str, set[str]] = {}
+    for variants in groups.values():
+        for name, entries in variants.items():
+            given = [entry.header.config.get("options", {}).get(entry.method, {}) for entry in entries]
+            options = {option for one in given for option in one}
+            unlike.setdefault(name, set()).update(
+                option for option in options if any(one.get(option) != given[0].get(option) for one in given)
+            )
+    for name, options in unlike.items():
+        if options:
+            yield (
+                f"The runs {name}-0, {name}-1, ... count as training runs of {name} by their names, but differ in "
+                f"{', '.join(sorted(options))}: name settings otherwise."
+            )
 
 
 def has_acr(frame: pd.DataFrame) -> bool:
@@ -231,12 +264,18 @@ def _what_intervals_hold(frame: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _rows(part: pd.DataFrame, reference: str) -> Iterator[Row]:
+def _rows(part: pd.DataFrame, reference: str, columns: Sequence[float | None]) -> Iterator[Row]:
     for variant, rows in part.groupby("variant", sort=False):
-        cells = [row for _, row in rows.iterrows()]
-        yield str(variant), str(rows["trainings"].iloc[0]), *map(_mean, cells)
+        held = {None if math.isnan(row["radius"]) else row["radius"]: row for _, row in rows.iterrows()}
+        cells = [held.get(column) for column in columns]
+        yield (
+            str(variant),
+            str(rows["trainings"].iloc[0]),
+            *("–" if one is None else _mean(one) for one in cells),
+        )
         if variant != reference:
-            yield f"Δ vs. {reference}", "", *map(_difference, cells)
+            differences = ("–" if one is None else _difference(one) for one in cells)
+            yield f"Δ vs. {reference}", "", *differences
 
 
 def _mean(row: Any) -> Cell:
