@@ -22,13 +22,13 @@ COUNTED = ("max_steps", "evaluate_every", "patience")
 def load(name: str) -> MethodModule:
     """Return a method: its module, or the module's METHOD, or what stands for one where the name is "module:function".
 
-    See `bench.types.MethodModule` and `bench.smoothing.classifiers`.
+    See `bench.types.MethodModule` and `bench.methods.plug_ins`.
 
     Raises:
         UsageError: an unknown name (the nearest is named), or a module that cannot be imported or lacks a part.
     """
     if is_plug_in(name):
-        from bench.smoothing.classifiers import plug_in
+        from bench.methods.plug_ins import plug_in
 
         stands_in: Any = plug_in(name)
         return stands_in

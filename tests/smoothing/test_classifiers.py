@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from bench.errors import UsageError
+from bench.methods.plug_ins import open_plug_in, plug_in
 from bench.records.file import read_run
-from bench.smoothing.classifiers import as_classifier, open_plug_in, plug_in
+from bench.smoothing.classifiers import as_classifier
 from tests.support.tiny import bench, image_tree
 
 pytestmark = pytest.mark.usefixtures("undrawn")
