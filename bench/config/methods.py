@@ -154,7 +154,10 @@ def _described(entry: MethodEntry) -> MethodEntry:
         return entry
     try:
         module = importlib.import_module(entry.module)
-    except Exception:  # a report of an old run needs no method; whoever asks for the method is told why
+    except (
+        Exception,
+        SystemExit,
+    ):  # a report of an old run needs no method; whoever asks for the method is told why
         return entry
     told = ("display_name", "color", "kind")
     found = replace(entry, **{name: getattr(module, name.upper(), getattr(entry, name)) for name in told})

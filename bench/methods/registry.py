@@ -37,8 +37,9 @@ def load(name: str) -> MethodModule:
         raise UsageError(f"unknown method {name!r}; {method_hint(name, known)}")
     try:
         module: Any = importlib.import_module(known[name].module)
-    except Exception as error:  # whatever the module does when it is imported
-        raise UsageError(f"method {name!r} cannot be imported from {known[name].module}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        told = str(error) if isinstance(error, Exception) else "it ends the program (sys.exit)"
+        raise UsageError(f"method {name!r} cannot be imported from {known[name].module}: {told}") from error
     method = getattr(module, "METHOD", module)
     for part in ("Config", "build"):
         if not hasattr(method, part):
@@ -89,7 +90,7 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
                 raise
             left = {key: value for key, value in changes.items() if key not in module.TRAINING_NAMES}
             return configure(name, task, sigma, left)
-    if "backbone" in changes:
+    if "backbone" in changes and not is_plug_in(name):
         if not has_backbone(name):
             raise UsageError(f"method {name!r} has a network of its own; leave --backbone out for it")
         config = dataclasses.replace(config, backbone=backbone(str(changes.pop("backbone"))))
@@ -101,7 +102,7 @@ def configure(name: str, task: Task, sigma: float, options: Mapping[str, Any], *
     if hasattr(module, "backbone_of") and (own := module.backbone_of(config)) is not None:
         config = dataclasses.replace(config, backbone=backbone(own))
     counted = [option for option in COUNTED if option in changes]
-    if counted and getattr(config, "epochs", 0) > 0:
+    if counted and not is_plug_in(name) and getattr(config, "epochs", 0) > 0:
         raise UsageError(
             f"{name}.{counted[0]} is given, but the recipe counts {config.epochs} epochs: set {name}.epochs instead, "
             f"or {name}.epochs=0 to count steps, in all options of the recipe that count epochs"
@@ -197,7 +198,8 @@ def checked_options(name: str, options: Mapping[str, Any], sigmas: Sequence[floa
     sigma = 0.5 if not sigmas or 0.5 in sigmas else sigmas[0]
     config = configure(name, Task(dataset="", channels=1, image_size=28, num_classes=10), sigma, options)
     return {
-        key: getattr(config, key, value) if key != "backbone" else value for key, value in options.items()
+        key: value if key == "backbone" and not is_plug_in(name) else getattr(config, key, value)
+        for key, value in options.items()
     }
 
 
@@ -215,8 +217,8 @@ def stands_for(name: str, option: str) -> Collection[str]:
 
 
 def has_backbone(name: str) -> bool:
-    """Return whether the method's network can be chosen."""
-    return "backbone" in _fields_of(name)
+    """Return whether the method's network can be chosen; an option of that name of a plug-in is its own."""
+    return not is_plug_in(name) and "backbone" in _fields_of(name)
 
 
 def backbone(name: str) -> Backbone:

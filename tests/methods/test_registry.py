@@ -134,3 +134,27 @@ def test_every_method_of_a_preset_can_be_built(preset):
 def test_an_option_that_no_training_can_have_is_refused(method, option, value, message):
     with pytest.raises(UsageError, match=message):
         registry.configure(method, TASK, 0.5, {option: value})
+
+
+OPTIONS_OF_ITS_OWN = """
+def make(backbone="small", epochs=3, max_steps=10, patience=2, evaluate_every=1):
+    return lambda x: (backbone, epochs, max_steps, patience, evaluate_every)
+"""
+
+
+def test_options_of_a_plug_in_mean_what_its_function_says(tmp_path, monkeypatch):
+    (tmp_path / "options_of_its_own.py").write_text(OPTIONS_OF_ITS_OWN)
+    monkeypatch.chdir(tmp_path)
+    name = "options_of_its_own:make"
+    options = {"backbone": "resnet18", "max_steps": "20", "patience": "4", "evaluate_every": "5"}
+    config = registry.configure(name, TASK, 0.5, options)
+    assert registry.load(name).build(config, None)(None, 0.5) == ("resnet18", 3, 20, 4, 5)
+    assert not registry.has_backbone(name)
+
+
+def test_a_method_that_ends_the_program_is_refused(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, name="leaves", module="leaves_at_once", source="raise SystemExit")
+    with pytest.raises(
+        UsageError, match=r"'leaves' cannot be imported from leaves_at_once: it ends the prog"
+    ):
+        registry.load("leaves")
