@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from baselines.networks.consistency_map import ConsistencyModel
 from baselines.networks.unet import Denoiser, small_unet
 from bench.errors import CheckpointError, ModelError, UsageError, shown
+from bench.smoothing.classifiers import in_eval_mode
 from bench.smoothing.sigma import sigma_to_model, to_model_units, to_pixel_units
 from bench.training.checkpoints import load_weights
 from bench.training.released import load_with_arch
@@ -127,7 +128,7 @@ def given_denoiser(source: str, made: Any) -> GivenDenoiser:
         raise UsageError(
             f"{source} returned a {type(made).__name__}, expected a denoiser: {CONTRACT}"
         ) from error
-    return GivenDenoiser(source, made).eval()
+    return in_eval_mode(GivenDenoiser(source, made))
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from bench.device.batching import is_out_of_memory, shortest_seconds
 from bench.device.precision import LAYOUTS, layout
 from bench.device.timing import Instruments
 from bench.runs.stream import Stream
+from bench.smoothing.classifiers import in_eval_mode
 from bench.smoothing.noise import seeded_initialisation
 from bench.training.architectures import Architecture, Make
 from bench.types import Layout
@@ -55,7 +56,7 @@ class Workshop:
         if (name, wanted) not in self._networks:
             network = copy.deepcopy(network) if same else network
             moved = network.to(self.device, memory_format=wanted)  # type: ignore[call-overload]
-            self._networks[name, wanted] = moved.eval()
+            self._networks[name, wanted] = in_eval_mode(moved)
         return self._networks[name, wanted]
 
     def maker(self, setting: str, laid_out: Layout | None = None) -> Make:
@@ -78,7 +79,7 @@ class Workshop:
         self, one: Architecture, setting: str, sigma: float, laid_out: Layout | None = None
     ) -> tuple[nn.Module, Stream]:
         """Return a method in a setting, ready to classify, and the stream of samples that it is measured on."""
-        module = one.build(self.maker(setting, laid_out)).to(self.device).eval()
+        module = in_eval_mode(one.build(self.maker(setting, laid_out)).to(self.device))
         side = one.task.image_size
         precision = setting.removesuffix(COMPILED)
         shape = (one.task.channels, side, side)

@@ -25,8 +25,9 @@ from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.methods.weights import fingerprint
 from bench.runs.entrant import Entrant, enter
 from bench.runs.stream import Stream
+from bench.smoothing.api import explained
 from bench.smoothing.certifier import Smoothed, smoothed_of
-from bench.smoothing.classifiers import explained
+from bench.smoothing.classifiers import in_eval_mode
 from bench.smoothing.noise import NOISE_BLOCK, bound_uniform
 from bench.training.provenance import check_classes
 from bench.types import Classifier, Record, Split, Task
@@ -100,7 +101,7 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
         )
     if isinstance(built, nn.Module):
         wanted = layout(built, setup.device.type, precision)
-        built.to(setup.device, memory_format=wanted).eval()  # type: ignore[call-overload]
+        in_eval_mode(built.to(setup.device, memory_format=wanted))  # type: ignore[call-overload]
 
     def prepared(classifier: Classifier) -> Classifier:
         if precision == "bfloat16" and isinstance(classifier, nn.Module):

@@ -12,24 +12,32 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bench.errors import CheckpointError, ModelError, UsageError
+from bench.errors import CheckpointError, UsageError, clipped
 from bench.smoothing.noise import seeded_initialisation
 from bench.types import Classifier
 
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
+
+CALL = "(x_noisy, sigma, keys=None)"
+"""How a classifier is called that is told sigma; see `bench.types.Classifier`."""
 
 COMPOSES = "compose_certificate"
 """Hook of a classifier whose certificates several bounds make; see `bench.types.CertifyPart`."""
 
 SHOWN = 300
 """Characters of another program's message that are shown."""
+
+DAMAGED = re.compile(r"PytorchStreamReader|unexpected EOF|file might be corrupted|Invalid magic number")
+"""What torch says in a RuntimeError of a file that is cut off or is none of its own."""
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class PixelsAlone(nn.Module):
@@ -50,30 +58,67 @@ def from_module(module: nn.Module) -> PixelsAlone:
     Args:
         module: from (B, C, H, W) pixels to (B, K) logits; its first layer does any normalisation. It is put
             in evaluation mode, because dropout and batch statistics would make a class depend on its batch.
+
+    Raises:
+        UsageError: it cannot be called, or needs more than pixels.
     """
-    return PixelsAlone(module).eval()
+    _check_callable(module, "from_module's argument is")
+    signature = _signature(module)
+    if signature is not None and not _takes(signature, 1):
+        raise UsageError(
+            f"from_module's argument takes {clipped(str(signature))}, expected noisy pixels alone: give a model of "
+            f"{CALL} to certify itself"
+        )
+    return in_eval_mode(PixelsAlone(module))
 
 
-def as_classifier(made: Any, source: str = "the function") -> Classifier:
+def as_classifier(made: Any, source: str = "the function", verb: str = "returned") -> Classifier:
     """Return a torch module or a callable as a classifier, modules in eval mode: it may take noisy pixels alone.
 
     Args:
         made: of noisy pixels, or of (x_noisy, sigma, keys).
-        source: what made it, for the message.
+        source, verb: where it is from, for the message.
 
     Raises:
-        UsageError: it cannot be called.
+        UsageError: it cannot be called, or with other arguments.
     """
-    if not callable(made):
-        raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module or a callable")
+    _check_callable(made, f"{source} {verb}")
     takes_pixels_alone = _takes_pixels_alone(made)
     if takes_pixels_alone and hasattr(made, COMPOSES):
         raise UsageError(
             f"{source} has {COMPOSES} and takes pixels alone: let it take (x_noisy, sigma, keys), as its parts may"
         )
+    signature = _signature(made)
+    if not takes_pixels_alone and signature is not None and not _takes(signature, 3):
+        raise UsageError(
+            f"{source} {verb} a callable of {clipped(str(signature))}, expected one of {CALL}, or of x_noisy alone: "
+            "give it these parameters"
+        )
     if not isinstance(made, nn.Module):
         return (lambda x_noisy, sigma, keys=None: made(x_noisy)) if takes_pixels_alone else made
-    return from_module(made) if takes_pixels_alone else made.eval()
+    return from_module(made) if takes_pixels_alone else in_eval_mode(made)
+
+
+def _check_callable(made: Any, subject: str) -> None:
+    """Raise UsageError for what is no model, such as a class, a name or a state dict."""
+    expected = "expected a torch module or a callable"
+    if isinstance(made, type):
+        raise UsageError(f"{subject} the class {made.__name__}, {expected}: make one, {made.__name__}(...)")
+    if not callable(made):
+        remedy = ": load a state dict into a model, model.load_state_dict(...)"
+        raise UsageError(
+            f"{subject} a {type(made).__name__}, {expected}{remedy if isinstance(made, Mapping) else ''}"
+        )
+
+
+def in_eval_mode(module: Module) -> Module:
+    """Return a module in eval mode; what refuses to change, as an exported program does, stays as it is."""
+    try:
+        module.eval()
+    except NotImplementedError:
+        for child in module.children():
+            in_eval_mode(child)
+    return module
 
 
 def opened(source: str, build: Callable[[], Any]) -> Classifier:
@@ -98,17 +143,38 @@ def _guarded(source: str, build: Callable[[], Any]) -> Any:
             f"{source} opens a file that cannot be read ({_short(error)}): bring that file, or mend its path where "
             f"{source} opens it"
         ) from error
-    except (SafetensorError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{source} opens a file that is damaged, or of another kind ({_short(error)}): bring the right file"
-        ) from error
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
+    except SystemExit as error:
+        raise UsageError(_ended(source, "called")) from error
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        told = _fault_of_a_file(error)
+        if told is None:
             raise
-        raise CheckpointError(
-            f"{source} loads weights of another model ({_short(error)}): bring the file of this model, or make the "
-            "model of the file"
-        ) from error
+        raise CheckpointError(f"{source} {told}") from error
+
+
+def _fault_of_a_file(error: Exception) -> str | None:
+    """Return what an error tells of the file that a function opens, with the remedy; None where it is no such fault."""
+    text = str(error)
+    if "loading state_dict" in text:
+        return (
+            f"loads weights of another model ({_short(error)}): bring the file of this model, or make the model of "
+            "the file"
+        )
+    if "deserialize object on" in text:
+        return (
+            f"opens a file of weights on a device that is not here ({_short(error)}): give torch.load "
+            'map_location="cpu"; the model is moved to the device later'
+        )
+    if not isinstance(error, RuntimeError) or DAMAGED.search(text):
+        return f"opens a file that is damaged, or of another kind ({_short(error)}): bring the right file"
+    return None
+
+
+def _ended(source: str, moment: str) -> str:
+    return (
+        f"{source} ends the program when {moment} (sys.exit): put the script part of its module below "
+        "`if __name__ == '__main__'`"
+    )
 
 
 def open_part(source: str) -> Any:
@@ -119,7 +185,7 @@ def open_part(source: str) -> Any:
         CheckpointError: as in `opened`.
     """
     made = _guarded(source, lambda: called(source, function_named(source)))
-    return made.eval() if isinstance(made, nn.Module) else made
+    return in_eval_mode(made) if isinstance(made, nn.Module) else made
 
 
 def open_module(source: str) -> nn.Module:
@@ -131,25 +197,56 @@ def open_module(source: str) -> nn.Module:
     made = open_part(source)
     if not isinstance(made, nn.Module):
         raise UsageError(f"{source} returned a {type(made).__name__}, expected a torch module")
-    return made.eval()
+    return made
 
 
 def function_named(source: str) -> Callable[..., Any]:
     """Return the function that "module:function" names; the module is looked for in the current folder first.
 
+    In place of the function there may be the torch module itself; the function then returns it.
+
     Raises:
-        UsageError: a module that cannot be imported, or that has no such function.
+        UsageError: a module that cannot be imported, that is hidden by another, or that has no such function.
     """
     module_name, function_name = source.split(":")
+    found = _attribute(source, module_name, function_name)
+    if not callable(found):
+        raise UsageError(_refusal(source, f"it is a {type(found).__name__}, no function"))
+    return (lambda: found) if isinstance(found, nn.Module) else found
+
+
+def _attribute(source: str, module_name: str, name: str) -> Any:
     try:
-        with _from_current_folder():
+        with _from_current_folder(), seeded_initialisation(0):
             module = importlib.import_module(module_name)
-        return getattr(module, function_name)
+        _check_not_hidden(source, module_name)
+        return getattr(module, name)
+    except UsageError:
+        raise
     except (ImportError, AttributeError) as error:
+        _check_not_hidden(source, module_name)
         raise UsageError(_refusal(source, f"{error}{_place(error)}")) from error
+    except SystemExit as error:
+        raise UsageError(_ended(source, "imported")) from error
     except Exception as error:  # whatever the user's module does when it is imported
         told = f"{type(error).__name__}: {error}{_place(error)}"
         raise UsageError(f"{source} cannot be called: its module cannot be imported ({told})") from error
+
+
+def _check_not_hidden(source: str, module_name: str) -> None:
+    """Raise UsageError where the current folder has the module, and Python has imported another of its name."""
+    here, top = Path.cwd(), module_name.split(".")[0]
+    own = here.joinpath(*module_name.split("."))
+    if top not in sys.modules or not (own.with_suffix(".py").is_file() or (own / "__init__.py").is_file()):
+        return
+    imported = sys.modules[top]
+    places = [getattr(imported, "__file__", None), *getattr(imported, "__path__", ())]
+    mine = (here / f"{top}.py", here / top / "__init__.py", here / top)
+    if not {Path(place).resolve() for place in places if place} & {path.resolve() for path in mine}:
+        raise UsageError(
+            f"{source} is hidden: Python has imported another module {top} ({places[0] or 'built in'}), not the one in "
+            f"{here}: rename that one"
+        )
 
 
 def called(source: str, function: Callable[..., Any], arguments: Mapping[str, Any] = NO_ARGUMENTS) -> Any:
@@ -200,96 +297,53 @@ def _refusal(source: str, reason: str) -> str:
 
 
 def _takes_pixels_alone(made: Callable[..., Any]) -> bool:
-    """Return whether something is called with noisy pixels alone: it can be, and has no place that is named sigma."""
-    made = _innermost(made)
+    """Return whether something is called with noisy pixels alone: it can be, and has no place that is named sigma.
+
+    Of what takes anything, a module is: it hands all on to a network within. A function is told all.
+    """
+    is_module, signature = isinstance(_innermost(made), nn.Module), _signature(made)
+    if signature is None:
+        return is_module
+    is_told = "sigma" in signature.parameters or (_takes_anything(signature) and not is_module)
+    return not is_told and _takes(signature, 1)
+
+
+def _signature(made: Callable[..., Any]) -> inspect.Signature | None:
+    """Return how something is called, or what it wraps; None where it does not tell, as a scripted module."""
+    return _own_signature(_innermost(made))
+
+
+def _own_signature(made: Callable[..., Any]) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(made.forward if isinstance(made, nn.Module) else made)
-    except (TypeError, ValueError):  # a scripted module tells nothing of itself
-        return isinstance(made, nn.Module)
-    kinds = {one.kind for one in signature.parameters.values()}
-    if "sigma" in signature.parameters or inspect.Parameter.VAR_POSITIONAL in kinds:
-        return False
+        return inspect.signature(made.forward if isinstance(made, nn.Module) else made)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(signature: inspect.Signature, positional: int) -> bool:
+    """Return whether something can be called with so many arguments by position."""
     try:
-        signature.bind(None)
+        signature.bind(*(None,) * positional)
     except TypeError:
         return False
     return True
 
 
+def _takes_anything(signature: inspect.Signature | None) -> bool:
+    return signature is not None and any(
+        one.kind is one.VAR_POSITIONAL for one in signature.parameters.values()
+    )
+
+
 def _innermost(made: Any) -> Any:
     """Return what tells how it is called: the module inside of a wrapper of torch that takes anything."""
-    inner = made.module if isinstance(made, nn.DataParallel) else getattr(made, "_orig_mod", None)
+    inner = getattr(made, "_orig_mod", None)
     if isinstance(made, functools.partial) and not (made.args or made.keywords):
         inner = made.func
+    elif isinstance(made, nn.Module) and isinstance(getattr(made, "module", None), nn.Module):
+        inner = made.module if _takes_anything(_own_signature(made)) else inner
     return _innermost(inner) if isinstance(inner, nn.Module) else made
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-
-
-FAULTS = (RuntimeError, AssertionError, ValueError)
-"""What torch, and the checks in models' own code, raise on inputs that do not fit."""
-
-OTHER_TYPE = re.compile(r"dtype|(Double|Half|BFloat16)|Input type .* should be the same")
-CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
-OTHER_SHAPE = re.compile(
-    r"shapes cannot be multiplied|size mismatch|Sizes of tensors must match|[Kk]ernel size can't be greater|"
-    r"must match the size|Input (height|width|size)|Output size is too small|invalid for input of size"
-)
-OTHER_DEVICE = re.compile(r"same device|Input type \(torch\.cuda|to be on cpu|to be on cuda")
-
-
-def explained(classifier: Classifier, network: Any = None) -> Classifier:
-    """Return the classifier; an error of its own that means a known fault becomes a ModelError of one line.
-
-    Args:
-        network: the module behind it, whose weights tell their type; any other object tells nothing.
-    """
-
-    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        try:
-            return classifier(x_noisy, sigma, keys)
-        except FAULTS as error:
-            told = _meaning(str(error), network, x_noisy)
-            if told is None:
-                raise
-            raise ModelError(f"the classifier cannot take the noisy images: {told}") from error
-
-    return classify
-
-
-def _meaning(text: str, network: Any, x: Tensor) -> str | None:
-    """Return what an error's text means, with the remedy; None where it is no known fault."""
-    _, channels, height, width = x.shape
-    short, images = " ".join(text.split())[:200], f"{channels}x{height}x{width}"
-    if OTHER_DEVICE.search(text):
-        return (
-            f"its weights are not on {x.device}, where the images are ({short}): let the function return the torch "
-            "module itself, which is moved there, or give --device cpu"
-        )
-    if OTHER_TYPE.search(text) and (types := _types(network) - {x.dtype} or _types_in(text)):
-        names = ", ".join(sorted(str(one).removeprefix("torch.") for one in types))
-        return (
-            f"its weights are {names}, and the images are {str(x.dtype).removeprefix('torch.')}: call .float() on the "
-            "model where it is made"
-        )
-    if (found := CHANNELS.search(text)) and int(found[2]) == channels:
-        repeat = f", or repeat the channel before it, x.repeat(1, {found[1]}, 1, 1)" if channels == 1 else ""
-        first = f"its first layer takes {found[1]} channels"
-        return f"{first}, and the images are {images}: use a model of such images{repeat}"
-    if OTHER_SHAPE.search(text):
-        return f"a layer of it does not fit images of {images} ({short}): use a model of such images"
-    return None
-
-
-def _types(network: Any) -> set[torch.dtype]:
-    if not isinstance(network, nn.Module):
-        return set()
-    return {one.dtype for one in network.parameters() if one.is_floating_point()}
-
-
-def _types_in(text: str) -> set[str]:
-    names = {"Double": "float64", "double": "float64", "Half": "float16", "BFloat16": "bfloat16"}
-    return {name for word, name in names.items() if re.search(rf"\b{word}\b|{word}Tensor|::{word}", text)}
+    return clipped(" ".join(str(error).split()) or type(error).__name__, SHOWN)

@@ -25,7 +25,7 @@ from bench.data.subsets import held_out, training_parts
 from bench.errors import CheckpointError, DataError, NumericalError
 from bench.methods import registry
 from bench.report.markup import as_cell
-from bench.smoothing.classifiers import from_module
+from bench.smoothing.classifiers import PixelsAlone
 from bench.smoothing.sigma import cosine_alphas_cumprod, linear_alphas_cumprod
 from bench.training.released import Fed
 from bench.types import Split, Task
@@ -74,7 +74,7 @@ def declared(network, name):
 
 
 def subject(module, sigma=SIGMA, **changes):
-    values = {"metadata": (), "classifier": from_module(module), "network": module, "sigma": sigma}
+    values = {"metadata": (), "classifier": PixelsAlone(module).eval(), "network": module, "sigma": sigma}
     return Subject(**({**values, "scaling": declared_scaling(module, 1)} | changes))
 
 
