@@ -50,7 +50,7 @@ class ConsistencyModel(nn.Module):
 
     def forward(self, x_noisy: Tensor, sigma_model: float, keys: Tensor | None = None) -> Tensor:
         """Return x_hat (B,C,H,W), clipped to [-1,1], from one call for x_noisy with noise of deviation sigma_model."""
-        t = torch.full((len(x_noisy),), sigma_model, device=x_noisy.device)
+        t = torch.full((len(x_noisy),), sigma_model, dtype=torch.float32, device=x_noisy.device)
         return self.at(x_noisy, t).clamp(-1, 1)
 
     def denoise_pixels(self, x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:

@@ -47,14 +47,14 @@ def image_noise(
         place: seed, stream, samples of each image, and the first sample, counted through all images.
         block: samples that share a place.
     """
-    out = torch.empty((size, *images.shape[1:]), device=images.device)
+    out = torch.empty((size, *images.shape[1:]), dtype=torch.float32, device=images.device)
     _launch(out, images.contiguous(), indices, (*place, block), sigma, is_keyed=False)
     return out
 
 
 def keyed_noise(keys: Tensor, stream: int, step: int, shape: tuple[int, ...]) -> Tensor:
     """Return z (B, *shape) float32 for the identities (B,) int64 of samples; see `bench.smoothing.noise`."""
-    out = torch.empty((len(keys), *shape), device=keys.device)
+    out = torch.empty((len(keys), *shape), dtype=torch.float32, device=keys.device)
     _launch(out, out, keys, (0, stream, 1, step, 1), 1.0, is_keyed=True)
     return out
 

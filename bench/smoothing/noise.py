@@ -55,11 +55,19 @@ def stable_seed(*parts: object) -> int:
 
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:
-    """Draw the initial weights of networks made inside from `seed`, leaving the global generators as they were."""
+    """Draw the initial weights of networks made inside from `seed`, in float32 whatever torch's default is.
+
+    The global generators and the default are as they were afterwards.
+    """
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    default = torch.get_default_dtype()
     with torch.random.fork_rng(devices=list(gpus)):
         torch.manual_seed(seed)
-        yield
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 def noise_block(
@@ -135,7 +143,7 @@ def noisy_samples(
         place = (series.seed, _STREAMS[series.stage], series.samples, start)
         return kernel.image_noise(images, indices, place, size, sigma, NOISE_BLOCK), keys
     shape = tuple(images.shape[1:])
-    x_noisy = torch.empty((size, *shape), device=images.device)
+    x_noisy = torch.empty((size, *shape), dtype=torch.float32, device=images.device)
     key = _filled((series.seed, _STREAMS[series.stage]), images.device)
     for first in range(0, size, NOISE_BLOCK):
         part = slice(first, first + NOISE_BLOCK)
@@ -204,7 +212,7 @@ def _standard_normal(
     key: Sequence[int], counter: Sequence[int], shape: tuple[int, ...], device: torch.device
 ) -> Tensor:
     if device.type == "meta":  # operations are counted from shapes
-        return torch.empty(shape, device=device)
+        return torch.empty(shape, dtype=torch.float32, device=device)
     if device.type == "cuda":
         start = torch.zeros(1, dtype=torch.int64, device=device)
         return _rows_in_torch(_filled(key, device), _filled(counter, device), start, shape)[0]
