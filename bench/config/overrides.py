@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -132,7 +133,8 @@ def _convert_number(value: Any, annotation: type[int] | type[float]) -> int | fl
     """Return a finite number; an int from an int or its text, a float from any number or its text."""
     if isinstance(value, str):
         return integer(value) if annotation is int else number(value)
-    if not isinstance(value, int if annotation is int else (int, float)):
+    wanted: Any = Integral if annotation is int else Real  # numpy's numbers too
+    if not isinstance(value, wanted):
         raise ValueError
     converted = annotation(value)
     if not math.isfinite(converted):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral
@@ -21,8 +21,8 @@ from bench.records.file import read_run
 from bench.report.comparison import Comparison, compare
 from bench.runs import runner, single
 from bench.runs.progress import Observer
-from bench.smoothing.api import Model, certify
-from bench.smoothing.certifier import Composed
+from bench.smoothing.api import Model, smoothed
+from bench.smoothing.certifier import Composed, checked_protocol
 from bench.smoothing.classifiers import COMPOSES
 from bench.types import Classifier, Protocol, Record, Run
 
@@ -181,7 +181,9 @@ def run(preset: str = "mnist5k", *, observer: Observer | None = None, **options:
     return load(folder)
 
 
-def load_model(name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path | None = None) -> Classifier:
+def load_model(
+    name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path | str | None = None
+) -> Classifier:
     """Return a trained method as a classifier for `certify`, `predict` and `certify_many`.
 
     Args:
@@ -196,9 +198,9 @@ def load_model(name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path |
     """
     presets = {one.name for one in list_presets()}
     config = load_preset(dataset) if dataset in presets else RunConfig(dataset=dataset)
-    zoos.check(zoo)
     changes = {"methods": (name,), "sigmas": (sigma,), "device": "cpu", "limit": 1}
     config = _configured(config, changes if zoo is None else changes | {"zoo": zoo})
+    zoos.check(None if zoo is None else config.zoo)
     opened = single.open_method(config).smoothed
     if isinstance(opened, Composed):
         setattr(opened.classifier, COMPOSES, opened.compose)
@@ -207,8 +209,8 @@ def load_model(name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path |
 
 def certify_many(
     model: Model,
-    images: Tensor,
-    labels: Sequence[int] | Tensor | None = None,
+    images: Iterable[Tensor],
+    labels: Iterable[int] | Tensor | None = None,
     *,
     sigma: float,
     protocol: Protocol | None = None,
@@ -217,8 +219,8 @@ def certify_many(
 
     Args:
         model: as in `bench.certify`.
-        images: (N, C, H, W) float32 in [0,1].
-        labels: (N,) true classes; None leaves label and is_correct out.
+        images: (N, C, H, W) float32 in [0,1], or N images (C, H, W).
+        labels: N true classes, each in 0..K-1 for a model of K classes; None leaves label and is_correct out.
         sigma: noise level in pixel units, > 0.
         protocol: n0, n, alpha and seed; None: the defaults of `bench.certify`.
 
@@ -226,55 +228,74 @@ def certify_many(
         Each radius holds with probability at least 1 - alpha; the noise of image i is that of index i.
 
     Raises:
-        UsageError: another number of labels than of images, a negative label, or a protocol of other than fixed
-            estimation or the Clopper-Pearson bound.
+        UsageError: another number of labels than of images, a label that is no class of the model, or a protocol of
+            other than fixed estimation or the Clopper-Pearson bound.
         DataError, ModelError, NumericalError: as in `bench.certify`.
     """
     import pandas as pd
 
-    if labels is not None and len(labels) != len(images):
-        raise UsageError(f"{len(labels)} labels for {len(images)} images: give one for each")
-    classes = None if labels is None else _classes(labels)
-    protocol = protocol or Protocol()
+    images = _listed("images", images)
+    classes = None if labels is None else _classes(_listed("labels", labels))
+    if classes is not None and len(classes) != len(images):
+        raise UsageError(f"{len(classes)} labels for {len(images)} images: give one for each")
+    protocol = checked_protocol(Protocol() if protocol is None else protocol)
     if (protocol.estimation, protocol.bound) != ("fixed", "clopper-pearson"):
         raise UsageError(
             f"certify_many has fixed estimation and the bound clopper-pearson, got {protocol.estimation} and "
             f"{protocol.bound}: use bench.run"
         )
+    true = [] if classes is None else ["label", "is_correct"]
+    columns = ["index", *true, "predict", "radius", "samples"]
+    if not images:
+        return pd.DataFrame(columns=columns)
+    certifier = smoothed(model, images[0], sigma)
+    _check_known(classes or (), certifier.num_classes)
     rows: list[dict[str, Any]] = []
     for index, image in enumerate(images):
-        found = certify(
-            model,
-            image,
-            sigma=sigma,
-            index=index,
-            n0=protocol.n0,
-            n=protocol.n,
-            alpha=protocol.alpha,
-            seed=protocol.seed,
-        )
-        row: dict[str, Any] = {"index": index}
+        found = certifier.certify(image, index, protocol)
+        row = {"index": index, "predict": found.predict, "radius": found.radius, "samples": found.samples}
         if classes is not None:
-            label = classes[index]
-            row |= {"label": label, "is_correct": found.predict == label}
-        rows.append(row | {"predict": found.predict, "radius": found.radius, "samples": found.samples})
-    true = [] if classes is None else ["label", "is_correct"]
-    return pd.DataFrame(rows, columns=["index", *true, "predict", "radius", "samples"])
+            row |= {"label": classes[index], "is_correct": found.predict == classes[index]}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _classes(labels: Sequence[int] | Tensor) -> list[int]:
+def _listed(name: str, values: Any) -> list[Any]:
+    """Return the values of a sequence, an array or a generator.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    try:
+        given = iter(values)
+    except TypeError as error:
+        raise UsageError(f"{name} must be a tensor or a list of them, got {shown(values)}") from error
+    return list(given)
+
+
+def _classes(labels: list[Any]) -> list[int]:
     """Return labels as whole numbers.
 
     Raises:
         UsageError: one of them is none, or below 0.
     """
-    found = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    found = [label.tolist() if hasattr(label, "tolist") else label for label in labels]
     for label in found:
         if isinstance(label, bool) or not isinstance(label, Integral) or int(label) < 0:
             raise UsageError(
                 f"labels hold {shown(label)}, expected classes, whole numbers of 0 or more: leave unknown labels out"
             )
     return [int(label) for label in found]
+
+
+def _check_known(classes: Sequence[int], num_classes: int) -> None:
+    """Raise UsageError for a label that is no class of the model."""
+    for position, label in enumerate(classes):
+        if label >= num_classes:
+            raise UsageError(
+                f"the label of image {position} is {label}, and the model has {num_classes} classes, 0 to "
+                f"{num_classes - 1}: use a model of these labels, or labels that begin with 0"
+            )
 
 
 def certificate_frame(records: Sequence[Record]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bench.errors import ModelError
 from bench.smoothing.certifier import Smoothed, smoothed_of
 from bench.smoothing.classifiers import as_classifier, from_module
-from bench.smoothing.counting import check_images, check_shape, check_sigma, not_a_tensor
+from bench.smoothing.counting import check_images, check_shape, checked_sigma, not_a_tensor
 from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]
@@ -61,7 +61,7 @@ def certify(
         DataError, UsageError, ModelError, NumericalError: as in `Smoothed.certify`.
     """
     protocol = Protocol(n0=n0, n=n, alpha=alpha, seed=seed)
-    return _smoothed(classifier, image, sigma, batch_size).certify(image, index, protocol)
+    return smoothed(classifier, image, sigma, batch_size).certify(image, index, protocol)
 
 
 def predict(
@@ -80,26 +80,44 @@ def predict(
     Args, Raises: as in `certify`.
     """
     protocol = Protocol(n0=1, n=n, alpha=alpha, seed=seed)
-    return _smoothed(classifier, image, sigma, batch_size).predict(image, index, protocol)
+    return smoothed(classifier, image, sigma, batch_size).predict(image, index, protocol)
 
 
-def _smoothed(model: Model, image: Tensor, sigma: float, batch_size: int) -> Smoothed:
+def smoothed(model: Model, image: Tensor, sigma: float, batch_size: int = 256) -> Smoothed:
+    """Return a model under noise, its classes counted from one call on an image.
+
+    Args, Raises: as in `certify`.
+    """
     check_images([image])
+    sigma = checked_sigma(sigma)
     classifier = as_classifier(model, "the model", "is")
     columns = _count_columns(explained(classifier, model), image, sigma)
-    return smoothed_of(classifier, explained, sigma=sigma, num_classes=columns, batch_size=batch_size)
+    return smoothed_of(classifier, _prepared, sigma=sigma, num_classes=columns, batch_size=batch_size)
 
 
-@torch.inference_mode()
+def _prepared(classifier: Classifier) -> Classifier:
+    """Return the classifier, called outside of inference mode: what it keeps of a call can be trained with later."""
+
+    def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            return classifier(x_noisy.clone(), sigma, None if keys is None else keys.clone())
+
+    return explained(classify)
+
+
+@torch.no_grad()
 def _count_columns(classifier: Classifier, image: Tensor, sigma: float) -> int:
-    check_images([image])
-    check_sigma(sigma)
     x = image[None].clone()  # a network may write into its input
     logits = classifier(x, sigma, torch.zeros(1, dtype=torch.int64, device=image.device))
     if not isinstance(logits, Tensor):
         raise ModelError(not_a_tensor(logits, "(B, K)"))
     if logits.ndim != 2:
         raise ModelError(f"the classifier must return logits of shape (B, K), got {tuple(logits.shape)}")
+    if logits.shape[1] == 1:
+        raise ModelError(
+            "the classifier must return a logit for each of two classes or more, got 1 column: of a single logit z "
+            "return two, torch.cat([torch.zeros_like(z), z], 1)"
+        )
     check_shape(logits, 1, logits.shape[1])
     return logits.shape[1]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, get_args
 
 import torch
@@ -19,7 +18,8 @@ from bench.smoothing.counting import (
     Draws,
     Stop,
     check_images,
-    check_sigma,
+    checked_count,
+    checked_sigma,
     clean_classes,
     count_classes,
     count_group,
@@ -56,6 +56,11 @@ class Smoothed:
     sigma: float
     num_classes: int
     batch_size: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sigma", checked_sigma(self.sigma))
+        for name, least in (("batch_size", 1), ("num_classes", 2)):
+            object.__setattr__(self, name, checked_count(name, getattr(self, name), least))
 
     def certify(self, x: Tensor, index: int, protocol: Protocol, label: int | None = None) -> Certificate:
         """Return the certificate of one image (CERTIFY of arXiv 1902.02918, Alg. 1).
@@ -97,7 +102,7 @@ class Smoothed:
         Args: as in `certify`, with G images, indices and labels; batch_size may be more than one image has samples.
         Raises: as in `certify`.
         """
-        self._check(images, indices, protocol)
+        indices, protocol = _checked(images, indices, protocol)
         group = torch.stack(list(images))
         selections = self.count(group, _draws(protocol, "selection", indices))
         selected = [counts.index(max(counts)) for counts in selections]
@@ -132,7 +137,7 @@ class Smoothed:
 
     def vote(self, x: Tensor, index: int, protocol: Protocol) -> tuple[int, int]:
         """Return the most frequent class of the samples of `predict`, and what it returns: this class or ABSTAIN."""
-        self._check([x], [index], protocol)
+        [index], protocol = _checked([x], [index], protocol)
         [counts] = self.count(x[None], _draws(protocol, "estimation", [index]))
         second, first = sorted(counts)[-2:]
         p_value = binomial_two_sided_p(first, first + second)
@@ -149,7 +154,7 @@ class Smoothed:
 
         Args, Raises: as in `certify_group`.
         """
-        self._check(images, indices, protocol)
+        indices, protocol = _checked(images, indices, protocol)
         draws = _draws(replace(protocol, n0=1), "selection", indices)
         return clean_classes(self.classifier, torch.stack(list(images)), draws=draws, **self._numbers)
 
@@ -188,15 +193,6 @@ class Smoothed:
     def _numbers(self) -> dict[str, Any]:
         return {"sigma": self.sigma, "num_classes": self.num_classes, "batch_size": self.batch_size}
 
-    def _check(self, images: Sequence[Tensor], indices: Sequence[int], protocol: Protocol) -> None:
-        check_images(images)
-        check_protocol(protocol)
-        check_sigma(self.sigma)
-        for index in indices:
-            check_count("index", index, 0, INDEX_BITS)
-        check_count("batch_size", self.batch_size, 1)
-        check_count("num_classes", self.num_classes, 2)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Composed(Smoothed):
@@ -217,7 +213,7 @@ class Composed(Smoothed):
         labels: Sequence[int | None],
     ) -> list[Certificate]:
         """Return the composed certificate of each image, one after the other; see `Smoothed.certify_group`."""
-        self._check(images, indices, protocol)
+        indices, protocol = _checked(images, indices, protocol)
         return [
             _composed_certificate(self._bounds(_Bounds(self, x, index, protocol)))
             for x, index in zip(images, indices, strict=True)
@@ -225,7 +221,7 @@ class Composed(Smoothed):
 
     def predict(self, x: Tensor, index: int, protocol: Protocol) -> int:
         """Return the class of the last part, or ABSTAIN where PREDICT abstains for any part at its share of alpha."""
-        self._check([x], [index], protocol)
+        [index], protocol = _checked([x], [index], protocol)
         return composed(self._bounds(_Bounds(self, x, index, protocol, predicts=True)))[0]
 
     def _bounds(self, parts: _Bounds) -> list[PartBound]:
@@ -324,6 +320,14 @@ def smoothed_of(built: Classifier, prepared: Callable[[Classifier], Classifier],
     return Composed(classifier=prepared(built), compose=compose, prepared=part, **numbers)
 
 
+def _checked(
+    images: Sequence[Tensor], indices: Sequence[int], protocol: Protocol
+) -> tuple[list[int], Protocol]:
+    """Return the indices and the protocol of images that can be certified, as numbers of Python's own."""
+    check_images(images)
+    return [checked_count("index", index, 0, INDEX_BITS) for index in indices], checked_protocol(protocol)
+
+
 def _draws(protocol: Protocol, stage: Stage, indices: Sequence[int]) -> list[Draws]:
     samples = protocol.n0 if stage == "selection" else protocol.n
     return [Draws(seed=protocol.seed, index=index, stage=stage, samples=samples) for index in indices]
@@ -363,21 +367,16 @@ def _sparse(counts: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     return tuple((label, count) for label, count in enumerate(counts) if count)
 
 
-def check_protocol(protocol: Protocol) -> None:
-    """Return nothing for a protocol that can be run.
+def checked_protocol(protocol: Protocol) -> Protocol:
+    """Return a protocol that can be run, its numbers being Python's own: those of numpy overflow.
 
     Raises:
-        UsageError: n0, n, alpha or seed lies outside its range; the message names it.
+        UsageError: it is no protocol, or n0, n, alpha or seed lies outside its range; the message names it.
     """
-    sample_bits = BLOCK_BITS + (NOISE_BLOCK - 1).bit_length()
-    for name, count, least, bits in (
-        ("n0", protocol.n0, 1, sample_bits),
-        ("n", protocol.n, 1, sample_bits),
-        ("seed", protocol.seed, 0, 63),
-    ):
-        check_count(name, count, least, bits)
-    if not is_number(protocol.alpha) or not LEAST_ALPHA <= protocol.alpha < 1:
-        raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {shown(protocol.alpha)}")
+    if not isinstance(protocol, Protocol):
+        raise UsageError(
+            f"protocol is {shown(protocol)}, expected bench.types.Protocol(n0=100, n=1000), or other values"
+        )
     for name, value, known in (
         ("estimation", protocol.estimation, get_args(RunEstimation)),
         ("bound", protocol.bound, get_args(Bound)),
@@ -386,15 +385,13 @@ def check_protocol(protocol: Protocol) -> None:
             raise UsageError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     if protocol.estimation == "sequential" and not protocol.radii:
         raise UsageError("sequential estimation needs the radii that it is to certify, got none")
-
-
-def check_count(name: str, count: object, least: int, bits: int = 63) -> None:
-    """Return nothing for a whole number from `least` on, below 2**bits.
-
-    Raises:
-        UsageError: it is another; the message names it.
-    """
-    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < least:
-        raise UsageError(f"{name} must be a whole number of at least {least}, got {shown(count)}")
-    if int(count) >= 2**bits:
-        raise UsageError(f"{name} must be below 2**{bits}, got {shown(count)}")
+    alpha, sample_bits = protocol.alpha, BLOCK_BITS + (NOISE_BLOCK - 1).bit_length()
+    if not is_number(alpha) or not LEAST_ALPHA <= float(alpha) < 1:
+        raise UsageError(f"alpha must lie between 0 and 1, such as 0.001, got {shown(alpha)}")
+    return replace(
+        protocol.protocol,
+        n0=checked_count("n0", protocol.n0, 1, sample_bits),
+        n=checked_count("n", protocol.n, 1, sample_bits),
+        seed=checked_count("seed", protocol.seed, 0, 63),
+        alpha=float(alpha),
+    )

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -286,18 +287,21 @@ def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 def not_a_tensor(logits: object, shape: str) -> str:
     """Return what is wrong with logits that are not a torch tensor of the shape."""
-    return (
-        f"the classifier must return logits of shape {shape} as a torch tensor, got {type(logits).__name__}: wrap an "
-        "array in torch.from_numpy"
-    )
+    if hasattr(logits, "__array__"):
+        remedy = "wrap an array in torch.from_numpy"
+    elif isinstance(logits, tuple | list):
+        remedy = "return its logits, such as output[0]"
+    else:
+        remedy = "return its logits, such as output.logits"
+    kind = type(logits).__name__
+    return f"the classifier must return logits of shape {shape} as a torch tensor, got {kind}: {remedy}"
 
 
 def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
     """Raise ModelError where the logits do not have shape (samples, num_classes), or are no real numbers."""
-    if not isinstance(logits, Tensor) and hasattr(logits, "__array__"):
+    if not isinstance(logits, Tensor):
         raise ModelError(not_a_tensor(logits, f"({samples}, {num_classes})"))
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (samples, num_classes):
+    if (shape := tuple(logits.shape)) != (samples, num_classes):
         raise ModelError(
             f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
             f"sample and one column per class, got {shape}: use a model of these classes"
@@ -325,7 +329,10 @@ def _check_form(x: Tensor) -> None:
             f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
         )
     if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
-        raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}")
+        remedy = {torch.float32: "", torch.uint8: ": give image.float() / 255"}.get(
+            x.dtype, ": give image.float()"
+        )
+        raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}{remedy}")
     if x.layout != torch.strided or x.device.type == "meta":
         raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
 
@@ -341,21 +348,35 @@ def _check_values(low: float, high: float) -> None:
         )
 
 
-def check_sigma(sigma: object) -> None:
-    """Return nothing for a noise level of images in [0,1].
+def checked_sigma(sigma: object) -> float:
+    """Return a noise level of images in [0,1] as a float: radii would be rounded to another type of number.
 
     Raises:
         UsageError: it is no positive number, or above LARGEST_SIGMA.
     """
-    if not is_number(sigma) or not 0 < sigma < math.inf:  # type: ignore[operator]
-        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
-    if sigma > LARGEST_SIGMA:  # type: ignore[operator]
+    if is_number(sigma) and LARGEST_SIGMA < sigma < math.inf:
         raise UsageError(
             f"sigma must be in units of pixels in [0,1], at most {LARGEST_SIGMA:g}, got {shown(sigma)}: divide one of "
             "0 to 255 by 255"
         )
+    if not is_number(sigma) or not 0 < float(sigma) < math.inf:
+        raise UsageError(f"sigma must be a positive number in pixel units, such as 0.5, got {shown(sigma)}")
+    return float(sigma)
 
 
-def is_number(value: object) -> bool:
+def checked_count(name: str, count: object, least: int, bits: int = 63) -> int:
+    """Return a whole number from `least` on, below 2**bits, as an int.
+
+    Raises:
+        UsageError: it is another; the message names it.
+    """
+    if not isinstance(count, Integral) or isinstance(count, bool) or int(count) < least:
+        raise UsageError(f"{name} must be a whole number of at least {least}, got {shown(count)}")
+    if int(count) >= 2**bits:
+        raise UsageError(f"{name} must be below 2**{bits}, got {shown(count)}")
+    return int(count)
+
+
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a real number, which True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)

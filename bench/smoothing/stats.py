@@ -164,7 +164,7 @@ def radius(tail: float, sigma: float) -> float:
     Returns:
         The radius, >= 0; 0.0 where tail >= 1/2, which certifies nothing.
     """
-    return -sigma * float(special.ndtri(tail)) if tail < 0.5 else 0.0
+    return -float(sigma) * float(special.ndtri(tail)) if tail < 0.5 else 0.0
 
 
 def largest_radius(n: int, alpha: float, sigma: float) -> float:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -111,3 +112,41 @@ def test_options_are_checked_at_a_noise_level_of_the_run():
         "options": {"consistency-model": {"sigma_max": 0.8}},
     }
     assert results_of._configured(load_preset("mnist5k"), changes).sigmas == (0.25,)
+
+
+@pytest.fixture
+def linear():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    model[1].weight.data = torch.tensor([[0.0] * 4, [1.0] * 4])
+    return model
+
+
+def test_labels_that_are_no_class_of_the_model_are_refused(linear):
+    with pytest.raises(UsageError, match="the label of image 1 is 2, and the model has 2 classes, 0 to 1"):
+        bench.certify_many(linear, torch.ones(2, 1, 2, 2), [1, 2], sigma=0.5)
+
+
+def test_generators_of_images_and_labels_are_lists(linear):
+    images = torch.rand(3, 1, 2, 2)
+    whole = bench.certify_many(linear, images, torch.tensor([1, 0, 1]), sigma=0.5)
+    assert whole.equals(bench.certify_many(linear, iter(images), iter([1, 0, 1]), sigma=np.float32(0.5)))
+    with pytest.raises(UsageError, match="images must be a tensor or a list of them, got 3"):
+        bench.certify_many(linear, 3, sigma=0.5)
+    with pytest.raises(UsageError, match=r"protocol is \{'n': 10\}, expected bench.types.Protocol"):
+        bench.certify_many(linear, images, sigma=0.5, protocol={"n": 10})
+
+
+@pytest.mark.parametrize("method", ["gaussian", "consistency-model"])
+def test_a_trained_model_is_float32_whatever_torch_s_default_is(method):
+    x = torch.rand(1, 28, 28)
+
+    def counts():
+        model = bench.load_model(method, sigma=np.float32(0.5), zoo=str(ROOT / "results" / "zoo"))
+        return bench.certify(model, x, sigma=0.5, n0=5, n=20).counts_estimation
+
+    expected = counts()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert counts() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -75,3 +75,16 @@ def test_a_network_that_writes_into_its_input_changes_neither_image_nor_certific
     assert bench.certify(classify, image, sigma=0.25).predict == 0  # 0.4 would be of class 1
     assert bench.predict(classify, image, sigma=0.25) == 0
     assert image.unique().tolist() == pytest.approx([0.9])
+
+
+def test_a_model_that_keeps_a_tensor_of_its_calls_can_be_trained_afterwards():
+    class Keeps(nn.Linear):
+        def forward(self, x):
+            if not self.training:
+                self.kept = x.new_ones(2)
+            return super().forward(x.flatten(1)) * self.kept
+
+    model = Keeps(4, 2)
+    bench.certify(model, IMAGE, sigma=0.25, n=10)
+    model.train()(IMAGE[None]).sum().backward()
+    assert model.weight.grad is not None

@@ -179,7 +179,7 @@ def test_a_wrong_argument_is_refused(change, message):
 )
 def test_a_wrong_protocol_is_refused(change, message):
     with pytest.raises(UsageError, match=message):
-        certifier.check_protocol(dataclasses.replace(PROTOCOL, **change))
+        certifier.checked_protocol(dataclasses.replace(PROTOCOL, **change))
 
 
 GROUP = [X, X + 0.25, X - 0.25, X]

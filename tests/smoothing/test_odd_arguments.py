@@ -1,11 +1,14 @@
 """What `certify` and `predict` are given by mistake: one sentence of ours, before or in place of torch's."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 
 import bench
 from bench.errors import BenchError, DataError, ModelError, UsageError
+from bench.smoothing.stats import radius
 
 IMAGE = torch.full((1, 2, 2), 0.5)
 
@@ -74,6 +77,8 @@ def test_odd_arguments_are_refused(given, message):
         ([[[0.5]]], r"an image must be a torch tensor \(C, H, W\), got list"),
         (None, "an image must be a torch tensor .*, got NoneType"),
         (np.zeros((1, 2, 2), np.float32), "an image must be a torch tensor .*, got ndarray"),
+        (IMAGE.byte(), r"float32, got shape .*, torch.uint8: give image.float\(\) / 255"),
+        (IMAGE.double(), r"float32, got shape .*, torch.float64: give image.float\(\)$"),
         (IMAGE.to_sparse(), "an image must be a dense tensor with values, got torch.sparse_coo on cpu"),
         (IMAGE.to("meta"), "an image must be a dense tensor with values, got torch.strided on meta"),
         (IMAGE * torch.nan, "an image must hold finite numbers, got NaN or infinity"),
@@ -84,6 +89,53 @@ def test_odd_arguments_are_refused(given, message):
 def test_odd_images_are_refused(name, image, message):
     with pytest.raises(DataError, match=message):
         getattr(bench, name)(logits, image, sigma=0.5)
+
+
+@pytest.mark.parametrize("sigma", [np.float16(0.3), np.float32(0.3), Fraction(3, 10)])
+def test_a_radius_is_a_float_of_the_noise_level_as_a_float(sigma):
+    found = bench.certify(logits, IMAGE, sigma=sigma)
+    assert type(found.radius) is float
+    assert found.radius == bench.certify(logits, IMAGE, sigma=float(sigma)).radius > 0
+    assert type(radius(0.1, sigma)) is float
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"index": np.int32(3)},
+        {"n": np.uint8(200)},
+        {"n0": np.int8(100)},
+        {"seed": np.int16(2000)},
+        {"batch_size": np.uint8(255)},
+        {"alpha": Fraction(1, 1000)},
+    ],
+    ids=str,
+)
+def test_small_integers_of_numpy_do_not_overflow(given):
+    [(name, value)] = given.items()
+    plain = {name: float(value) if name == "alpha" else int(value)}
+    for call in (bench.certify, bench.predict) if name != "n0" else (bench.certify,):
+        assert call(logits, IMAGE, sigma=0.5, **given) == call(logits, IMAGE, sigma=0.5, **plain)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda found: (found,), r"got tuple: return its logits, such as output\[0\]"),
+        (lambda found: {"logits": found}, r"got dict: return its logits, such as output\.logits"),
+        (lambda found: found.numpy(), "got ndarray: wrap an array in torch.from_numpy"),
+        (lambda found: found[:, :1], "got 1 column: of a single logit z return two"),
+    ],
+)
+def test_another_answer_is_told_its_remedy(answer, message):
+    with pytest.raises(ModelError, match=message):
+        bench.certify(lambda *given: answer(logits(*given)), IMAGE, sigma=0.5)
+
+
+@pytest.mark.parametrize("model", [None, "resnet18", {"weight": IMAGE}])
+def test_what_is_no_model_is_no_answer_of_a_function(model):
+    with pytest.raises(UsageError, match=r"^the model is a \w+, expected a torch module or a"):
+        bench.certify(model, IMAGE, sigma=0.5)
 
 
 def test_numbers_of_numpy_are_numbers():
