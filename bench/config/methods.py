@@ -157,7 +157,7 @@ def _described(entry: MethodEntry) -> MethodEntry:
     except (
         Exception,
         SystemExit,
-    ):  # a report of an old run needs no method; whoever asks for the method is told why
+    ):  # a report of an old run needs no method; who asks for the method is told why
         return entry
     told = ("display_name", "color", "kind")
     found = replace(entry, **{name: getattr(module, name.upper(), getattr(entry, name)) for name in told})
