@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -92,7 +92,7 @@ def load_tree(
     root: Path | None,
     *,
     resize: int | None,
-    crop: int,
+    crop: int | None,
     geometry: Geometry = "resize-256",
 ) -> Split:
     """Return one split of the tree at `root`; classes are numbered in the order of their folders' names.
@@ -102,23 +102,22 @@ def load_tree(
         split: "train" or "test".
         root: folder that holds the splits.
         resize: short side in pixels after resizing; None: every image must have `crop` pixels a side.
-        crop: side in pixels of the centre crop, <= resize.
+        crop: side in pixels of the centre crop, <= resize; None: the one side that the images of all splits have.
         geometry: as in `read_image`.
 
     Hidden files and folders are left out.
 
     Raises:
-        DataError: no root given, a folder missing or empty, a class without an image, other classes in train/ than in
-            the test folder, or a folder that a link leads to twice.
+        DataError: no root given, a folder missing or empty, fewer than two classes, a class without an image, other
+            classes in train/ than in the test folder, a folder or image that a link leads to twice, or no side given
+            where the images have not one.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+    from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    folder = _split_folder(name, split, root)
+    folders = _split_folders(name, split, root)
+    folder = folders[split]
     classes = _class_names(folder)
-    numbers = {class_name: number for number, class_name in enumerate(classes)}
-    found = make_dataset(os.fspath(folder), numbers, IMG_EXTENSIONS, allow_empty=True)
-    samples = [one for one in found if f"{os.sep}." not in one[0][len(os.fspath(folder)) :]]
-    _check_once(path for path, _ in samples)
+    samples = _samples(folder, classes)
     labels = tuple(label for _, label in samples)
     empty = sorted(set(range(len(classes))) - set(labels))
     if empty:
@@ -126,36 +125,84 @@ def load_tree(
             f"{folder / classes[empty[0]]} holds no image ({len(empty)} of {len(classes)} class folders "
             f"hold none); add images ({', '.join(IMG_EXTENSIONS)}) or remove the folder"
         )
-    images = ImageTree([Path(path) for path, _ in samples], resize=resize, crop=crop, geometry=geometry)
+    paths = [path for path, _ in samples]
+    if crop is None:
+        others = [_samples(other, classes) for other in folders.values() if other != folder]
+        crop = _common_side(root, [*paths, *(path for other in others for path, _ in other)])
+    images = ImageTree(paths, resize=resize, crop=crop, geometry=geometry)
     task = Task(dataset=name, channels=3, image_size=crop, num_classes=len(classes))
     return Split(task=task, name=split, images=images, labels=labels, class_names=classes)
 
 
-def _check_once(paths: Iterable[str]) -> None:
-    """Raise DataError where two folders of images are one, by a link: its images would count twice."""
-    seen: dict[str, str] = {}
-    for folder in sorted({os.path.dirname(path) for path in paths}):
-        if (first := seen.setdefault(os.path.realpath(folder), folder)) != folder:
-            raise DataError(f"{folder} leads to {first}, whose images would count twice; remove the link")
-
-
-def common_side(root: Path | None) -> int | None:
-    """Return the side of the square images of a tree, as LOOKED_AT of them have it; None where there is no image.
+def _samples(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    """Return the image files of a split and the number of their class, in the order of folders, then of names.
 
     Raises:
-        DataError: they differ in size, or are not square.
+        DataError: a link leads to a folder or an image twice, or a folder cannot be read.
     """
-    from PIL import Image
+    folders: dict[str, str] = {}
+    files: list[tuple[os.DirEntry[str], int]] = []
+    for number, name in enumerate(classes):
+        below = sorted(
+            _images_below(os.fspath(folder / name), folders), key=lambda one: os.path.split(one.path)
+        )
+        files += [(file, number) for file in below]
+    _check_links((file.path for file, _ in files if file.is_symlink()), folders)
+    return [(Path(file.path), number) for file, number in files]
+
+
+def _images_below(top: str, folders: dict[str, str]) -> Iterator[os.DirEntry[str]]:
+    """Yield the image files below a folder, those behind links too, and add each folder to `folders`.
+
+    Args:
+        top: the folder.
+        folders: real path -> path of each folder so far.
+    """
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        if (first := folders.setdefault(os.path.realpath(folder), folder)) != folder:
+            raise DataError(f"{folder} leads to {first}, whose images would count twice; remove the link")
+        try:
+            with os.scandir(folder) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"{folder} cannot be read ({error.strerror}); mend that, or remove it") from error
+        below = {entry.path for entry in shown if _is_folder(entry)}
+        waiting += sorted(below, reverse=True)
+        yield from (entry for entry in shown if _is_image(entry.name) and entry.path not in below)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_image(name: str) -> bool:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    if root is None or not Path(root).is_dir():
-        return None
-    files = sorted(
-        path
-        for path in Path(root).rglob("*")
-        if path.suffix.lower() in IMG_EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    return name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
+
+
+def _check_links(links: Iterable[str], folders: Mapping[str, str]) -> None:
+    """Raise DataError where a linked image is another image of the split: it would count twice."""
+    linked: dict[str, str] = {}
+    for link in links:
+        real = os.path.realpath(link)
+        where, name = os.path.split(real)
+        is_inside = where in folders and _is_image(name) and os.path.isfile(real)
+        first = os.path.join(folders[where], name) if is_inside else linked.setdefault(real, link)
+        if first != link:
+            raise DataError(f"{link} leads to {first}, which would count twice; remove the link")
+
+
+def _common_side(root: Path | None, files: Sequence[Path]) -> int:
+    """Return the side of the square images of a tree, as about LOOKED_AT of them have it.
+
+    Raises:
+        DataError: they differ in size, are not square, or none can be read.
+    """
+    from PIL import Image
+
     sizes: dict[tuple[int, int], Path] = {}
     for path in files[:: max(1, len(files) // LOOKED_AT)]:
         with (
@@ -163,17 +210,17 @@ def common_side(root: Path | None) -> int | None:
             Image.open(path) as opened,
         ):
             sizes.setdefault(opened.size, path)
-    if len(sizes) > 1 or any(width != height for width, height in sizes):
+    if len(sizes) != 1 or any(width != height for width, height in sizes):
         seen = ", ".join(f"{path} is {width}x{height}" for (width, height), path in [*sizes.items()][:2])
         raise DataError(
-            f"images of {root} are not squares of one size ({seen}): give --image-size PIXELS, to which each is "
-            "resized by its short side and cropped"
+            f"images of {root} are not squares of one size ({seen or f'none can be read, such as {files[0]}'}): give "
+            "--image-size PIXELS, to which each is resized by its short side and cropped"
         )
-    return next(iter(sizes))[0] if sizes else None
+    return next(iter(sizes))[0]
 
 
-def _split_folder(name: str, split: str, root: Path | None) -> Path:
-    """Return the folder whose subfolders are the classes of `split`."""
+def _split_folders(name: str, split: str, root: Path | None) -> dict[str, Path]:
+    """Return split -> the folder whose subfolders are its classes, for `split` and another that is there."""
     if root is None:
         remedy = "--data-dir or IMAGENET_DIR" if name == "imagenet" else "--data-dir"
         raise DataError(f"{name} needs the folder that holds its images; name it with {remedy}")
@@ -188,27 +235,30 @@ def _split_folder(name: str, split: str, root: Path | None) -> Path:
         raise DataError(
             f"class folder {other!r} is in only one of {train} and {test}; both need the same classes"
         )
-    if split == "train" and train.is_dir():
-        return train
-    if split == "test" and test is not None:
-        return test
-    if split == "test" and name == "folder" and not train.is_dir():
-        return root
-    wanted = "train" if split == "train" else " or ".join(f"{folder.name}" for folder in tests)
-    raise DataError(f"{root} has no folder {wanted}, which {name} needs for its {split} split; add it")
+    found = {"train": train} if train.is_dir() else {}
+    if test is not None:
+        found["test"] = test
+    elif name == "folder" and not found:
+        found["test"] = root
+    if split not in found:
+        wanted = "train" if split == "train" else " or ".join(folder.name for folder in tests)
+        raise DataError(f"{root} has no folder {wanted}, which {name} needs for its {split} split; add it")
+    return found
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
     """Return the sorted names of the class folders, hidden ones left out.
 
     Raises:
-        DataError: none at all.
+        DataError: fewer than two.
     """
     names = sorted(
         entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
     if not names:
         raise DataError(f"{folder} holds no class folder; sort its images into one folder per class")
+    if len(names) == 1:
+        raise DataError(f"{folder} holds one class folder ({names[0]}); two or more are needed")
     return tuple(names)
 
 

@@ -173,7 +173,10 @@ def _class_names(name: str, root: Path, table: Table) -> tuple[str, ...]:
             raise DataError(
                 f"{root} has label {count - 1:,}, expected classes numbered 0, 1, 2, ...: number them so"
             )
-        return table.classes or tuple(map(str, range(count)))
+        names = table.classes or tuple(map(str, range(count)))
+        if len(names) == 1:
+            raise DataError(f"{root} holds one class ({names[0]}); two or more are needed")
+        return names
     if table.classes and name != "imagenet" and len(table.classes) != NUM_CLASSES[name]:
         raise DataError(
             f"{table.files[0]} holds {len(table.classes)} classes, {name} has {NUM_CLASSES[name]}; take it as "

@@ -33,7 +33,7 @@ from bench.config.names import (
     nearest_hint,
 )
 from bench.config.run import RunConfig
-from bench.data.folders import StoredImages, common_side, load_tree
+from bench.data.folders import StoredImages, load_tree
 from bench.data.hub import hub_folder, is_on_hub
 from bench.data.parquet import is_parquet, load_parquet
 from bench.errors import DataError
@@ -157,9 +157,8 @@ def load(
     if data_dir is not None and (is_on_hub(data_dir) or (not download and is_parquet(name, Path(data_dir)))):
         return _parquet_set(name, split, Path(data_dir), download, image_size, geometry)
     if name in ("imagenet", "folder"):
-        common = common_side(data_dir) if name == "folder" and image_size is None else None
-        size = image_size or common or 224
-        resize = IMAGENET_RESIZE if name == "imagenet" else None if common else size
+        size = image_size or (224 if name == "imagenet" else None)
+        resize = IMAGENET_RESIZE if name == "imagenet" else size
         return load_tree(name, split, data_dir, resize=resize, crop=size, geometry=geometry)
     root = DEFAULT_DATA_DIR if data_dir is None else Path(data_dir)
     if name in IDX_FOLDERS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,12 @@ from bench.types import Task
 def write_image(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def two_classes(folder: Path, pixels: np.ndarray, name: str = "a.png") -> None:
+    """Write an image into class ant, and another of its shape into class bee."""
+    write_image(folder / "ant" / name, pixels)
+    write_image(folder / "bee" / name, np.zeros_like(pixels))
 
 
 def grey(level: int, height: int = 8, width: int = 8) -> np.ndarray:
@@ -68,7 +77,7 @@ def test_short_side_is_resized_and_the_middle_is_kept(tmp_path: Path) -> None:
     # 32 x 64, black left and right quarters around a white middle: at side 16 only the middle remains.
     pixels = grey(0, 32, 64)
     pixels[:, 16:48] = 255
-    write_image(tmp_path / "ant" / "a.png", pixels)
+    two_classes(tmp_path, pixels)
     x = load("folder", "test", data_dir=tmp_path, image_size=16).images[0]
     assert x.shape == (3, 16, 16)
     assert x.dtype == torch.float32
@@ -80,16 +89,16 @@ def test_imagenet_is_resized_to_256_and_cropped_to_224(tmp_path: Path) -> None:
     pixels = grey(255, 256, 256)
     pixels[:16] = pixels[-16:] = 0
     pixels[:, :16] = pixels[:, -16:] = 0
-    write_image(tmp_path / "val" / "n01440764" / "a.png", pixels)
+    two_classes(tmp_path / "val", pixels)
     split = load("imagenet", "test", data_dir=tmp_path)
     assert torch.equal(split.images[0], torch.ones(3, 224, 224))
-    assert split.task == Task(dataset="imagenet", channels=3, image_size=224, num_classes=1)
+    assert split.task == Task(dataset="imagenet", channels=3, image_size=224, num_classes=2)
 
 
 def test_imagenet_at_256_keeps_the_whole_resized_side(tmp_path: Path) -> None:
     pixels = grey(255, 512, 512)
     pixels[:, 256:] = 0
-    write_image(tmp_path / "val" / "n01440764" / "a.png", pixels)
+    two_classes(tmp_path / "val", pixels)
     split = load("imagenet", "test", data_dir=tmp_path, image_size=256)
     assert split.task.image_size == 256
     assert split.images[0].shape == (3, 256, 256)
@@ -99,7 +108,7 @@ def test_imagenet_at_256_keeps_the_whole_resized_side(tmp_path: Path) -> None:
 
 
 def test_grey_images_get_three_equal_channels(tmp_path: Path) -> None:
-    write_image(tmp_path / "ant" / "a.png", np.arange(64).reshape(8, 8))
+    two_classes(tmp_path, np.arange(64).reshape(8, 8))
     x = load("folder", "test", data_dir=tmp_path, image_size=8).images[0]
     assert torch.equal(x, torch.arange(64).reshape(1, 8, 8).repeat(3, 1, 1).float() / 255)
 
@@ -117,7 +126,7 @@ def test_an_unreadable_image_is_named(tree: Path, content: bytes | str) -> None:
 
 
 def test_sixteen_bit_images_are_refused_not_clipped(tmp_path: Path) -> None:
-    (tmp_path / "ant").mkdir()
+    two_classes(tmp_path, grey(0))
     Image.fromarray(np.full((8, 8), 40000, dtype=np.uint16)).save(tmp_path / "ant" / "a.png")
     with pytest.raises(DataError, match=r"a.png has more than 8 bits a channel \(mode I;16\)"):
         load("folder", "test", data_dir=tmp_path).images[0]
@@ -211,9 +220,11 @@ def test_images_of_one_size_are_taken_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (32, 16, 3)], ids=["another size", "no square"])
 def test_images_of_several_sizes_need_one_to_be_named(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    write_image(tmp_path / "test" / "ant" / "a.png", np.zeros((32, 32, 3)))
+    two_classes(tmp_path / "test", np.zeros((32, 32, 3)))
     write_image(tmp_path / "test" / "ant" / "b.png", np.zeros(shape))
-    with pytest.raises(DataError, match=r"not squares of one size \(.*a.png is 32x32, .*: give --image-size"):
+    with pytest.raises(
+        DataError, match=r"not squares of one size \(.*a.png is 32x32, .*b.png is .*: give --image-size"
+    ):
         load("folder", "test", data_dir=tmp_path)
     assert load("folder", "test", data_dir=tmp_path, image_size=16).task.image_size == 16
 
@@ -225,11 +236,68 @@ def test_hidden_files_and_folders_are_no_images(tree: Path) -> None:
     assert load("folder", "test", data_dir=tree).labels == before
 
 
-def test_a_link_back_into_the_tree_is_refused(tree: Path) -> None:
-    (tree / "test" / "bee" / "all").symlink_to(tree / "test" / "bee")
+@pytest.mark.parametrize("linked", ["test", "test/ant"])
+def test_images_behind_links_keep_their_own_size(tree: Path, linked: str) -> None:
+    shutil.rmtree(tree / "train")
+    elsewhere = tree.with_name(f"{tree.name}-elsewhere")
+    (tree / linked).rename(elsewhere)
+    (tree / linked).symlink_to(elsewhere)
+    split = load("folder", "test", data_dir=tree)
+    assert (split.task.image_size, split.labels, split.images[0].shape) == (8, (0, 0, 0, 1), (3, 8, 8))
+
+
+def test_images_without_a_size_need_one_to_be_named(tree: Path) -> None:
+    for path in tree.rglob("*.png"):
+        path.write_bytes(b"no image")
     with pytest.raises(
-        DataError, match=r"bee/all leads to .*bee, whose images would count twice; remove the link"
+        DataError, match=r"of one size \(none can be read, such as .*a.png\): give --image-size"
     ):
+        load("folder", "test", data_dir=tree)
+
+
+@pytest.mark.parametrize("target", [".", "..", "../../test/bee", "deep"])
+def test_a_folder_that_a_link_leads_to_again_is_refused_at_once(tree: Path, target: str) -> None:
+    for number in range(60):  # there are 2^60 paths through links of a folder to itself
+        (tree / "test" / "ant" / f"s{number}").symlink_to(target)
+    with pytest.raises(DataError, match=r"/.* leads to /.*, whose images would count twice; remove the link"):
+        load("folder", "test", data_dir=tree, image_size=8)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "message"),
+    [
+        ("ant/z.png", "a.png", "test/ant/z.png leads to .*test/ant/a.png, which would"),
+        ("bee/z.png", "../ant/deep/c.png", "test/bee/z.png leads to .*test/ant/deep/c.png, which would"),
+        ("bee/a.png", "../../store/x.png", "test/bee/a.png leads to .*test/ant/x.png, which would"),
+    ],
+)
+def test_an_image_that_a_link_leads_to_again_is_refused(
+    tree: Path, link: str, target: str, message: str
+) -> None:
+    write_image(tree / "store" / "x.png", grey(3))
+    (tree / "test" / "ant" / "x.png").symlink_to("../../store/x.png")
+    (tree / "test" / "bee" / "gone.png").symlink_to("nowhere.png")  # told when it is read
+    assert len(load("folder", "test", data_dir=tree, image_size=8).labels) == 6
+    (tree / "test" / link).symlink_to(target)
+    with pytest.raises(DataError, match=f"{message} count twice; remove the link"):
+        load("folder", "test", data_dir=tree, image_size=8)
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tree: Path, monkeypatch) -> None:
+    def refuse(folder: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(
+        DataError, match=r"test/ant cannot be read \(Permission denied\); mend that, or remove"
+    ):
+        folders._samples(tree / "test", ["ant"])
+
+
+def test_a_tree_of_one_class_is_refused(tree: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(tree / part / "bee")
+    with pytest.raises(DataError, match=r"test holds one class folder \(ant\); two or more are needed"):
         load("folder", "test", data_dir=tree)
 
 

@@ -84,9 +84,15 @@ class TestLayouts:
 
     def test_a_layout_of_torchvision_beside_the_files_is_read_as_before(self, tmp_path: Path) -> None:
         spread(tmp_path / "test.parquet", [0, 1])
-        (tmp_path / "test" / "dog").mkdir(parents=True)
-        (tmp_path / "test" / "dog" / "a.png").write_bytes(picture(77))
-        assert load("folder", "test", data_dir=tmp_path).class_names == ("dog",)
+        for name in ("dog", "eel"):
+            (tmp_path / "test" / name).mkdir(parents=True)
+            (tmp_path / "test" / name / "a.png").write_bytes(picture(77))
+        assert load("folder", "test", data_dir=tmp_path).class_names == ("dog", "eel")
+
+    def test_rows_of_one_class_are_refused(self, tmp_path: Path) -> None:
+        spread(tmp_path / "test.parquet", [0, 0], told=False)
+        with pytest.raises(DataError, match=r"holds one class \(0\); two or more are needed"):
+            load("folder", "test", data_dir=tmp_path)
 
     def test_columns_of_other_names_are_told_by_the_features(self, tmp_path: Path) -> None:
         spread(tmp_path / "test.parquet", [0, 1], columns=("photo", "species"))
