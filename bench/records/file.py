@@ -36,8 +36,9 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         Args:
             folder: folder of the run; made if missing.
             header: header of this command. A file with certificates or costs keeps its own, which must agree in every
-                field that they rest on; methods, sigmas and images that are new to it are added, and the
-                radii of tables are replaced unless they are those that nobody named.
+                field that they rest on; methods and sigmas that have neither are dropped, methods, sigmas and images
+                that are new to it are added, and the radii of tables are replaced unless they are those that nobody
+                named.
             name: of the file; every file has a lock of its own.
 
         Raises:
@@ -47,10 +48,10 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         return cls(folder / name, RUN, header)
 
     def _resume(self, header: RunHeader) -> None:
-        old = self.header
-        if old.noise_version != header.noise_version:
-            require_noise(old, self.path)
-        run = _run(self.path, old, self.items)
+        if self.header.noise_version != header.noise_version:
+            require_noise(self.header, self.path)
+        run = _run(self.path, self.header, self.items)
+        old = in_use(run) if self.items else run.header
         if old.estimation == "confidence-sequence":
             raise ProtocolError(
                 f"{self.path} has {old.estimation} estimation, which is read and reported but not run: "
@@ -68,7 +69,7 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
                 f"{twice[1]!r}: give the run's, or another --out"
             )
         self._require_weights(old, header)
-        if (extended := _extended(old, header)) != old:
+        if (extended := _extended(run.header, old, header)) != run.header:
             self.replace_header(extended)
         self.run = dataclasses.replace(run, header=extended)
         columns = columns_of(run.records)
@@ -211,13 +212,52 @@ def known_images(first: dict[str, Any], second: dict[str, Any]) -> tuple[dict[st
     return first | {"image_digest": ""}, second | {"image_digest": ""}
 
 
-def _extended(old: RunHeader, new: RunHeader) -> RunHeader:
-    """Return the old header with the methods, sigmas and images that the new one adds, and the radii of `_radii`."""
+def in_use(run: Run) -> RunHeader:
+    """Return a run's header without each method and sigma that has neither certificate nor cost."""
+    header = run.header
+    used = {*columns_of(run.records).groups} | {(cost.method, cost.sigma) for cost in run.costs}
+    idle = [
+        f"{name}/{sigma:g}/"
+        for name in header.methods
+        for sigma in header.sigmas
+        if (name, sigma) not in used
+    ]
+    if not idle:
+        return header
+
+    def kept(values: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if not f"{key}/".startswith(tuple(idle))}
+
+    methods = tuple(name for name in header.methods if any(name == method for method, _ in used))
+    sigmas = tuple(sigma for sigma in header.sigmas if any(sigma == at for _, at in used))
+    gone = {*header.methods} - {*methods}
+    options = {name: values for name, values in header.options.items() if name not in gone}
+    return dataclasses.replace(
+        header,
+        methods=methods,
+        sigmas=sigmas,
+        checkpoints=kept(header.checkpoints),
+        weights=kept(header.weights),
+        unfinished=kept(header.unfinished),
+        training=kept(header.training),
+        batch_sizes={name: size for name, size in header.batch_sizes.items() if name not in gone},
+        config=header.config | {"methods": list(methods), "sigmas": list(sigmas), "options": options},
+    )
+
+
+def _extended(whole: RunHeader, old: RunHeader, new: RunHeader) -> RunHeader:
+    """Return the old header with the methods, sigmas and images that the new one adds, and the radii of `_radii`.
+
+    Args:
+        whole: the header in the file.
+        old: what of it is in use.
+        new: of this command.
+    """
     methods = (*new.methods, *(name for name in old.methods if name not in new.methods))
     sigmas = tuple(sorted({*old.sigmas, *new.sigmas}))
-    radii = _radii(old, new, sigmas)
-    same = (set(methods), sigmas, new.indices) == (set(old.methods), old.sigmas, old.indices)
-    if same and radii == old.radii:
+    radii = _radii(whole, new, sigmas)
+    same = (set(methods), sigmas, new.indices) == (set(whole.methods), whole.sigmas, whole.indices)
+    if same and old == whole and radii == old.radii:
         return old
     of_others = {**old.options, **new.options}
     options = {name: value for name, value in of_others.items() if name not in old.methods}

@@ -19,7 +19,7 @@ from bench.device.timing import instruments, measure
 from bench.errors import BenchError, RecordsError
 from bench.methods import zoo
 from bench.records.columns import columns_of
-from bench.records.file import FILE_NAME, RecordsFile, read_run
+from bench.records.file import FILE_NAME, RecordsFile, in_use, read_run
 from bench.records.shards import Shard, check_folder
 from bench.runs import forecast
 from bench.runs.engines.base import Engine, LocalEngine
@@ -210,8 +210,8 @@ def measure_costs(
 
 
 def known_batch_sizes(file: Path) -> dict[str, int]:
-    """Return the batch sizes of the run in a records file, to be used again; empty where there is none to read."""
+    """Return the batch sizes that the certificates in a records file have; empty where there is none to read."""
     try:
-        return read_run(file).header.batch_sizes
+        return in_use(read_run(file)).batch_sizes
     except RecordsError:
         return {}

@@ -22,7 +22,7 @@ HEADER = make_header(
     methods=("rrcm", "dds"),
     sigmas=(0.25, 0.5),
     radii=(0.0, 0.25),
-    config={"run": {"limit": None, "names": ["a"]}},
+    config={"methods": ["rrcm", "dds"], "sigmas": [0.25, 0.5], "options": {}, "names": {"a": [None]}},
     checkpoints={"rrcm/0.5": "aa", "dds/0.5": "bb"},
     batch_sizes={"rrcm": 64, "dds": 64},
     libraries={"torch": "2.3"},
@@ -83,6 +83,9 @@ def record(index=0, **changes):
     )
 
 
+ALL = [record(method=name, sigma=sigma) for name in HEADER.methods for sigma in HEADER.sigmas]
+
+
 def write(folder, *items, header=HEADER):
     """Return the bytes of the records file after this command has appended the items."""
     with RecordsFile.create_or_resume(folder, header) as file:
@@ -123,7 +126,7 @@ def test_resume_equals_uninterrupted(tmp_path):
 
 
 def test_resume_keeps_the_first_header(tmp_path):
-    write(tmp_path, record())
+    write(tmp_path, *ALL)
     later = dataclasses.replace(
         HEADER, created="later", batch_sizes={"rrcm": 8}, checkpoints={"rrcm/0.5": "aa", "new/1": "cc"}
     )
@@ -324,7 +327,7 @@ def test_resuming_on_other_images_names_the_first(tmp_path, indices, message):
 
 
 def test_methods_sigmas_and_images_are_added_to_a_run(tmp_path):
-    content = write(tmp_path, record())
+    content = write(tmp_path, *ALL)
     more = {
         "checkpoints": {"gaussian/1": "new"},
         "methods": ("gaussian",),
@@ -342,12 +345,12 @@ def test_methods_sigmas_and_images_are_added_to_a_run(tmp_path):
     assert (run.header.indices[-1], run.header.radii, run.header.command) == (999, (0.5,), "second")
     assert run.header.checkpoints == {**HEADER.checkpoints, "gaussian/1": "new"}
     assert run.header.batch_sizes == {**batch_sizes, **HEADER.batch_sizes}
-    assert [each.method for each in run.records] == [record().method, "gaussian"]
+    assert [each.method for each in run.records] == [*(one.method for one in ALL), "gaussian"]
     assert content.split(b"\n", 1)[1] in (tmp_path / FILE_NAME).read_bytes()
 
 
 def test_asking_for_less_leaves_the_file_as_it_is(tmp_path):
-    content = write(tmp_path, record())
+    content = write(tmp_path, *ALL)
     header = dataclasses.replace(HEADER, methods=HEADER.methods[:1], sigmas=HEADER.sigmas[:1], command="less")
     RecordsFile.create_or_resume(tmp_path, header).close()
     assert (tmp_path / FILE_NAME).read_bytes() == content

@@ -1,10 +1,13 @@
-"""Radii of a run's tables when its folder is extended by commands that name radii, or name none."""
+"""What a command changes in the header of a run that it extends: radii, and all that no certificate rests on."""
 
 import dataclasses
 
+import pytest
+
 from bench.config.radii import chosen_radii
-from bench.records.file import RecordsFile
-from tests.records.test_file import HEADER, UNSURE, record
+from bench.errors import ProtocolError
+from bench.records.file import RecordsFile, read_run
+from tests.records.test_file import COST, HEADER, UNSURE, record, write
 
 
 def test_radii_that_nobody_named_give_way_to_those_of_a_run_and_grow_with_its_sigmas(tmp_path):
@@ -24,3 +27,42 @@ def test_radii_that_nobody_named_give_way_to_those_of_a_run_and_grow_with_its_si
     assert radii_of("up", header(0.25), header(1.0)) == radii_of("down", header(1.0), header(0.25)) == chosen
     assert radii_of("named", header(1.0, (0.0, 0.7)), header(1.0), header(0.25)) == (0.0, 0.7)
     assert radii_of("again", header(1.0), header(1.0, (0.0, 0.7))) == (0.0, 0.7)
+
+
+def header_of(methods, sigmas, dds="then"):
+    """Return a header of methods whose files, weights and options hold a text, "then" or, of dds, another."""
+    texts = {"rrcm/0.5": "then", "dds/0.5": dds, "dds/0.5/denoiser": dds}
+    of_each = {key: text for key, text in texts.items() if key.startswith(methods)}
+    options = {name: {"option": {"rrcm": "then", "dds": dds}[name]} for name in methods}
+    return dataclasses.replace(
+        HEADER,
+        methods=methods,
+        sigmas=sigmas,
+        checkpoints=of_each,
+        weights=of_each,
+        config={"options": options},
+        batch_sizes=dict.fromkeys(methods, 64),
+    )
+
+
+@pytest.mark.parametrize("item", [record(), COST])
+def test_a_method_and_a_sigma_without_certificate_and_cost_leave_no_trace_in_the_header(tmp_path, item):
+    write(tmp_path, item, header=header_of(("rrcm", "dds"), (0.25, 0.5)))
+    write(tmp_path, header=dataclasses.replace(header_of(("rrcm",), (0.5,)), command="again"))
+    header = read_run(tmp_path).header
+    assert (header.methods, header.sigmas, header.command) == (("rrcm",), (0.5,), "again")
+    assert header.checkpoints == header.weights == {"rrcm/0.5": "then"}
+    assert (header.options, header.batch_sizes) == ({"rrcm": {"option": "then"}}, {"rrcm": 64})
+
+
+@pytest.mark.parametrize("field", ["checkpoints", "weights", "config"])
+def test_what_a_method_is_made_of_may_change_until_its_first_certificate(tmp_path, field):
+    first, other = (header_of(("rrcm", "dds"), (0.5,), text) for text in ("then", "now"))
+    mended = dataclasses.replace(first, **{field: getattr(other, field)})
+    write(tmp_path, record(), header=first)
+    write(tmp_path, record(method="dds"), header=mended)
+    assert getattr(read_run(tmp_path).header, field) == getattr(other, field) | (
+        {"methods": ["rrcm", "dds"], "sigmas": [0.5]} if field == "config" else {}
+    )
+    with pytest.raises(ProtocolError, match=r"dds.*now.*then"):
+        write(tmp_path, header=first)

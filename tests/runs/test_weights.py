@@ -14,6 +14,7 @@ from tests.methods.test_registry import install
 from tests.support.tiny import OPTIONS, bench, image_tree
 
 LOADS = """
+from pathlib import Path
 import torch
 from torch import nn
 
@@ -27,6 +28,15 @@ def make(path="weights.pt"):
 
 def plain():
     return lambda x: torch.stack([x.mean((1, 2, 3)), 0.4 - x.mean((1, 2, 3))], 1)
+
+class Failing(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.flatten(1))[:, : 1 if Path("fault").exists() else 2]
+
+def failing():
+    made = Failing(192, 2)
+    made.load_state_dict({name.split(".")[-1]: one for name, one in torch.load("weights.pt").items()})
+    return made
 
 def drawn():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
@@ -99,6 +109,20 @@ def test_other_weights_in_one_folder_are_refused_with_both_digests(run, tmp_path
     assert (tmp_path / "run" / FILE_NAME).read_bytes() == held
     write_weights(tmp_path / "weights.pt", 0)
     assert run(method, "--limit", 4)[0] == 0
+    assert len(read_run(tmp_path / "run").records) == 4
+
+
+def test_a_method_that_failed_at_once_is_mended_or_left_out(run, tmp_path):
+    assert run("LOADS:drawn", "--limit", 2)[0] == 0
+    (tmp_path / "fault").touch()
+    assert run("LOADS:drawn,LOADS:failing", "--limit", 2)[0] == 1
+    code, _, error = run("LOADS:drawn", "--limit", 2, "--cost-repetitions", 1)
+    assert code == 0, error
+    assert run("LOADS:drawn,LOADS:failing", "--limit", 2)[0] == 1
+    (tmp_path / "fault").unlink()
+    write_weights(tmp_path / "weights.pt", 1)
+    code, _, error = run("LOADS:drawn,LOADS:failing", "--limit", 2)
+    assert code == 0, error
     assert len(read_run(tmp_path / "run").records) == 4
 
 
