@@ -86,6 +86,24 @@ def open_to_write(path: Path, flags: int) -> int:
     return descriptor
 
 
+def append_whole(descriptor: int, lines: bytes) -> None:
+    """Add lines to the end of a file that is open for appending, and wait until they are on the disk.
+
+    Raises:
+        OSError: they cannot be written whole; the file is as it was, as far as that can be written.
+    """
+    start = os.fstat(descriptor).st_size
+    try:
+        written = os.write(descriptor, lines)
+        if written != len(lines):
+            raise OSError(f"only {written} of {len(lines)} bytes were written")
+        os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):  # a cut line that stays is removed when the file is read again
+            os.ftruncate(descriptor, start)
+        raise
+
+
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 

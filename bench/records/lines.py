@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Generic, Self
 from bench.config.texts import check_ordinary
 from bench.errors import ProtocolError, RecordsError
 from bench.records.codec import Codec, HeaderT, ItemT, is_json
-from bench.records.disk import check_no_link, open_to_write, replace_file
+from bench.records.disk import append_whole, check_no_link, open_to_write, replace_file
 
 BLOCK = 2**21
 """Bytes that are read at once, and decoded as far as they are whole lines."""
@@ -127,7 +127,7 @@ class Lines(Generic[HeaderT, ItemT]):
             try:
                 if _identity(os.fstat(descriptor)) != self._file:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-                _append(descriptor, lines)
+                append_whole(descriptor, lines)
             finally:
                 os.close(descriptor)
         except FileNotFoundError as error:
@@ -230,7 +230,7 @@ def _end_last_line(path: Path) -> None:
             return
     descriptor = open_to_write(path, os.O_WRONLY | os.O_APPEND)
     try:
-        _append(descriptor, b"\n")
+        append_whole(descriptor, b"\n")
     finally:
         os.close(descriptor)
 
@@ -309,16 +309,3 @@ def _lock(path: Path, instead: str) -> int:
         os.write(descriptor, f"{os.getpid()}\n".encode())
         on_failure.pop_all()
         return descriptor
-
-
-def _append(descriptor: int, lines: bytes) -> None:
-    start = os.fstat(descriptor).st_size
-    try:
-        written = os.write(descriptor, lines)
-        if written != len(lines):
-            raise OSError(f"only {written} of {len(lines)} bytes were written")
-        os.fsync(descriptor)
-    except OSError:
-        with contextlib.suppress(OSError):  # a cut line that stays is removed when the file is opened again
-            os.ftruncate(descriptor, start)
-        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
@@ -11,7 +12,7 @@ from pathlib import Path
 from bench.config.numbers import integer, number
 from bench.config.texts import read_text
 from bench.errors import RecordsError, clipped, shown
-from bench.records.disk import open_to_write
+from bench.records.disk import append_whole, open_to_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,21 @@ HEADER = tuple(field.name for field in fields(Look))
 
 
 def append(path: Path, look: Look) -> None:
-    """Add one line to the file, which is made with its header where it is missing."""
+    """Add one line to the file, which begins with the header.
+
+    Raises:
+        OSError: it cannot be written whole; the lines before it are kept.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
     descriptor = open_to_write(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    with open(descriptor, "a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if is_new:
-            writer.writerow(HEADER)
-        writer.writerow("" if value is None else value for value in astuple(look))
+    try:
+        values = ["" if value is None else value for value in astuple(look)]
+        rows = [values] if os.fstat(descriptor).st_size else [HEADER, values]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        append_whole(descriptor, text.getvalue().encode())
+    finally:
+        os.close(descriptor)
 
 
 def keep_until(path: Path, step: int) -> None:
@@ -95,7 +102,7 @@ def _readable(path: Path) -> Iterable[Look]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """Return the rows below the header."""
+    """Return the rows below the header: none where the file ends within it."""
     if not path.is_file():
         raise RecordsError(f"No curves at {path}: name a CSV file that `bench train` wrote.")
     try:
@@ -103,6 +110,8 @@ def _rows(path: Path) -> list[list[str]]:
         header, *rows = list(csv.reader(text.splitlines(keepends=True))) or [[]]
     except (OSError, csv.Error) as error:
         raise RecordsError(f"{path} cannot be read ({error}): name curves of `bench train`.") from error
+    if not rows and ",".join(HEADER).startswith(text.rstrip("\n")):
+        return []
     if tuple(header) != HEADER:
         raise RecordsError(
             f"{path} begins with {shown(','.join(header))}, expected {','.join(HEADER)!r}: name curves of "

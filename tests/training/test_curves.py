@@ -1,6 +1,8 @@
 """Curves of a training: what a line says, what resuming drops, which files are refused."""
 
 import dataclasses
+import errno
+import os
 
 import pytest
 
@@ -36,6 +38,35 @@ def test_looks_after_the_saved_step_and_a_cut_line_are_dropped(path, step, kept)
 def test_a_training_that_begins_anew_has_no_curves(path):
     keep_until(path, 0)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("written", [0, 10, 58])
+@pytest.mark.parametrize("truncates", [True, False])
+def test_a_full_disk_at_the_first_look_leaves_a_file_that_is_continued(
+    tmp_path, monkeypatch, written, truncates
+):
+    path, os_write = tmp_path / "s.csv", os.write
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, line: os_write(descriptor, line[:written]))
+        if not truncates:
+            patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(OSError, match=f"only {written} of "):
+            append(path, LOOK)
+    assert path.stat().st_size == (0 if truncates else written)
+    assert read(path) == ()
+    keep_until(path, 9)
+    append(path, LOOK)
+    assert read(path) == (LOOK,)
+
+
+def test_an_empty_file_is_begun(tmp_path):
+    (tmp_path / "s.csv").touch()
+    append(tmp_path / "s.csv", LOOK)
+    assert read(tmp_path / "s.csv") == (LOOK,)
 
 
 def test_files_that_are_no_curves_are_refused(path):
