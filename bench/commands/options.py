@@ -157,6 +157,30 @@ ENGINE_NAMES = ("engine", "workers", "address", "cpus_per_worker", "gpus_per_wor
 """Parameters of a command that ENGINE_OPTIONS adds."""
 
 
+def check_engine(
+    config: RunConfig,
+    *,
+    engine: str,
+    workers: int | None,
+    address: str | None,
+    cpus_per_worker: float,
+    gpus_per_worker: float | None,
+) -> None:
+    """Return nothing where ENGINE_OPTIONS fit together.
+
+    Raises:
+        UsageError: options of another engine, or workers that take nothing.
+    """
+    if workers is not None and engine == "local":
+        raise UsageError(f"--workers is {workers}, but --engine is local: only processes and ray take it")
+    if address is not None and engine != "ray":
+        raise UsageError(f"--address is {address}, but --engine is {engine}: only ray takes it")
+    if engine == "ray" and ":" in config.device:
+        raise UsageError(f"--device is {config.device}, but Ray gives each worker its GPUs: --device cuda")
+    if engine == "ray" and cpus_per_worker == gpus_per_worker == 0:
+        raise UsageError("--cpus-per-worker and --gpus-per-worker are both 0, expected one of them above 0")
+
+
 def make_engine(
     config: RunConfig,
     *,
@@ -169,14 +193,18 @@ def make_engine(
     """Return the engine that ENGINE_OPTIONS name.
 
     Raises:
-        UsageError: options of another engine, or workers that take nothing.
+        UsageError: as `check_engine`, also for what a worker takes by default.
     """
     from bench.runs.engines.base import LocalEngine
 
-    if workers is not None and engine == "local":
-        raise UsageError(f"--workers is {workers}, but --engine is local: only processes and ray take it")
-    if address is not None and engine != "ray":
-        raise UsageError(f"--address is {address}, but --engine is {engine}: only ray takes it")
+    check_engine(
+        config,
+        engine=engine,
+        workers=workers,
+        address=address,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+    )
     cores = _cores()
     if engine == "auto" and workers is None:
         return _automatic(config, cores)
@@ -190,9 +218,6 @@ def make_engine(
         return ProcessEngine(workers=count, threads=max(1, cores // count), gpus=gpus)
     from bench.device.hardware import resolve_device
     from bench.runs.engines.ray import RayEngine
-
-    if ":" in config.device:
-        raise UsageError(f"--device is {config.device}, but Ray gives each worker its GPUs: --device cuda")
 
     if gpus_per_worker is None:
         gpus_per_worker = 1.0 if resolve_device(config.device).type == "cuda" else 0.0

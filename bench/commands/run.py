@@ -17,6 +17,7 @@ from bench.commands.options import (
     METHODS_OPTION,
     PROTOCOL_OPTIONS,
     QUIET_OPTION,
+    check_engine,
     command_line,
     make_engine,
     resolve,
@@ -99,6 +100,7 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
     part = None if shard is None else parse_shard(shard)
     _check_labels(labels, config, shard)
     if dry_run:
+        check_engine(config, **engine_options)
         _dry_run(config, as_json)
         if given["radii"] is None:
             _say_radii(config, preset)
@@ -249,7 +251,7 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
     from bench.records.columns import columns_of
     from bench.report.markup import Block, Table
 
-    header, rows, left_in_all, seconds_in_all = run.header, [], 0, 0.0
+    header, rows, left_in_all, seconds_in_all, is_known = run.header, [], 0, 0.0, True
     columns = columns_of(run.records)
     groups = columns.groups
     for sigma in header.sigmas:
@@ -261,9 +263,13 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
             seconds = float(np.median(columns.seconds[np.concatenate(took)])) if took else None
             left_in_all += left
             seconds_in_all += left * (seconds or 0.0)
+            is_known &= seconds is not None or not left
             numbers = map(str, (len(done), left, np.count_nonzero(columns.is_correct[done])))
             times = ("unknown",) * 2 if seconds is None else (f"{seconds:.3g}", duration(left * seconds))
             rows.append((method, f"{sigma:g}", *numbers, *times))
+    time_left = f"{'about' if is_known else 'at least'} {duration(seconds_in_all)}"
+    if not is_known and not seconds_in_all:
+        time_left = "time unknown"
     measured = sorted({measured.method for measured in run.costs})
     end = f"; {what_to_do}." if what_to_do else "."
     if left_in_all:
@@ -276,7 +282,7 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
         ),
         (
             f"Costs measured: {', '.join(measured) or 'none yet'}.",
-            f"{left_in_all} images left, about {duration(seconds_in_all)}{end}"
+            f"{left_in_all} images left, {time_left}{end}"
             if left_in_all
             else f"All images are certified{end}",
         ),

@@ -78,7 +78,7 @@ def check_size(sigma: float) -> None:
     if sigma > LARGEST_SIGMA:
         raise UsageError(
             f"sigma is {sigma:g}, expected at most {LARGEST_SIGMA:g}: it is in units of pixels in [0,1], so that "
-            f"{sigma:g} of 255 levels is {sigma:g}/255 = {sigma / 255:.4f}"
+            f"{sigma:g} of 255 levels is {sigma:g}/255 = {sigma / 255:#.4g}"
         )
 
 

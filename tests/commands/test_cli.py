@@ -1,17 +1,19 @@
 """The commands as a user types them, on the smallest real data: outputs, exit codes, one line per mistake."""
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from bench.checks import selftest
+from bench.commands.run import status_of
 from bench.records.file import read_run
 from bench.runs import train as runs_train
 from bench.smoothing.noise import image_uniform
 from bench.types import ABSTAIN
+from tests.support.fake_runs import make_run
 from tests.support.tiny import arguments, bench
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -122,6 +124,17 @@ def test_status_says_what_is_left(root, monkeypatch, capsys):
     (root / "run" / "records.jsonl").write_bytes(b"".join(lines[:8]))
     assert bench(monkeypatch, "status", root / "run") == 0
     assert "17 images left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("begun", "told"), [((), "time unknown;"), (("rrcm",), "at least 10 min;")])
+def test_status_claims_no_time_that_it_does_not_know(begun, told):
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5], images=2)
+    first = (one for one in run.records if one.method in begun and one.index == 0)
+    records = tuple(replace(one, seconds=600.0) for one in first)
+    _, (_, left) = status_of(replace(run, records=records), "")
+    assert f" images left, {told}" in left
+    _, (_, left) = status_of(replace(run, records=run.records[:3]), "")
+    assert "1 images left, about " in left
 
 
 def test_certify_names_class_and_radius_of_an_image_file(root, monkeypatch, capsys):
