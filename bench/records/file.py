@@ -14,7 +14,15 @@ from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError, RecordsError, UsageError, clipped
 from bench.records.codec import RUN, RunLines
 from bench.records.columns import columns_of
-from bench.records.lines import FILE_NAME, Lines, difference, differing, read_lines, write_lines
+from bench.records.lines import (
+    FILE_NAME,
+    Lines,
+    difference,
+    differing,
+    read_lines,
+    require_alike,
+    write_lines,
+)
 from bench.records.meaning import cost_fault, header_fault, record_fault
 from bench.records.screening import proven, strangers, two_labels
 from bench.types import NOISE_VERSION, CostRecord, Record, Run, RunHeader
@@ -48,43 +56,15 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         return cls(folder / name, RUN, header)
 
     def _resume(self, header: RunHeader) -> None:
-        if self.header.noise_version != header.noise_version:
-            require_noise(self.header, self.path)
         run = _run(self.path, self.header, self.items)
         old = in_use(run) if self.items else run.header
-        if old.estimation == "confidence-sequence":
-            raise ProtocolError(
-                f"{self.path} has {old.estimation} estimation, which is read and reported but not run: "
-                "give another --out"
-            )
-        before, now = _rested_on(old, header), _rested_on(header, old)
-        if set(old.indices) <= set(header.indices):  # more images may be added
-            now["indices"] = old.indices
-        elif set(header.indices) < set(old.indices):
-            raise ProtocolError(_fewer_images(self.path, old, header))
-        self.require(*known_images(before, now))
-        if twice := alike({*old.sigmas, *header.sigmas}):
-            raise ProtocolError(
-                f"{self.path} and this command have noise levels that are written alike, {twice[0]!r} and "
-                f"{twice[1]!r}: give the run's, or another --out"
-            )
-        self._require_weights(old, header)
+        _require_extendable(self.path, run.header, old, header)
         if (extended := _extended(run.header, old, header)) != run.header:
             self.replace_header(extended)
         self.run = dataclasses.replace(run, header=extended)
         columns = columns_of(run.records)
         self._seen = set(columns.identities())
         self._labels = dict(zip(columns.indices.tolist(), columns.label.tolist(), strict=True))
-
-    def _require_weights(self, old: RunHeader, new: RunHeader) -> None:
-        """Raise ProtocolError where a method computes with other weights than the run began with."""
-        for key in sorted(old.weights.keys() & new.weights.keys()):
-            if old.weights[key] != new.weights[key]:
-                method, _, sigma = key.rpartition("/")
-                raise ProtocolError(
-                    f"{self.path} holds certificates of {method} at sigma {sigma} with other weights (SHA-256 then "
-                    f"{old.weights[key]}, now {new.weights[key]}): bring those weights back, or give another --out"
-                )
 
     def append(self, *items: Record | CostRecord) -> None:
         """Write one line per item and wait until they are on the disk.
@@ -102,6 +82,48 @@ class RecordsFile(Lines[RunHeader, Record | CostRecord]):
         super().append(*items)
         self._seen.update(map(_identity, new))
         self._labels.update((record.index, record.label) for record in new)
+
+
+def check_extendable(path: Path, header: RunHeader) -> None:
+    """Return nothing for a records file that a command can begin or continue.
+
+    Args:
+        path: of the file, which may be missing.
+        header: of the command; it may lack what is not known yet, such as checkpoints and weights.
+
+    Raises:
+        ProtocolError, RecordsError: as `RecordsFile.create_or_resume`.
+    """
+    if path.is_file() and (run := read_run(path)) and (run.records or run.costs):
+        _require_extendable(path, run.header, in_use(run), header)
+
+
+def _require_extendable(path: Path, whole: RunHeader, old: RunHeader, new: RunHeader) -> None:
+    """Raise ProtocolError where a run under one header, of which `old` is in use, cannot have another."""
+    if whole.noise_version != new.noise_version:
+        require_noise(whole, path)
+    if old.estimation == "confidence-sequence":
+        raise ProtocolError(
+            f"{path} has {old.estimation} estimation, which is read and reported but not run: give another --out"
+        )
+    before, now = _rested_on(old, new), _rested_on(new, old)
+    if set(old.indices) <= set(new.indices):  # more images may be added
+        now["indices"] = old.indices
+    elif set(new.indices) < set(old.indices):
+        raise ProtocolError(_fewer_images(path, old, new))
+    require_alike(path, RUN.remedy, *known_images(before, now))
+    if twice := alike({*old.sigmas, *new.sigmas}):
+        raise ProtocolError(
+            f"{path} and this command have noise levels that are written alike, {twice[0]!r} and {twice[1]!r}: give "
+            "the run's, or another --out"
+        )
+    for key in sorted(old.weights.keys() & new.weights.keys()):
+        if old.weights[key] != new.weights[key]:
+            method, _, sigma = key.rpartition("/")
+            raise ProtocolError(
+                f"{path} holds certificates of {method} at sigma {sigma} with other weights (SHA-256 then "
+                f"{old.weights[key]}, now {new.weights[key]}): bring those weights back, or give another --out"
+            )
 
 
 def check_addable(folder: Path, records: Iterable[Record]) -> None:

@@ -92,16 +92,8 @@ class Lines(Generic[HeaderT, ItemT]):
         self.require(vars(self.header), vars(header))
 
     def require(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """Return nothing where what the file's items rest on is now as it was before.
-
-        Raises:
-            ProtocolError: it is not; the message has the first name under which the two hold unlike values.
-        """
-        for name, both in differing(before, now):
-            raise ProtocolError(
-                f"{self.path} was made under another {name} (then and now: {both}): "
-                f"{self._codec.remedy}, or repeat the command that made it"
-            )
+        """Return nothing where what the file's items rest on is now as it was before; see `require_alike`."""
+        require_alike(self.path, self._codec.remedy, before, now)
 
     def replace_header(self, header: HeaderT) -> None:
         """Rewrite the first line at once, the rest being kept.
@@ -150,6 +142,18 @@ class Lines(Generic[HeaderT, ItemT]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def require_alike(path: Path, remedy: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Return nothing where what a file's items rest on is now as it was before.
+
+    Raises:
+        ProtocolError: it is not; the message has the first name under which the two hold unlike values.
+    """
+    for name, both in differing(before, now):
+        raise ProtocolError(
+            f"{path} was made under another {name} (then and now: {both}): {remedy}, or repeat the command that made it"
+        )
 
 
 def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, ItemT]:

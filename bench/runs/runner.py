@@ -19,7 +19,7 @@ from bench.device.timing import instruments, measure
 from bench.errors import BenchError, RecordsError
 from bench.methods import zoo
 from bench.records.columns import columns_of
-from bench.records.file import FILE_NAME, RecordsFile, in_use, read_run
+from bench.records.file import FILE_NAME, RecordsFile, check_extendable, in_use, read_run
 from bench.records.shards import Shard, check_folder
 from bench.runs import forecast
 from bench.runs.engines.base import Engine, LocalEngine
@@ -84,13 +84,15 @@ def run(
     for one in entrants.values():
         one.finished(config.allow)
     folder, name = run_folder(config), shard.file_name if shard else FILE_NAME
+    check_folder(folder, shard)
+    if any(one.is_missing for one in entrants.values()):  # hours of training would come first
+        check_extendable(folder / name, make_header(setup, (), command, {}))
     if shard is None and observer.measures_first:
         observer.estimated(estimate(setup, entrants, folder))
     if shard is None:
         entrants = train_missing(setup, entrants, command, observer)
     for one in entrants.values():
         one.required(config.allow)
-    check_folder(folder, shard)
     batch_sizes = known_batch_sizes(folder / name)
     if not batch_sizes.keys() >= set(config.methods):
         batch_sizes = choose_batch_sizes(setup, entrants.values()) | batch_sizes

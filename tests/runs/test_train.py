@@ -89,3 +89,32 @@ def test_a_run_takes_a_checkpoint_of_another_recipe_and_says_so(train, checkpoin
     assert code == 0
     told = " ".join(message.split())
     assert "trained by other options than `bench train gaussian` has: learning_rate 0.1, not 0.001." in told
+
+
+@pytest.mark.parametrize("change", [("--n", "30"), ("--seed", "1"), ("--set", "gaussian.learning_rate=0.1")])
+def test_a_folder_that_cannot_take_the_run_is_refused_before_anything_is_trained(train, checkpoint, change):
+    checkpoint.parent.mkdir(parents=True)
+    small = ["--n", "20", "--n0", "5", "--limit", "1", "--cost-repetitions", "0"]
+    assert train(*small, "--sigmas", "0.5", command="run")[0] == 0
+    code, message = train(*small, "--sigmas", "0.25", *change, command="run")
+    assert code == 1
+    assert "records.jsonl was made under another " in message
+    assert [one.name for one in checkpoint.parent.glob("*.safetensors")] == [checkpoint.name]
+
+
+def test_a_folder_of_shards_is_refused_before_anything_is_trained(train, checkpoint, tmp_path):
+    checkpoint.parent.mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "records-1-of-2.jsonl").touch()
+    code, message = train("--sigmas", "0.5", command="run")
+    assert code == 1
+    assert "holds shards of a run" in message
+    assert not checkpoint.exists()
+
+
+def test_an_option_of_another_method_is_told(train):
+    code, message = train("--set", "rrcm.depth=3")
+    assert code == 0
+    assert (
+        "note: rrcm.depth=3 is an option of another method and plays no part in training gaussian" in message
+    )
