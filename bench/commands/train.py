@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +107,15 @@ def train(method: str, sigma: str, **given: Any) -> None:
         _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
 
 
-def _notes_on(method: str, config: RunConfig, changes: Iterable[str]) -> Iterable[str]:
+def _notes_on(method: str, config: RunConfig, changes: Collection[str]) -> Iterable[str]:
     """Yield what the user may not mean: a zoo that is made, options that play no part in a training."""
     from bench.methods import registry
 
     if config.zoo is not None and not config.zoo.is_dir():
         yield f"{config.zoo} is not there yet, and is made"
+    for change in changes:
+        if change.partition("=")[0].rpartition(".")[0] != method:
+            yield f"{change} is an option of another method and plays no part in training {method}"
     fields = {one.name: one for one in dataclasses.fields(registry.load(method).Config)}
     for name in dict.fromkeys(change.partition("=")[0].rpartition(".")[2] for change in changes):
         is_chain = name.startswith("reverse_") and config.options.get(method, {}).get(
