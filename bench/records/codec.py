@@ -101,7 +101,7 @@ class Codec(Generic[HeaderT, ItemT]):
                 self._rename(values)
             found = self._typed_header(values)
         except _REFUSALS as error:
-            raise _refusal(where, error) from error
+            raise _refusal(where, error, "delete it and start anew") from error
         return msgspec.convert(found, self.header[1], from_attributes=True)
 
     def decode_all(self, blocks: Iterable[Sequence[bytes]], path: Path) -> Sequence[ItemT]:
@@ -123,7 +123,8 @@ class Codec(Generic[HeaderT, ItemT]):
         try:
             found.extend(map(self._decoder.decode, lines))
         except _REFUSALS as error:
-            raise _refusal(f"{path}, line {first + len(found)}", error) from error
+            number = first + len(found)
+            raise _refusal(f"{path}, line {number}", error, f"remove line {number} alone") from error
         return found
 
     def _items(self, found: Sequence[msgspec.Struct]) -> list[ItemT]:
@@ -184,8 +185,8 @@ def is_json(line: bytes) -> bool:
 _REFUSALS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def _refusal(where: str, error: Exception) -> RecordsError:
-    return RecordsError(f"{where} cannot be read ({error}): restore the file, or delete it and start anew")
+def _refusal(where: str, error: Exception, otherwise: str) -> RecordsError:
+    return RecordsError(f"{where} cannot be read ({error}): restore the file, or {otherwise}")
 
 
 def _names(cls: Any) -> tuple[str, ...]:

@@ -81,7 +81,9 @@ def test_an_invalid_line_before_the_last_is_refused_by_number(tmp_path, rubbish)
     lines = write(tmp_path, record(0), record(20)).splitlines()
     (tmp_path / FILE_NAME).write_bytes(b"\n".join([lines[0], rubbish, lines[2], b""]))
     for read in (read_run, lambda folder: RecordsFile.create_or_resume(folder, HEADER)):
-        with pytest.raises(RecordsError, match=r"line 2 cannot be read .*: restore the file, or delete it"):
+        with pytest.raises(
+            RecordsError, match=r"line 2 cannot be read .*: restore the file, or remove line 2 alone"
+        ):
             read(tmp_path)
 
 
@@ -212,3 +214,13 @@ def test_a_whole_last_line_without_its_end_is_kept(tmp_path, is_header):
         assert path.read_bytes() == whole
         file.append(record(40))
     assert read_run(tmp_path).records == (*items, record(40))
+
+
+@pytest.mark.parametrize("line", ["{}", "null", "[1]", '{"kind":"foo"}'])
+def test_a_line_that_is_no_record_is_named_and_can_be_removed_alone(tmp_path, line):
+    content = write(tmp_path, record())
+    (tmp_path / FILE_NAME).write_bytes(content + line.encode() + b"\n")
+    with pytest.raises(
+        RecordsError, match=r"line 3 cannot be read .*: restore the file, or remove line 3 alone"
+    ):
+        read_run(tmp_path)
