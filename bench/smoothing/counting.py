@@ -292,7 +292,7 @@ def not_a_tensor(logits: object, shape: str) -> str:
     elif isinstance(logits, tuple | list):
         remedy = "return its logits, such as output[0]"
     else:
-        remedy = "return its logits, such as output.logits"
+        remedy = "return its logits" + ("" if logits is None else ", such as output.logits")
     kind = type(logits).__name__
     return f"the classifier must return logits of shape {shape} as a torch tensor, got {kind}: {remedy}"
 

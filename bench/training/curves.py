@@ -93,16 +93,16 @@ def read(path: Path) -> tuple[Look, ...]:
 
 
 def _readable(path: Path) -> Iterable[Look]:
-    """Yield the looks up to the first line that is none."""
-    for row in _rows(path):
+    """Yield the looks up to the first line that is none; none where a full disk left a part of the header alone."""
+    for row in _rows(path, may_be_cut=True):
         try:
             yield _look(row)
         except ValueError:
             return
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """Return the rows below the header: none where the file ends within it."""
+def _rows(path: Path, *, may_be_cut: bool = False) -> list[list[str]]:
+    """Return the rows below the header: none where the file may be cut and ends within it."""
     if not path.is_file():
         raise RecordsError(f"No curves at {path}: name a CSV file that `bench train` wrote.")
     try:
@@ -110,7 +110,7 @@ def _rows(path: Path) -> list[list[str]]:
         header, *rows = list(csv.reader(text.splitlines(keepends=True))) or [[]]
     except (OSError, csv.Error) as error:
         raise RecordsError(f"{path} cannot be read ({error}): name curves of `bench train`.") from error
-    if not rows and ",".join(HEADER).startswith(text.rstrip("\n")):
+    if may_be_cut and not rows and ",".join(HEADER).startswith(text.rstrip("\n")):
         return []
     if tuple(header) != HEADER:
         raise RecordsError(

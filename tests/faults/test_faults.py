@@ -63,7 +63,7 @@ def run(tmp_path, monkeypatch, capsys, undrawn):
         ("classes", "brightness: the classifier must return logits of shape (10, 2), one row per sample and"),
         ("samples", "got (9, 2): use a model of these classes"),
         ("dimensions", "got (10, 2, 1): use a model of these classes"),
-        ("nothing", "got NoneType: use a model of these classes"),
+        ("nothing", "got NoneType: return its logits"),
         (
             "memory",
             "out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.): everything certified is kept",
