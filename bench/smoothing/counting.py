@@ -329,9 +329,10 @@ def _check_form(x: Tensor) -> None:
             f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
         )
     if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
-        remedy = {torch.float32: "", torch.uint8: ": give image.float() / 255"}.get(
-            x.dtype, ": give image.float()"
-        )
+        types = {torch.float32: "", torch.uint8: ": give image.float() / 255"}
+        remedy = types.get(x.dtype, ": give image.float()")
+        if x.ndim == 4 and x.dtype == torch.float32:
+            remedy = ": give one image of the batch, such as images[0]"
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}{remedy}")
     if x.layout != torch.strided or x.device.type == "meta":
         raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")

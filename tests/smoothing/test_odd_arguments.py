@@ -147,3 +147,10 @@ def test_messages_of_ours_are_short():
     with pytest.raises(BenchError) as caught:
         bench.certify(logits, IMAGE, sigma="9" * 10**7)
     assert len(str(caught.value)) < 300
+
+
+def test_a_batch_given_as_one_image_is_told_how_to_give_one():
+    with pytest.raises(
+        DataError, match=r"got shape \(2, 1, 8, 8\), torch.float32: give one image of the batch"
+    ):
+        bench.certify(logits, torch.rand(2, 1, 8, 8), sigma=0.5)
