@@ -80,9 +80,8 @@ class ConsistencyTraining(DenoiserObjective[ConsistencyModel, Config]):
         generator = batch.generator
         x = to_model_units(augment(batch.x, self.config.task, generator))
         z = torch.randn(x.shape, generator=generator, device=x.device)
-        grid = karras_grid(scales_at(batch.step, self.config) + 1, self.config.sigma_max).to(
-            x, non_blocking=True
-        )
+        times = scales_at(batch.step, self.config) + 1
+        grid = karras_grid(times, self.config.sigma_max).to(x, non_blocking=True)
         later = torch.randint(len(grid) - 1, (len(x),), generator=generator, device=x.device)
         return training_loss(self.network, x, z, (grid[later], grid[later + 1]))
 

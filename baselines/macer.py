@@ -96,9 +96,8 @@ def radius_loss(copies: list[Tensor], labels: Tensor, *, margin: float, beta: fl
     is_correct = p.gather(1, label)[:, 0] > others.amax(1)
     with torch.no_grad():
         counts = is_correct & (_xi(others) < margin)
-    even = torch.full_like(
-        others, 0.5 / others.shape[1]
-    )  # stands in for what is left out: its derivative is finite
+    # Stands in for what is left out, which would have to be waited for to be chosen: its derivative is finite.
+    even = torch.full_like(others, 0.5 / others.shape[1])
     radius = _xi(torch.where(counts[:, None], others, even))
     return torch.where(counts, margin - radius, 0.0).mean()
 

@@ -181,31 +181,19 @@ def check_engine(
         raise UsageError("--cpus-per-worker and --gpus-per-worker are both 0, expected one of them above 0")
 
 
-def make_engine(
-    config: RunConfig,
-    *,
-    engine: str,
-    workers: int | None,
-    address: str | None,
-    cpus_per_worker: float,
-    gpus_per_worker: float | None,
-) -> Engine:
+def make_engine(config: RunConfig, **options: Any) -> Engine:
     """Return the engine that ENGINE_OPTIONS name.
+
+    Args:
+        options: of the names ENGINE_NAMES; see `check_engine`.
 
     Raises:
         UsageError: as `check_engine`, also for what a worker takes by default.
     """
     from bench.runs.engines.base import LocalEngine
 
-    check_engine(
-        config,
-        engine=engine,
-        workers=workers,
-        address=address,
-        cpus_per_worker=cpus_per_worker,
-        gpus_per_worker=gpus_per_worker,
-    )
-    cores = _cores()
+    check_engine(config, **options)
+    engine, workers, cores = options.pop("engine"), options["workers"], _cores()
     if engine == "auto" and workers is None:
         return _automatic(config, cores)
     if engine == "local":
@@ -219,16 +207,10 @@ def make_engine(
     from bench.device.hardware import resolve_device
     from bench.runs.engines.ray import RayEngine
 
-    if gpus_per_worker is None:
-        gpus_per_worker = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
-    if cpus_per_worker == gpus_per_worker == 0:
-        raise UsageError("--cpus-per-worker and --gpus-per-worker are both 0, expected one of them above 0")
-    return RayEngine(
-        address=address,
-        cpus_per_worker=cpus_per_worker,
-        gpus_per_worker=gpus_per_worker,
-        workers=workers,
-    )
+    if options["gpus_per_worker"] is None:
+        options["gpus_per_worker"] = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
+        check_engine(config, engine=engine, **options)
+    return RayEngine(**options)
 
 
 LONG_RUN, WORKER_BYTES = 2 * 10**5, 1.2 * 2**30
