@@ -193,17 +193,17 @@ def make_engine(config: RunConfig, **options: Any) -> Engine:
     from bench.runs.engines.base import LocalEngine
 
     check_engine(config, **options)
-    engine, workers, cores = options.pop("engine"), options["workers"], _cores()
+    engine, workers, own = options.pop("engine"), options["workers"], cores()
     if engine == "auto" and workers is None:
-        return _automatic(config, cores)
+        return _automatic(config, own)
     if engine == "local":
         return LocalEngine()
     if engine in ("auto", "processes"):
         from bench.runs.engines.processes import ProcessEngine
 
         gpus = _gpus(config)
-        count = workers or len(gpus) or cores
-        return ProcessEngine(workers=count, threads=max(1, cores // count), gpus=gpus)
+        count = workers or len(gpus) or own
+        return ProcessEngine(workers=count, threads=max(1, own // count), gpus=gpus)
     from bench.device.hardware import resolve_device
     from bench.runs.engines.ray import RayEngine
 
@@ -217,7 +217,7 @@ LONG_RUN, WORKER_BYTES = 2 * 10**5, 1.2 * 2**30
 """Samples from which a run pays for the start of processes, and the memory that each may take."""
 
 
-def _automatic(config: RunConfig, cores: int) -> Engine:
+def _automatic(config: RunConfig, processors: int) -> Engine:
     """Return one worker for each GPU where there are several, or for each core of a long run, as far as memory goes.
 
     A core to itself, without threads, makes the same records in less time than all cores together.
@@ -229,9 +229,9 @@ def _automatic(config: RunConfig, cores: int) -> Engine:
     kind = resolve_device(config.device).type
     gpus = _gpus(config) if kind == "cuda" else ()
     if len(gpus) > 1:
-        return ProcessEngine(workers=len(gpus), threads=max(1, cores // len(gpus)), gpus=gpus)
+        return ProcessEngine(workers=len(gpus), threads=max(1, processors // len(gpus)), gpus=gpus)
     certificates = len(config.methods) * len(config.sigmas) * (config.limit or 500)
-    workers = min(cores, int(available_memory() // WORKER_BYTES))
+    workers = min(processors, int(available_memory() // WORKER_BYTES))
     if kind != "cpu" or workers < 2 or certificates * (config.n0 + config.n) < LONG_RUN:
         return LocalEngine()
     return ProcessEngine(workers=workers, threads=1)
@@ -248,7 +248,7 @@ def _gpus(config: RunConfig) -> tuple[str, ...]:
     return names if device.index is None else (names[device.index],)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many processors this process may use; a queue or a container may leave it fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

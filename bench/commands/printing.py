@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import textwrap
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.commands.options import say
+from bench.commands.options import cores, say
 from bench.commands.terminal import machine, tables
 from bench.errors import plain
 from bench.report import markup
@@ -98,7 +100,7 @@ def report_runs(
     check_comparable(runs, allow)
     with collector_paused():
         comparison = compare(runs, labels or DISPLAYED)
-        report = write_report(comparison, out, has_published=has_published)
+        report = write_report(comparison, out, has_published=has_published, processes=_processes())
         results = machine.results(comparison)
     replace_file(out / machine.RESULTS, machine.as_text(results))
     if as_json:
@@ -112,6 +114,12 @@ def report_runs(
             print_sentence(line)
         say(f"Results: {out} ({len(report.files) + 1} files); for programs: {out / machine.RESULTS}")
     return comparison
+
+
+def _processes() -> int:
+    """Return how many processes may draw figures: this one alone where it cannot be forked in safety."""
+    is_alone = threading.active_count() == 1 and "torch" not in sys.modules  # which has threads of its own
+    return cores() if is_alone and sys.platform == "linux" else 1
 
 
 def duration(seconds: float) -> str:

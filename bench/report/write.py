@@ -58,21 +58,25 @@ class Report:
     training: Table | None
 
 
-def write_report(comparison: Comparison, folder: Path, *, has_published: bool = False) -> Report:
+def write_report(
+    comparison: Comparison, folder: Path, *, has_published: bool = False, processes: int = 1
+) -> Report:
     """Write all tables and figures of compared runs, with published numbers beside ours where asked to.
 
     Args:
         folder: made where missing; files of the same names in it are replaced, figures without data removed.
+        processes: that draw the figures; see `bench.report.figures.write.figures_written_by`.
 
     Raises:
         UsageError: published numbers are asked for, and the runs are of several data sets.
     """
-    from bench.report.figures.write import write_figures  # here, so that tables alone need no matplotlib
+    from bench.report.figures.write import figures_written_by  # here, so that tables alone need no matplotlib
 
     dataset = _one_dataset(comparison) if has_published else ""
     numbers = published_numbers(dataset) if has_published else ()
-    table, files = write_tables(comparison, folder)
-    files += write_figures(comparison, folder, numbers)
+    with figures_written_by(processes, comparison, folder, numbers) as figures:
+        table, files = write_tables(comparison, folder)
+        files += figures()
     sentence = None
     if has_published:
         published, sentence = write_published(comparison, numbers, claims(dataset), folder)

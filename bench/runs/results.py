@@ -113,10 +113,11 @@ class Results:
         Raises:
             UsageError: there is no such figure.
         """
-        from bench.report.figures.write import write_figures
+        from bench.report.figures.write import FIGURES, write_figures
 
         with tempfile.TemporaryDirectory() as folder:
-            write_figures(self.comparison, Path(folder), ())
+            if name not in FIGURES or not write_figures(self.comparison, Path(folder), names=(name,)):
+                write_figures(self.comparison, Path(folder))  # the message names those that there are
             return Picture(name, _content(Path(folder), name, "png"))
 
     def to_latex(self, name: str = "certified_accuracy") -> str:

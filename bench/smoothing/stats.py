@@ -141,10 +141,20 @@ def sequence_tails(k: int, n: int, alpha: float) -> tuple[float, float]:
 
 
 def _root(function: Callable[[float], float], low: float, high: float, xtol: float) -> float:
-    """Return the root between two points by Brent's method."""
-    from scipy import optimize  # here, since few runs need it, and it takes as long to import as all else
+    """Return where a function of unlike signs at two points changes its sign between them, to half of xtol.
 
-    return float(optimize.brentq(function, low, high, xtol=xtol))
+    By bisection: scipy.optimize takes longer to import than a table's intervals take to find.
+    """
+    is_rising = function(low) < 0
+    while high - low > xtol:
+        middle = (low + high) / 2
+        if not low < middle < high:  # neighbours in float64
+            break
+        if (function(middle) < 0) == is_rising:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def _check_counts(k: int, n: int, alpha: float) -> None:

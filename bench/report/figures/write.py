@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.style
@@ -17,6 +21,11 @@ from bench.report.figures.samples import levels_figure, samples_figure
 from bench.report.figures.style import SETTINGS, save_figure
 from bench.report.published import PublishedNumber
 
+_WITH_PUBLISHED: dict[str, Callable[[Comparison, Sequence[PublishedNumber]], Figure | None]] = {
+    "certified_accuracy": certified_accuracy_figure,
+    "envelope": envelope_figure,
+}
+
 _PLAIN: dict[str, Callable[[Comparison], Figure | None]] = {
     "overview": overview_figure,
     "sigmas": sigmas_figure,
@@ -27,12 +36,18 @@ _PLAIN: dict[str, Callable[[Comparison], Figure | None]] = {
     "levels": levels_figure,
 }
 
-FIGURES = frozenset({"certified_accuracy", "envelope", *_PLAIN})
+FIGURES = (*_WITH_PUBLISHED, *_PLAIN)
 """Names, without suffix, of all files that `write_figures` may write."""
+
+Paths = Callable[[], list[Path]]
+"""Waits until the figures are written, and returns the paths."""
 
 
 def write_figures(
-    comparison: Comparison, folder: Path, published: Sequence[PublishedNumber] = ()
+    comparison: Comparison,
+    folder: Path,
+    published: Sequence[PublishedNumber] = (),
+    names: Sequence[str] = FIGURES,
 ) -> list[Path]:
     """Write `FIGURES` as PNG (200 dpi) and PDF, at the width of a column or a page of a paper.
 
@@ -42,24 +57,72 @@ def write_figures(
     Args:
         folder: made where missing; files of these names in it are replaced, those of figures left out removed.
         published: numbers of the runs' data set, to be drawn beside the curves of the same methods.
+        names: of the figures to write, out of `FIGURES`.
 
     Returns:
         The paths written.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for name in names for path in _write(name, comparison, folder, published)]
+
+
+@contextmanager
+def figures_written_by(
+    processes: int, comparison: Comparison, folder: Path, published: Sequence[PublishedNumber] = ()
+) -> Iterator[Paths]:
+    """Write the figures as `write_figures` in processes of their own, while the block within computes; the same bytes.
+
+    Args:
+        processes: 1 writes them in this one, when they are asked for. More are forked from this one, which must have no
+            other thread that runs Python, and no GPU in use.
+    """
+    if processes == 1:
+        yield lambda: write_figures(comparison, folder, published)
+        return
+    pool = ProcessPoolExecutor(
+        min(processes, len(FIGURES)),
+        mp_context=multiprocessing.get_context("fork"),  # the comparison is not copied
+        initializer=_begin,
+        initargs=(comparison, folder, published),
+    )
+    try:
+        written = [pool.submit(_write_begun, name) for name in FIGURES]
+        yield lambda: [path for one in written for path in one.result()]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_begun: list[tuple[Comparison, Path, Sequence[PublishedNumber]]] = []
+"""In a process that was forked to write figures: what all of them are made of."""
+
+
+def _begin(comparison: Comparison, folder: Path, published: Sequence[PublishedNumber]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that forked this one ends it
+    _begun.append((comparison, folder, published))
+
+
+def _write_begun(name: str) -> list[Path]:
+    return write_figures(*_begun[0], (name,))
+
+
+def _write(
+    name: str, comparison: Comparison, folder: Path, published: Sequence[PublishedNumber]
+) -> list[Path]:
+    """Write one figure; return its paths, none where it has no data."""
     with matplotlib.style.context(["default", SETTINGS]):
-        figures = make_figures(comparison, published)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FIGURES - figures.keys():
-            for suffix in (".png", ".pdf"):
-                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
-        return [path for name, figure in figures.items() for path in save_figure(figure, folder / name)]
+        if (figure := _made(name, comparison, published)) is not None:
+            return save_figure(figure, folder / name)
+    for suffix in (".png", ".pdf"):
+        (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+    return []
 
 
 def make_figures(comparison: Comparison, published: Sequence[PublishedNumber] = ()) -> dict[str, Figure]:
     """Return file name -> figure, those without data left out, in the matplotlib style that is in force."""
-    figures = {
-        "certified_accuracy": certified_accuracy_figure(comparison, published),
-        "envelope": envelope_figure(comparison, published),
-        **{name: make(comparison) for name, make in _PLAIN.items()},
-    }
+    figures = {name: _made(name, comparison, published) for name in FIGURES}
     return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _made(name: str, comparison: Comparison, published: Sequence[PublishedNumber]) -> Figure | None:
+    make = _PLAIN.get(name)
+    return _WITH_PUBLISHED[name](comparison, published) if make is None else make(comparison)
