@@ -18,7 +18,7 @@ from bench.training.provenance import provenance
 from bench.training.scores import radius_share, with_noise
 from rrcm.heads import Classifier
 from rrcm.mixing import mix, soft_labels
-from rrcm.views import finetuning_view
+from rrcm.views import finetuning_view, timm_view
 
 Augmentation = Literal["light", "none", "flip", "crop-flip", "timm"]
 
@@ -82,8 +82,13 @@ class Recipe(loop.Recipe):
 class Objective(loop.Supervised[Classifier]):
     """The loss of fine-tuning a classifier (encoder + linear head) at sigma, and its radius on held-out images.
 
+    `prepare` is what images go through where they are read; see `bench.training.loop.Objective`.
+
     Deviation: the head is trained with the encoder, as the paper says and its program does not; the weights kept are
     the best on held-out training images, where the program looks at the test set.
+
+    Raises:
+        UsageError: augmentation "timm" for images that are not in colour.
     """
 
     def __init__(self, classifier: Classifier, recipe: Recipe, sigma: float, job: TrainingJob) -> None:
@@ -91,6 +96,11 @@ class Objective(loop.Supervised[Classifier]):
         self.recipe, self.sigma = recipe, sigma
         self.task = job.split.task
         self.images, self.labels = job.held_out()
+        self.prepare = timm_view if recipe.augmentation == "timm" else None
+        if self.prepare is not None and self.task.channels != 3:
+            raise UsageError(
+                f"augmentation 'timm' needs 3 channels, got {self.task.channels}: choose another"
+            )
 
     @property
     def forwards(self) -> float:

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from bench.errors import UsageError
 from bench.training.augmentation import (
     augment,
-    host_generator,
     in_float32,
     random_affine,
     random_flip,
@@ -75,41 +74,38 @@ def finetuning_view(x: Tensor, task: Task, kind: str, generator: torch.Generator
 
     Args:
         kind: "light" (as all methods), "none", "flip", "crop-flip" (bicubic crops of 40% to 100% of the area, then a
-            flip) or "timm": timm's training transform, bicubic crops of 8% to 100%, a flip, then `rand_augment`.
+            flip) or "timm": nothing more, since images went through `timm_view` where they were read.
 
     Deviation: crops are taken from the data set's own square image, not from the uncropped photograph.
-
-    Raises:
-        UsageError: "timm" for images that are not in colour.
     """
-    if kind == "none":
+    if kind in ("none", "timm"):
         return x
     if kind == "light":
         return augment(x, task, generator)
-    if kind in AREAS:
+    if kind == "crop-flip":
         x = random_resized_crop(x, generator, area=AREAS[kind], interpolation="bicubic")
-    x = random_flip(x, generator)
-    return rand_augment(x, generator) if kind == "timm" else x
+    return random_flip(x, generator)
 
 
-def rand_augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return colour images (B,3,H,W) in [0,1] changed by timm's RandAugment, at 8 bits per value.
+def timm_view(image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+    """Return a colour image (3,H,W) of bytes under timm's training transform, drawn from the seed; of the same shape.
 
-    timm draws from Python's and numpy's global generators: they are seeded from `generator` and put back afterwards.
+    That is a bicubic crop of 8% to 100% of the area, a flip, then RandAugment. timm draws from Python's and numpy's
+    global generators: they are seeded, and put back afterwards.
 
-    Raises:
-        UsageError: the images are not colour images.
+    Deviation: the crop is taken from the data set's own square image, not from the uncropped photograph.
     """
-    if x.shape[1] != 3:
-        raise UsageError(f"augmentation 'timm' needs 3 channels, got {x.shape[1]}: choose another")
     from timm.data.auto_augment import rand_augment_transform
 
-    transform = rand_augment_transform(POLICY, randaugment_options(x.shape[-1]))
-    pixels = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    seed = int(torch.randint(2**31, (), generator=host_generator(generator)))
-    with _global_generators_seeded(seed):
-        changed = np.stack([np.asarray(transform(Image.fromarray(image))) for image in pixels])
-    return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2).to(x.dtype) / 255
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.from_numpy(image)[None].float() / 255
+    x = random_resized_crop(x, generator, area=AREAS["timm"], interpolation="bicubic")
+    x = random_flip(x, generator)
+    pixels = (255 * x[0]).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    transform = rand_augment_transform(POLICY, randaugment_options(image.shape[-1]))
+    with _global_generators_seeded(int(torch.randint(2**31, (), generator=generator))):
+        changed = np.asarray(transform(Image.fromarray(pixels)))
+    return np.ascontiguousarray(changed.transpose(2, 0, 1))
 
 
 def randaugment_options(side: int) -> dict[str, Any]:

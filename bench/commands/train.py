@@ -52,7 +52,7 @@ WORLD_SIZE = "WORLD_SIZE"
 @click.option(
     "--workers",
     type=Whole(min=0),
-    help="Threads per process that read image files ahead. Default: 8 for folders of images.",
+    help="Threads that read image files ahead, and processes that run RandAugment. Default: 8 for folders of images.",
 )
 @click.option(
     "--held-out",

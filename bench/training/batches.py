@@ -5,20 +5,26 @@ The batch, the augmentation and the noise of step k come from generators seeded 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.data import sets
 from bench.data.folders import StoredImages
+from bench.device.children import serve_parent
+from bench.errors import EngineError
 from bench.smoothing.noise import stable_seed
 from bench.training import processes
 from bench.types import Split
@@ -28,6 +34,12 @@ AHEAD = 2
 
 READERS = 8
 """Threads that read image files where nobody says how many, at most one for each processor."""
+
+Prepare = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+"""(image (C,H,W) of bytes, seed) -> the image that is trained on, of the same shape; it draws from the seed alone.
+
+It is a function of a module, so that processes can be sent it.
+"""
 
 WINDOW = 100
 """Steps over which the share of waiting is taken."""
@@ -65,8 +77,9 @@ class TrainingJob:
         again: whether the state of another training of the same name gives way to this one.
         max_seconds: wall time of each stage in this call, after which the best weights so far are kept and a repeated
             call goes on; None = no limit.
-        workers: threads that read image files ahead; 0 = the training reads them itself, as suits images in memory;
-            None = READERS where images are files, else 0.
+        workers: threads that read image files ahead, and as many processes where an objective prepares its images;
+            0 = the training does it itself, as suits images in memory; None = READERS where images are files or are
+            prepared, else 0.
         checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
         stored: type of the numbers in the finished checkpoint.
         clock: seconds, increasing.
@@ -133,15 +146,25 @@ class Loader:
 
     Which images step k sees depends on the seed and k alone: consecutive pieces of one permutation per epoch. Threads
     serve, since Pillow decodes outside Python's lock; what they read waits in pinned memory for a CUDA device.
+
+    Args:
+        prepare: what each image goes through, with a seed of its own for each step, in processes where the job has
+            workers: it may hold Python's lock, and draw from Python's own generators. None: nothing.
     """
 
     def __init__(
-        self, job: TrainingJob, batch_size: int, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        job: TrainingJob,
+        batch_size: int,
+        *,
+        prepare: Prepare | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.job, self.clock = job, clock
+        self.job, self.prepare, self.clock = job, prepare, clock
         self.size = min(batch_size, len(job.train_indices))
-        workers = _readers(job.split) if job.workers is None else job.workers
+        workers = _readers(job.split, prepare) if job.workers is None else job.workers
         self.pool = ThreadPoolExecutor(workers) if workers else None
+        self.processes = _processes(workers) if workers and prepare is not None else None
         self.ahead: dict[int, list[Future[Tensor]]] = {}
         self.epoch, self.order = -1, torch.empty(0)
         self.timings: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
@@ -152,6 +175,7 @@ class Loader:
         Raises:
             UsageError: several processes, and a batch that they cannot share evenly.
             DataError: an image file that cannot be read.
+            EngineError: a process that prepares images has died.
         """
         asked = self.clock()
         x, labels = self._images(step)
@@ -177,8 +201,8 @@ class Loader:
 
     def close(self) -> None:
         """Stop reading ahead."""
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+        for pool in filter(None, (self.processes, self.pool)):
+            pool.shutdown(cancel_futures=True)
 
     def indices(self, step: int) -> Tensor:
         """Return the training split's indices (B,) that this process sees at a step."""
@@ -193,23 +217,64 @@ class Loader:
     def _images(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the images (B,C,H,W) in [0,1] and labels (B,) of a step, on the device."""
         split, device = self.job.split, self.job.device
-        if self.pool is None:
+        if self.pool is not None:
+            images = self._read_ahead(self.pool, step)
+        elif self.prepare is not None:
+            images = torch.stack([self._image(step, index) for index in self.indices(step).tolist()])
+        else:
             return images_and_labels(split, self.indices(step), device)
-        read = getattr(split.images, "bytes_at", split.images.__getitem__)  # bytes take a quarter of the way
-        for later in range(step, step + 1 + AHEAD):
-            if later not in self.ahead:
-                self.ahead[later] = [self.pool.submit(read, index) for index in self.indices(later).tolist()]
-        images = torch.stack([future.result() for future in self.ahead.pop(step)])
         labels = torch.tensor([split.labels[index] for index in self.indices(step).tolist()])
         if device.type == "cuda":
             images, labels = images.pin_memory(), labels.pin_memory()
         images = images.to(device, non_blocking=True)
         return in_unit_range(images), labels.to(device, non_blocking=True)
 
+    def _read_ahead(self, pool: ThreadPoolExecutor, step: int) -> Tensor:
+        """Return the images (B,C,H,W) of a step, and have those of the next AHEAD steps begun."""
+        for later in range(step, step + 1 + AHEAD):
+            if later not in self.ahead:
+                asked = self.indices(later).tolist()
+                self.ahead[later] = [pool.submit(self._image, later, index) for index in asked]
+        try:
+            return torch.stack([future.result() for future in self.ahead.pop(step)])
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "a process that prepares training images has died; the state is kept, repeat the command with fewer "
+                "--workers to continue"
+            ) from error
 
-def _readers(split: Split) -> int:
-    """Return how many threads read a split's images ahead: none for images in memory."""
-    return min(READERS, os.cpu_count() or 1) if isinstance(split.images, StoredImages) else 0
+    def _image(self, step: int, index: int) -> Tensor:
+        """Return an image (C,H,W) of a step as it is stored, bytes where it has them, or as it was prepared."""
+        images = self.job.split.images
+        image: Tensor = getattr(images, "bytes_at", images.__getitem__)(
+            index
+        )  # bytes take a quarter of the way
+        if self.prepare is None:
+            return image
+        pixels = (image if image.dtype == torch.uint8 else (255 * image).round().byte()).numpy()
+        seed = stable_seed(self.job.seed, "view", step, index)
+        if self.processes is None:
+            return torch.from_numpy(self.prepare(pixels, seed))
+        return torch.from_numpy(self.processes.submit(self.prepare, pixels, seed).result())
+
+
+def _readers(split: Split, prepare: Prepare | None) -> int:
+    """Return how many threads read a split's images ahead: none for images in memory that nothing prepares."""
+    is_slow = prepare is not None or isinstance(split.images, StoredImages)
+    return min(READERS, os.cpu_count() or 1) if is_slow else 0
+
+
+def _processes(workers: int) -> ProcessPoolExecutor:
+    """Return processes that prepare images, a core for each; they start when they have something to do."""
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork of a process with a GPU or threads would be broken
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+
+
+def _begin() -> None:
+    serve_parent()
+    torch.set_num_threads(1)
 
 
 def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -46,6 +46,8 @@ class Objective(Protocol):
         ...
 
     # `identity`, where there is one: plain values by name that shape the training beside recipe and first weights.
+    # `prepare`, where there is one and it is not None: what each training image goes through on the CPU, ahead of its
+    # step; see `bench.training.batches.Prepare`.
 
     @property
     def companions(self) -> nn.ModuleList:
@@ -122,7 +124,8 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
             puts this one in its place).
         UsageError: precision tf32 without a CUDA device.
     """
-    with closing(Loader(job, recipe.batch_size)) as loader:
+    prepare = getattr(objective, "prepare", None)
+    with closing(Loader(job, recipe.batch_size, prepare=prepare)) as loader:
         run = _Fit(stage, objective, recipe, job, loader)
         run.resume()
         is_over = run.is_over()

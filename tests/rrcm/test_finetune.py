@@ -1,7 +1,9 @@
 """Fine-tuning with mixed images: closed forms of mixup and cutmix, seeding, resuming."""
 
 import dataclasses
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from rrcm.encoder import Encoder
 from rrcm.finetune import Objective, Recipe
 from rrcm.heads import Classifier
 from rrcm.mixing import mix, soft_labels
-from rrcm.views import AREAS, POLICY, finetuning_view, rand_augment, randaugment_options
+from rrcm.views import AREAS, POLICY, finetuning_view, randaugment_options, timm_view
 from tests.support.tiny import OPTIONS, TASK, job
 
 ONE_HOT = F.one_hot(torch.tensor([0, 1])).float()
@@ -84,13 +86,12 @@ def test_the_timm_view_is_made_of_the_parts_of_timms_training_transform(monkeypa
     ]
     assert [one.hparams for one in ours.ops] == [one.hparams for one in changes.ops]
     done = []
-    for name in ("random_resized_crop", "random_flip", "rand_augment"):
+    for name in ("random_resized_crop", "random_flip"):
         monkeypatch.setattr(views, name, lambda x, generator, name=name, **how: done.append((name, how)) or x)
-    finetuning_view(torch.rand(2, 3, 8, 8), TASK, "timm", generator())
+    timm_view(np.zeros((3, 8, 8), np.uint8), 0)
     assert done == [
         ("random_resized_crop", {"area": (0.08, 1.0), "interpolation": "bicubic"}),
         ("random_flip", {}),
-        ("rand_augment", {}),
     ]
 
 
@@ -105,23 +106,28 @@ def test_fine_tuning_trains_the_patch_projection_that_pre_training_left(tmp_path
     assert rates[id(encoder.patch_embed.proj.weight)] == pytest.approx(0.75**2)
 
 
-def test_rand_augment_depends_on_the_generator_alone_and_puts_others_back():
-    x = torch.rand(4, 3, 16, 16, generator=generator())
-    import random
-
+def test_timms_view_depends_on_the_seed_alone_and_puts_other_generators_back():
+    image = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
     random.seed(3)
     expected = random.random()
     random.seed(3)
-    first = rand_augment(x, generator(1))
+    first = timm_view(image, 1)
     assert random.random() == expected
-    assert torch.equal(first, rand_augment(x, generator(1)))
-    assert not torch.equal(first, rand_augment(x, generator(2)))
-    assert (first.shape, first.dtype) == (x.shape, x.dtype)
+    assert np.array_equal(first, timm_view(image, 1))
+    assert not np.array_equal(first, timm_view(image, 2))
+    assert (first.shape, first.dtype) == (image.shape, image.dtype)
 
 
-def test_rand_augment_of_grey_images_is_refused():
+def test_timms_view_is_what_fine_tuning_has_its_images_prepared_by(tmp_path):
+    recipe = Recipe(augmentation="timm")
+    network = Classifier(Encoder(registry.configure("rrcm", TASK, 0.5, OPTIONS["rrcm"]).sizes), 2)
+    grey = job(tmp_path, held_out_indices=torch.arange(0))
+    colour = dataclasses.replace(grey.split, task=dataclasses.replace(TASK, channels=3))
+    coloured = dataclasses.replace(grey, split=colour)
+    assert Objective(network, recipe, 0.5, coloured).prepare is timm_view
+    assert Objective(network, Recipe(), 0.5, coloured).prepare is None
     with pytest.raises(UsageError, match="needs 3 channels, got 1"):
-        rand_augment(torch.zeros(1, 1, 8, 8), generator())
+        Objective(network, recipe, 0.5, grey)
 
 
 @pytest.mark.parametrize("wrong", [{"mixup": -1.0}, {"cutmix": -0.1}, {"label_smoothing": 1.0}])

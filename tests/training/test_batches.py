@@ -6,11 +6,13 @@ from contextlib import closing
 
 import pytest
 import torch
+from PIL import Image
 
 from bench.commands.progress import training_detail
 from bench.data.sets import load
-from bench.errors import DataError
+from bench.errors import DataError, EngineError
 from bench.training.batches import AHEAD, Loader, Progress, in_unit_range
+from tests.support.spread_work import stamped
 from tests.support.tiny import image_tree, job
 
 
@@ -44,9 +46,14 @@ def test_threads_read_the_same_batches_from_any_step_on(tree):
             )
 
 
-def test_files_are_read_by_threads_and_images_in_memory_are_not(tree, tmp_path):
-    for work, has_threads in ((tree, True), (job(tmp_path), False)):
-        with closing(Loader(dataclasses.replace(work, workers=None), 3)) as loader:
+def test_files_are_read_by_threads_and_images_in_memory_only_where_they_are_prepared(tree, tmp_path):
+    in_memory = job(tmp_path)
+    for work, prepare, has_threads in (
+        (tree, None, True),
+        (in_memory, None, False),
+        (in_memory, stamped, True),
+    ):
+        with closing(Loader(dataclasses.replace(work, workers=None), 3, prepare=prepare)) as loader:
             assert (loader.pool is not None) == has_threads
 
 
@@ -79,6 +86,29 @@ def test_an_unreadable_file_is_named_by_the_batch_that_needs_it(tree):
         path.write_bytes(b"no image")
     loader = Loader(dataclasses.replace(tree, workers=2), 3)
     with closing(loader), pytest.raises(DataError, match="cannot be read as an image"):
+        loader.batch(0)
+
+
+def test_images_are_prepared_alike_by_processes_and_without_them(tree, tmp_path):
+    plain, alone = Loader(tree, 3), Loader(tree, 3, prepare=stamped)
+    with closing(Loader(dataclasses.replace(tree, workers=2), 3, prepare=stamped)) as spread:
+        batches = [spread.batch(step) for step in (1, 2)]
+    for step, ours in zip((1, 2), batches, strict=True):
+        theirs, before = alone.batch(step), plain.batch(step)
+        assert torch.equal(ours.x, theirs.x)
+        assert torch.equal(ours.labels, before.labels)
+        assert torch.equal(ours.x.flatten(1)[:, 1:], before.x.flatten(1)[:, 1:])
+    stamps = {float(image.flatten()[0]) for step in range(6) for image in alone.batch(step).x}
+    assert len(stamps) >= 8  # of 18 draws of 256; fewer have probability below 1e-9
+
+
+def test_a_process_that_dies_over_an_image_ends_the_training_in_words(tree):
+    Image.new("RGB", (8, 8), "white").save(tree.split.images.paths[0])
+    loader = Loader(dataclasses.replace(tree, workers=1), 7, prepare=stamped)
+    with (
+        closing(loader),
+        pytest.raises(EngineError, match="prepares training images has died; the state is kept"),
+    ):
         loader.batch(0)
 
 

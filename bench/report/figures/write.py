@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
+from bench.device.children import serve_parent
 from bench.report.comparison import Comparison
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure, sigmas_figure
 from bench.report.figures.cost import accuracy_against_cost_figure, overview_figure
@@ -97,7 +97,7 @@ _begun: list[tuple[Comparison, Path, Sequence[PublishedNumber]]] = []
 
 
 def _begin(comparison: Comparison, folder: Path, published: Sequence[PublishedNumber]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that forked this one ends it
+    serve_parent()
     _begun.append((comparison, folder, published))
 
 
