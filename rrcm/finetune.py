@@ -35,7 +35,7 @@ class Recipe(loop.Recipe):
         epochs: passes over the training images, looked at after each; 0 = max_steps counts instead.
         warmup_epochs, cosine_epochs: as warmup_steps and cosine_steps, where epochs count.
         scale_rate: whether learning_rate is that of 256 images and grows with batch_size.
-        augmentation: what is drawn before the noise; see `finetuning_view`.
+        augmentation: what is drawn before the noise; see `finetuning_view` and `timm_view`.
         mixup, cutmix: a of the mixed share's distribution Beta(a, a); 0 = off.
         label_smoothing: probability taken from the label and spread over all classes, in [0,1).
         layer_decay: factor on the learning rate from each layer to the one below it. Deviation: on CIFAR-10 and

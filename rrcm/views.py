@@ -1,4 +1,7 @@
-"""The views of pre-training and of fine-tuning, drawn for a whole batch at once from the step's generator."""
+"""The views of pre-training and of fine-tuning, drawn for a whole batch at once from the step's generator.
+
+`timm_view` alone is of one image, drawn where it is read.
+"""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ NOT_IMPORTED = {
     "list models": "numpy torch",
     "list recipes": "numpy torch",
     "status results/mnist5k": "torch matplotlib pandas scipy.optimize",
-    "compare results/mnist5k": "torch matplotlib seaborn",
+    "compare results/mnist5k": "torch matplotlib seaborn scipy.optimize",
 }
 """Command -> what it has no use for, and would wait for."""
 

@@ -17,6 +17,7 @@ from bench.commands.terminal.help import completes, dataset_names, method_names
 from bench.commands.terminal.kinds import Real, Whole
 from bench.config.levels import noise_levels
 from bench.config.names import DATASETS, is_plug_in
+from bench.device.host import available_memory, cores
 from bench.errors import UsageError, plain
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _automatic(config: RunConfig, processors: int) -> Engine:
 
     A core to itself, without threads, makes the same records in less time than all cores together.
     """
-    from bench.device.hardware import available_memory, resolve_device
+    from bench.device.hardware import resolve_device
     from bench.runs.engines.base import LocalEngine
     from bench.runs.engines.processes import ProcessEngine
 
@@ -246,11 +247,6 @@ def _gpus(config: RunConfig) -> tuple[str, ...]:
         return ()
     names = visible_gpus()
     return names if device.index is None else (names[device.index],)
-
-
-def cores() -> int:
-    """Return how many processors this process may use; a queue or a container may leave it fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def command_line() -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.commands.options import cores, say
+from bench.commands.options import say
 from bench.commands.terminal import machine, tables
+from bench.device.host import cores
 from bench.errors import plain
 from bench.report import markup
 
@@ -100,7 +101,7 @@ def report_runs(
     check_comparable(runs, allow)
     with collector_paused():
         comparison = compare(runs, labels or DISPLAYED)
-        report = write_report(comparison, out, has_published=has_published, processes=_processes())
+        report = write_report(comparison, out, has_published=has_published, processes=_drawing_processes())
         results = machine.results(comparison)
     replace_file(out / machine.RESULTS, machine.as_text(results))
     if as_json:
@@ -116,10 +117,14 @@ def report_runs(
     return comparison
 
 
-def _processes() -> int:
-    """Return how many processes may draw figures: this one alone where it cannot be forked in safety."""
+MOST_DRAWING = 4
+"""Processes that draw figures, of which there are nine, at most."""
+
+
+def _drawing_processes() -> int:
+    """Return how many processes draw figures: this one alone where it cannot be forked in safety."""
     is_alone = threading.active_count() == 1 and "torch" not in sys.modules  # which has threads of its own
-    return cores() if is_alone and sys.platform == "linux" else 1
+    return min(cores(), MOST_DRAWING) if is_alone and sys.platform == "linux" else 1
 
 
 def duration(seconds: float) -> str:

@@ -52,7 +52,8 @@ WORLD_SIZE = "WORLD_SIZE"
 @click.option(
     "--workers",
     type=Whole(min=0),
-    help="Threads that read image files ahead, and processes that run RandAugment. Default: 8 for folders of images.",
+    help="Threads per process that read image files ahead, and processes that run RandAugment. Default: 8 where "
+    "either is needed, at most one per core.",
 )
 @click.option(
     "--held-out",

@@ -47,15 +47,6 @@ def _choose_gpu(name: str, number: int) -> None:
     torch.cuda.set_device(number)
 
 
-def available_memory() -> int:
-    """Return the bytes of memory that programs may still take; where the system does not tell, all that there is."""
-    info = Path("/proc/meminfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def visible_gpus() -> tuple[str, ...]:
     """Return the names of the GPUs that this process sees, as CUDA_VISIBLE_DEVICES has them: numbers or UUIDs."""
     count = torch.cuda.device_count()

@@ -141,20 +141,10 @@ def sequence_tails(k: int, n: int, alpha: float) -> tuple[float, float]:
 
 
 def _root(function: Callable[[float], float], low: float, high: float, xtol: float) -> float:
-    """Return where a function of unlike signs at two points changes its sign between them, to half of xtol.
+    """Return the root between two points by Brent's method."""
+    from scipy import optimize  # here, since few runs need it, and it takes as long to import as all else
 
-    By bisection: scipy.optimize takes longer to import than a table's intervals take to find.
-    """
-    is_rising = function(low) < 0
-    while high - low > xtol:
-        middle = (low + high) / 2
-        if not low < middle < high:  # neighbours in float64
-            break
-        if (function(middle) < 0) == is_rising:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return float(optimize.brentq(function, low, high, xtol=xtol))
 
 
 def _check_counts(k: int, n: int, alpha: float) -> None:
@@ -291,7 +281,14 @@ def _highest_difference(only_first: int, only_second: int, images: int, critical
         variance = images * (2 * share + difference * (1 - difference))
         return (found - images * difference) ** 2 - critical**2 * variance
 
-    return float(_root(excess, found / images, 1.0, xtol=1e-14))
+    low, high = found / images, 1.0  # the score is 0 at the estimate, and falls from there
+    while high - low > 1e-14:  # scipy.optimize takes longer to import than a table's intervals take to bisect
+        middle = (low + high) / 2
+        if excess(middle) <= 0:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -1,12 +1,12 @@
 """What a training run is given, and the images of each of its steps.
 
-The batch, the augmentation and the noise of step k come from generators seeded by (seed, k), never from a global one.
+The batch, the augmentation and the noise of step k come from generators seeded by (seed, k), and what prepares an image
+from (seed, k, its index), never from a global one.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from bench.data import sets
 from bench.data.folders import StoredImages
-from bench.device.children import serve_parent
+from bench.device.children import end_with_parent, without_interrupts
+from bench.device.host import cores
 from bench.errors import EngineError
 from bench.smoothing.noise import stable_seed
 from bench.training import processes
@@ -164,7 +165,7 @@ class Loader:
         self.size = min(batch_size, len(job.train_indices))
         workers = _readers(job.split, prepare) if job.workers is None else job.workers
         self.pool = ThreadPoolExecutor(workers) if workers else None
-        self.processes = _processes(workers) if workers and prepare is not None else None
+        self.preparers = _preparers(workers) if workers and prepare is not None else None
         self.ahead: dict[int, list[Future[Tensor]]] = {}
         self.epoch, self.order = -1, torch.empty(0)
         self.timings: deque[tuple[float, float]] = deque(maxlen=WINDOW + 1)
@@ -201,7 +202,7 @@ class Loader:
 
     def close(self) -> None:
         """Stop reading ahead."""
-        for pool in filter(None, (self.processes, self.pool)):
+        for pool in filter(None, (self.preparers, self.pool)):
             pool.shutdown(cancel_futures=True)
 
     def indices(self, step: int) -> Tensor:
@@ -239,41 +240,45 @@ class Loader:
             return torch.stack([future.result() for future in self.ahead.pop(step)])
         except BrokenProcessPool as error:
             raise EngineError(
-                "a process that prepares training images has died; the state is kept, repeat the command with fewer "
-                "--workers to continue"
+                "a process that prepares training images has died, perhaps for want of memory, or under a script "
+                'without `if __name__ == "__main__":`; what was saved last is kept, repeat the command to continue '
+                "(--workers N starts fewer)"
             ) from error
 
     def _image(self, step: int, index: int) -> Tensor:
         """Return an image (C,H,W) of a step as it is stored, bytes where it has them, or as it was prepared."""
         images = self.job.split.images
-        image: Tensor = getattr(images, "bytes_at", images.__getitem__)(
-            index
-        )  # bytes take a quarter of the way
+        read: Callable[[int], Tensor] = getattr(images, "bytes_at", images.__getitem__)
+        image = read(index)  # bytes take a quarter of the way
         if self.prepare is None:
             return image
         pixels = (image if image.dtype == torch.uint8 else (255 * image).round().byte()).numpy()
         seed = stable_seed(self.job.seed, "view", step, index)
-        if self.processes is None:
+        if self.preparers is None:
             return torch.from_numpy(self.prepare(pixels, seed))
-        return torch.from_numpy(self.processes.submit(self.prepare, pixels, seed).result())
+        with without_interrupts():  # a first image starts a process
+            prepared = self.preparers.submit(self.prepare, pixels, seed)
+        return torch.from_numpy(prepared.result())
 
 
 def _readers(split: Split, prepare: Prepare | None) -> int:
-    """Return how many threads read a split's images ahead: none for images in memory that nothing prepares."""
-    is_slow = prepare is not None or isinstance(split.images, StoredImages)
-    return min(READERS, os.cpu_count() or 1) if is_slow else 0
+    """Return how many threads read a split's images ahead: none for images in memory that nothing prepares.
+
+    Where images are prepared, the processes that train share the processors.
+    """
+    if prepare is not None:
+        return max(1, min(READERS, cores() // processes.count()))
+    return min(READERS, cores()) if isinstance(split.images, StoredImages) else 0
 
 
-def _processes(workers: int) -> ProcessPoolExecutor:
+def _preparers(workers: int) -> ProcessPoolExecutor:
     """Return processes that prepare images, a core for each; they start when they have something to do."""
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fork of a process with a GPU or threads would be broken
+    context = multiprocessing.get_context("spawn")  # a process with threads or a GPU cannot be forked
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
 
 
 def _begin() -> None:
-    serve_parent()
+    end_with_parent()
     torch.set_num_threads(1)
 
 

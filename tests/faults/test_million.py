@@ -1,4 +1,4 @@
-"""A million certificates, reported within 1 GiB; what that took in time is told, not tested."""
+"""A million certificates, reported within 1 GiB a process; what that took in time is told, not tested."""
 
 import random
 import subprocess
@@ -13,12 +13,15 @@ from tests.records.test_file import record
 from tests.support.fake_runs import make_header
 
 PROGRAM = """
-import contextlib, sys, time
+import time
+began = time.perf_counter()
+import contextlib, resource, sys
 from bench.cli import main
 with contextlib.suppress(SystemExit):
     main()
 [peak] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]  # not the parent's
-print(round(time.process_time(), 1), peak)
+children = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(round(time.perf_counter() - began, 1), peak, children.ru_maxrss)
 """
 
 
@@ -47,12 +50,12 @@ def write_run(folder, images):
 
 
 @pytest.mark.slow
-def test_a_million_certificates_take_less_than_a_gibibyte(tmp_path):
+def test_a_million_certificates_take_less_than_a_gibibyte_a_process(tmp_path):
     write_run(tmp_path, images=100_000)
     command = [sys.executable, "-c", PROGRAM, "report", tmp_path, "--quiet"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    seconds, kibibytes = told.splitlines()[-1].split()
-    print(f"bench report: {seconds} s, {kibibytes} KiB")
+    seconds, *kibibytes = told.splitlines()[-1].split()
+    print(f"bench report: {seconds} s, {' and '.join(kibibytes)} KiB in it and in the largest that draws figures")
     rows = (tmp_path / "acr.csv").read_text().splitlines()[1:]
     assert [int(row.split(",")[3]) for row in rows] == [100_000] * 10
-    assert int(kibibytes) < 2**20
+    assert max(map(int, kibibytes)) < 2**20

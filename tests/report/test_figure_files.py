@@ -8,8 +8,7 @@ import pytest
 
 from bench.report.comparison import compare
 from bench.report.figures.write import FIGURES, make_figures, write_figures
-from tests.report.test_figures import ONE_SIGMA
-from tests.support.fake_runs import make_run
+from tests.support.fake_runs import ONE_SIGMA, make_run
 
 
 @pytest.fixture(scope="module")
@@ -60,30 +59,50 @@ def test_an_old_figure_that_cannot_be_drawn_is_removed(tmp_path):
 
 
 BY_PROCESSES = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from bench.report.comparison import compare
-from bench.report.figures.write import figures_written_by
+from bench.report.figures import write
 from tests.support.fake_runs import make_run
-with figures_written_by(2, compare([make_run(sigmas=[0.5])]), Path(sys.argv[1])) as figures:
-    Path(sys.argv[1], "beside").touch()
+
+def refused():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+if "refused" in sys.argv:
+    os.fork = refused
+if "killed" in sys.argv:
+    write.write_figures = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+with write.figures_written_by(2, compare([make_run(sigmas=[0.5])]), Path(sys.argv[1])) as figures:
+    if "raised" in sys.argv:
+        raise ZeroDivisionError
     print(*figures(), sep="\\n")
 """
 
 
-def test_processes_write_the_bytes_that_one_writes(written, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", BY_PROCESSES, tmp_path], check=True, capture_output=True, text=True
-    )
+def by_processes(folder, *how):
+    """Return a finished process that had others write figures."""
+    command = [sys.executable, "-c", BY_PROCESSES, folder, *how]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("how", [(), ("refused",)])
+def test_processes_write_the_bytes_that_one_writes_even_where_none_can_be_started(written, tmp_path, how):
     paths = [tmp_path / path.name for path in written[1]]
-    assert done.stdout.split() == [str(path) for path in paths]
+    assert by_processes(tmp_path, *how).stdout.split() == [str(path) for path in paths]
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in written[1]]
 
 
-def test_what_stops_a_process_that_draws_is_told_by_the_command(tmp_path):
+def test_what_stops_a_process_that_draws_stops_all_and_is_told(tmp_path):
     (tmp_path / "certified_accuracy.png").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", BY_PROCESSES, tmp_path], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "certified_accuracy.png" in done.stderr.splitlines()[-1]
+    for how, told in (
+        ((), "IsADirectoryError"),
+        (("killed",), "EngineError: a process that draws figures has died"),
+    ):
+        done = by_processes(tmp_path, *how)
+        assert done.returncode == 1
+        assert told in done.stderr.splitlines()[-1]
+
+
+def test_figures_are_given_up_where_what_is_done_beside_them_fails(tmp_path):
+    assert by_processes(tmp_path, "raised").stderr.splitlines()[-1] == "ZeroDivisionError"
+    assert not list(tmp_path.glob(".*"))

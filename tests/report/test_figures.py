@@ -29,12 +29,9 @@ from bench.report.figures.style import FINEST, Style, drawn_steps
 from bench.report.figures.write import FIGURES, make_figures
 from bench.report.metrics import certified_accuracy, curve_of, group
 from bench.types import ABSTAIN, PartBound
-from tests.support.fake_runs import LABELS, METHODS, SIGMAS, make_run
+from tests.support.fake_runs import LABELS, METHODS, ONE_SIGMA, SIGMAS, make_run
 
 BLUE, ORANGE, GREEN, PINK = "#0173b2", "#b86e00", "#00835c", "#a9489a"
-
-ONE_SIGMA = ["certified_accuracy", "differences", "p_lower", "accuracy_against_cost", "samples", "levels"]
-"""Figures of a run of one sigma."""
 
 
 @pytest.fixture(autouse=True)

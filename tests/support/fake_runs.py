@@ -20,6 +20,10 @@ _RATE = {"rrcm": 5200.0, "gaussian": 9100.0, "consistency": 8600.0, "dds": 290.0
 _PARAMETERS = {"rrcm": 1_900_000, "gaussian": 700_000, "consistency": 700_000, "dds": 2_600_000}
 
 
+ONE_SIGMA = ("certified_accuracy", "differences", "p_lower", "accuracy_against_cost", "samples", "levels")
+"""Figures of a run of one sigma."""
+
+
 def make_record(
     *,
     predict: int = 0,

@@ -12,8 +12,10 @@ from bench.commands.progress import training_detail
 from bench.data.sets import load
 from bench.errors import DataError, EngineError
 from bench.training.batches import AHEAD, Loader, Progress, in_unit_range
+from bench.training.loop import fit
 from tests.support.spread_work import stamped
 from tests.support.tiny import image_tree, job
+from tests.training.test_loop import RECIPE, Rising, stopped_at, weights
 
 
 def test_an_epoch_shows_each_image_once_in_another_order(tmp_path):
@@ -102,12 +104,33 @@ def test_images_are_prepared_alike_by_processes_and_without_them(tree, tmp_path)
     assert len(stamps) >= 8  # of 18 draws of 256; fewer have probability below 1e-9
 
 
+def test_a_training_has_its_images_prepared_and_resumes_with_the_same(tree, tmp_path):
+    class Prepared(Rising):
+        """Its batches are those that the processes prepare."""
+
+        prepare = staticmethod(stamped)
+
+    def trained(kind, name, **changes):
+        work = dataclasses.replace(
+            tree, held_out_indices=tree.train_indices, workspace=tmp_path / name, **changes
+        )
+        return weights(
+            fit("stage", kind(work, features=192), dataclasses.replace(RECIPE, batch_size=3), work)
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(Prepared, "resumed", report=stopped_at(5))
+    whole = trained(Prepared, "whole")
+    assert torch.equal(trained(Prepared, "resumed"), whole)
+    assert not torch.equal(trained(Rising, "plain"), whole)
+
+
 def test_a_process_that_dies_over_an_image_ends_the_training_in_words(tree):
     Image.new("RGB", (8, 8), "white").save(tree.split.images.paths[0])
     loader = Loader(dataclasses.replace(tree, workers=1), 7, prepare=stamped)
     with (
         closing(loader),
-        pytest.raises(EngineError, match="prepares training images has died; the state is kept"),
+        pytest.raises(EngineError, match="prepares training images has died"),
     ):
         loader.batch(0)
 

@@ -31,9 +31,9 @@ INDICES = torch.arange(16)
 class Objective(Supervised):
     """A linear classifier of clean tiny images, whose batch norm makes buffers part of the state."""
 
-    def __init__(self, work, scores=()):
+    def __init__(self, work, scores=(), features=64):
         torch.manual_seed(0)
-        super().__init__(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 2)))
+        super().__init__(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(features), nn.Linear(features, 2)))
         self.images, self.labels = work.held_out()
         self.scores = list(scores)
 

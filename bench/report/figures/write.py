@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from bench.device.children import serve_parent
+from bench.device.children import end_with_parent, without_interrupts
+from bench.errors import EngineError
 from bench.report.comparison import Comparison
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure, sigmas_figure
 from bench.report.figures.cost import accuracy_against_cost_figure, overview_figure
@@ -39,15 +44,11 @@ _PLAIN: dict[str, Callable[[Comparison], Figure | None]] = {
 FIGURES = (*_WITH_PUBLISHED, *_PLAIN)
 """Names, without suffix, of all files that `write_figures` may write."""
 
-Paths = Callable[[], list[Path]]
-"""Waits until the figures are written, and returns the paths."""
+Published = Sequence[PublishedNumber]
 
 
 def write_figures(
-    comparison: Comparison,
-    folder: Path,
-    published: Sequence[PublishedNumber] = (),
-    names: Sequence[str] = FIGURES,
+    comparison: Comparison, folder: Path, published: Published = (), names: Sequence[str] = FIGURES
 ) -> list[Path]:
     """Write `FIGURES` as PNG (200 dpi) and PDF, at the width of a column or a page of a paper.
 
@@ -62,67 +63,111 @@ def write_figures(
     Returns:
         The paths written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    return [path for name in names for path in _write(name, comparison, folder, published)]
+    with matplotlib.style.context(["default", SETTINGS]):
+        figures = make_figures(comparison, published, names)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in set(names) - figures.keys():
+            for suffix in (".png", ".pdf"):
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
+        return [path for name, figure in figures.items() for path in save_figure(figure, folder / name)]
 
 
 @contextmanager
 def figures_written_by(
-    processes: int, comparison: Comparison, folder: Path, published: Sequence[PublishedNumber] = ()
-) -> Iterator[Paths]:
+    processes: int, comparison: Comparison, folder: Path, published: Published = ()
+) -> Iterator[Callable[[], list[Path]]]:
     """Write the figures as `write_figures` in processes of their own, while the block within computes; the same bytes.
+
+    What the block is given waits for the figures, and returns their paths. Where something fails, figures that are
+    finished stay.
 
     Args:
         processes: 1 writes them in this one, when they are asked for. More are forked from this one, which must have no
-            other thread that runs Python, and no GPU in use.
+            other thread that runs Python, and no GPU in use; where the system refuses one, the others do its part.
+
+    Raises:
+        EngineError: a process has died.
     """
     if processes == 1:
         yield lambda: write_figures(comparison, folder, published)
         return
-    pool = ProcessPoolExecutor(
-        min(processes, len(FIGURES)),
-        mp_context=multiprocessing.get_context("fork"),  # the comparison is not copied
-        initializer=_begin,
-        initargs=(comparison, folder, published),
-    )
+    context = multiprocessing.get_context("fork")  # nothing is copied
+    queue, fill = os.pipe()
+    os.write(fill, bytes(range(len(FIGURES))))
+    os.close(fill)
+    begun: list[tuple[Connection, ForkProcess]] = []
     try:
-        written = [pool.submit(_write_begun, name) for name in FIGURES]
-        yield lambda: [path for one in written for path in one.result()]
+        for _ in range(processes):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_draw, args=(theirs, queue, comparison, folder, published))
+            with suppress(OSError), without_interrupts(spawns=False):
+                process.start()
+                begun.append((ours, process))
+            theirs.close()
+        yield lambda: _written(begun, queue, comparison, folder, published)
     finally:
-        pool.shutdown(cancel_futures=True)
+        os.close(queue)
+        for ours, process in begun:
+            process.terminate()
+            process.join()
+            ours.close()
 
 
-_begun: list[tuple[Comparison, Path, Sequence[PublishedNumber]]] = []
-"""In a process that was forked to write figures: what all of them are made of."""
+def _draw(
+    connection: Connection, queue: int, comparison: Comparison, folder: Path, published: Published
+) -> None:
+    """Write figures while there are any in the queue, and send the paths, or what ended it."""
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(1)
+    )  # in place of the parent's; leaves no half-written file
+    end_with_parent()
+    try:
+        connection.send(_from_queue(queue, comparison, folder, published))
+    except Exception as error:
+        connection.send(error)
 
 
-def _begin(comparison: Comparison, folder: Path, published: Sequence[PublishedNumber]) -> None:
-    serve_parent()
-    _begun.append((comparison, folder, published))
+def _from_queue(
+    queue: int, comparison: Comparison, folder: Path, published: Published
+) -> dict[str, list[Path]]:
+    """Write the figures whose numbers are in a pipe, each of which one process reads; return name -> paths."""
+    written = {}
+    while number := os.read(queue, 1):
+        name = FIGURES[number[0]]
+        written[name] = write_figures(comparison, folder, published, (name,))
+    return written
 
 
-def _write_begun(name: str) -> list[Path]:
-    return write_figures(*_begun[0], (name,))
-
-
-def _write(
-    name: str, comparison: Comparison, folder: Path, published: Sequence[PublishedNumber]
+def _written(
+    begun: Sequence[tuple[Connection, ForkProcess]],
+    queue: int,
+    comparison: Comparison,
+    folder: Path,
+    published: Published,
 ) -> list[Path]:
-    """Write one figure; return its paths, none where it has no data."""
-    with matplotlib.style.context(["default", SETTINGS]):
-        if (figure := _made(name, comparison, published)) is not None:
-            return save_figure(figure, folder / name)
-    for suffix in (".png", ".pdf"):
-        (folder / name).with_suffix(suffix).unlink(missing_ok=True)
-    return []
+    """Wait for the processes, and return all paths in the order of `FIGURES`."""
+    written = {} if begun else _from_queue(queue, comparison, folder, published)
+    for connection, process in begun:
+        try:
+            answer = connection.recv()
+        except EOFError:
+            process.join()
+            raise EngineError(
+                f"a process that draws figures has died (exit code {process.exitcode}), perhaps for want of memory; "
+                "repeat the command"
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        written |= answer
+    return [path for name in FIGURES for path in written[name]]
 
 
-def make_figures(comparison: Comparison, published: Sequence[PublishedNumber] = ()) -> dict[str, Figure]:
+def make_figures(
+    comparison: Comparison, published: Published = (), names: Sequence[str] = FIGURES
+) -> dict[str, Figure]:
     """Return file name -> figure, those without data left out, in the matplotlib style that is in force."""
-    figures = {name: _made(name, comparison, published) for name in FIGURES}
+    figures = {
+        name: _PLAIN[name](comparison) if name in _PLAIN else _WITH_PUBLISHED[name](comparison, published)
+        for name in names
+    }
     return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def _made(name: str, comparison: Comparison, published: Sequence[PublishedNumber]) -> Figure | None:
-    make = _PLAIN.get(name)
-    return _WITH_PUBLISHED[name](comparison, published) if make is None else make(comparison)

@@ -6,15 +6,14 @@ import contextlib
 import multiprocessing
 import os
 import pickle
-import signal
 import sys
 import traceback
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from bench.device.children import without_interrupts
 from bench.device.heap import keep_memory
 from bench.errors import BenchError
 from bench.runs.engines.base import Job, Loader, Worker
@@ -55,7 +54,7 @@ class ProcessPool:
         """Start a process."""
         ours, theirs = self._context.Pipe()
         gpu = self._free_gpu()
-        with _seeing(gpu), _without_interrupts():
+        with _seeing(gpu), without_interrupts():
             process = self._context.Process(target=_serve, args=(theirs, load, self._threads), daemon=True)
             process.start()
         theirs.close()
@@ -102,21 +101,6 @@ class ProcessPool:
             process.join()
             connection.close()
         self._workers.clear()
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Put Ctrl-C off in the block; a process that is started in it never hears of one.
-
-    Ctrl-C reaches every process of a terminal, and the process that has the run ends the others: one that is still
-    importing would print a traceback of its own.
-    """
-    resource_tracker.ensure_running()  # which would let them through again, were it started in the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
