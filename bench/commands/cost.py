@@ -194,12 +194,12 @@ def _request(given: Mapping[str, Any]) -> Request:
 def _measure(request: Request, max_seconds: float | None) -> None:
     import time
 
+    started = time.perf_counter()  # importing torch is part of the call
     from bench.commands.printing import duration
     from bench.commands.progress import Bars
     from bench.cost.request import opened
     from bench.smoothing.noise import why_slow
 
-    started = time.perf_counter()
     with opened(request) as measurement:
         left = measurement.left()
         _note(

@@ -104,7 +104,12 @@ def train(method: str, sigma: str, **given: Any) -> None:
     )
     for note in _notes_on(method, config, given["changes"]):
         say(f"note: {note}", err=True)
-    with processes.joined(started_processes(), on_cpu=config.device == "cpu"):
+    started = started_processes()
+    if started > 1 and ":" in config.device:
+        raise UsageError(
+            f"{started} processes train together, and --device {config.device} gives all of them one GPU: use cuda"
+        )
+    with processes.joined(started, on_cpu=config.device == "cpu"):
         _train(method, config, TrainingOptions(**running), is_shown=processes.is_first())
 
 

@@ -95,18 +95,18 @@ def stages_figure(run: CostRun) -> Figure | None:
     Each bar is divided by its own length, which stands beside it: methods differ a thousandfold. A stage has the
     same colour in every figure.
     """
-    if not run.splits:
+    if not run.stages:
         return None
     names = [
         name
-        for name in stage_names(run.splits)
-        if any(one.stages.get(name, 0.0) > SEEN * sum(one.stages.values()) for one in run.splits)
+        for name in stage_names(run.stages)
+        if any(one.stages.get(name, 0.0) > SEEN * sum(one.stages.values()) for one in run.stages)
     ]
     every = (*STAGES, *sorted({*names} - {*STAGES}))
     colors = dict(zip(every, itertools.cycle(STAGE_COLORS), strict=False))
-    figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.splits) + 1.15), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.stages) + 1.15), layout="constrained")
     axes = figure.subplots()
-    for position, one in enumerate(run.splits):
+    for position, one in enumerate(run.stages):
         total, left = sum(one.stages.values()), 0.0
         for name in names:
             share = 100 * one.stages.get(name, 0.0) / total
@@ -120,7 +120,7 @@ def stages_figure(run: CostRun) -> Figure | None:
             va="center",
             fontsize=8,
         )
-    labels = [f"{one.method}, {one.setting}, batch {one.batch_size}" for one in run.splits]
+    labels = [f"{one.method}, {one.setting}, batch {one.batch_size}" for one in run.stages]
     axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlim(0, 112)

@@ -62,6 +62,10 @@ UNSETTLED_SECONDS = 10.0
 memory in pieces."""
 
 
+FIRST_CALLS_MATTER = 5.0
+"""Seconds of whole images below which they are certified once untimed: a first call at a size chooses algorithms."""
+
+
 class Measurer:
     """Does steps: keeps the networks, the streams and the works that are warm."""
 
@@ -172,8 +176,10 @@ class Measurer:
             return timed(work, meters), None
         made: list[Timed] = []
         readings = while_reading(lambda: made.append(timed(work, meters)), meters.read_load, meters.clock)
-        within = [load for _, load in readings[1:-1]]
-        return made[-1], load_of(within or [readings[-1][1]])
+        within = [load for _, load in readings[1:-1] if load is not None]
+        if not within and readings[-1][1] is not None:
+            within = [readings[-1][1]]
+        return made[-1], load_of(within) if within else None
 
     def _stages(self, step: Step, work: Work) -> StageSplit:
         key = step.method, step.setting
@@ -220,6 +226,9 @@ class Measurer:
             images=images,
             is_filled=step.setting.endswith(COMPILED),
         )
+        rate = rates(self._file.run, step.method, step.setting)[step.batch_size]
+        if images * samples / rate < FIRST_CALLS_MATTER:  # both stages end with a batch of a size that is new
+            seconds_of(whole, 1, self._meters)
         seconds = seconds_of(whole, 1, self._meters)
         return WholeImage(**_pair(step), samples=images * samples, seconds=seconds, images=images)
 

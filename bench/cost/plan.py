@@ -313,8 +313,8 @@ def best_pair(run: CostRun, method: str) -> tuple[str, str, int] | None:
 def is_done(step: Step, run: CostRun) -> bool:
     """Return whether a step's line is there, or its batch size, or a smaller one, cannot be measured.
 
-    Stages, energy and a whole image are measured once for each method and setting, and so are layouts, before its first
-    repetition.
+    Layouts are measured once for each method and setting, before its first repetition; stages, energy and a whole image
+    once for each batch size that was the fastest when they were.
     """
     session = run.sessions[-1].created if run.sessions else ""
     for failure in run.failures:
@@ -324,13 +324,14 @@ def is_done(step: Step, run: CostRun) -> bool:
     if step.kind == "repetition":
         asked = (step.pair, step.round, step.duel)
         return any((one.pair, one.round, one.duel) == asked for one in run.repetitions)
+    if step.kind == "layouts":
+        return any(one.pair[:2] == step.pair[:2] for one in (*run.layouts, *run.repetitions))
     lines: Mapping[str, Sequence[OfPair]] = {
-        "layouts": (*run.layouts, *run.repetitions),
         "stages": run.splits,
         "energy": run.energies,
         "image": run.images,
     }
-    return any(one.pair[:2] == step.pair[:2] for one in lines[step.kind])
+    return any(one.pair == step.pair for one in lines[step.kind])
 
 
 def rates(run: CostRun, method: str, setting: str) -> dict[int, float]:

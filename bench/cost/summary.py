@@ -29,7 +29,7 @@ STAGES = ("noise", "denoiser", "resize", "classifier", "counting", "host")
 PUBLISHED, BEST = "as published", "at best"
 """The two comparisons: float32 at the batch size of the method's program; the fastest setting and batch size."""
 
-UNSEEN = "throttling not checked: pip install 'rrcm-bench[gpu]'"
+UNSEEN = "throttling not checked: pip install 'rrcm-bench[gpu]', and NVML must be allowed to ask"
 """Of a GPU whose load could not be read."""
 
 POWER_CAP = THROTTLING[0x04]

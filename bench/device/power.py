@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from bench.errors import BenchError
+
 THROTTLING = {
     0x04: "software power cap",
     0x08: "hardware slowdown",
@@ -42,11 +44,15 @@ class Load:
     other_processes: int
 
 
-Reader = Callable[[], Load]
+Reader = Callable[[], Load | None]
+"""Returns a load, None where it could not be read this time."""
 
 
 def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
-    """Return what reads a CUDA device's load, or None for other devices and where NVML is not there."""
+    """Return what reads a CUDA device's load, or None for other devices and where NVML is not there.
+
+    What it returns gives None for a reading that fails.
+    """
     found = _nvml(device, library)
     if found is None:
         return None
@@ -55,7 +61,14 @@ def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
         read_load(nvml, handle)
     except nvml.NVMLError:  # a container or a partition may not be allowed to ask
         return None
-    return lambda: read_load(nvml, handle)
+
+    def read() -> Load | None:
+        try:
+            return read_load(nvml, handle)
+        except nvml.NVMLError:  # the driver answers some questions late
+            return None
+
+    return read
 
 
 def energy_counter(device: torch.device, library: str = "pynvml") -> Callable[[], float] | None:
@@ -94,9 +107,11 @@ def _nvml(device: torch.device, library: str) -> tuple[Any, Any] | None:
         return None
     try:
         nvml.nvmlInit()
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-        return nvml, nvml.nvmlDeviceGetHandleByUUID(name)
+        uuid = str(torch.cuda.get_device_properties(device).uuid).removeprefix("GPU-").removeprefix("MIG-")
+        try:
+            return nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        except nvml.NVMLError:
+            return nvml, nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
     except nvml.NVMLError:
         return None
 
@@ -114,12 +129,21 @@ def read_load(nvml: Any, handle: Any) -> Load:
     )
 
 
-def joules(readings: Sequence[tuple[float, Load]]) -> float:
-    """Return the energy of (seconds, load) in order of time: power integrated by the trapezoid rule."""
-    return sum(
-        (later - sooner) * (one.watts + other.watts) / 2
-        for (sooner, one), (later, other) in pairwise(readings)
+def joules(readings: Sequence[tuple[float, Load | None]]) -> float:
+    """Return the energy of (seconds, load) in order of time: power integrated by the trapezoid rule.
+
+    What lies before the first or behind the last reading that did not fail has the mean power of the others.
+
+    Raises:
+        BenchError: fewer than two did not fail.
+    """
+    known = [(seconds, load) for seconds, load in readings if load is not None]
+    if len(known) < 2:
+        raise BenchError("NVML gave no power while the energy of a method was measured; repeat the command")
+    area = sum(
+        (later - sooner) * (one.watts + other.watts) / 2 for (sooner, one), (later, other) in pairwise(known)
     )
+    return area * (readings[-1][0] - readings[0][0]) / (known[-1][0] - known[0][0])
 
 
 def while_reading(
@@ -127,8 +151,11 @@ def while_reading(
     read: Reader,
     clock: Callable[[], float],
     per_second: float = READINGS_PER_SECOND,
-) -> list[tuple[float, Load]]:
-    """Run `work` and return (seconds, load) from its start to its end; the load is read from another thread."""
+) -> list[tuple[float, Load | None]]:
+    """Run `work` and return (seconds, load) from its start to its end; the load is read from another thread.
+
+    The load is None where a reading failed.
+    """
     readings = [(clock(), read())]
     is_done = threading.Event()
 

@@ -225,10 +225,7 @@ class Loader:
         else:
             return images_and_labels(split, self.indices(step), device)
         labels = torch.tensor([split.labels[index] for index in self.indices(step).tolist()])
-        if device.type == "cuda":
-            images, labels = images.pin_memory(), labels.pin_memory()
-        images = images.to(device, non_blocking=True)
-        return in_unit_range(images), labels.to(device, non_blocking=True)
+        return in_unit_range(_copied(images, device)), _copied(labels, device)
 
     def _read_ahead(self, pool: ThreadPoolExecutor, step: int) -> Tensor:
         """Return the images (B,C,H,W) of a step, and have those of the next AHEAD steps begun."""
@@ -287,9 +284,14 @@ def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tu
     pixels = getattr(split.images, "pixels", None)
     if isinstance(pixels, Tensor):
         labels = torch.tensor([split.labels[index] for index in indices.tolist()])
-        return in_unit_range(pixels[indices].to(device)), labels.to(device)
+        return in_unit_range(_copied(pixels[indices], device)), _copied(labels, device)
     images, labels = sets.batch(split, indices)
-    return images.to(device), labels.to(device)
+    return _copied(images, device), _copied(labels, device)
+
+
+def _copied(x: Tensor, device: torch.device) -> Tensor:
+    """Return x on the device; a GPU copies it while this process goes on, for which it must lie in pinned memory."""
+    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
 
 def in_unit_range(images: Tensor) -> Tensor:

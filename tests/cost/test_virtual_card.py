@@ -7,7 +7,7 @@ import torch
 
 from bench.commands.cost import _limit
 from bench.cost import measure
-from bench.cost.plan import Plan
+from bench.cost.plan import WHOLE_IMAGE_SECONDS, Plan
 from bench.cost.presets import COST_PRESETS
 from bench.cost.records import open_cost_file, read_cost_run
 from bench.cost.summary import BEST, rows
@@ -76,7 +76,16 @@ def test_a_preset_ends_in_calls_of_nine_minutes_with_every_row_valid(
     assert len(found) <= most
     last = found[-1][1]
     assert [(row.comparison, row.size.method, row.reasons) for row in last if row.reasons] == []
-    assert {row.size.method for row in last if row.comparison == BEST} == networks.keys()
+    best = [row for row in last if row.comparison == BEST]
+    assert {row.size.method for row in best} == networks.keys()
+    assert [row.size.method for row in best if row.joules_per_sample is None] == []
+    samples = 100 + min(COST_PRESETS[preset].samples)
+    quick = [
+        row
+        for row in best
+        if row.size.calls == 1 and samples / row.pair.throughput.median < WHOLE_IMAGE_SECONDS
+    ]
+    assert [row.size.method for row in quick if row.image_ratio is None] == []
 
 
 def test_the_headline_of_imagenet_is_there_first(tmp_path, monkeypatch):

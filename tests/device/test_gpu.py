@@ -257,6 +257,17 @@ def test_a_whole_image_compiles_nothing_anew(gpu, name):
     assert after == 0
 
 
+def test_noise_of_a_compiled_method_is_that_of_the_kernel_in_every_bit(gpu):
+    keys = torch.arange(64, device=gpu)
+
+    def draw(x):
+        return x + noise.keyed_noise(keys, 3, (3, 8, 8), gpu)
+
+    x = torch.zeros(64, 3, 8, 8, device=gpu)
+    with torch.inference_mode():
+        assert torch.equal(torch.compile(draw)(x), draw(x))
+
+
 def test_logits_of_cuda_graphs_outlive_the_next_replay(gpu):
     one, module = made("cifar10-reduced", "resnet8", gpu)
     quick = compiled(module, "cuda-graphs", pytest.fail)

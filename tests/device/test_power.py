@@ -19,6 +19,7 @@ from bench.device.power import (
     read_load,
     while_reading,
 )
+from bench.errors import BenchError
 
 
 def drawing(watts):
@@ -59,6 +60,43 @@ def test_reasons_for_lower_clocks_are_named_and_an_idle_device_is_not_throttled(
     load = read_load(fake_nvml(reasons=0x1 | 0x8 | 0x40, processes=3), None)
     assert load.throttling == ("hardware slowdown", "hardware thermal slowdown")
     assert load.other_processes == 2
+
+
+def test_a_partition_is_found_by_its_own_kind_of_name(monkeypatch):
+    library = fake_nvml()
+    library.NVMLError = LookupError
+    library.nvmlInit = lambda: None
+    library.nvmlDeviceGetHandleByUUID = lambda name: {"MIG-7": "handle"}[name]
+    library.nvmlDeviceGetTotalEnergyConsumption = lambda handle: {"handle": 1000}[handle]
+    monkeypatch.setitem(sys.modules, "fake_nvml", library)
+    for uuid in ("7", "MIG-7"):
+        monkeypatch.setattr(
+            torch.cuda, "get_device_properties", lambda _, uuid=uuid: SimpleNamespace(uuid=uuid)
+        )
+        assert energy_counter(torch.device("cuda"), "fake_nvml")() == 1.0
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="8"))
+    assert energy_counter(torch.device("cuda"), "fake_nvml") is None
+
+
+def test_a_reading_that_fails_is_left_out(monkeypatch):
+    library = fake_nvml()
+    library.NVMLError = OSError
+    library.nvmlInit = lambda: None
+    library.nvmlDeviceGetHandleByUUID = lambda name: name
+    monkeypatch.setitem(sys.modules, "fake_nvml", library)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="7"))
+    read = nvml_reader(torch.device("cuda"), "fake_nvml")
+    assert read().watts == 350.5
+
+    def refuse(handle):
+        raise OSError
+
+    library.nvmlDeviceGetPowerUsage = refuse
+    assert read() is None
+    known = [(1.0, drawing(100.0)), (2.0, None), (3.0, drawing(300.0))]
+    assert joules([(0.0, None), *known, (4.0, None)]) == 4 * 200.0
+    with pytest.raises(BenchError, match="NVML gave no power"):
+        joules([(0.0, drawing(1.0)), (1.0, None)])
 
 
 def test_readings_cover_the_work_and_go_on_during_it():

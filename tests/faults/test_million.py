@@ -55,7 +55,9 @@ def test_a_million_certificates_take_less_than_a_gibibyte_a_process(tmp_path):
     command = [sys.executable, "-c", PROGRAM, "report", tmp_path, "--quiet"]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     seconds, *kibibytes = told.splitlines()[-1].split()
-    print(f"bench report: {seconds} s, {' and '.join(kibibytes)} KiB in it and in the largest that draws figures")
+    print(
+        f"bench report: {seconds} s, {' and '.join(kibibytes)} KiB in it and in the largest that draws figures"
+    )
     rows = (tmp_path / "acr.csv").read_text().splitlines()[1:]
     assert [int(row.split(",")[3]) for row in rows] == [100_000] * 10
     assert max(map(int, kibibytes)) < 2**20

@@ -196,6 +196,12 @@ def test_several_processes_need_accelerate(monkeypatch, capsys):
     )
 
 
+def test_processes_that_train_together_have_a_gpu_each(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert bench(monkeypatch, "train", "rrcm", "--device", "cuda:0") == 2
+    assert "--device cuda:0 gives all of them one GPU: use cuda" in capsys.readouterr().err
+
+
 def test_float16_trains_with_a_scaled_loss_and_resumes(tmp_path):
     recipe = dataclasses.replace(RECIPE, precision="float16", nonfinite_limit=20)
     whole = fit("stage", Objective(), recipe, job(tmp_path / "whole"))
