@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.device.batching import is_out_of_memory
+from bench.errors import UsageError
 from bench.types import Classifier, Compilation, Precision
 
 LAYOUTS: dict[str, torch.memory_format] = {
@@ -119,33 +120,33 @@ def layout(module: nn.Module, device_type: str, precision: str) -> torch.memory_
 def compiled(
     classifier: Classifier,
     how: Compilation,
-    note: Callable[[str], None],
     compiler: Callable[..., Classifier] = torch.compile,
 ) -> Classifier:
-    """Return the classifier under torch.compile, as it is where that fails, which is then said once.
+    """Return the classifier under torch.compile.
+
+    Where compiling fails, a call of it raises UsageError: as it is, the classifier would be another function in its
+    last bits than the one that the header of the run records.
 
     Args:
         classifier: best a module, which compiles as a whole.
         how: "none", "default", or "cuda-graphs" for torch's mode "reduce-overhead".
-        note: takes the sentence that says why it is not compiled.
         compiler: `torch.compile`, or a stand-in.
     """
     if how == "none":
         return classifier
-    quick: Classifier | None = compiler(classifier, mode=_MODES[how], dynamic=False)
+    quick: Classifier = compiler(classifier, mode=_MODES[how], dynamic=False)
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
-        nonlocal quick
-        if quick is not None:
-            try:
-                logits = quick(x_noisy, sigma, keys)
-                return logits.clone() if how == "cuda-graphs" else logits  # the next replay overwrites them
-            except Exception as error:  # whatever the compiler of this machine raises
-                if is_out_of_memory(error):
-                    raise
-                note(f"torch.compile failed ({type(error).__name__}); the classifier runs as it is")
-                quick = None
-        return classifier(x_noisy, sigma, keys)
+        try:
+            logits = quick(x_noisy, sigma, keys)
+        except Exception as error:  # whatever the compiler of this machine raises
+            if is_out_of_memory(error):
+                raise
+            classifier(x_noisy, sigma, keys)  # its own errors are not the compiler's
+            raise UsageError(
+                f"torch.compile fails here ({type(error).__name__}): --compile none runs the networks as they are"
+            ) from error
+        return logits.clone() if how == "cuda-graphs" else logits  # the next replay overwrites them
 
     return classify
 

@@ -106,7 +106,7 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
     def prepared(classifier: Classifier) -> Classifier:
         if precision == "bfloat16" and isinstance(classifier, nn.Module):
             prepare_for_bfloat16(classifier, setup.split.task.num_classes)
-        quick = compiled(classifier, setup.config.compile, setup.note)
+        quick = compiled(classifier, setup.config.compile)
         quick = halving(at_precision(quick, setup.device.type, precision))
         if setup.config.compile != "none":
             quick = filled(quick, batch_size)

@@ -20,7 +20,7 @@ def test_a_compiled_network_sees_full_batches_alone(monkeypatch, compile, expect
         sizes.append(len(x_noisy))
         return x_noisy.flatten(1)[:, :2]
 
-    monkeypatch.setattr(workbench, "compiled", lambda classifier, how, note: classifier)
+    monkeypatch.setattr(workbench, "compiled", lambda classifier, how: classifier)
     setup = SimpleNamespace(
         config=RunConfig(compile=compile),
         device=torch.device("cpu"),
