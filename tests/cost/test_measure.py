@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.cost.measure import Measurement
 from bench.cost.plan import TARGET_SECONDS, Step, check_settings, steps
-from bench.cost.records import FILE_NAME, open_cost_file, read_cost_run
+from bench.cost.records import FILE_NAME, open_cost_file
 from bench.cost.summary import BEST, rows
 from bench.cost.workshop import Workshop
 from bench.device.power import Load
@@ -17,8 +16,8 @@ from bench.runs import stream
 from tests.support.fake_costs import (
     HEADER,
     LOAD,
-    SESSION,
     FakeDevice,
+    Machine,
     Timed,
     architecture,
     cost_run,
@@ -27,33 +26,6 @@ from tests.support.fake_costs import (
 )
 
 CPU = torch.device("cpu")
-
-
-class Machine:
-    """A device, methods on it, and the measurement of a plan in a folder."""
-
-    def __init__(self, folder):
-        self.folder, self.device = folder, FakeDevice()
-        self.modules = {}
-
-    def method(self, name, seconds, *, overhead=0.0, limit=None, **changes):
-        self.modules[name] = Timed(self.device, seconds, overhead=overhead, limit=limit)
-        return architecture(name, self.modules[name], **changes)
-
-    def measure(self, asked, *, max_seconds=None, stop_after=None, created=SESSION.created, **instruments):
-        """Do what is left, or `stop_after` steps of it, and return the steps done."""
-        meters, done = self.device.instruments(**instruments), []
-        with open_cost_file(self.folder, HEADER) as file:
-            file.append(replace(SESSION, created=created))
-            for step in Measurement(asked, file, meters, CPU, 0.5).steps(self.device.now, max_seconds):
-                done.append(step)
-                if len(done) == stop_after:
-                    break
-        return done
-
-    @property
-    def run(self):
-        return read_cost_run(self.folder)
 
 
 @pytest.fixture
@@ -213,36 +185,6 @@ def test_energy_is_that_of_the_method_alone(machine):
     assert energy.joules == pytest.approx(500.0 * energy.seconds)
     assert energy.seconds == energy.samples * 0.25
     assert machine.run.repetitions[0].watts == 500.0
-
-
-def test_what_was_measured_at_a_batch_that_is_no_longer_the_fastest_is_measured_again(machine):
-    asked = plan(machine.method("a", 2**-4), batch_sizes=(8,), repetitions=1, energy=True)
-    machine.measure(asked, read_load=lambda: LOAD)
-    with open_cost_file(machine.folder, HEADER) as file:
-        file.append(replace(machine.run.repetitions[0], batch_size=16, samples=10**6))
-    machine.measure(asked, read_load=lambda: LOAD)
-    run = machine.run
-    for lines in (run.splits, run.energies, run.images):
-        assert [one.batch_size for one in lines] == [8, 16]
-    assert [one.batch_size for one in run.stages] == [16]
-
-
-def test_whole_images_of_moments_contain_no_first_call_at_a_size(machine):
-    class Cold(Timed):
-        """Its first call at each size takes a second more."""
-
-        seen = frozenset()
-
-        def forward(self, x_noisy, sigma, keys=None):
-            if len(x_noisy) not in self.seen:
-                self.device.now += 1.0
-                self.seen |= {len(x_noisy)}
-            return super().forward(x_noisy, sigma, keys)
-
-    machine.measure(plan(architecture("a", Cold(machine.device, 2**-9)), batch_sizes=(7,)))
-    (image,) = machine.run.images
-    assert image.samples % 7
-    assert image.seconds == image.samples * 2**-9
 
 
 def test_a_whole_image_takes_the_samples_of_its_certificate_where_it_is_short(machine):

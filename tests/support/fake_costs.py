@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from bench.cost.measure import Measurement
 from bench.cost.plan import Plan
 from bench.cost.records import (
     COST_SCHEMA_VERSION,
@@ -13,6 +14,8 @@ from bench.cost.records import (
     CostSession,
     MethodSize,
     Repetition,
+    open_cost_file,
+    read_cost_run,
 )
 from bench.device.power import Load
 from bench.device.timing import Instruments
@@ -31,6 +34,8 @@ HEADER = CostHeader(
     steps=10,
     votes=10,
 )
+CPU = torch.device("cpu")
+
 SESSION = CostSession(
     command="bench cost --preset tiny",
     created="2026-01-01T00:00:00+00:00",
@@ -97,6 +102,33 @@ class Timed(nn.Module):
             self.device.log.append("s")
             self.device.now += self.costs[0] + self.costs[1] * len(x_noisy)
         return x_noisy.flatten(1) @ self.weight.T
+
+
+class Machine:
+    """A device, methods on it, and the measurement of a plan in a folder."""
+
+    def __init__(self, folder):
+        self.folder, self.device = folder, FakeDevice()
+        self.modules = {}
+
+    def method(self, name, seconds, *, overhead=0.0, limit=None, **changes):
+        self.modules[name] = Timed(self.device, seconds, overhead=overhead, limit=limit)
+        return architecture(name, self.modules[name], **changes)
+
+    def measure(self, asked, *, max_seconds=None, stop_after=None, created=SESSION.created, **instruments):
+        """Do what is left, or `stop_after` steps of it, and return the steps done."""
+        meters, done = self.device.instruments(**instruments), []
+        with open_cost_file(self.folder, HEADER) as file:
+            file.append(replace(SESSION, created=created))
+            for step in Measurement(asked, file, meters, CPU, 0.5).steps(self.device.now, max_seconds):
+                done.append(step)
+                if len(done) == stop_after:
+                    break
+        return done
+
+    @property
+    def run(self):
+        return read_cost_run(self.folder)
 
 
 def architecture(name, module, **changes):
