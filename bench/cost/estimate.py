@@ -8,6 +8,7 @@ from bench.cost.plan import (
     COMPILE_SECONDS,
     COMPILED,
     ENERGY_SECONDS,
+    FIRST_CALLS_SECONDS,
     SETTLING_SECONDS,
     TARGET_SECONDS,
     Plan,
@@ -41,7 +42,8 @@ def expected_seconds(
         )
     if step.kind == "image":
         images, samples = checked(plan, step.method, step.setting, run) or (0, 0)
-        return warming + images * samples * batch / step.batch_size
+        seconds = images * samples * batch / step.batch_size
+        return warming + (seconds if seconds >= FIRST_CALLS_SECONDS else 2 * seconds)
     return warming + max(TARGET_SECONDS, batch)
 
 

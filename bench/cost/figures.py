@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.config.methods import kinds
+from bench.cost.plan import splits_of_fastest
 from bench.cost.records import CostRun
 from bench.cost.summary import BEST, STAGES, Pair, Row, pairs, rows, stage_names
 from bench.report.figures.cost import Point, accuracy_by_seconds
@@ -95,18 +96,19 @@ def stages_figure(run: CostRun) -> Figure | None:
     Each bar is divided by its own length, which stands beside it: methods differ a thousandfold. A stage has the
     same colour in every figure.
     """
-    if not run.stages:
+    splits = splits_of_fastest(run)
+    if not splits:
         return None
     names = [
         name
-        for name in stage_names(run.stages)
-        if any(one.stages.get(name, 0.0) > SEEN * sum(one.stages.values()) for one in run.stages)
+        for name in stage_names(splits)
+        if any(one.stages.get(name, 0.0) > SEEN * sum(one.stages.values()) for one in splits)
     ]
     every = (*STAGES, *sorted({*names} - {*STAGES}))
     colors = dict(zip(every, itertools.cycle(STAGE_COLORS), strict=False))
-    figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(run.stages) + 1.15), layout="constrained")
+    figure = Figure(figsize=(PAGE_WIDTH * 0.8, 0.26 * len(splits) + 1.15), layout="constrained")
     axes = figure.subplots()
-    for position, one in enumerate(run.stages):
+    for position, one in enumerate(splits):
         total, left = sum(one.stages.values()), 0.0
         for name in names:
             share = 100 * one.stages.get(name, 0.0) / total
@@ -120,7 +122,7 @@ def stages_figure(run: CostRun) -> Figure | None:
             va="center",
             fontsize=8,
         )
-    labels = [f"{one.method}, {one.setting}, batch {one.batch_size}" for one in run.stages]
+    labels = [f"{one.method}, {one.setting}, batch {one.batch_size}" for one in splits]
     axes.set_yticks(range(len(labels)), [literal(label) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlim(0, 112)

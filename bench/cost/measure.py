@@ -15,6 +15,7 @@ from bench.cost.estimate import expected_seconds, settles
 from bench.cost.plan import (
     COMPILED,
     ENERGY_SECONDS,
+    FIRST_CALLS_SECONDS,
     SETTLING_SECONDS,
     TARGET_SECONDS,
     Plan,
@@ -41,7 +42,7 @@ from bench.cost.workshop import NotCompiledError, Workshop, measured_layout, sec
 from bench.device import hardware
 from bench.device.batching import is_out_of_memory
 from bench.device.bfloat16 import copied_bytes
-from bench.device.power import Load, joules, load_of, while_reading
+from bench.device.power import Load, UnreadError, joules, load_of, while_reading
 from bench.device.precision import many_programs
 from bench.device.timing import Instruments, Timed, Work, seconds_of, timed, warmed
 from bench.errors import BenchError, ProtocolError
@@ -60,10 +61,6 @@ ALPHA = 0.001
 UNSETTLED_SECONDS = 10.0
 """A batch that takes less is run once untimed before a repetition on a GPU: other methods have left the allocator's
 memory in pieces."""
-
-
-FIRST_CALLS_MATTER = 5.0
-"""Seconds of whole images below which they are certified once untimed: a first call at a size chooses algorithms."""
 
 
 class Measurer:
@@ -203,6 +200,8 @@ class Measurer:
                 lambda: batches.append(self._run_for(work, ENERGY_SECONDS)), meters.read_load, meters.clock
             )
             seconds, used = readings[-1][0] - readings[0][0], joules(readings)
+        if not used > 0:  # a counter that stands still
+            raise UnreadError
         return EnergyUse(**_pair(step), samples=batches[-1] * work.size, seconds=seconds, joules=used)
 
     def _run_for(self, work: Work, seconds: float) -> int:
@@ -227,7 +226,9 @@ class Measurer:
             is_filled=step.setting.endswith(COMPILED),
         )
         rate = rates(self._file.run, step.method, step.setting)[step.batch_size]
-        if images * samples / rate < FIRST_CALLS_MATTER:  # both stages end with a batch of a size that is new
+        if (
+            images * samples / rate < FIRST_CALLS_SECONDS
+        ):  # both stages end with a batch of a size that is new
             seconds_of(whole, 1, self._meters)
         seconds = seconds_of(whole, 1, self._meters)
         return WholeImage(**_pair(step), samples=images * samples, seconds=seconds, images=images)
@@ -294,7 +295,10 @@ class Measurement:
                     is_cut = is_cut or step.kind in ("layouts", "repetition")
                     continue
             with many_programs() if step.setting.endswith(COMPILED) else nullcontext():
-                self._file.append(self._measurer.perform(step))
+                try:
+                    self._file.append(self._measurer.perform(step))
+                except UnreadError:  # a later call tries again
+                    continue
             yield step
 
     def shortest(self) -> float:

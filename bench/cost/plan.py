@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from bench.cost.records import CostRun, OfPair, Turn
+from bench.cost.records import CostRun, OfPair, StageSplit, Turn
 from bench.device.batching import GAIN
 from bench.device.timing import interleaved
 from bench.errors import UsageError
@@ -27,6 +27,9 @@ WHOLE_IMAGE_SECONDS = 60.0
 
 WHOLE_BATCHES = 60
 """Batches that the whole images fill, about: both stages end with a batch that is not full, which must weigh little."""
+
+FIRST_CALLS_SECONDS = 5.0
+"""Whole images that take less are certified once untimed: a first call at a size chooses algorithms."""
 
 WIDER = 4
 """How many times as large as the largest of a sweep the next batch is, while throughput gains."""
@@ -347,6 +350,15 @@ def fastest_batch_size(run: CostRun, method: str, setting: str) -> int | None:
     """Return the batch size with the most samples per second, None where none was timed."""
     known = rates(run, method, setting)
     return max(known, key=lambda size: known[size]) if known else None
+
+
+def splits_of_fastest(run: CostRun) -> tuple[StageSplit, ...]:
+    """Return the split of each method and setting at its fastest batch size, the last one where that has none."""
+    chosen = {one.pair[:2]: one for one in run.splits}
+    for one in run.splits:
+        if one.batch_size == fastest_batch_size(run, one.method, one.setting):
+            chosen[one.pair[:2]] = one
+    return tuple(chosen.values())
 
 
 def checked(plan: Plan, method: str, setting: str, run: CostRun) -> tuple[int, int] | None:

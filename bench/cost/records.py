@@ -243,11 +243,6 @@ class CostRun:
     energies: tuple[EnergyUse, ...] = ()
     images: tuple[WholeImage, ...] = ()
 
-    @property
-    def stages(self) -> tuple[StageSplit, ...]:
-        """The last split of each method and setting: those before were of a batch size that was not the fastest."""
-        return tuple({one.pair[:2]: one for one in self.splits}.values())
-
     def with_item(self, item: Item) -> CostRun:
         """Return the run with one item more."""
         name = _FIELDS[type(item)]

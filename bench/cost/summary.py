@@ -29,7 +29,9 @@ STAGES = ("noise", "denoiser", "resize", "classifier", "counting", "host")
 PUBLISHED, BEST = "as published", "at best"
 """The two comparisons: float32 at the batch size of the method's program; the fastest setting and batch size."""
 
-UNSEEN = "throttling not checked: pip install 'rrcm-bench[gpu]', and NVML must be allowed to ask"
+UNSEEN = (
+    "throttling not checked: NVML is missing (pip install 'rrcm-bench[gpu]'), may not ask or did not answer"
+)
 """Of a GPU whose load could not be read."""
 
 POWER_CAP = THROTTLING[0x04]

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.config.methods import kinds
+from bench.cost.plan import splits_of_fastest
 from bench.cost.records import FIRST_SCHEMA_VERSION, CostRun
 from bench.cost.summary import BEST, PUBLISHED, Pair, Row, Speedup, pairs, reasons, rows, stage_names
 from bench.errors import RecordsError
@@ -92,7 +93,7 @@ def stage_frame(run: CostRun) -> pd.DataFrame:
         [
             {"method": one.method, "setting": one.setting, "batch_size": one.batch_size}
             | {f"{name}_seconds": seconds / one.batch_size for name, seconds in one.stages.items()}
-            for one in run.stages
+            for one in splits_of_fastest(run)
         ]
     )
 
@@ -316,9 +317,10 @@ def _sweep_cells(pair: Pair, why: str) -> markup.Row:
 
 def stage_table(run: CostRun) -> Table:
     """Return the share of each stage in the time of a sample."""
-    names = stage_names(run.stages)
+    splits = splits_of_fastest(run)
+    names = stage_names(splits)
     lines = []
-    for one in run.stages:
+    for one in splits:
         total = sum(one.stages.values())
         cells = [(format_percent(one.stages[name] / total) if name in one.stages else NONE) for name in names]
         what, milliseconds = f"{one.method}, {one.setting}, {one.batch_size}", 1000 * total / one.batch_size
@@ -342,6 +344,6 @@ def write_tables(run: CostRun, folder: Path) -> list[Path]:
     """
     files = write(folder, "cost", comparison_frame(run), comparison_table(run), has_latex=True)
     files += write(folder, "sweep", sweep_frame(run), sweep_table(run), has_latex=True)
-    if run.stages:
+    if run.splits:
         files += write(folder, "stages", stage_frame(run), stage_table(run), has_latex=True)
     return files

@@ -1,15 +1,19 @@
-"""Processes that help this one: they leave Ctrl-C to it, and end when it ends, however it ends."""
+"""Processes that help this one: they leave Ctrl-C to it, end when it ends, and send it their errors."""
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+
+from bench.errors import BenchError
 
 
 @contextlib.contextmanager
@@ -45,3 +49,16 @@ def end_with_parent() -> None:
 def _end_after(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
+
+
+def portable(error: Exception) -> Exception:
+    """Return the error with its traceback in its notes; where it cannot be sent, one that says the same."""
+    if isinstance(error, BenchError):
+        return error
+    told = "".join(traceback.format_exception(error))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a class of the method's own may do anything here
+        return RuntimeError(told)
+    error.add_note(told)
+    return error

@@ -11,8 +11,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def cores(cgroup: Path = CGROUP) -> int:
-    """Return how many processors this process may use, at least 1; a queue or a container may leave it fewer than there
-    are."""
+    """Return how many processors this process may use; a queue or a container may leave it fewer than all."""
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = _stated(cgroup / "cpu.max").partition(
         " "
@@ -31,7 +30,8 @@ def available_memory(cgroup: Path = CGROUP) -> int:
     limit, used = _stated(cgroup / "memory.max"), _stated(cgroup / "memory.current")
     if not (limit.isdecimal() and used.isdecimal()):
         return free
-    cached = sum(  # files that the system drops where programs need the room
+    # files that are kept as long as programs do not need the room
+    cached = sum(
         int(line.split()[1])
         for line in _stated(cgroup / "memory.stat").splitlines()
         if line.startswith("inactive_file ")

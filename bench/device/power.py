@@ -71,8 +71,18 @@ def nvml_reader(device: torch.device, library: str = "pynvml") -> Reader | None:
     return read
 
 
+class UnreadError(BenchError):
+    """A power or an energy that NVML did not give this time."""
+
+    def __init__(self) -> None:
+        super().__init__("NVML gave no power while the energy of a method was measured; repeat the command")
+
+
 def energy_counter(device: torch.device, library: str = "pynvml") -> Callable[[], float] | None:
-    """Return what reads the joules that a CUDA device has used, from a start of its own; None where it counts none."""
+    """Return what reads the joules that a CUDA device has used, from a start of its own; None where it counts none.
+
+    What it returns raises UnreadError where a reading fails.
+    """
     found = _nvml(device, library)
     if found is None:
         return None
@@ -81,7 +91,14 @@ def energy_counter(device: torch.device, library: str = "pynvml") -> Callable[[]
         nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except nvml.NVMLError:  # before Volta there is none
         return None
-    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+
+    def used() -> float:
+        try:
+            return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        except nvml.NVMLError as error:
+            raise UnreadError from error
+
+    return used
 
 
 def driver_version(library: str = "pynvml") -> str | None:
@@ -135,11 +152,11 @@ def joules(readings: Sequence[tuple[float, Load | None]]) -> float:
     What lies before the first or behind the last reading that did not fail has the mean power of the others.
 
     Raises:
-        BenchError: fewer than two did not fail.
+        UnreadError: fewer than two did not fail.
     """
     known = [(seconds, load) for seconds, load in readings if load is not None]
     if len(known) < 2:
-        raise BenchError("NVML gave no power while the energy of a method was measured; repeat the command")
+        raise UnreadError
     area = sum(
         (later - sooner) * (one.watts + other.watts) / 2 for (sooner, one), (later, other) in pairwise(known)
     )

@@ -124,8 +124,8 @@ def compiled(
 ) -> Classifier:
     """Return the classifier under torch.compile.
 
-    Where compiling fails, a call of it raises UsageError: as it is, the classifier would be another function in its
-    last bits than the one that the header of the run records.
+    Where compiling fails, this or a call of what it returns raises UsageError: as it is, the classifier would be
+    another function in its last bits than the one that the header of the run records.
 
     Args:
         classifier: best a module, which compiles as a whole.
@@ -134,7 +134,10 @@ def compiled(
     """
     if how == "none":
         return classifier
-    quick: Classifier = compiler(classifier, mode=_MODES[how], dynamic=False)
+    try:
+        quick: Classifier = compiler(classifier, mode=_MODES[how], dynamic=False)
+    except Exception as error:  # such as a Python that it does not know
+        raise _refusal(error) from error
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         try:
@@ -143,12 +146,16 @@ def compiled(
             if is_out_of_memory(error):
                 raise
             classifier(x_noisy, sigma, keys)  # its own errors are not the compiler's
-            raise UsageError(
-                f"torch.compile fails here ({type(error).__name__}): --compile none runs the networks as they are"
-            ) from error
+            raise _refusal(error) from error
         return logits.clone() if how == "cuda-graphs" else logits  # the next replay overwrites them
 
     return classify
+
+
+def _refusal(error: Exception) -> UsageError:
+    return UsageError(
+        f"torch.compile fails here ({type(error).__name__}): --compile none runs the networks as they are"
+    )
 
 
 @contextmanager

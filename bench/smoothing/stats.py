@@ -281,7 +281,7 @@ def _highest_difference(only_first: int, only_second: int, images: int, critical
         variance = images * (2 * share + difference * (1 - difference))
         return (found - images * difference) ** 2 - critical**2 * variance
 
-    low, high = found / images, 1.0  # the score is 0 at the estimate, and falls from there
+    low, high = found / images, 1.0  # the excess is negative at the estimate, and positive at 1
     while high - low > 1e-14:  # scipy.optimize takes longer to import than a table's intervals take to bisect
         middle = (low + high) / 2
         if excess(middle) <= 0:

@@ -34,7 +34,10 @@ AHEAD = 2
 """Batches read ahead of the one asked for."""
 
 READERS = 8
-"""Threads that read image files where nobody says how many, at most one for each processor."""
+"""Threads that read image files where nobody says how many, at most one for each processor.
+
+Where images are prepared, the processes that train, which are taken to be on one machine, share the processors.
+"""
 
 Prepare = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 """(image (C,H,W) of bytes, seed) -> the image that is trained on, of the same shape; it draws from the seed alone.
@@ -79,8 +82,8 @@ class TrainingJob:
         max_seconds: wall time of each stage in this call, after which the best weights so far are kept and a repeated
             call goes on; None = no limit.
         workers: threads that read image files ahead, and as many processes where an objective prepares its images;
-            0 = the training does it itself, as suits images in memory; None = READERS where images are files or are
-            prepared, else 0.
+            0 = the training does it itself, as suits images in memory; None = as many as READERS tells where images
+            are files or are prepared, else 0.
         checkpoint_every: steps after which the state is saved between looks at the held-out part; None = at looks only.
         stored: type of the numbers in the finished checkpoint.
         clock: seconds, increasing.
@@ -223,9 +226,12 @@ class Loader:
         elif self.prepare is not None:
             images = torch.stack([self._image(step, index) for index in self.indices(step).tolist()])
         else:
-            return images_and_labels(split, self.indices(step), device)
+            images = _stored(split, self.indices(step))
         labels = torch.tensor([split.labels[index] for index in self.indices(step).tolist()])
-        return in_unit_range(_copied(images, device)), _copied(labels, device)
+        if device.type == "cuda":
+            images, labels = images.pin_memory(), labels.pin_memory()
+        images = images.to(device, non_blocking=True)
+        return in_unit_range(images), labels.to(device, non_blocking=True)
 
     def _read_ahead(self, pool: ThreadPoolExecutor, step: int) -> Tensor:
         """Return the images (B,C,H,W) of a step, and have those of the next AHEAD steps begun."""
@@ -259,10 +265,7 @@ class Loader:
 
 
 def _readers(split: Split, prepare: Prepare | None) -> int:
-    """Return how many threads read a split's images ahead: none for images in memory that nothing prepares.
-
-    Where images are prepared, the processes that train share the processors.
-    """
+    """Return how many threads read a split's images ahead: none for images in memory that nothing prepares."""
     if prepare is not None:
         return max(1, min(READERS, cores() // processes.count()))
     return min(READERS, cores()) if isinstance(split.images, StoredImages) else 0
@@ -281,17 +284,14 @@ def _begin() -> None:
 
 def images_and_labels(split: Split, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the images (B,C,H,W) in [0,1] at `indices` (B,) and their labels (B,), on `device`."""
+    labels = torch.tensor([split.labels[index] for index in indices.tolist()])
+    return in_unit_range(_stored(split, indices).to(device)), labels.to(device)
+
+
+def _stored(split: Split, indices: Tensor) -> Tensor:
+    """Return the images (B,C,H,W) at `indices` as they are in memory, bytes or in [0,1]."""
     pixels = getattr(split.images, "pixels", None)
-    if isinstance(pixels, Tensor):
-        labels = torch.tensor([split.labels[index] for index in indices.tolist()])
-        return in_unit_range(_copied(pixels[indices], device)), _copied(labels, device)
-    images, labels = sets.batch(split, indices)
-    return _copied(images, device), _copied(labels, device)
-
-
-def _copied(x: Tensor, device: torch.device) -> Tensor:
-    """Return x on the device; a GPU copies it while this process goes on, for which it must lie in pinned memory."""
-    return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
+    return pixels[indices] if isinstance(pixels, Tensor) else sets.batch(split, indices)[0]
 
 
 def in_unit_range(images: Tensor) -> Tensor:

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from bench.cost.plan import splits_of_fastest
 from bench.cost.records import open_cost_file
+from bench.device.power import UnreadError
 from tests.support.fake_costs import HEADER, LOAD, Machine, Timed, architecture, plan
 
 
@@ -22,7 +24,23 @@ def test_what_was_measured_at_a_batch_that_is_no_longer_the_fastest_is_measured_
     run = machine.run
     for lines in (run.splits, run.energies, run.images):
         assert [one.batch_size for one in lines] == [8, 16]
-    assert [one.batch_size for one in run.stages] == [16]
+    assert [one.batch_size for one in splits_of_fastest(run)] == [16]
+    slower = replace(run.repetitions[-1], samples=1)
+    assert [
+        one.batch_size for one in splits_of_fastest(replace(run, repetitions=(*run.repetitions[:-1], slower)))
+    ] == [8]
+
+
+def test_an_energy_that_was_not_read_is_left_to_a_later_call(machine):
+    def unread():
+        raise UnreadError
+
+    asked = plan(machine.method("a", 2**-4), batch_sizes=(8,), repetitions=1, energy=True)
+    for counter in (unread, lambda: 7.0):
+        machine.measure(asked, used_joules=counter)
+        assert (machine.run.energies, len(machine.run.splits), len(machine.run.images)) == ((), 1, 1)
+    machine.measure(asked, used_joules=lambda: machine.device.now)
+    assert len(machine.run.energies) == 1
 
 
 def test_whole_images_of_moments_contain_no_first_call_at_a_size(machine):

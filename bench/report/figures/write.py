@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from bench.device.children import end_with_parent, without_interrupts
+from bench.device.children import end_with_parent, portable, without_interrupts
 from bench.errors import EngineError
 from bench.report.comparison import Comparison
 from bench.report.figures.accuracy import certified_accuracy_figure, envelope_figure, sigmas_figure
@@ -45,6 +45,7 @@ FIGURES = (*_WITH_PUBLISHED, *_PLAIN)
 """Names, without suffix, of all files that `write_figures` may write."""
 
 Published = Sequence[PublishedNumber]
+"""Numbers of the runs' data set that papers report."""
 
 
 def write_figures(
@@ -78,8 +79,8 @@ def figures_written_by(
 ) -> Iterator[Callable[[], list[Path]]]:
     """Write the figures as `write_figures` in processes of their own, while the block within computes; the same bytes.
 
-    What the block is given waits for the figures, and returns their paths. Where something fails, figures that are
-    finished stay.
+    What the block is given, and calls once, waits for the figures and returns their paths. Where something fails,
+    figures that are finished stay.
 
     Args:
         processes: 1 writes them in this one, when they are asked for. More are forked from this one, which must have no
@@ -97,13 +98,15 @@ def figures_written_by(
     os.close(fill)
     begun: list[tuple[Connection, ForkProcess]] = []
     try:
-        for _ in range(processes):
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_draw, args=(theirs, queue, comparison, folder, published))
-            with suppress(OSError), without_interrupts(spawns=False):
-                process.start()
+        with suppress(OSError), without_interrupts(spawns=False):
+            for _ in range(processes):
+                ours, theirs = context.Pipe(duplex=False)
+                with theirs:
+                    process = context.Process(
+                        target=_draw, args=(theirs, queue, comparison, folder, published)
+                    )
+                    process.start()
                 begun.append((ours, process))
-            theirs.close()
         yield lambda: _written(begun, queue, comparison, folder, published)
     finally:
         os.close(queue)
@@ -119,12 +122,12 @@ def _draw(
     """Write figures while there are any in the queue, and send the paths, or what ended it."""
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(1)
-    )  # in place of the parent's; leaves no half-written file
+    )  # not as its parent does; leaves no half-written file
     end_with_parent()
     try:
         connection.send(_from_queue(queue, comparison, folder, published))
     except Exception as error:
-        connection.send(error)
+        connection.send(portable(error))
 
 
 def _from_queue(

@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import pickle
 import sys
-import traceback
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from bench.device.children import without_interrupts
+from bench.device.children import portable, without_interrupts
 from bench.device.heap import keep_memory
-from bench.errors import BenchError
 from bench.runs.engines.base import Job, Loader, Worker
 from bench.runs.engines.dispatch import Event, dispatch
 from bench.types import Record
@@ -140,17 +137,4 @@ def _answer(worker: Worker, job: Job) -> tuple[list[Record] | None, Exception | 
     try:
         return worker.work(job), None
     except Exception as error:  # whatever it is belongs to the process that has the run
-        return None, _portable(error)
-
-
-def _portable(error: Exception) -> Exception:
-    """Return the error with its traceback in its notes; where it cannot be sent, one that says the same."""
-    if isinstance(error, BenchError):
-        return error
-    told = "".join(traceback.format_exception(error))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # a class of the method's own may do anything here
-        return RuntimeError(told)
-    error.add_note(told)
-    return error
+        return None, portable(error)
