@@ -120,9 +120,7 @@ def _draw(
     connection: Connection, queue: int, comparison: Comparison, folder: Path, published: Published
 ) -> None:
     """Write figures while there are any in the queue, and send the paths, or what ended it."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(1)
-    )  # not as its parent does; leaves no half-written file
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unlike its parent; leaves no half-written file
     end_with_parent()
     try:
         connection.send(_from_queue(queue, comparison, folder, published))
