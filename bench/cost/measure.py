@@ -226,9 +226,8 @@ class Measurer:
             is_filled=step.setting.endswith(COMPILED),
         )
         rate = rates(self._file.run, step.method, step.setting)[step.batch_size]
-        if (
-            images * samples / rate < FIRST_CALLS_SECONDS
-        ):  # both stages end with a batch of a size that is new
+        # both stages end with a batch of a size that is new
+        if images * samples / rate < FIRST_CALLS_SECONDS:
             seconds_of(whole, 1, self._meters)
         seconds = seconds_of(whole, 1, self._meters)
         return WholeImage(**_pair(step), samples=images * samples, seconds=seconds, images=images)

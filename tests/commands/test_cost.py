@@ -1,11 +1,14 @@
 """bench cost as a user types it: a real measurement of reduced networks, resuming, one line per mistake."""
 
 import itertools
+import shutil
 
 import pytest
 
 from bench.cost.measure import Measurement
 from bench.cost.records import read_cost_run
+from bench.device import timing
+from bench.device.power import UnreadError
 from tests.support.tiny import bench
 
 SMALL = ("--preset", "reduced-cifar10", "--methods", "rrcm-b,resnet8", "--n", "20", "--n0", "4")
@@ -122,3 +125,14 @@ def test_a_limit_too_short_for_anything_is_said(tmp_path, monkeypatch, capsys):
     options = (*SMALL, "--batch-sizes", "1", "--device", "cpu", "--out", tmp_path, "--max-seconds", "0.001")
     assert bench(monkeypatch, "cost", *options) == 2
     assert "--max-seconds is 0.001, too few for any of the" in capsys.readouterr().err
+
+
+def test_energies_that_are_not_read_end_a_call_in_words(measured, tmp_path, monkeypatch, capsys):
+    def unread():
+        raise UnreadError
+
+    folder = shutil.copytree(measured, tmp_path / "run")
+    monkeypatch.setattr(timing, "energy_counter", lambda device: unread)
+    options = (*SMALL, "--repetitions", "1", "--batch-sizes", "1,8", "--device", "cpu", "--out", folder)
+    assert bench(monkeypatch, "cost", *options) == 0
+    assert "The energy of 2 settings was not read" in "".join(capsys.readouterr())
