@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,8 @@ def _counts(rows: pd.DataFrame) -> str:
 
 def _table(comparison: Comparison, entries: dict[str, MethodEntry]) -> str:
     radii = [radius for radius in FEWEST_RADII if radius in comparison.radii]
-    headers = ["Method", *(f"r = {radius:g}" for radius in radii), "Training", "s per image", "Speed"]
+    headers = ["Method", *(f"r = {radius:g}" for radius in radii), "Training", "s per image"]
+    headers += [] if _spread(comparison) else ["Speed"]
     lines = [headers, ["---", *["---:"] * (len(headers) - 1)]]
     for label in comparison.labels:
         shares = [comparison.best_at(label, radius) for radius in radii]
@@ -92,7 +94,7 @@ def _table(comparison: Comparison, entries: dict[str, MethodEntry]) -> str:
                 *cells,
                 _training(comparison, label),
                 *_cost(comparison, label),
-            ]
+            ][: len(headers)]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -103,6 +105,7 @@ def _linked(label: str, entry: MethodEntry) -> str:
 
 
 def _cost(comparison: Comparison, label: str) -> tuple[str, str]:
+    """Return the time of an image, and the speed relative to DDS."""
     from bench.report.markup import format_significant
     from bench.report.rates import seconds_per_certificate
 
@@ -132,13 +135,19 @@ def _note(comparison: Comparison) -> str:
         for low, high in [best.curve.at(radius).interval()]
     ]
     costs = {f"{one.cost.device}, σ = {one.sigma:g}" for one in comparison.costs}
-    where = "; ".join(sorted(costs)) + _spread(comparison)
-    timed = f" Time of {header.n0 + header.n:,} samples, speed relative to {comparison.name_of(REFERENCE)}: {where}."
+    where = "; ".join(sorted(costs))
+    relative = f"speed relative to {comparison.name_of(REFERENCE)}"
+    spread = _spread(comparison)
+    timed = (
+        f" Time of {header.n0 + header.n:,} samples: {where}{spread}; no {relative} is given."
+        if spread
+        else f" Time of {header.n0 + header.n:,} samples, {relative}: {where}."
+    )
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "
         f"{_samples(header)}, α = {header.alpha:g}, best σ of {sigmas}, chosen on these images; 95% intervals within "
-        f"{100 * max(sides):.1f} points. Each model was trained once. Training: forward passes "
+        f"{math.ceil(1000 * max(sides) - 1e-6) / 10:.1f} points. Each model was trained once. Training: forward passes "
         f"for all σ, a gradient counted as two more.{timed if costs else ''}"
     )
 
@@ -159,6 +168,6 @@ def _spread(comparison: Comparison) -> str:
     if widest <= MAX_SPREAD:
         return ""
     return (
-        f"; quartiles up to {100 * widest:.0f}% apart, so not VALID (`bench cost`: at most "
+        f"; its quartiles lie up to {math.ceil(100 * widest - 1e-6)}% apart, which is not VALID (`bench cost`: at most "
         f"{100 * MAX_SPREAD:.0f}%)"
     )
