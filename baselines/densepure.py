@@ -68,6 +68,10 @@ class DensePure(nn.Module):
         """Return the modules whose time is told apart, by name."""
         return self.pair.stages()
 
+    def networks(self) -> list[nn.Module]:
+        """Return the modules that are compiled."""
+        return self.pair.networks()
+
 
 def _vote(logits: Tensor) -> Tensor:
     """Return (B,K), 1 at the largest of the logits and else 0; NaN in a row with a logit that is not finite."""

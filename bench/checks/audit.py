@@ -12,11 +12,12 @@ from bench.checks.attack import Attack, Target, attack
 from bench.device.hardware import as_float64
 from bench.errors import UsageError
 from bench.runs.rebuild import Rebuilt
+from bench.runs.workbench import Setup
 from bench.smoothing.certifier import Smoothed, certificate_of
 from bench.smoothing.counting import Draws, predicted_classes
 from bench.smoothing.noise import Stage, bound_uniform, stable_seed
 from bench.smoothing.stats import binomial_upper_tail
-from bench.types import ABSTAIN, Certificate, Classifier, Precision, Record
+from bench.types import ABSTAIN, Certificate, Compilation, Precision, Record
 
 FALSE_ALARM = 1e-6
 """Probability, at most, that an audit flags a sound run, all its methods and sigmas together."""
@@ -231,39 +232,31 @@ def batch_size_variants(
     return [Variant(name=str(size), smoothed=replace(smoothed, batch_size=size)) for size in batch_sizes]
 
 
-def precision_variants(
-    rebuilt: Rebuilt, method: str, sigma: float, compile_classifier: Callable[[Classifier], Classifier]
-) -> list[Variant]:
-    """Return the run's classifier in float32, TF32, bfloat16 and compiled, with the reason where one cannot run.
+def precision_variants(rebuilt: Rebuilt, method: str, sigma: float) -> list[Variant]:
+    """Return the run's classifier in float32, TF32, bfloat16 and compiled, with the reason where one cannot run."""
 
-    Args:
-        compile_classifier: such as `torch.compile`; its failures make the variant unavailable.
-    """
+    def at(precision: Precision, compilation: Compilation = "none") -> Smoothed:
+        return rebuilt.at_precision(precision, compilation).smoothed(method, sigma)
 
-    def at(precision: Precision) -> Smoothed:
-        return rebuilt.at_precision(precision).smoothed(method, sigma)
-
-    exact, device = at("float32"), rebuilt.setup.device.type
+    device = rebuilt.setup.device.type
     return [
-        Variant(name="float32", smoothed=exact),
+        Variant(name="float32", smoothed=at("float32")),
         Variant(name="bfloat16", smoothed=at("bfloat16")),
         Variant(name="tf32", smoothed=at("tf32"))
         if device == "cuda"
         else Variant(name="tf32", smoothed=None, reason=f"TF32 exists on CUDA only, this device is {device}"),
-        _compiled(rebuilt, exact, compile_classifier),
+        _tried(rebuilt.setup, lambda: at("float32", "default")),
     ]
 
 
-def _compiled(
-    rebuilt: Rebuilt, smoothed: Smoothed, compile_classifier: Callable[[Classifier], Classifier]
-) -> Variant:
-    setup, size = rebuilt.setup, smoothed.batch_size
-    x = setup.split.images[setup.indices[0]].to(setup.device).expand(size, -1, -1, -1)
+def _tried(setup: Setup, made: Callable[[], Smoothed]) -> Variant:
+    """Return the compiled variant where it classifies an image, or else what torch.compile says."""
     try:
-        compiled = compile_classifier(smoothed.classifier)
+        smoothed = made()
+        x = setup.split.images[setup.indices[0]].to(setup.device)[None]
         with torch.inference_mode():
-            compiled(x, smoothed.sigma, torch.zeros(size, dtype=torch.int64, device=setup.device))
-    except Exception as error:  # whatever the compiler of this machine raises
-        reason = f"torch.compile failed here ({type(error).__name__})"
+            smoothed.classifier(x, smoothed.sigma, torch.zeros(1, dtype=torch.int64, device=setup.device))
+    except UsageError as error:
+        reason = str(error).partition(":")[0]
         return Variant(name="compiled", smoothed=None, reason=reason)
-    return Variant(name="compiled", smoothed=replace(smoothed, classifier=compiled))
+    return Variant(name="compiled", smoothed=smoothed)

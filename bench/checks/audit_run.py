@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import torch
 
 from bench.checks.attack import Attack
 from bench.checks.audit import (
@@ -170,11 +168,9 @@ def _flag(rebuilt: Rebuilt, findings: Sequence[Finding]) -> str | None:
     return f"{rebuilt.run.folder} is flagged: more certificates are contradicted than chance allows ({named})"
 
 
-def audit_precision(
-    rebuilt: Rebuilt, scope: Scope, audited: Audited, compiler: Callable[..., Any] = torch.compile
-) -> Report:
+def audit_precision(rebuilt: Rebuilt, scope: Scope, audited: Audited) -> Report:
     """Compare float32, TF32, bfloat16 and compiled on the images in scope; write precision.csv and .md."""
-    variants = partial(precision_variants, rebuilt, compile_classifier=compiler)
+    variants = partial(precision_variants, rebuilt)
     return _audit_changes(rebuilt, scope, variants, "precision", audited)
 
 

@@ -128,23 +128,31 @@ def compiled(
     another function in its last bits than the one that the header of the run records.
 
     Args:
-        classifier: best a module, which compiles as a whole.
+        classifier: best a module, which compiles as a whole, or whose `networks()` do, in place.
         how: "none", "default", or "cuda-graphs" for torch's mode "reduce-overhead".
         compiler: `torch.compile`, or a stand-in.
     """
     if how == "none":
         return classifier
+    plain = [(one, one.forward) for one in getattr(classifier, "networks", tuple)()]
+    quick = classifier
     try:
-        quick: Classifier = compiler(classifier, mode=_MODES[how], dynamic=False)
+        for one, forward in plain:
+            one.forward = compiler(forward, mode=_MODES[how], dynamic=False)
+        if not plain:
+            quick = compiler(classifier, mode=_MODES[how], dynamic=False)
     except Exception as error:  # such as a Python that it does not know
         raise _refusal(error) from error
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         try:
-            logits = quick(x_noisy, sigma, keys)
+            with many_programs():
+                logits = quick(x_noisy, sigma, keys)
         except Exception as error:  # whatever the compiler of this machine raises
             if is_out_of_memory(error):
                 raise
+            for one, forward in plain:
+                one.forward = forward
             classifier(x_noisy, sigma, keys)  # its own errors are not the compiler's
             raise _refusal(error) from error
         return logits.clone() if how == "cuda-graphs" else logits  # the next replay overwrites them

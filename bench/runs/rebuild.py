@@ -20,7 +20,7 @@ from bench.records.columns import columns_of
 from bench.runs.workbench import Setup, entrant, prepare, smoothed
 from bench.smoothing.certifier import Smoothed
 from bench.training.origin import holds_images_of
-from bench.types import Precision, Record, Run
+from bench.types import Compilation, Precision, Record, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,9 @@ class Rebuilt:
         parts = (files, options, header.config.get("compile"), header.batch_sizes.get(method))
         return hashlib.sha256(json.dumps([protocol, how, parts], sort_keys=True).encode()).hexdigest()
 
-    def at_precision(self, precision: Precision) -> Rebuilt:
-        """Return the same run with its networks at another precision, not compiled."""
-        config = replace(self.setup.config, precision=precision, compile="none")
+    def at_precision(self, precision: Precision, compilation: Compilation = "none") -> Rebuilt:
+        """Return the same run with its networks at another precision, compiled or not."""
+        config = replace(self.setup.config, precision=precision, compile=compilation)
         return replace(self, setup=replace(self.setup, config=config))
 
     def records(self, method: str, sigma: float) -> tuple[Record, ...]:

@@ -14,6 +14,7 @@ from bench.checks.audit import Attacked, chance_of_violations
 from bench.checks.audit_log import Effort, open_attack_log
 from bench.checks.audit_run import finding
 from bench.config.run import RunConfig
+from bench.device.precision import compiled
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.runs.rebuild import Rebuilt
 from bench.runs.workbench import Setup, certify_images
@@ -40,11 +41,17 @@ def by_batch(x_noisy, sigma, keys=None):
 class Known(Rebuilt):
     """A rebuilt run whose classifier is given instead of loaded."""
 
-    def smoothed(self, method, sigma):
-        return self.known
+    compiler = staticmethod(lambda classifier, **how: classifier)
 
-    def at_precision(self, precision):
-        return self
+    def smoothed(self, method, sigma):
+        how, known = self.setup.config.compile, self.known
+        return dataclasses.replace(known, classifier=compiled(known.classifier, how, self.compiler))
+
+    def at_precision(self, *given):
+        made = super().at_precision(*given)
+        object.__setattr__(made, "known", self.known)
+        object.__setattr__(made, "compiler", self.compiler)
+        return made
 
 
 def known(folder, classifier, inflate=1.0):
@@ -196,14 +203,15 @@ def test_what_the_batch_changes_is_counted(tmp_path):
 
 
 def test_precisions_that_the_device_lacks_are_named(tmp_path):
-    def refuses(classifier):
+    def refuses(classifier, **how):
         raise RuntimeError("no compiler")
 
     rebuilt = known(tmp_path, by_brightness)
-    audit_run.audit_precision(rebuilt, scope(rebuilt), lambda *progress: None, refuses)
+    object.__setattr__(rebuilt, "compiler", refuses)
+    audit_run.audit_precision(rebuilt, scope(rebuilt), lambda *progress: None)
     text = (tmp_path / "audit" / "precision.md").read_text().replace("\\", "")
     assert "Unavailable: tf32 of rrcm, TF32 exists on CUDA only, this device is cpu." in text
-    assert "Unavailable: compiled of rrcm, torch.compile failed here (RuntimeError)." in text
+    assert "Unavailable: compiled of rrcm, torch.compile fails here (RuntimeError)." in text
     assert pd.read_csv(tmp_path / "audit" / "precision.csv")["variant"].tolist() == ["float32", "bfloat16"]
 
 
@@ -212,13 +220,14 @@ def test_precisions_of_a_compiled_run_are_compared_without_compiling(tmp_path):
     setup = dataclasses.replace(
         rebuilt.setup, config=dataclasses.replace(CONFIG, compile="default", precision="bfloat16")
     )
-    config = Rebuilt(run=rebuilt.run, setup=setup).at_precision("float32").setup.config
-    assert (config.compile, config.precision) == ("none", "float32")
+    whole = Rebuilt(run=rebuilt.run, setup=setup)
+    configs = [whole.at_precision("float32", *how).setup.config for how in ((), ("default",))]
+    assert [(one.compile, one.precision) for one in configs] == [("none", "float32"), ("default", "float32")]
 
 
 def test_a_compiled_classifier_that_is_equal_changes_nothing(tmp_path):
     rebuilt = known(tmp_path, by_brightness)
-    audit_run.audit_precision(rebuilt, scope(rebuilt), lambda *progress: None, lambda classifier: classifier)
+    audit_run.audit_precision(rebuilt, scope(rebuilt), lambda *progress: None)
     frame = pd.read_csv(tmp_path / "audit" / "precision.csv")
     assert frame.loc[frame["variant"] == "compiled", "differing"].tolist() == [0]
 

@@ -11,10 +11,13 @@ from torch import nn
 from bench.config.run import RunConfig
 from bench.device.precision import at_precision, compiled, full_precision, layout, many_programs, tf32
 from bench.errors import ModelError, UsageError
+from bench.methods import registry
 from bench.runs.workbench import prepare
 from bench.smoothing.counting import check_shape
+from bench.types import Task
 
 X = torch.rand((4, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+TASK = Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10)
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
 
 
@@ -65,6 +68,40 @@ def test_an_error_of_the_classifier_is_not_the_compilers():
 
     with pytest.raises(KeyError, match="mine"):
         logits(compiled(broken, "default", lambda classifier, **_: classifier))
+
+
+def test_the_networks_of_a_chain_are_compiled_without_the_chain():
+    config = registry.configure("densepure", TASK, 0.5, {"votes": 3, "reverse_steps": 4, "channels": (8, 16)})
+    module, calls = registry.load("densepure").build(config, None), []
+    given = torch.rand(2, 1, 28, 28), 0.5, torch.arange(2)
+    plain = module(*given)
+
+    def compiler(function, mode, dynamic):
+        calls.append(0)
+        place = len(calls) - 1
+
+        def quick(*arguments):
+            calls[place] += 1
+            return function(*arguments)
+
+        return quick
+
+    quick = compiled(module, "default", compiler)
+    assert torch.equal(quick(*given), plain)
+    assert calls == [12, 3]
+
+
+def test_an_error_of_a_compiled_network_is_told_from_its_own():
+    config = registry.configure("dds", TASK, 0.5, {"channels": (8, 16)})
+
+    def compiler(function, mode, dynamic):
+        def quick(*arguments):
+            raise RuntimeError("no compiler")
+
+        return quick
+
+    with pytest.raises(UsageError, match=r"torch.compile fails here \(RuntimeError\)"):
+        compiled(registry.load("dds").build(config, None), "default", compiler)(torch.rand(2, 1, 28, 28), 0.5)
 
 
 def test_without_compilation_nothing_is_compiled():
