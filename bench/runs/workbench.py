@@ -130,6 +130,9 @@ def first_image_stream(setup: Setup, one: Entrant) -> Stream:
 BATCH_SIZES = tuple(2**power for power in range(4, 14))
 """Samples per call that are tried on an accelerator."""
 
+LARGEST_FILLED = 512
+"""Samples per call, at most, where an image may end after any block and a compiled network has one size of batches."""
+
 
 def choose_batch_sizes(setup: Setup, entrants: Iterable[Entrant]) -> dict[str, int]:
     """Return the samples per call of each method: as configured, one block of noise on a CPU, measured elsewhere.
@@ -149,7 +152,9 @@ def _measured_size(setup: Setup, one: Entrant) -> int:
         setup, config=replace(setup.config, compile="none")
     )  # compiling each size would take minutes
     stream = first_image_stream(plain, one)
-    size = measured_batch_size(stream.work, BATCH_SIZES, instruments(setup.device))
+    is_filled = setup.config.compile != "none" and setup.config.protocol.estimation == "sequential"
+    sizes = [size for size in BATCH_SIZES if size <= LARGEST_FILLED or not is_filled]
+    size = measured_batch_size(stream.work, sizes, instruments(setup.device))
     setup.note(f"{one.method} has batches of {size} samples")
     del stream
     free_memory(setup.device)

@@ -17,14 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import DataError, ModelError, NumericalError, UsageError, shown
-from bench.smoothing.noise import (
-    NOISE_BLOCK,
-    Series,
-    Stage,
-    noise_block,
-    noisy_samples,
-    sample_keys,
-)
+from bench.smoothing.noise import NOISE_BLOCK, Series, Stage, noise_block, noisy_samples, sample_keys
 from bench.types import LARGEST_SIGMA, Classifier
 
 
@@ -55,7 +48,8 @@ def count_classes(
     """Return how often each class is predicted for one image under noise.
 
     Args: as in `count_group`, for x (C, H, W). `stop` says of the counts of the first blocks of noise whether
-        they are enough; it is asked before the first and after each whole block, and makes batches wait.
+        they are enough; it is asked before the first and after each whole block, and makes batches wait. So that few
+        samples are classified in vain, the first batch is one block, and each has up to twice the size of the last.
 
     Returns:
         (num_classes) counts that sum to draws.samples, or to less where `stop` ended them; the lowest class wins
@@ -72,7 +66,13 @@ def count_classes(
         return counts
     with torch.inference_mode():
         batches = predicted_classes(
-            classifier, x[None], sigma=sigma, draws=[draws], batch_size=batch_size, num_classes=num_classes
+            classifier,
+            x[None],
+            sigma=sigma,
+            draws=[draws],
+            batch_size=batch_size,
+            num_classes=num_classes,
+            grows=True,
         )
         return _finite(_count_until(stop, batches, num_classes), draws, sigma)
 
@@ -125,15 +125,17 @@ def predicted_classes(
     draws: Sequence[Draws],
     batch_size: int,
     num_classes: int,
+    grows: bool = False,
 ) -> Iterator[Tensor]:
     """Yield the predicted classes (B,) of each batch, num_classes where a logit is NaN or infinite.
 
     The samples of the first image come first, then those of the second, and so on.
 
-    Args, Raises: as in `count_group`; call it under inference mode.
+    Args, Raises: as in `count_group`; call it under inference mode. `grows`: batches begin with a block and double.
     """
+    sizes = _batch_sizes(batch_size, grows)
     if draws_at_once(images.device):
-        yield from _predicted_at_once(classifier, images, sigma, draws, (batch_size, num_classes))
+        yield from _predicted_at_once(classifier, images, sigma, draws, sizes, num_classes)
         return
     start = 0
     blocks: Iterator[tuple[Tensor, Tensor]] = itertools.chain.from_iterable(
@@ -141,7 +143,7 @@ def predicted_classes(
     )
     if images.device.type == "cpu" and len(draws) * draws[0].samples > NOISE_BLOCK:
         blocks = _ahead(blocks)
-    for noise, keys in _batches(blocks, batch_size):
+    for noise, keys in _batches(blocks, sizes):
         x = images if len(draws) == 1 else images[_owners(start, len(keys), draws, images.device)]
         logits = classifier(noise.mul_(sigma).add_(x), sigma, keys)
         yield classes_of(logits, len(keys), num_classes)
@@ -189,22 +191,32 @@ def _predicted_at_once(
     images: Tensor,
     sigma: float,
     draws: Sequence[Draws],
-    sizes: tuple[int, int],
+    sizes: Iterator[int],
+    num_classes: int,
 ) -> Iterator[Tensor]:
-    """Yield what `predicted_classes` does, the noise of each batch drawn at once; sizes: batch size and classes."""
-    (batch_size, num_classes), first = sizes, draws[0]
+    """Yield what `predicted_classes` does, the noise of each batch drawn at once."""
+    first = draws[0]
     series = Series(seed=first.seed, stage=first.stage, samples=first.samples)
     indices = torch.tensor([drawn.index for drawn in draws])
     if images.device.type == "cuda":
         indices = indices.pin_memory()  # from other memory the copy would wait for the device
     indices = indices.to(images.device, non_blocking=True)
-    total = len(draws) * first.samples
-    for start in range(0, total, batch_size):
-        size = min(batch_size, total - start)
+    start, total = 0, len(draws) * first.samples
+    while start < total:
+        size = min(next(sizes), total - start)
         x_noisy, keys = noisy_samples(images, indices, series, start=start, size=size, sigma=sigma)
         logits = classifier(x_noisy, sigma, keys)
         del x_noisy  # or it would be there beside the next batch
         yield classes_of(logits, size, num_classes)
+        start += size
+
+
+def _batch_sizes(batch_size: int, grows: bool) -> Iterator[int]:
+    """Yield the size of each batch for ever."""
+    size = min(NOISE_BLOCK, batch_size) if grows else batch_size
+    while True:
+        yield size
+        size = min(2 * size, batch_size)
 
 
 def classes_of(logits: Tensor, samples: int, num_classes: int) -> Tensor:
@@ -263,10 +275,12 @@ def _ahead(blocks: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Te
             yield block
 
 
-def _batches(blocks: Iterator[tuple[Tensor, Tensor]], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield fresh (noise, keys) of batch_size samples, the last one shorter, cut in order from the blocks."""
+def _batches(
+    blocks: Iterator[tuple[Tensor, Tensor]], sizes: Iterator[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield fresh (noise, keys) of these sizes, the last one shorter, cut in order from the blocks."""
     pieces: list[tuple[Tensor, Tensor]] = []
-    missing = batch_size
+    missing = next(sizes)
     for noise, keys in blocks:
         while len(keys):
             pieces.append((noise[:missing], keys[:missing]))
@@ -274,7 +288,7 @@ def _batches(blocks: Iterator[tuple[Tensor, Tensor]], batch_size: int) -> Iterat
             missing -= len(pieces[-1][1])
             if missing == 0:
                 yield _joined(pieces)
-                pieces, missing = [], batch_size
+                pieces, missing = [], next(sizes)
     if pieces:
         yield _joined(pieces)
 

@@ -275,3 +275,21 @@ def test_a_batch_is_gone_before_the_next_one_is_drawn(monkeypatch):
         num_classes=2,
     )
     assert len(alive) == 5
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("enough", [100, 900, 10_000])
+def test_an_image_that_may_end_early_is_classified_little_beyond_its_end(monkeypatch, at_once, enough):
+    sizes = []
+
+    def classify(x_noisy, sigma, keys):
+        sizes.append(len(keys))
+        return x_noisy.flatten(1)
+
+    monkeypatch.setattr(counting, "draws_at_once", lambda device: at_once)
+    arguments = {"sigma": 0.5, "batch_size": 8192, "num_classes": 4}
+    drawn = counting.Draws(seed=0, index=0, stage="estimation", samples=10_000)
+    counts = count_classes(classify, X, draws=drawn, stop=lambda counts: sum(counts) >= enough, **arguments)
+    assert sum(counts) == min(128 * math.ceil(enough / 128), 10_000)
+    assert sum(sizes) <= min(2 * sum(counts) + 128, 10_000)
+    assert sizes[:4] == [128, 256, 512, 1024][: len(sizes)]
