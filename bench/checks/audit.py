@@ -257,6 +257,6 @@ def _tried(setup: Setup, made: Callable[[], Smoothed]) -> Variant:
         with torch.inference_mode():
             smoothed.classifier(x, smoothed.sigma, torch.zeros(1, dtype=torch.int64, device=setup.device))
     except UsageError as error:
-        reason = str(error).partition(":")[0]
+        reason = str(error).removesuffix(": --compile none runs the networks as they are")
         return Variant(name="compiled", smoothed=None, reason=reason)
     return Variant(name="compiled", smoothed=smoothed)

@@ -26,6 +26,7 @@ from bench.cost.plan import (
     steps,
 )
 from bench.cost.records import (
+    NOT_COMPILED,
     OUT_OF_MEMORY,
     CostFile,
     EnergyUse,
@@ -242,9 +243,10 @@ def _reason(step: Step, error: Exception, *, is_built: bool) -> str | None:
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         return OUT_OF_MEMORY
     if isinstance(error, NotCompiledError):
-        return f"torch.compile failed ({error})"
-    if is_built and step.setting.endswith(COMPILED) and not isinstance(error, BenchError):
-        return f"torch.compile failed ({type(error).__name__})"  # whatever the compiler raises
+        return f"{NOT_COMPILED} ({error})"
+    is_ours = isinstance(error, BenchError | getattr(torch, "AcceleratorError", BenchError))
+    if is_built and step.setting.endswith(COMPILED) and not is_ours:
+        return f"{NOT_COMPILED} ({type(error).__name__})"  # whatever the compiler raises
     return None
 
 

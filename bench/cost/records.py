@@ -139,7 +139,7 @@ class Repetition(OfPair):
         return self.session, self.round, self.duel, self.group
 
 
-OUT_OF_MEMORY = "out of memory"
+OUT_OF_MEMORY, NOT_COMPILED = "out of memory", "torch.compile failed"
 
 CROWDED_BYTES = 2 * 2**30
 """Memory of a device that others hold, this process's own libraries among them, from which they may be the reason why
@@ -161,8 +161,9 @@ class Failure(OfPair):
 
     @property
     def may_pass(self) -> bool:
-        """True where the device was out of memory that others held: another call tries again."""
-        return self.reason == OUT_OF_MEMORY and (self.memory_of_others or 0) > CROWDED_BYTES
+        """True where another call tries again: others held the memory, or the compiler lacked something."""
+        is_crowded = self.reason == OUT_OF_MEMORY and (self.memory_of_others or 0) > CROWDED_BYTES
+        return is_crowded or self.reason.startswith(NOT_COMPILED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +243,13 @@ class CostRun:
     splits: tuple[StageSplit, ...] = ()
     energies: tuple[EnergyUse, ...] = ()
     images: tuple[WholeImage, ...] = ()
+
+    @property
+    def standing_failures(self) -> tuple[Failure, ...]:
+        """The last failure of each method, setting and batch size, unless it has passed: it was timed."""
+        timed = {one.pair for one in self.repetitions}
+        last = {one.pair: one for one in self.failures}
+        return tuple(one for pair, one in last.items() if not (one.may_pass and pair in timed))
 
     def with_item(self, item: Item) -> CostRun:
         """Return the run with one item more."""

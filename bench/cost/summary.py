@@ -333,7 +333,7 @@ def _missed_own_knee(run: CostRun, timed: Sequence[Pair], best: Pair) -> str | N
     same = _sweep(timed, best)
     if any(pair.batch_size > best.batch_size for pair in same):
         return None
-    failed = [one.batch_size for one in run.failures if one.pair[:2] == same[0].pair[:2]]
+    failed = [one.batch_size for one in run.standing_failures if one.pair[:2] == same[0].pair[:2]]
     if any(size > best.batch_size for size in failed):
         return None
     if len(same) == 1:

@@ -84,7 +84,9 @@ def sweep_frame(run: CostRun) -> pd.DataFrame:
         | quartile_columns("samples_per_second", pair.throughput)
         for pair in timed
     ]
-    return pd.DataFrame(done + [vars(one) for one in run.failures]).rename(columns={"reason": "failure"})
+    return pd.DataFrame(done + [vars(one) for one in run.standing_failures]).rename(
+        columns={"reason": "failure"}
+    )
 
 
 def stage_frame(run: CostRun) -> pd.DataFrame:
@@ -283,7 +285,7 @@ def sweep_table(run: CostRun) -> Table:
     blocks = []
     for size in run.sizes:
         own = [pair for pair in timed if pair.method == size.method]
-        failed = [one for one in run.failures if one.method == size.method]
+        failed = [one for one in run.standing_failures if one.method == size.method]
         lines = [_sweep_cells(pair, "; ".join(reasons(run, timed, pair, None))) for pair in own]
         lines += [
             (

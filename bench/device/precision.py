@@ -161,8 +161,9 @@ def compiled(
 
 
 def _refusal(error: Exception) -> UsageError:
+    said = "".join(f": {line[:120]}" for line in str(error).strip().split("\n")[:1] if line)
     return UsageError(
-        f"torch.compile fails here ({type(error).__name__}): --compile none runs the networks as they are"
+        f"torch.compile fails here ({type(error).__name__}{said}): --compile none runs the networks as they are"
     )
 
 

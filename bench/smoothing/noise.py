@@ -204,7 +204,8 @@ def why_slow(device: torch.device) -> str | None:
         return None
     return (
         f"{kernel}: noise is drawn in torch operations, which give the same values in some hundred times the memory "
-        "traffic; Triton comes with torch on Linux and needs a C compiler (gcc or clang)"
+        "traffic; Triton comes with torch on Linux and needs a C compiler (gcc or clang) and Python's "
+        "headers (python3-dev)"
     )
 
 

@@ -142,6 +142,25 @@ def test_networks_are_compiled_for_each_shape_or_it_is_recorded_that_they_are_no
     assert machine.run.splits == ()
 
 
+def test_compiling_that_failed_is_tried_again_in_another_call(machine, monkeypatch):
+    fails = [True]
+
+    def compiler(network, **options):
+        if fails:
+            raise ValueError(fails.pop())
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    one = Timed(machine.device, 0.5)
+    made = replace(architecture("a", one), build=lambda make: make("a", one.fresh))
+    asked = plan(made, settings=("float32-compiled",), batch_sizes=(8,), repetitions=2)
+    machine.measure(asked, created="first")
+    assert [one.reason for one in machine.run.standing_failures] == ["torch.compile failed (ValueError)"]
+    machine.measure(asked, created="second")
+    assert len(machine.run.repetitions) == 2
+    assert machine.run.standing_failures == ()
+
+
 def test_another_error_is_not_hidden(machine):
     class Broken(Timed):
         def forward(self, x_noisy, sigma, keys=None):
