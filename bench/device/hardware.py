@@ -48,11 +48,17 @@ def _choose_gpu(name: str, number: int) -> None:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Return the names of the GPUs that this process sees, as CUDA_VISIBLE_DEVICES has them: numbers or UUIDs."""
+    """Return the names of the GPUs that this process sees, as CUDA_VISIBLE_DEVICES has them: numbers or UUIDs.
+
+    Of MIG partitions one process sees a single one, whichever are listed, and other processes may see the others.
+    """
     count = torch.cuda.device_count()
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(number) for number in range(count)] if listed is None else listed.split(",")
-    return tuple(name.strip() for name in names[:count])
+    names = [name.strip() for name in names if name.strip()]
+    if count and all(name.startswith("MIG-") for name in names):
+        return tuple(names)
+    return tuple(names[:count])
 
 
 def as_float64(x: Tensor) -> Tensor:

@@ -121,10 +121,18 @@ def run(
         return records.run.header, folder
 
 
+LIKELY_BATCH = 1024
+"""Samples per call on a GPU by which a run is forecast whose batch sizes are not chosen yet."""
+
+
 def estimate(setup: Setup, entrants: Entrants, folder: Path) -> Estimate:
     """Return what is left of a run whose records are in a folder, or will be, and how long that takes here."""
-    file = folder / FILE_NAME
-    sizes = dict.fromkeys(setup.config.methods, NOISE_BLOCK) | known_batch_sizes(file)
+    file, size = folder / FILE_NAME, NOISE_BLOCK
+    if (
+        setup.device.type != "cpu"
+    ):  # before sizes are chosen; compiling would take longer than what it is to forecast
+        size, setup = LIKELY_BATCH, replace(setup, config=replace(setup.config, compile="none"))
+    sizes = dict.fromkeys(setup.config.methods, size) | known_batch_sizes(file)
     try:
         return forecast.estimate(setup, entrants, sizes, done=_done(file))
     except (BenchError, RuntimeError, MemoryError):  # the run meets it again, where it can name what failed

@@ -58,6 +58,21 @@ def test_processes_are_one_for_each_gpu_unless_more_are_asked_for(two_gpus, monk
     assert engine("cuda").gpus == ("GPU-aa", "GPU-bb")
 
 
+@pytest.mark.parametrize(
+    ("listed", "count", "seen"),
+    [
+        ("MIG-a, MIG-b,MIG-c", 1, ("MIG-a", "MIG-b", "MIG-c")),
+        ("GPU-a,GPU-b", 2, ("GPU-a", "GPU-b")),
+        ("0,7", 1, ("0",)),
+        ("MIG-a", 0, ()),
+    ],
+)
+def test_partitions_are_all_there_though_one_process_sees_one(monkeypatch, listed, count, seen):
+    monkeypatch.setenv(VISIBLE, listed)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert hardware.visible_gpus() == seen
+
+
 def test_ray_gives_its_workers_their_gpus(two_gpus):
     with pytest.raises(
         UsageError, match="--device is cuda:1, but Ray gives each worker its GPUs: --device cuda"

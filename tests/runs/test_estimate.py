@@ -8,7 +8,7 @@ import pytest
 
 from bench.commands.progress import estimate_lines, missing_lines
 from bench.config.run import RunConfig
-from bench.runs import forecast
+from bench.runs import forecast, runner
 from bench.runs.progress import Estimate
 from bench.types import Task
 
@@ -73,6 +73,23 @@ def test_what_is_done_is_not_counted_again(monkeypatch):
     done = {("a", 0.25, 3), ("a", 0.5, 8), ("a", 0.5, 99)}
     found = forecast.estimate(SETUP, entrants, {"a": 128}, done=done)
     assert found == Estimate(certificates=4, seconds=8.0)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cpu", ("default", 128)), ("cuda", ("none", 1024))])
+def test_on_a_gpu_nothing_is_compiled_to_forecast_and_batches_are_large(
+    monkeypatch, tmp_path, kind, expected
+):
+    asked = []
+
+    def quick(setup, one, size):
+        asked.append((setup.config.compile, size))
+        return 1.0
+
+    monkeypatch.setattr(forecast, "quick_seconds", quick)
+    config = replace(SETUP.config, compile="default")
+    setup = replace(SETUP, config=config, device=SimpleNamespace(type=kind))
+    runner.estimate(setup, {("a", sigma): ONE for sigma in (0.25, 0.5)}, tmp_path)
+    assert asked == [expected]
 
 
 def test_it_is_told_in_sentences():
