@@ -36,7 +36,10 @@ _WHERE = {
 
 def __getattr__(name: str) -> object:
     if name not in _WHERE:
-        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+        try:
+            return import_module(f"bench.{name}")
+        except ModuleNotFoundError as error:
+            raise AttributeError(f"module 'bench' has no attribute {name!r}") from error
     return getattr(import_module(_WHERE[name]), "load" if name == "load_data" else name)
 
 

@@ -36,7 +36,7 @@ from bench.config.run import RunConfig
 from bench.data.folders import StoredImages, load_tree
 from bench.data.hub import hub_folder, is_on_hub
 from bench.data.parquet import is_parquet, load_parquet
-from bench.errors import DataError
+from bench.errors import DataError, shown
 from bench.types import Split, Task
 
 SplitName = Literal["train", "test"]
@@ -148,10 +148,14 @@ def load(
         geometry: of ImageNet's images; see `bench.config.names.Geometry`.
 
     Raises:
-        DataError: an unknown name, or data that is missing, empty, damaged or incomplete.
+        DataError: an unknown name or split, or data that is missing, empty, damaged or incomplete.
     """
     if name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; {nearest_hint(name, DATASETS)}")
+    if split not in ("train", "test"):
+        raise DataError(f"unknown split {shown(split)}; expected 'train' or 'test'")
+    if data_dir is not None and not is_on_hub(data_dir):
+        data_dir = Path(data_dir).expanduser()
     if name == "mnist5k":
         return _mnist5k(split)
     if data_dir is not None and (is_on_hub(data_dir) or (not download and is_parquet(name, Path(data_dir)))):

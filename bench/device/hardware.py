@@ -152,15 +152,21 @@ def _cpu_model() -> str:
 
 
 def git_revision() -> str:
-    """Return the revision of the checkout this program runs from, "-dirty" added where it is changed, or "unknown"."""
-    folder = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
+    """Return the revision of the checkout this program runs from, "-dirty" added where it is changed, or "unknown".
+
+    Unknown too where it was installed into a folder of another project's checkout, whose revision tells nothing.
+    """
+    root = Path(__file__).parents[2]
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if not top or not Path(top).is_dir() or not root.samefile(top):
         return "unknown"
-    return described.stdout.strip() or "unknown"
+    return _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git answers in a folder, "" where there is no git or no checkout."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""

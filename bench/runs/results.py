@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.config.levels import noise_levels
 from bench.config.methods import methods as known_methods
 from bench.config.names import nearest_hint
 from bench.config.overrides import override
@@ -23,7 +25,8 @@ from bench.runs import runner, single
 from bench.runs.progress import Observer
 from bench.smoothing.api import Model, smoothed
 from bench.smoothing.certifier import Composed, checked_protocol
-from bench.smoothing.classifiers import COMPOSES
+from bench.smoothing.classifiers import COMPOSES, modes_kept
+from bench.smoothing.counting import checked_sigma
 from bench.types import Classifier, Protocol, Record, Run
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ class Results:
         return acr_frame(self.comparison).drop(columns="label")
 
     def cost(self) -> pd.DataFrame:
-        """Return measured inference cost, one row per method; empty where none was measured."""
+        """Return inference cost, one row per method; where none was measured, the time of certificates by sigma."""
         from bench.report.tables.cost import cost_frame
 
         return cost_frame(self.comparison).drop(columns="label")
@@ -90,10 +93,12 @@ class Results:
         """Return the paired tests of two methods, one row per sigma and radius; see `bench compare`.
 
         Raises:
-            UsageError: the run lacks one of them.
+            UsageError: the run lacks one of them, or both are one.
         """
         from bench.report.tables.paired import paired_frame
 
+        if first == second:
+            raise UsageError(f"a comparison of {first} with itself: name two methods")
         for name in (first, second):
             if name not in self.run.header.methods:
                 raise UsageError(
@@ -158,11 +163,14 @@ def load(folder: Path | str) -> Results:
 
     Raises:
         RecordsError: there is no run, or it cannot be read.
+        UsageError: the folder is no path.
     """
-    return Results(read_run(Path(folder)))
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"folder is {shown(folder)}, expected the path of a run")
+    return Results(read_run(Path(folder).expanduser()))
 
 
-def run(preset: str = "mnist5k", *, observer: Observer | None = None, **options: Any) -> Results:
+def run(preset: Path | str = "mnist5k", *, observer: Observer | None = None, **options: Any) -> Results:
     """Certify as `bench run` does, and return the results; a repeated call continues an interrupted run.
 
     Args:
@@ -174,6 +182,9 @@ def run(preset: str = "mnist5k", *, observer: Observer | None = None, **options:
     Raises:
         BenchError: as `bench.runs.runner.run`.
     """
+    preset = os.fspath(preset)
+    if isinstance(sigmas := options.get("sigmas"), str):
+        options = options | {"sigmas": tuple(noise_levels(sigmas))}
     config = _configured(load_preset(preset), options)
     config = config if options.get("radii") is not None else with_radii(config, preset)
     given = ", ".join(f"{name}={value!r}" for name, value in options.items())
@@ -247,17 +258,19 @@ def certify_many(
         )
     true = [] if classes is None else ["label", "is_correct"]
     columns = ["index", *true, "predict", "radius", "samples"]
+    checked_sigma(sigma)
     if not images:
         return pd.DataFrame(columns=columns)
-    certifier = smoothed(model, images[0], sigma)
-    _check_known(classes or (), certifier.num_classes)
     rows: list[dict[str, Any]] = []
-    for index, image in enumerate(images):
-        found = certifier.certify(image, index, protocol)
-        row = {"index": index, "predict": found.predict, "radius": found.radius, "samples": found.samples}
-        if classes is not None:
-            row |= {"label": classes[index], "is_correct": found.predict == classes[index]}
-        rows.append(row)
+    with modes_kept(model):
+        certifier = smoothed(model, images[0], sigma)
+        _check_known(classes or (), certifier.num_classes)
+        for index, image in enumerate(images):
+            found = certifier.certify(image, index, protocol)
+            row = {"index": index, "predict": found.predict, "radius": found.radius, "samples": found.samples}
+            if classes is not None:
+                row |= {"label": classes[index], "is_correct": found.predict == classes[index]}
+            rows.append(row)
     return pd.DataFrame(rows, columns=columns)
 
 

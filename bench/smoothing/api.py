@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench.errors import ModelError
 from bench.smoothing.certifier import Smoothed, smoothed_of
-from bench.smoothing.classifiers import as_classifier, from_module
+from bench.smoothing.classifiers import as_classifier, from_module, modes_kept
 from bench.smoothing.counting import check_images, check_shape, checked_sigma, not_a_tensor
 from bench.types import Certificate, Classifier, Protocol
 
@@ -44,7 +44,8 @@ def certify(
     certifies smaller radii.
 
     Args:
-        classifier: a torch module or a callable of noisy pixels (B, C, H, W), or of (x_noisy, sigma, keys).
+        classifier: a torch module or a callable of noisy pixels (B, C, H, W), or of (x_noisy, sigma, keys). A module
+            is in eval mode meanwhile, and then in the mode that it had.
         image: (C, H, W) float32 in [0,1], on the device of the model.
         sigma: standard deviation of the noise in pixel units, > 0.
         n0: samples that select the class.
@@ -61,7 +62,8 @@ def certify(
         DataError, UsageError, ModelError, NumericalError: as in `Smoothed.certify`.
     """
     protocol = Protocol(n0=n0, n=n, alpha=alpha, seed=seed)
-    return smoothed(classifier, image, sigma, batch_size).certify(image, index, protocol)
+    with modes_kept(classifier):
+        return smoothed(classifier, image, sigma, batch_size).certify(image, index, protocol)
 
 
 def predict(
@@ -80,7 +82,8 @@ def predict(
     Args, Raises: as in `certify`.
     """
     protocol = Protocol(n0=1, n=n, alpha=alpha, seed=seed)
-    return smoothed(classifier, image, sigma, batch_size).predict(image, index, protocol)
+    with modes_kept(classifier):
+        return smoothed(classifier, image, sigma, batch_size).predict(image, index, protocol)
 
 
 def smoothed(model: Model, image: Tensor, sigma: float, batch_size: int = 256) -> Smoothed:

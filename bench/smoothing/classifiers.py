@@ -121,6 +121,18 @@ def in_eval_mode(module: Module) -> Module:
     return module
 
 
+@contextlib.contextmanager
+def modes_kept(model: object) -> Iterator[None]:
+    """Give a module, and each module inside, its training or eval mode back at the end of the block."""
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [(part, part.training) for part in parts]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
 def opened(source: str, build: Callable[[], Any]) -> Classifier:
     """Return what a method's or a user's function builds, as a classifier; see `as_classifier`.
 

@@ -309,3 +309,10 @@ class TestTorchvision:
 def test_an_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(DataError, match=r"unknown data set 'cifar-10'; did you mean 'cifar10'\?"):
         load("cifar-10", "test")
+
+
+@pytest.mark.parametrize("split", ["Test", "val", None])
+@pytest.mark.parametrize("name", ["mnist5k", "cifar10"])
+def test_a_split_that_is_none_is_refused_not_taken_for_the_other(name: str, split: Any) -> None:
+    with pytest.raises(DataError, match=f"unknown split {split!r}; expected 'train' or 'test'"):
+        load(name, split)

@@ -1,5 +1,6 @@
 """Devices by name, on a machine with two GPUs that a test makes up; what a run says of a GPU."""
 
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +72,17 @@ def test_partitions_are_all_there_though_one_process_sees_one(monkeypatch, liste
     monkeypatch.setenv(VISIBLE, listed)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert hardware.visible_gpus() == seen
+
+
+def test_the_revision_is_that_of_this_project_s_checkout_only(monkeypatch, tmp_path):
+    for command in ("init -q", "-c user.name=a -c user.email=a@b commit -qm mine --allow-empty"):
+        subprocess.run(["git", "-C", tmp_path, *command.split()], check=True)
+    installed = tmp_path / ".venv" / "site-packages" / "bench" / "device" / "hardware.py"
+    installed.parent.mkdir(parents=True)
+    for file, is_known in ((installed, False), (tmp_path / "bench" / "device" / "hardware.py", True)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(hardware, "__file__", str(file))
+        assert (hardware.git_revision() != "unknown") == is_known
 
 
 def test_ray_gives_its_workers_their_gpus(two_gpus):

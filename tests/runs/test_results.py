@@ -42,6 +42,8 @@ def test_paired_tests_are_of_the_two_methods(results):
     assert set(rows["first"]) == {"rrcm"}
     with pytest.raises(UsageError, match="no method 'rcm' in the run; did you mean"):
         results.compare("rcm", "dds")
+    with pytest.raises(UsageError, match="a comparison of dds with itself: name two methods"):
+        results.compare("dds", "dds")
 
 
 def test_a_run_has_a_short_repr_and_its_table_in_latex(results):
@@ -97,12 +99,31 @@ def test_labels_are_whole_numbers_and_no_images_have_the_same_columns():
         with pytest.raises(UsageError, match="expected classes, whole numbers of 0 or more"):
             bench.certify_many(model, torch.ones(1, 1, 2, 2), [label], sigma=0.5)
     assert "radius" in bench.certify_many(model, torch.ones(0, 1, 2, 2), sigma=0.5)
+    with pytest.raises(UsageError, match="sigma"):
+        bench.certify_many(model, torch.ones(0, 1, 2, 2), sigma=-1)
 
 
 def test_none_is_a_value_of_an_option_of_a_run_and_a_missing_zoo_is_named(tmp_path):
     assert results_of._configured(load_preset("mnist5k"), {"limit": None}).limit is None
     with pytest.raises(BenchError, match="not_there"):
         bench.load_model("gaussian", sigma=0.5, zoo=tmp_path / "not_there")
+
+
+def test_a_run_takes_a_preset_by_path_and_noise_levels_as_the_command_line_does(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        results_of.runner, "run", lambda config, **how: asked.append(config) or (None, tmp_path)
+    )
+    monkeypatch.setattr(results_of, "load", lambda folder: None)
+    preset = tmp_path / "own.toml"
+    preset.write_text('description = "own"\ndataset = "mnist5k"\nmethods = ["rrcm"]\n')
+    bench.run(preset, sigmas="64/255,0.5")
+    assert asked[0].sigmas == (64 / 255, 0.5)
+
+
+def test_a_folder_that_is_no_path_is_refused():
+    with pytest.raises(UsageError, match="folder is None, expected the path of a run"):
+        bench.load(None)
 
 
 def test_options_are_checked_at_a_noise_level_of_the_run():

@@ -60,6 +60,24 @@ def test_logits_without_classes_are_refused():
         bench.certify(bench.from_module(nn.Identity()), IMAGE, sigma=0.5)
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_a_module_keeps_the_mode_that_it_and_its_parts_had(is_training):
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(4, 3)).train(is_training)
+    model[1].train(not is_training)
+    modes = [part.training for part in model.modules()]
+    certificates = [bench.certify(model, IMAGE, sigma=0.25, n=100) for _ in range(2)]
+    bench.predict(model, IMAGE, sigma=0.25, n=100)
+    bench.certify_many(model, [IMAGE], sigma=0.25, protocol=Protocol(n=100))
+    assert [part.training for part in model.modules()] == modes
+    assert certificates[0] == certificates[1]  # without dropout
+
+
+def test_modules_that_messages_name_are_there_without_an_import():
+    command = "import bench; print(bench.types.Protocol().n, bench.errors.UsageError.__name__)"
+    told = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+    assert told == "1000 UsageError\n"
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="module 'bench' has no attribute 'certfy'"):
         bench.certfy  # noqa: B018
