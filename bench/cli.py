@@ -12,6 +12,7 @@ import click
 
 from bench.commands import checks, cost, doctor, images, logs, names, report, run, train
 from bench.commands.terminal.help import Sectioned
+from bench.commands.terminal.streams import replace_lacking
 from bench.device.heap import keep_memory
 from bench.errors import BenchError, TerminatedError, UsageError, clipped, plain
 
@@ -61,6 +62,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a BenchError (one line on stderr), 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
     """
+    replace_lacking()
     if sys.argv[1:2] not in ([name] for name in READERS):
         keep_memory()
     try:

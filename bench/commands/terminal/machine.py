@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from bench.commands.terminal.streams import holds_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,14 +87,14 @@ def _run(folder: str, header: Any) -> dict[str, Any]:
     return {"folder": folder, "images": len(header.indices)} | json_value(values)
 
 
-def as_text(value: Any) -> str:
-    """Return JSON text that ends with a line break."""
-    return json.dumps(json_value(value), indent=2, ensure_ascii=False) + "\n"
+def as_text(value: Any, *, is_ascii: bool = False) -> str:
+    """Return JSON text that ends with a line break; `is_ascii`: with every other character spelled out."""
+    return json.dumps(json_value(value), indent=2, ensure_ascii=is_ascii) + "\n"
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object to stdout."""
-    click.echo(as_text(value), nl=False)
+    """Print one JSON object to stdout, in ASCII where its encoding lacks characters."""
+    click.echo(as_text(value, is_ascii=not holds_all(sys.stdout)), nl=False)
 
 
 def named(headers: Sequence[str], values: Sequence[Sequence[str]]) -> list[dict[str, str]]:
