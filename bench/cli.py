@@ -26,6 +26,9 @@ ALIASES = {"import": "import-log", "export": "export-log"}
 READERS = ("report", "compare", "status")
 """Commands that run no network: what they free is the system's again, so that a million records fit."""
 
+CONTINUED = ("run", "train", "cost", "audit")
+"""Commands that continue where they stopped when they are repeated."""
+
 
 class Commands(Sectioned):
     """A group that lists its commands in sections and hints at mistyped ones."""
@@ -80,7 +83,8 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except OSError as error:  # a full disk or a read-only folder, wherever it is met
-        _fail(f"{error}; everything certified is kept, repeat the command to continue", 1)
+        is_continued = sys.argv[1:2] in ([name] for name in CONTINUED)
+        _fail(f"{error}{'; everything certified is kept, repeat the command to continue' * is_continued}", 1)
     except (click.Abort, KeyboardInterrupt):  # before RuntimeError, which Abort is
         _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     except (RuntimeError, MemoryError) as error:

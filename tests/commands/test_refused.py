@@ -32,7 +32,7 @@ REFUSED = [
     ("run --dry-run --methods rrcm --backbone vit", 2, "--backbone fits none of rrcm"),
     ("report one two", 2, "several runs need --out DIR"),
     ("report none", 1, "no records at none"),
-    ("report run --out a.tsv", 1, "everything certified is kept"),
+    ("report run --out a.tsv", 1, "File exists: 'a.tsv'"),
     ("report run other --allow dataset --out both", 1, "run and other differ in alpha (0.001 and 0.01)"),
     ("compare run other", 1, "run and other differ in dataset ('mnist5k' and 'mnist')"),
     (

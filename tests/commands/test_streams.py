@@ -1,5 +1,6 @@
 """Streams that cannot take what is printed: encodings that lack characters, and none at all."""
 
+import errno
 import io
 import json
 import os
@@ -8,8 +9,10 @@ import sys
 
 import pytest
 
+from bench import cli
 from bench.commands.terminal.machine import print_json
 from bench.commands.terminal.streams import replace_lacking
+from tests.support.tiny import bench
 
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -37,3 +40,17 @@ def test_streams_that_are_none_or_have_no_encoding_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     replace_lacking()
+
+
+@pytest.mark.parametrize(("command", "is_continued"), [("status", False), ("run", True)])
+def test_a_full_disk_has_the_command_repeated_only_where_that_continues_it(
+    command, is_continued, monkeypatch, capsys
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli.cli, "main", full)
+    assert bench(monkeypatch, command, "results/mnist5k") == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert ("repeat the command to continue" in error) == is_continued
