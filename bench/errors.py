@@ -1,5 +1,7 @@
 """Every exception this project raises on purpose; each message is one sentence that says how to mend it."""
 
+import shlex
+
 SHOWN = 60
 """Characters of a value that a message holds, about."""
 
@@ -18,6 +20,12 @@ def clipped(text: str, most: int = SHOWN) -> str:
     if len(text) <= most:
         return text
     return f"{text[: most // 2]} ... ({len(text)} characters) ... {text[-most // 4 :]}"
+
+
+def typed(path: object) -> str:
+    """Return a path as a user types it in a shell: quoted where it must be, "./" before a leading dash."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def plain(text: str) -> str:

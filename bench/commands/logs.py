@@ -14,7 +14,7 @@ from bench.commands.terminal.help import command
 from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
 from bench.config.names import DATASETS, nearest_hint
 from bench.config.numbers import number
-from bench.errors import RecordsError, UsageError, shown
+from bench.errors import RecordsError, UsageError, shown, typed
 from bench.types import LARGEST_RADIUS, Protocol
 
 CHOSEN = "Default: steps up to the largest radius that n samples can certify."
@@ -82,7 +82,7 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
         notes.append(radii_sentence(held, held.sigmas))
     for note in notes:
         say(f"note: {note}", err=True)
-    say(f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {out}")
+    say(f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {typed(out)}")
 
 
 @command(name="export-log", short_help="Write the certificates of a run as such a log")

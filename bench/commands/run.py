@@ -30,7 +30,7 @@ from bench.commands.terminal.help import command, completes, preset_names
 from bench.commands.terminal.kinds import Real, Whole
 from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.config.names import STANDARD_IMAGES
-from bench.errors import DataError, UsageError
+from bench.errors import DataError, UsageError, typed
 
 if TYPE_CHECKING:
     from bench.config.labels import Labels
@@ -127,7 +127,7 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
         report_runs([folder], folder, as_json=as_json, is_quiet=is_quiet, labels=labels)
     else:
         say(folder / part.file_name)
-        say(f"When all {part.count} shards are done: bench merge {folder}")
+        say(f"When all {part.count} shards are done: bench merge {typed(folder)}")
 
 
 def _say_radii(made: RunConfig | RunHeader, preset: str) -> None:
@@ -228,7 +228,7 @@ def status(run: Path, is_quiet: bool, as_json: bool) -> None:
     from bench.records.shards import read_status, what_to_do
 
     done, lacks = read_status(run)
-    table, sentences = status_of(done, what_to_do(run, lacks))
+    table, sentences = status_of(done, what_to_do(done, lacks))
     if as_json:
         machine.print_json({"folder": str(run), "curves": machine.table_rows(table), "sentences": sentences})
         return
@@ -249,6 +249,7 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
 
     from bench.commands.printing import duration
     from bench.records.columns import columns_of
+    from bench.records.shards import unmeasured
     from bench.report.markup import Block, Table
 
     header, rows, left_in_all, seconds_in_all, is_known = run.header, [], 0, 0.0, True
@@ -271,8 +272,14 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
     if not is_known and not seconds_in_all:
         time_left = "time unknown"
     measured = sorted({measured.method for measured in run.costs})
-    end = f"; {what_to_do}." if what_to_do else "."
+    lacking = unmeasured(run)
+    said = "All images are certified"
     if left_in_all:
+        said = f"{left_in_all} images left, {time_left}"
+    elif lacking:
+        said += f", and the cost of {', '.join(lacking)} is not measured"
+    end = f"; {what_to_do}." if what_to_do else "."
+    if left_in_all or lacking:
         end = f"; {what_to_do or f'continue with: {header.command}'}"
     return (
         Table(
@@ -282,9 +289,7 @@ def status_of(run: Run, what_to_do: str) -> tuple[Table, tuple[str, str]]:
         ),
         (
             f"Costs measured: {', '.join(measured) or 'none yet'}.",
-            f"{left_in_all} images left, {time_left}{end}"
-            if left_in_all
-            else f"All images are certified{end}",
+            said + end,
         ),
     )
 

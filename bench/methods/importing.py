@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.errors import CheckpointError, UsageError
+from bench.errors import CheckpointError, UsageError, typed
 from bench.methods import registry, zoo
 from bench.training.checkpoints import check_plain, load_metadata, load_torch_file, save_checkpoint
 from bench.training.released import Released, ReleasedFile
@@ -44,11 +44,11 @@ def import_checkpoint(
         raise UsageError(f"{out} exists: give another --out")
     if (path / "model_index.json").is_file():
         raise UsageError(
-            f"{path} is a diffusers pipeline: nothing to import, `--set METHOD.denoiser={path}` takes it as it is"
+            f"{path} is a diffusers pipeline: nothing to import, `--set METHOD.denoiser={typed(path)}` takes it as it is"
         )
     if path.suffix == ".safetensors" and load_metadata(path).get("config"):
         raise UsageError(
-            f"{path} holds its configuration already: `bench doctor --checkpoint {path}` says what it is"
+            f"{path} holds its configuration already: `bench doctor --checkpoint {typed(path)}` says what it is"
         )
     found = read(path, which=which, method=method, said=said)
     check_plain(found.tensors, path)

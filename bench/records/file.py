@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.config.levels import alike
 from bench.config.radii import chosen_radii
-from bench.errors import ProtocolError, RecordsError, UsageError, clipped
+from bench.errors import ProtocolError, RecordsError, UsageError, clipped, typed
 from bench.records.codec import RUN, RunLines
 from bench.records.columns import columns_of
 from bench.records.lines import (
@@ -161,7 +161,7 @@ def read_run(path: Path, *, repairs: bool = False) -> Run:
     """
     file = path / FILE_NAME if path.is_dir() else path
     if path.is_dir() and not file.exists() and any(path.glob("records-*-of-*.jsonl")):
-        raise RecordsError(f"{path} holds shards of a run: join them with `bench merge {path}`")
+        raise RecordsError(f"{path} holds shards of a run: join them with `bench merge {typed(path)}`")
     contents = read_lines(file, RUN)
     return _run(file, contents.header, contents.items, repairs=repairs)
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import ProtocolError, RecordsError, UsageError
+from bench.errors import ProtocolError, RecordsError, UsageError, typed
 from bench.records.file import FILE_NAME, read_run, write_run
 from bench.records.lines import differing
-from bench.types import CostRecord, Record, Run, RunHeader
+from bench.types import Record, Run, RunHeader
 
 NAMED = 8
 """Unfinished shards that are named, at most."""
@@ -76,7 +76,7 @@ def check_folder(folder: Path, shard: Shard | None) -> None:
         raise RecordsError(f"{folder} holds a whole run: leave --shard out, or give another --out")
     if shard is None and shards and not is_whole:
         raise RecordsError(
-            f"{folder} holds shards of a run: join them with `bench merge {folder}`, or give another --out"
+            f"{folder} holds shards of a run: join them with `bench merge {typed(folder)}`, or give another --out"
         )
     for other in shards:
         if shard is not None and other.count != shard.count:
@@ -114,15 +114,27 @@ def read_status(path: Path) -> tuple[Run, dict[Shard, int]]:
     return Run(folder=path, header=header, records=records, costs=costs), lacks
 
 
-def what_to_do(folder: Path, lacks: Mapping[Shard, int]) -> str:
+def what_to_do(run: Run, lacks: Mapping[Shard, int]) -> str:
     """Return how a run in shards is finished, given how many certificates each lacks; "" for a run in one piece."""
     if not lacks:
         return ""
-    unfinished = [f"{shard} ({count} left)" for shard, count in lacks.items() if count]
+    has_costs = not unmeasured(run)
+    unfinished = [
+        f"{shard} ({f'{count} left' if count else 'costs left'})"
+        for shard, count in lacks.items()
+        if count or (shard.number == 1 and not has_costs)
+    ]
     if not unfinished:
-        return f"join the shards with `bench merge {folder}`"
+        return f"join the shards with `bench merge {typed(run.folder)}`"
     more = f" and {len(unfinished) - NAMED} more" if len(unfinished) > NAMED else ""
     return f"repeat the commands of shards {', '.join(unfinished[:NAMED])}{more}"
+
+
+def unmeasured(run: Run) -> list[str]:
+    """Return the methods of a run whose cost is still to be measured, in the order of its header."""
+    measured = {cost.method for cost in run.costs}
+    asked = run.header.config.get("cost_repetitions")
+    return [name for name in run.header.methods if name not in measured] if asked else []
 
 
 def merge(folder: Path) -> Run:
@@ -134,12 +146,19 @@ def merge(folder: Path) -> Run:
         ProtocolError: two headers differ; the message names the field.
     """
     if (folder / FILE_NAME).exists():
-        raise RecordsError(f"{folder} is merged already: make its tables again with `bench report {folder}`")
+        raise RecordsError(
+            f"{folder} is merged already: make its tables again with `bench report {typed(folder)}`"
+        )
     shards = _all_shards(folder)
     runs = [read_run(folder / shard.file_name) for shard in shards]
     _check_headers(runs, shards)
     records = _joined(runs, shards)
-    run = Run(folder=folder, header=_header(runs), records=records, costs=_costs(runs))
+    costs = tuple(measured for run in runs for measured in run.costs)
+    run = Run(folder=folder, header=_header(runs), records=records, costs=costs)
+    if lacking := unmeasured(run):
+        raise RecordsError(
+            f"{folder} lacks the cost of {', '.join(lacking)}: repeat the command of shard 1/{len(runs)}"
+        )
     write_run(folder, run)
     return run
 
@@ -163,7 +182,7 @@ def _all_shards(folder: Path) -> list[Shard]:
     if missing:
         raise RecordsError(
             f"{folder} lacks {_plural(len(missing), 'shard')} of {count}, such as {missing[0]}: "
-            f"run `bench run --shard {missing[0]}/{count}` first"
+            f"repeat the command with --shard {missing[0]}/{count}"
         )
     return shards
 
@@ -209,17 +228,6 @@ def _check_images(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
             raise RecordsError(
                 f"{run.folder / shard.file_name} holds image {other}, which belongs to another shard: remove its line"
             )
-
-
-def _costs(runs: Sequence[Run]) -> tuple[CostRecord, ...]:
-    header = runs[0].header
-    costs = tuple(measured for run in runs for measured in run.costs)
-    lacking = [name for name in header.methods if name not in {measured.method for measured in costs}]
-    if header.config.get("cost_repetitions") and lacking:
-        raise RecordsError(
-            f"{runs[0].folder} lacks the cost of {', '.join(lacking)}: repeat the command of shard 1/{len(runs)}"
-        )
-    return costs
 
 
 def _header(runs: Sequence[Run]) -> RunHeader:

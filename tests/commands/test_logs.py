@@ -34,3 +34,10 @@ def test_a_log_is_not_written_over_a_run(tmp_path, monkeypatch, capsys):
         assert bench(monkeypatch, *order, target) == 1
         assert f"is {what}: give another file as --out" in capsys.readouterr().err
     assert len(read_run(tmp_path).records) == 2
+
+
+def test_the_command_that_shows_a_log_can_be_typed_as_it_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tsv").write_text(f"{HEADER}0\t3\t3\t0.1\t1\t1\n")
+    assert bench(monkeypatch, "import-log", "a.tsv", "--sigma", 0.25, *IMPORT, "--out", "my run") == 0
+    assert capsys.readouterr().out.endswith("see them with: bench report 'my run'\n")

@@ -8,7 +8,7 @@ import pytest
 
 from bench.errors import ProtocolError, RecordsError, UsageError
 from bench.records import shards
-from bench.records.file import RecordsFile, read_run
+from bench.records.file import RecordsFile, read_run, write_run
 from bench.records.shards import Shard, merge, parse_shard
 from tests.support import synthetic_method
 from tests.support.fake_runs import make_run
@@ -17,19 +17,19 @@ from tests.support.tiny import bench
 COMPLETE = make_run(methods=("rrcm", "dds"), sigmas=(0.25, 0.5), images=5)
 
 
-def write_shards(folder, count=3, drop=(), **changes):
-    """Write COMPLETE as shards but for the positions `drop`; `changes` are the last shard's header's."""
+def write_shards(folder, count=3, drop=(), run=COMPLETE, **changes):
+    """Write a run as shards but for the positions `drop`; `changes` are the last shard's header's."""
     for number in range(1, count + 1):
         shard = Shard(number=number, count=count)
-        header = COMPLETE.header
+        header = run.header
         if number == count:
             header = dataclasses.replace(header, **changes)
         with RecordsFile.create_or_resume(folder, header, shard.file_name) as file:
-            mine = shard.part(COMPLETE.header.indices)
-            kept = [record for position, record in enumerate(COMPLETE.records) if position not in drop]
+            mine = shard.part(run.header.indices)
+            kept = [record for position, record in enumerate(run.records) if position not in drop]
             file.append(*(record for record in reversed(kept) if record.index in mine))
             if number == 1:
-                file.append(*COMPLETE.costs)
+                file.append(*run.costs)
 
 
 def test_a_shard_under_another_ones_name_is_refused_and_odd_names_are_no_shards(tmp_path):
@@ -112,7 +112,7 @@ def test_a_missing_certificate_is_named_with_its_shard(tmp_path):
 def test_a_missing_shard_is_named(tmp_path):
     write_shards(tmp_path)
     (tmp_path / "records-2-of-3.jsonl").unlink()
-    with pytest.raises(RecordsError, match=r"lacks 1 shard of 3, such as 2: run `bench run --shard 2/3`"):
+    with pytest.raises(RecordsError, match="lacks 1 shard of 3, such as 2: repeat the command with --shard 2/3"):
         merge(tmp_path)
 
 
@@ -140,21 +140,42 @@ def test_status_of_complete_shards_says_to_merge_and_then_is_that_of_the_run(tmp
 
 def test_status_names_eight_unfinished_shards_at_most():
     lacks = {Shard(number=number, count=9): 1 for number in range(1, 10)}
-    assert shards.what_to_do(Path("run"), lacks).endswith("8/9 (1 left) and 1 more")
-    assert shards.what_to_do(Path("run"), {}) == ""
+    assert shards.what_to_do(COMPLETE, lacks).endswith("8/9 (1 left) and 1 more")
+    assert shards.what_to_do(COMPLETE, {}) == ""
 
 
-def test_a_missing_cost_is_named(tmp_path):
-    write_shards(tmp_path)
-    path = tmp_path / "records-1-of-3.jsonl"
-    lines = [line for line in path.read_text().splitlines() if '"kind":"cost"' not in line]
-    header = json.loads(lines[0]) | {"config": {"cost_repetitions": 2}}
-    for number in (1, 2, 3):
-        path = tmp_path / f"records-{number}-of-3.jsonl"
-        rest = lines[1:] if number == 1 else path.read_text().splitlines()[1:]
-        path.write_text("\n".join([json.dumps(header), *rest, ""]))
+def test_a_missing_cost_is_named_by_status_and_merge(tmp_path, monkeypatch, capsys):
+    header = dataclasses.replace(COMPLETE.header, config={"cost_repetitions": 2})
+    write_shards(tmp_path, run=dataclasses.replace(COMPLETE, header=header, costs=()))
+    assert bench(monkeypatch, "status", tmp_path) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cost of rrcm, dds is not measured; repeat the commands of shards 1/3 (costs left)" in said
     with pytest.raises(RecordsError, match="lacks the cost of rrcm, dds: repeat the command of shard 1/3"):
         merge(tmp_path)
+
+
+def test_status_of_a_whole_run_without_its_costs_has_the_command_repeated(tmp_path, monkeypatch, capsys):
+    header = dataclasses.replace(COMPLETE.header, command="bench run --n 5", config={"cost_repetitions": 2})
+    measured = tuple(cost for cost in COMPLETE.costs if cost.method == "rrcm")
+    write_run(tmp_path, dataclasses.replace(COMPLETE, header=header, costs=measured))
+    assert bench(monkeypatch, "status", tmp_path) == 0
+    said = "All images are certified, and the cost of dds is not measured; continue with: bench run --n 5\n"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "typed"), [("my run", "'my run'"), ("-x", "./-x")])
+def test_commands_to_copy_are_quoted(name, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_shards(Path(name), count=2)
+    run, lacks = shards.read_status(Path(name))
+    assert shards.what_to_do(run, lacks) == f"join the shards with `bench merge {typed}`"
+    with pytest.raises(RecordsError, match=f"`bench merge {typed}`"):
+        read_run(Path(name))
+    with pytest.raises(RecordsError, match=f"`bench merge {typed}`, or give another --out"):
+        shards.check_folder(Path(name), None)
+    merge(Path(name))
+    with pytest.raises(RecordsError, match=f"`bench report {typed}`"):
+        merge(Path(name))
 
 
 def test_a_certificate_of_another_shard_is_refused(tmp_path):
