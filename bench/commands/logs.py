@@ -82,7 +82,9 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
         notes.append(radii_sentence(held, held.sigmas))
     for note in notes:
         say(f"note: {note}", err=True)
-    say(f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {typed(out)}")
+    say(
+        f"{out}: {len(log.rows)} images of {method} at sigma {sigma:g}; see them with: bench report {typed(out)}"
+    )
 
 
 @command(name="export-log", short_help="Write the certificates of a run as such a log")

@@ -55,7 +55,7 @@ class Bars:
         self._lines = threading.Thread(target=self._print_lines, daemon=True)
 
     def __enter__(self) -> Self:
-        if self._is_shown and self._console.is_terminal:
+        if self._is_shown and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live.start()
         elif self._is_shown:
             self._lines.start()

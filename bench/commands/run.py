@@ -35,6 +35,7 @@ from bench.errors import DataError, UsageError, typed
 if TYPE_CHECKING:
     from bench.config.labels import Labels
     from bench.config.run import RunConfig
+    from bench.records.shards import Shard
     from bench.report.markup import Table
     from bench.runs.progress import Estimate
     from bench.runs.workbench import Entrants
@@ -126,8 +127,19 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
     if part is None:
         report_runs([folder], folder, as_json=as_json, is_quiet=is_quiet, labels=labels)
     else:
-        say(folder / part.file_name)
-        say(f"When all {part.count} shards are done: bench merge {typed(folder)}")
+        _say_shard(folder, part, as_json=as_json, is_quiet=is_quiet)
+
+
+def _say_shard(folder: Path, part: Shard, *, as_json: bool, is_quiet: bool) -> None:
+    """Print where the certificates of a shard are, and the command that joins it with the others."""
+    file, following = folder / part.file_name, f"bench merge {typed(folder)}"
+    if as_json:
+        values = {"folder": str(folder), "file": str(file), "shard": str(part), "next": following}
+        machine.print_json(values)
+        return
+    say(file)
+    if not is_quiet:
+        say(f"When all {part.count} shards are done: {following}")
 
 
 def _say_radii(made: RunConfig | RunHeader, preset: str) -> None:

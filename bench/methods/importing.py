@@ -44,7 +44,8 @@ def import_checkpoint(
         raise UsageError(f"{out} exists: give another --out")
     if (path / "model_index.json").is_file():
         raise UsageError(
-            f"{path} is a diffusers pipeline: nothing to import, `--set METHOD.denoiser={typed(path)}` takes it as it is"
+            f"{path} is a diffusers pipeline: nothing to import, `--set METHOD.denoiser={typed(path)}` takes it as it "
+            "is"
         )
     if path.suffix == ".safetensors" and load_metadata(path).get("config"):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -202,6 +203,17 @@ def test_where_there_is_no_terminal_a_line_comes_at_intervals(monkeypatch, capsy
                 break
             time.sleep(0.001)
     assert shown.startswith("dds σ=0.25  1/4  0:00  58 samples/s")
+
+
+def test_a_terminal_that_moves_no_cursor_gets_lines_at_intervals(monkeypatch):
+    for name, value in {"TERM": "dumb", "FORCE_COLOR": "1"}.items():  # rich takes it for a terminal
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(progress, "EVERY", 0.001)
+    told = threading.Event()
+    monkeypatch.setattr(Bars, "say", lambda self, text: told.set())
+    with Bars(clock=lambda: 0.0) as bars:
+        bars.show("dds σ=0.25", done=1, total=4)
+        assert told.wait(60)
 
 
 def test_a_quiet_command_shows_nothing_of_its_progress(capsys):

@@ -112,7 +112,9 @@ def test_a_missing_certificate_is_named_with_its_shard(tmp_path):
 def test_a_missing_shard_is_named(tmp_path):
     write_shards(tmp_path)
     (tmp_path / "records-2-of-3.jsonl").unlink()
-    with pytest.raises(RecordsError, match="lacks 1 shard of 3, such as 2: repeat the command with --shard 2/3"):
+    with pytest.raises(
+        RecordsError, match="lacks 1 shard of 3, such as 2: repeat the command with --shard 2/3"
+    ):
         merge(tmp_path)
 
 
@@ -229,6 +231,21 @@ def test_shards_run_and_merged_equal_a_run_in_one_piece(tmp_path, monkeypatch, c
     assert (tmp_path / "whole" / "acr.csv").exists()
     assert (tmp_path / "parts" / "acr.csv").exists()
     assert "16 certificates joined" in capsys.readouterr().out
+
+
+def test_a_shard_is_told_as_json_or_by_its_file_alone(tmp_path, monkeypatch, capsys):
+    synthetic_method.register(monkeypatch)
+    folder, file = tmp_path / "two parts", tmp_path / "two parts" / "records-1-of-2.jsonl"
+    run = [*synthetic_method.arguments(tmp_path, "--limit", 2), "--out", folder, "--shard", "1/2"]
+    assert bench(monkeypatch, "run", *run, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "folder": str(folder),
+        "file": str(file),
+        "shard": "1/2",
+        "next": f"bench merge '{folder}'",
+    }
+    assert bench(monkeypatch, "run", *run, "-q") == 0
+    assert capsys.readouterr().out == f"{file}\n"
 
 
 def test_a_shard_trains_nothing(tmp_path, monkeypatch, capsys):
