@@ -102,7 +102,7 @@ def run(preset: str, shard: str | None, dry_run: bool, is_quiet: bool, as_json: 
     _check_labels(labels, config, shard)
     if dry_run:
         check_engine(config, **engine_options)
-        _dry_run(config, as_json)
+        _dry_run(config, part, as_json)
         if given["radii"] is None:
             _say_radii(config, preset)
         return
@@ -167,14 +167,20 @@ def _check_labels(labels: Labels, config: RunConfig, shard: str | None) -> None:
         labels.of_methods([*config.methods, *known_batch_sizes(run_folder(config) / FILE_NAME)])
 
 
-def _dry_run(config: RunConfig, as_json: bool) -> None:
-    """Print what a run would do: its configuration, how much, how long here, and which checkpoints are missing."""
+def _dry_run(config: RunConfig, part: Shard | None, as_json: bool) -> None:
+    """Print what a run would do: its configuration, how much, how long here, and which checkpoints are missing.
+
+    Raises:
+        BenchError: the run would refuse its folder, or a shard a checkpoint; in the same words.
+    """
     from bench.commands.printing import print_sentence
     from bench.config.run import to_json
+    from bench.records.shards import check_folder
     from bench.runs.runner import run_folder
 
     values = to_json(replace(config, out=run_folder(config)))
-    more, estimate = _checkpoints(config)
+    check_folder(run_folder(config), part)
+    more, estimate = _checkpoints(config, part)
     if as_json:
         told = {} if estimate is None else dataclasses.asdict(estimate)
         machine.print_json({"config": values, **more, "estimate": told})
@@ -193,7 +199,7 @@ def _dry_run(config: RunConfig, as_json: bool) -> None:
             say(line)
 
 
-def _checkpoints(config: RunConfig) -> tuple[dict[str, str], Estimate | None]:
+def _checkpoints(config: RunConfig, part: Shard | None) -> tuple[dict[str, str], Estimate | None]:
     """Return which checkpoints are missing or of stopped trainings, and the estimate; None without the data."""
     from bench.data.sets import task_of
     from bench.methods import zoo
@@ -204,6 +210,8 @@ def _checkpoints(config: RunConfig) -> tuple[dict[str, str], Estimate | None]:
         return {"missing": f"unknown: the data set {config.dataset} is not there yet"}, None
     made = enter_with(config, task, note=lambda text: say(f"note: {text}", err=True))
     entrants = list(made.values())
+    for one in entrants if part is not None else ():  # a shard trains nothing
+        one.required(config.allow)
     missing = [f"{one.key} ({one.file_name})" for one in entrants if one.is_missing]
     stopped = [f"{key} (after {steps})" for one in entrants for key, steps in one.unfinished().items()]
     found = {"missing": ", ".join(missing) or "none"}
@@ -211,10 +219,10 @@ def _checkpoints(config: RunConfig) -> tuple[dict[str, str], Estimate | None]:
         found["trained_into"] = str(zoo.writable(config.zoo, config.dataset))
     if stopped:
         found["unfinished"] = ", ".join(stopped)
-    return found, _estimate(config, made)
+    return found, _estimate(config, part, made)
 
 
-def _estimate(config: RunConfig, entrants: Entrants) -> Estimate | None:
+def _estimate(config: RunConfig, part: Shard | None, entrants: Entrants) -> Estimate | None:
     """Return what a run makes and how long that takes here; None where its data cannot be read without a download."""
     from bench.data.sets import load_split
     from bench.runs import runner
@@ -226,8 +234,9 @@ def _estimate(config: RunConfig, entrants: Entrants) -> Estimate | None:
     except DataError as error:
         say(f"note: no estimate of the runtime: {error}", err=True)
         return None
-    setup = prepare(at_hand)
-    return runner.estimate(setup, entrants, runner.run_folder(config))
+    setup, folder = prepare(at_hand), runner.run_folder(config)
+    runner.check_begun(setup, folder, part)
+    return runner.estimate(setup, entrants, folder, part)
 
 
 @command(short_help="What is done, what is left, and how long it takes")

@@ -84,9 +84,7 @@ def run(
     for one in entrants.values():
         one.finished(config.allow)
     folder, name = run_folder(config), shard.file_name if shard else FILE_NAME
-    check_folder(folder, shard)
-    if any(one.is_missing for one in entrants.values()):  # hours of training would come first
-        check_extendable(folder / name, make_header(setup, (), command, {}))
+    check_begun(setup, folder, shard)
     if shard is None and observer.measures_first:
         observer.estimated(estimate(setup, entrants, folder))
     if shard is None:
@@ -121,16 +119,33 @@ def run(
         return records.run.header, folder
 
 
+def check_begun(setup: Setup, folder: Path, shard: Shard | None) -> None:
+    """Return nothing for a folder in which a run or its shard may be begun or continued: hours of training may follow.
+
+    Raises:
+        ProtocolError, RecordsError: it may not; as `check_folder` and `check_extendable`.
+    """
+    check_folder(folder, shard)
+    file = folder / (shard.file_name if shard else FILE_NAME)
+    if file.is_file():
+        check_extendable(file, make_header(setup, (), "", {}))
+
+
 LIKELY_BATCH = 1024
 """Samples per call on a GPU by which a run is forecast whose batch sizes are not chosen yet."""
 
 
-def estimate(setup: Setup, entrants: Entrants, folder: Path) -> Estimate:
-    """Return what is left of a run whose records are in a folder, or will be, and how long that takes here."""
-    file, size = folder / FILE_NAME, NOISE_BLOCK
-    if (
-        setup.device.type != "cpu"
-    ):  # before sizes are chosen; compiling would take longer than what it is to forecast
+def estimate(setup: Setup, entrants: Entrants, folder: Path, shard: Shard | None = None) -> Estimate:
+    """Return what is left of a run, or of its shard, whose records are or will be in a folder, and the time it takes.
+
+    The time is that of this machine. On a GPU nothing is compiled for it, which would take longer than the forecast.
+    """
+    if shard is not None:
+        setup = replace(setup, indices=shard.part(setup.indices))
+    if not setup.indices:  # a shard of fewer images than shards
+        return Estimate(certificates=0)
+    file, size = folder / (shard.file_name if shard else FILE_NAME), NOISE_BLOCK
+    if setup.device.type != "cpu":
         size, setup = LIKELY_BATCH, replace(setup, config=replace(setup.config, compile="none"))
     sizes = dict.fromkeys(setup.config.methods, size) | known_batch_sizes(file)
     try:
