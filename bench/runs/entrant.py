@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from bench.config.names import Allowance
-from bench.config.run import RunConfig
+from bench.config.run import RunConfig, list_presets, load_preset
 from bench.errors import CheckpointError, clipped, shown
 from bench.methods import registry, zoo
 from bench.smoothing.classifiers import opened
@@ -32,6 +33,7 @@ class Entrant:
         options: the method's own options, as they were given.
         config: the method's Config with these options; whatever only its training needs is left out where it fails.
         checkpoint: the file that it certifies; None where it needs none, or where it is missing.
+        training_command: trains a checkpoint that is missing; "" where none is.
     """
 
     method: str
@@ -39,6 +41,7 @@ class Entrant:
     options: Mapping[str, Any]
     config: Any
     checkpoint: Path | None
+    training_command: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name and options: a network's maker in the config need not cross to another process.
@@ -67,10 +70,9 @@ class Entrant:
             CheckpointError: it is not; the message says how to train it.
         """
         if self.is_missing:
-            dataset = self.config.task.dataset
             raise CheckpointError(
-                f"no {self.file_name} for {dataset}: train it first with "
-                f"`bench train {self.method} --dataset {dataset} --sigma {self.sigma:g}`, or name its --zoo"
+                f"no {self.file_name} for {self.config.task.dataset}: train it first with "
+                f"`{self.training_command}`, or name its --zoo"
             )
         return self.finished(allow)
 
@@ -159,7 +161,34 @@ def enter(config: RunConfig, task: Task, method: str, sigma: float, note: Callab
     """
     options = config.options.get(method, {})
     entrant = configured(task, method, sigma, options)
-    return replace(entrant, checkpoint=_checkpoint(config, entrant, note))
+    entrant = replace(entrant, checkpoint=_checkpoint(config, entrant, note))
+    return replace(entrant, training_command=_training_command(config, entrant) if entrant.is_missing else "")
+
+
+_OF_TRAINING = ("data_dir", "download", "image_size", "geometry", "seed", "zoo")
+"""Fields of a configuration, beside data set and options, that a training run has as well."""
+
+
+def _training_command(config: RunConfig, entrant: Entrant) -> str:
+    """Return the `bench train` that makes the checkpoint which an entrant of a configuration lacks."""
+    method, known = entrant.method, {one.name for one in list_presets()}
+    words = ["bench", "train", method, "--dataset", config.dataset, "--sigma", f"{entrant.sigma:g}"]
+    preset = config.dataset  # which `bench train` takes by itself
+    if config.preset in known and load_preset(config.preset).dataset == config.dataset:
+        preset = config.preset
+    if preset != config.dataset:
+        words += ["--preset", preset]
+    base = load_preset(preset) if preset in known else RunConfig()
+    for name in _OF_TRAINING:
+        if (value := getattr(config, name)) != getattr(base, name):
+            flag = f"--{name.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
+    usual = registry.checked_options(method, base.options.get(method, {}), config.sigmas)
+    for name, value in entrant.options.items():
+        if name not in usual or usual[name] != value:
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words += ["--set", f"{method}.{name}={text}"]
+    return shlex.join(words)
 
 
 def configured(

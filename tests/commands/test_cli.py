@@ -170,7 +170,7 @@ def test_certify_without_a_checkpoint_says_how_to_train_one(root, monkeypatch, c
     image = root / "data" / "test" / "dark" / "0.png"
     data = ["--dataset", "folder", "--data-dir", root / "data", "--image-size", "8", "--zoo", root / "empty"]
     assert bench(monkeypatch, "certify", image, "--method", "gaussian", "--sigma", "0.25", *data) == 1
-    assert "`bench train gaussian --dataset folder --sigma 0.25`" in error_line(capsys)
+    assert "`bench train gaussian --dataset folder --sigma 0.25 --data-dir" in error_line(capsys)
     assert not (root / "empty").exists()
 
 

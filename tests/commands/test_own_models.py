@@ -340,7 +340,10 @@ def test_a_sigma_without_a_checkpoint_names_those_that_have_one(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     words = ["certify", "x.png", "--method", "rrcm", "--sigma", "0.4", "--device", "cpu"]
     assert bench(monkeypatch, *words) == 1
-    assert "rrcm is there at sigma 0.25, 0.5, 1; train this one" in capsys.readouterr().err
+    assert (
+        "rrcm is there at sigma 0.25, 0.5, 1; train this one with `bench train rrcm --d"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("method", registry.methods())
