@@ -21,7 +21,7 @@ from bench.commands.options import (
 )
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal.help import command
-from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
+from bench.commands.terminal.kinds import NoiseLevel, Real, UserPath, Whole
 from bench.config.names import split_names
 from bench.errors import UsageError
 
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
     from bench.report.markup import Table
 
 REBUILD_OPTIONS = shared_options(
-    click.option(
-        "--data-dir", type=click.Path(path_type=Path), help="Folder of the data set, if it has moved."
-    ),
-    click.option(
-        "--zoo", type=click.Path(path_type=Path), help="Folder of the checkpoints, if it has moved."
-    ),
+    click.option("--data-dir", type=UserPath(), help="Folder of the data set, if it has moved."),
+    click.option("--zoo", type=UserPath(), help="Folder of the checkpoints, if it has moved."),
     click.option(
         "--set",
         "changes",
@@ -48,7 +44,7 @@ REBUILD_OPTIONS = shared_options(
 
 
 @command(short_help="New alpha, n or bound from stored counts")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option(
     "--alpha", type=Real(), help="Failure probability of each certificate, at most. Default: the run's."
 )
@@ -59,7 +55,7 @@ REBUILD_OPTIONS = shared_options(
     help="Lower confidence bound. Default: the run's.",
 )
 @LABEL_OPTIONS
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new run.")
+@click.option("--out", type=UserPath(), required=True, help="Folder of the new run.")
 def recertify(
     run: Path, labels: tuple[str, ...], dataset_label: str | None, out: Path, **given: float | str | None
 ) -> None:
@@ -85,7 +81,7 @@ def recertify(
 
 
 @command(short_help="Recompute certificates of one image and compare")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option("--index", type=Whole(), required=True, help="Position of the image in the test split.")
 @click.option(
     "--methods",
@@ -131,7 +127,7 @@ OTHER_BATCHES = (
 
 
 @command(short_help="Attack certified images inside their radius")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option(
     "--methods",
     metavar="A,B,...",

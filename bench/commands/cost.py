@@ -13,7 +13,7 @@ from bench.commands.options import DATA_OPTIONS, PROTOCOL_OPTIONS, QUIET_OPTION,
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
-from bench.commands.terminal.kinds import Real, Whole
+from bench.commands.terminal.kinds import Real, UserPath, Whole
 from bench.commands.terminal.machine import JSON_OPTION
 from bench.cost.presets import COST_PRESETS
 from bench.errors import RecordsError, UsageError
@@ -62,13 +62,13 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     "folder",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Folder of the measurements. Default: results/cost/<device>/<preset>.",
 )
 @click.option(
     "--run",
     "run_folder",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Compare the speed of the methods of a finished run at equal certified accuracy.",
 )
 @LABEL_OPTIONS

@@ -18,6 +18,7 @@ from bench.commands.options import (
 )
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, method_names
+from bench.commands.terminal.kinds import UserPath
 from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.errors import UsageError
 
@@ -29,7 +30,7 @@ ABSTAINED = "abstains"
 """Printed in place of a class."""
 
 IMAGE_OPTIONS = shared_options(
-    click.argument("image", type=click.Path(path_type=Path)),
+    click.argument("image", type=UserPath()),
     click.option(
         "--method",
         required=True,

@@ -11,7 +11,7 @@ import click
 
 from bench.commands.options import command_line, preset_of, say
 from bench.commands.terminal.help import command
-from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
+from bench.commands.terminal.kinds import NoiseLevel, Real, UserPath, Whole
 from bench.config.names import DATASETS, nearest_hint
 from bench.config.numbers import number
 from bench.errors import RecordsError, UsageError, shown, typed
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @command(name="import-log", short_help="Make a run of a published per-image log")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=UserPath())
 @click.option("--dataset", required=True, metavar="NAME", help="Data set that was certified.")
 @click.option(
     "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--image-size", type=Whole(), metavar="PIXELS", help="Side of the images of 'imagenet'. Default: 224."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--out", required=True, type=UserPath(), help="Folder of the run.")
 def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -> None:
     """Convert a published log FILE into a run that `bench report` reads.
 
@@ -88,7 +88,7 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
 
 
 @command(name="export-log", short_help="Write the certificates of a run as such a log")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @click.option("--method", required=True, metavar="NAME", help="Method of the run.")
 @click.option("--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level of the run.")
 @click.option(
@@ -100,7 +100,7 @@ def import_log(file: Path, sigma: float, method: str, out: Path, **given: Any) -
 @click.option(
     "--digits", type=Whole(1, 17), help="Significant digits of the radii, rounded down. Default: all."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: stdout.")
+@click.option("--out", type=UserPath(), help="File to write. Default: stdout.")
 def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Path | None) -> None:
     """Write the certificates of RUN as a tab-separated log: idx, label, predict, radius, correct, time (seconds)."""
     from bench.records.disk import replace_file
@@ -137,7 +137,7 @@ def _holds_records(path: Path) -> bool:
 
 
 @command(name="check-log", short_help="Check whether a published log fits its claim")
-@click.argument("file", metavar="LOG", type=click.Path(path_type=Path))
+@click.argument("file", metavar="LOG", type=UserPath())
 @click.option(
     "--sigma", required=True, type=NoiseLevel(), metavar="FLOAT", help="Noise level in pixel units."
 )

@@ -10,6 +10,7 @@ import click
 from bench.commands.options import QUIET_OPTION, say, shared_options
 from bench.commands.terminal import machine, pages
 from bench.commands.terminal.help import command
+from bench.commands.terminal.kinds import UserPath
 from bench.commands.terminal.machine import JSON_OPTION
 from bench.config.names import split_names
 from bench.errors import UsageError, clipped
@@ -31,11 +32,9 @@ LABEL_OPTIONS = shared_options(
 
 
 @command(short_help="Tables, figures and page from the records of runs")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=UserPath())
 @LABEL_OPTIONS
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for tables and figures. Default: the run's own."
-)
+@click.option("--out", type=UserPath(), help="Folder for tables and figures. Default: the run's own.")
 @click.option(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
@@ -48,7 +47,7 @@ LABEL_OPTIONS = shared_options(
 @click.option("--images", is_flag=True, help="Also draw example images, without noise and noisy.")
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Folder of the data set, for pictures.",
 )
 @QUIET_OPTION
@@ -93,7 +92,7 @@ def report(
 
 
 @command(short_help="Paired tests between methods or training runs")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_A [RUN_B ...]")
+@click.argument("runs", nargs=-1, required=True, type=UserPath(), metavar="RUN_A [RUN_B ...]")
 @LABEL_OPTIONS
 @click.option("--methods", metavar="A,B,...", help="Compare these methods only.")
 @click.option("--sigmas", "--sigma", "sigmas", metavar="X,Y,...", help="Compare these noise levels only.")
@@ -106,7 +105,7 @@ def report(
 @click.option(
     "--allow", metavar="FIELD,...", default="", help="Protocol fields in which the runs may differ."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for CSV, Markdown and LaTeX tables.")
+@click.option("--out", type=UserPath(), help="Folder for CSV, Markdown and LaTeX tables.")
 @QUIET_OPTION
 @JSON_OPTION
 def compare(
@@ -157,7 +156,7 @@ def compare(
 
 
 @click.command(hidden=True)
-@click.argument("page", default="README.md", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("page", default="README.md", type=UserPath(dir_okay=False, exists=True))
 def readme(page: Path) -> None:
     """Update PAGE (default: README.md): the tables of results between their marks, or the page of commands.
 

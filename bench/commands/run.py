@@ -27,7 +27,7 @@ from bench.commands.options import (
 from bench.commands.report import LABEL_OPTIONS
 from bench.commands.terminal import machine
 from bench.commands.terminal.help import command, completes, preset_names
-from bench.commands.terminal.kinds import Real, Whole
+from bench.commands.terminal.kinds import Real, UserPath, Whole
 from bench.commands.terminal.machine import JSON_OPTION, quiet_option
 from bench.config.names import STANDARD_IMAGES
 from bench.errors import DataError, UsageError, typed
@@ -240,7 +240,7 @@ def _estimate(config: RunConfig, part: Shard | None, entrants: Entrants) -> Esti
 
 
 @command(short_help="What is done, what is left, and how long it takes")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @quiet_option("Print the table only.")
 @JSON_OPTION
 def status(run: Path, is_quiet: bool, as_json: bool) -> None:
@@ -384,7 +384,7 @@ def plan(preset: str, images: int | None, radius: float, workers: int, as_json: 
 
 
 @command(short_help="Join the shards of a run")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=UserPath())
 @LABEL_OPTIONS
 def merge(run: Path, labels: tuple[str, ...], dataset_label: str | None) -> None:
     """Join the shards of RUN, a folder written by `bench run --shard i/k`, and write its tables and figures.

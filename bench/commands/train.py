@@ -12,7 +12,7 @@ import click
 
 from bench.commands.options import DATA_OPTIONS, command_line, preset_of, resolve, say
 from bench.commands.terminal.help import command, completes, method_names, preset_names
-from bench.commands.terminal.kinds import NoiseLevel, Real, Whole
+from bench.commands.terminal.kinds import NoiseLevel, Real, UserPath, Whole
 from bench.errors import UnfinishedError, UsageError
 
 if TYPE_CHECKING:
@@ -169,12 +169,12 @@ def _draw_each(folder: Path, stages: Iterable[str]) -> None:
 
 
 @command(short_help="Plot loss and held-out score of training runs")
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=UserPath())
 @click.option(
     "--out",
     default="curves.png",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Figure to write: png, pdf or svg.",
 )
 def curves(sources: tuple[Path, ...], out: Path) -> None:
@@ -188,8 +188,8 @@ def curves(sources: tuple[Path, ...], out: Path) -> None:
 
 
 @command(name="import-checkpoint", short_help="Convert a released checkpoint to safetensors")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Safetensors file to write.")
+@click.argument("path", type=UserPath())
+@click.option("--out", required=True, type=UserPath(), help="Safetensors file to write.")
 @click.option(
     "--which", metavar="ema|online|target", help="Network to read from a folder <step>.ckpt. Default: ema."
 )

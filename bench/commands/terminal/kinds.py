@@ -1,13 +1,15 @@
-"""Kinds of values that options take: numbers as people write them, and noise levels."""
+"""Kinds of values that options take: numbers as people write them, noise levels, and paths."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from bench.config.levels import check_size, noise_level
 from bench.config.numbers import integer, number
+from bench.config.overrides import user_path
 from bench.errors import clipped, shown
 
 
@@ -58,3 +60,19 @@ class NoiseLevel(Real):
         number = super().convert(given, param, ctx)
         check_size(number)
         return float(number)
+
+
+class UserPath(click.Path):
+    """The path of a file or folder; "~" at its beginning is a home folder."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(path_type=Path, **settings)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        if not str(value):
+            self.fail("the path is empty: name a file or folder.", param, ctx)
+        try:
+            return Path(super().convert(user_path(value), param, ctx))  # type: ignore[arg-type]
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
