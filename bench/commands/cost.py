@@ -109,6 +109,7 @@ _NETWORKS = ("dataset", "data_dir", "image_size", "backbone", "changes")
 _OF_RUNS = (
     *_PUBLISHED,
     *_NETWORKS,
+    "geometry",
     "download",
     "seed",
     "zoo",

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from bench.commands import cost
 from bench.cost.measure import Measurement
 from bench.cost.records import read_cost_run
 from bench.device import timing
@@ -78,6 +79,12 @@ def test_tables_are_made_again_from_the_records_alone(measured, tmp_path, monkey
         (("--preset", "paper-imagenet", "--alpha", "0.1"), 2, "--alpha has no meaning for the cost of"),
         (("--preset", "paper-imagenet", "--set", "rrcm.depth=2"), 2, "--set has no meaning for the cost of"),
         (
+            ("--preset", "imagenet", "--geometry", "short-side"),
+            2,
+            "--geometry has no meaning for the cost of imagenet",
+        ),
+        (("--certifier", "--geometry", "short-side"), 2, "geometry is short-side, but only 'imagenet' takes"),
+        (
             ("--preset", "mnist5k", "--batch-size", "8"),
             2,
             "--batch-size has no meaning for the cost of mnist5k",
@@ -119,6 +126,13 @@ def test_mistakes_are_one_line(options, code, message, tmp_path, monkeypatch, ca
     assert message in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_certifier_is_timed_on_images_of_the_geometry_that_is_asked_for(monkeypatch):
+    configs = []
+    monkeypatch.setattr(cost, "_certifier", lambda config, *rest: configs.append(config))
+    assert bench(monkeypatch, "cost", "--certifier", "--preset", "imagenet", "--geometry", "short-side") == 0
+    assert [one.geometry for one in configs] == ["short-side"]
 
 
 def test_a_limit_too_short_for_anything_is_said(tmp_path, monkeypatch, capsys):
