@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from bench.checks import selftest
-from bench.commands.run import status_of
+from bench.commands.terminal.status import status_of
 from bench.records.file import read_run
 from bench.runs import train as runs_train
 from bench.smoothing.noise import image_uniform
