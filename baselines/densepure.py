@@ -68,9 +68,9 @@ class DensePure(nn.Module):
         """Return the modules whose time is told apart, by name."""
         return self.pair.stages()
 
-    def networks(self) -> list[nn.Module]:
+    def compiled_parts(self) -> list[nn.Module]:
         """Return the modules that are compiled."""
-        return self.pair.networks()
+        return self.pair.compiled_parts()
 
 
 def _vote(logits: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ def __getattr__(name: str) -> object:
         try:
             return import_module(f"bench.{name}")
         except ModuleNotFoundError as error:
+            if error.name != f"bench.{name}":  # one that it needs
+                raise
             raise AttributeError(f"module 'bench' has no attribute {name!r}") from error
     return getattr(import_module(_WHERE[name]), "load" if name == "load_data" else name)
 

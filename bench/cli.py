@@ -84,7 +84,8 @@ def main() -> None:
         _fail(error.format_message(), error.exit_code)
     except OSError as error:  # a full disk or a read-only folder, wherever it is met
         is_continued = sys.argv[1:2] in ([name] for name in CONTINUED)
-        _fail(f"{error}{'; everything certified is kept, repeat the command to continue' * is_continued}", 1)
+        kept = "; everything certified is kept, repeat the command to continue" if is_continued else ""
+        _fail(f"{error}{kept}", 1)
     except (click.Abort, KeyboardInterrupt):  # before RuntimeError, which Abort is
         _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
     except (RuntimeError, MemoryError) as error:

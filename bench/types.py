@@ -81,7 +81,7 @@ class Classifier(typing.Protocol):
 
     Hooks, each of which may be absent (their types are those of `bench.training.released`):
         stages(): name -> the module whose time is told apart, in order of use: `bench cost`.
-        networks(): the modules inside that torch.compile is given, each for itself, where it should not trace the
+        compiled_parts(): the modules inside that torch.compile is given, each for itself, where it should not trace the
             Python around them, such as a chain; without it, it is given the whole.
         purifier_parts(): its denoiser, a `DenoiserReading`, and the module that classifies clean pixels, which are
             then tried apart: `bench doctor`.

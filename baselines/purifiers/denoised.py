@@ -55,10 +55,13 @@ class DenoisedClassifier(nn.Module):
         own = getattr(self.classifier, "stages", lambda: {"classifier": self.classifier})
         return {"denoiser": self.denoiser, **own()}
 
-    def networks(self) -> list[nn.Module]:
-        """Return the modules that are compiled: the denoiser, of one of ours the network alone, and the classifier."""
-        is_ours = isinstance(self.denoiser, DiffusionDenoiser | ConsistencyModel)
-        return [self.denoiser.unet if is_ours else self.denoiser, self.classifier]  # type: ignore[list-item]
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the modules that are compiled: the network of the denoiser, and the classifier.
+
+        The user's own denoiser is one where it is a module; a function is left as it is.
+        """
+        network = getattr(self.denoiser, "unet", None) or getattr(self.denoiser, "denoiser", None)
+        return [*([network] if isinstance(network, nn.Module) else []), self.classifier]
 
     def purifier_parts(self) -> tuple[Reading, nn.Module]:
         """Return the denoiser as it is used, and the classifier of clean pixels, which are tried apart.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from bench.checks.attack import Attack, Target, attack
 from bench.device.hardware import as_float64
+from bench.device.precision import NotCompiledError
 from bench.errors import UsageError
 from bench.runs.rebuild import Rebuilt
 from bench.runs.workbench import Setup
@@ -209,7 +211,7 @@ def _outcome(rebuilt: Rebuilt, record: Record, smoothed: Smoothed) -> _Outcome:
             x[None],
             sigma=smoothed.sigma,
             draws=[draws],
-            batch_size=smoothed.batch_size,
+            sizes=itertools.repeat(smoothed.batch_size),
             num_classes=smoothed.num_classes,
         )
         return torch.cat(list(batches)).cpu()
@@ -256,7 +258,7 @@ def _tried(setup: Setup, made: Callable[[], Smoothed]) -> Variant:
         x = setup.split.images[setup.indices[0]].to(setup.device)[None]
         with torch.inference_mode():
             smoothed.classifier(x, smoothed.sigma, torch.zeros(1, dtype=torch.int64, device=setup.device))
-    except UsageError as error:
-        reason = str(error).removesuffix(": --compile none runs the networks as they are")
+    except NotCompiledError as error:
+        reason = f"torch.compile fails here ({error.reason})"
         return Variant(name="compiled", smoothed=None, reason=reason)
     return Variant(name="compiled", smoothed=smoothed)

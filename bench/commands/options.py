@@ -18,7 +18,7 @@ from bench.commands.terminal.kinds import Real, Whole
 from bench.config.levels import noise_levels
 from bench.config.names import DATASETS, is_plug_in
 from bench.device.host import available_memory, cores
-from bench.errors import UsageError, plain
+from bench.errors import UnpublishedError, UsageError, plain
 
 if TYPE_CHECKING:
     from bench.config.run import RunConfig
@@ -307,9 +307,14 @@ def resolve(preset: str | None, given: dict[str, Any]) -> RunConfig:
     config = validate(replace(config, options=options), methods())
     for name in filter(is_plug_in, config.methods):
         registry.load(name)  # a function of the user's own is found before anything else is done
-    checked = {
-        name: registry.checked_options(name, values, config.sigmas) for name, values in options.items()
-    }
+    checked = {}
+    for name, values in options.items():
+        try:
+            checked[name] = registry.checked_options(name, values, config.sigmas)
+        except UnpublishedError:  # at these noise levels
+            if name in config.methods:
+                raise
+            checked[name] = values
     return replace(config, options=checked)
 
 

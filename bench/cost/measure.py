@@ -39,12 +39,12 @@ from bench.cost.records import (
     WholeImage,
 )
 from bench.cost.work import certificate, stage_seconds
-from bench.cost.workshop import NotCompiledError, Workshop, measured_layout, seconds_by_layout
+from bench.cost.workshop import Workshop, measured_layout, seconds_by_layout
 from bench.device import hardware
 from bench.device.batching import is_out_of_memory
 from bench.device.bfloat16 import copied_bytes
 from bench.device.power import Load, UnreadError, joules, load_of, while_reading
-from bench.device.precision import many_programs
+from bench.device.precision import NotCompiledError, many_programs
 from bench.device.timing import Instruments, Timed, Work, seconds_of, timed, warmed
 from bench.errors import BenchError, ProtocolError
 from bench.methods.sizes import Workload, workloads
@@ -243,7 +243,7 @@ def _reason(step: Step, error: Exception, *, is_built: bool) -> str | None:
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         return OUT_OF_MEMORY
     if isinstance(error, NotCompiledError):
-        return f"{NOT_COMPILED} ({error})"
+        return f"{NOT_COMPILED} ({error.reason})"
     is_ours = isinstance(error, BenchError | getattr(torch, "AcceleratorError", BenchError))
     if is_built and step.setting.endswith(COMPILED) and not is_ours:
         return f"{NOT_COMPILED} ({type(error).__name__})"  # whatever the compiler raises

@@ -246,10 +246,15 @@ class CostRun:
 
     @property
     def standing_failures(self) -> tuple[Failure, ...]:
-        """The last failure of each method, setting and batch size, unless it has passed: it was timed."""
-        timed = {one.pair for one in self.repetitions}
+        """The last failure of each method, setting and batch size, unless it has passed: it was timed later."""
+        order = {session.created: number for number, session in enumerate(self.sessions)}
+        timed = {one.pair: order.get(one.session, -1) for one in self.repetitions}  # the last of a pair stays
         last = {one.pair: one for one in self.failures}
-        return tuple(one for pair, one in last.items() if not (one.may_pass and pair in timed))
+        return tuple(
+            one
+            for pair, one in last.items()
+            if not (one.may_pass and timed.get(pair, -1) > order.get(one.session, -1))
+        )
 
     def with_item(self, item: Item) -> CostRun:
         """Return the run with one item more."""

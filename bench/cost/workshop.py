@@ -14,17 +14,13 @@ from bench.cost.plan import COMPILED
 from bench.cost.records import CostRun
 from bench.cost.work import random_stream
 from bench.device.batching import is_out_of_memory, shortest_seconds
-from bench.device.precision import LAYOUTS, layout
+from bench.device.precision import LAYOUTS, NotCompiledError, layout
 from bench.device.timing import Instruments
 from bench.runs.stream import Stream
 from bench.smoothing.classifiers import in_eval_mode
 from bench.smoothing.noise import seeded_initialisation
 from bench.training.architectures import Architecture, Make
 from bench.types import Layout
-
-
-class NotCompiledError(Exception):
-    """torch.compile refused a network; the text is the name of its error."""
 
 
 class Workshop:
@@ -70,7 +66,7 @@ class Workshop:
             try:
                 network: nn.Module = torch.compile(plain, dynamic=False)  # type: ignore[assignment]
             except Exception as error:  # such as a Python that it does not know
-                raise NotCompiledError(type(error).__name__) from error
+                raise NotCompiledError(error) from error
             return network
 
         return compiled

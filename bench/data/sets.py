@@ -32,6 +32,7 @@ from bench.config.names import (
     image_shape,
     nearest_hint,
 )
+from bench.config.overrides import user_path
 from bench.config.run import RunConfig
 from bench.data.folders import StoredImages, load_tree
 from bench.data.hub import hub_folder, is_on_hub
@@ -155,7 +156,10 @@ def load(
     if split not in ("train", "test"):
         raise DataError(f"unknown split {shown(split)}; expected 'train' or 'test'")
     if data_dir is not None and not is_on_hub(data_dir):
-        data_dir = Path(data_dir).expanduser()
+        try:
+            data_dir = user_path(data_dir)
+        except ValueError as error:
+            raise DataError(f"data_dir: {error}") from error
     if name == "mnist5k":
         return _mnist5k(split)
     if data_dir is not None and (is_on_hub(data_dir) or (not download and is_parquet(name, Path(data_dir)))):

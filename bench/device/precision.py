@@ -23,6 +23,18 @@ LAYOUTS: dict[str, torch.memory_format] = {
 }
 """Memory format of each `bench.types.Layout`."""
 
+
+class NotCompiledError(UsageError):
+    """torch.compile fails; `reason` is the kind of its error and the first line of what it says."""
+
+    def __init__(self, error: Exception) -> None:
+        said = "".join(f": {line[:120]}" for line in str(error).strip().split("\n")[:1] if line)
+        self.reason = f"{type(error).__name__}{said}"
+        super().__init__(
+            f"torch.compile fails here ({self.reason}): --compile none runs the networks as they are"
+        )
+
+
 _MODES = {"default": None, "cuda-graphs": "reduce-overhead"}
 
 
@@ -128,21 +140,22 @@ def compiled(
     another function in its last bits than the one that the header of the run records.
 
     Args:
-        classifier: best a module, which compiles as a whole, or whose `networks()` do, in place.
+        classifier: best a module, which compiles as a whole, or whose `compiled_parts()` do, in place.
         how: "none", "default", or "cuda-graphs" for torch's mode "reduce-overhead".
         compiler: `torch.compile`, or a stand-in.
     """
     if how == "none":
         return classifier
-    plain = [(one, one.forward) for one in getattr(classifier, "networks", tuple)()]
+    has_parts = hasattr(type(classifier), "compiled_parts")
+    plain = [(one, one.forward) for one in classifier.compiled_parts()] if has_parts else []  # type: ignore[attr-defined]
     quick = classifier
     try:
         for one, forward in plain:
             one.forward = compiler(forward, mode=_MODES[how], dynamic=False)
-        if not plain:
+        if not has_parts:
             quick = compiler(classifier, mode=_MODES[how], dynamic=False)
     except Exception as error:  # such as a Python that it does not know
-        raise _refusal(error) from error
+        raise NotCompiledError(error) from error
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:
         try:
@@ -154,17 +167,10 @@ def compiled(
             for one, forward in plain:
                 one.forward = forward
             classifier(x_noisy, sigma, keys)  # its own errors are not the compiler's
-            raise _refusal(error) from error
+            raise NotCompiledError(error) from error
         return logits.clone() if how == "cuda-graphs" else logits  # the next replay overwrites them
 
     return classify
-
-
-def _refusal(error: Exception) -> UsageError:
-    said = "".join(f": {line[:120]}" for line in str(error).strip().split("\n")[:1] if line)
-    return UsageError(
-        f"torch.compile fails here ({type(error).__name__}{said}): --compile none runs the networks as they are"
-    )
 
 
 @contextmanager

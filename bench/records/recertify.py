@@ -40,6 +40,7 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
     header = run.header
     _check(header, protocol)
     changed: dict[str, Any] = {"alpha": protocol.alpha, "n": protocol.n, "bound": protocol.bound}
+    unmeasured = {} if run.costs else {"cost_repetitions": 0}  # this command cannot be continued
     records = tuple(_recertified(record, header, protocol) for record in run.records)
     drawn, sampled = header.drawn_n or header.n, header.drawn_alpha or header.alpha
     return replace(
@@ -47,7 +48,7 @@ def recertify(run: Run, protocol: Protocol, command: str) -> Run:
         header=replace(
             header,
             command=command,
-            config=header.config | changed,
+            config=header.config | changed | unmeasured,
             drawn_n=drawn if protocol.n < drawn else None,
             drawn_alpha=sampled if header.stops_early and protocol.alpha != sampled else None,
             **changed,

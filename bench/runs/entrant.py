@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Entrant:
         options: the method's own options, as they were given.
         config: the method's Config with these options; whatever only its training needs is left out where it fails.
         checkpoint: the file that it certifies; None where it needs none, or where it is missing.
-        training_command: trains a checkpoint that is missing; "" where none is.
+        training_command: returns what trains a checkpoint that is missing.
     """
 
     method: str
@@ -41,7 +42,7 @@ class Entrant:
     options: Mapping[str, Any]
     config: Any
     checkpoint: Path | None
-    training_command: str = ""
+    training_command: Callable[[], str] = lambda: ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By name and options: a network's maker in the config need not cross to another process.
@@ -72,7 +73,7 @@ class Entrant:
         if self.is_missing:
             raise CheckpointError(
                 f"no {self.file_name} for {self.config.task.dataset}: train it first with "
-                f"`{self.training_command}`, or name its --zoo"
+                f"`{self.training_command()}`, or name its --zoo"
             )
         return self.finished(allow)
 
@@ -162,7 +163,7 @@ def enter(config: RunConfig, task: Task, method: str, sigma: float, note: Callab
     options = config.options.get(method, {})
     entrant = configured(task, method, sigma, options)
     entrant = replace(entrant, checkpoint=_checkpoint(config, entrant, note))
-    return replace(entrant, training_command=_training_command(config, entrant) if entrant.is_missing else "")
+    return replace(entrant, training_command=partial(_training_command, config, entrant))
 
 
 _OF_TRAINING = ("data_dir", "download", "image_size", "geometry", "seed", "zoo")
@@ -172,7 +173,9 @@ _OF_TRAINING = ("data_dir", "download", "image_size", "geometry", "seed", "zoo")
 def _training_command(config: RunConfig, entrant: Entrant) -> str:
     """Return the `bench train` that makes the checkpoint which an entrant of a configuration lacks."""
     method, known = entrant.method, {one.name for one in list_presets()}
-    words = ["bench", "train", method, "--dataset", config.dataset, "--sigma", f"{entrant.sigma:g}"]
+    short, sigma = f"{entrant.sigma:g}", entrant.sigma
+    sigma_text = short if float(short) == sigma else repr(sigma)
+    words = ["bench", "train", method, "--dataset", config.dataset, "--sigma", sigma_text]
     preset = config.dataset  # which `bench train` takes by itself
     if config.preset in known and load_preset(config.preset).dataset == config.dataset:
         preset = config.preset
@@ -183,12 +186,25 @@ def _training_command(config: RunConfig, entrant: Entrant) -> str:
         if (value := getattr(config, name)) != getattr(base, name):
             flag = f"--{name.replace('_', '-')}"
             words += [flag] if value is True else [flag, str(value)]
-    usual = registry.checked_options(method, base.options.get(method, {}), config.sigmas)
-    for name, value in entrant.options.items():
-        if name not in usual or usual[name] != value:
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    usual = {name: _text(value) for name, value in base.options.get(method, {}).items()}
+    asked = {name: _text(value) for name, value in entrant.options.items()}
+    for name, text in (_own_defaults(entrant.config, usual.keys() - asked.keys()) | asked).items():
+        if usual.get(name) != text:
             words += ["--set", f"{method}.{name}={text}"]
     return shlex.join(words)
+
+
+def _own_defaults(config: Any, names: Collection[str]) -> dict[str, str]:
+    """Return what options are by themselves, which a preset has and a configuration leaves out."""
+    known = {one.name: one.default for one in fields(config)} if is_dataclass(config) else {}
+    return {name: _text(known[name]) for name in sorted(names) if known.get(name, MISSING) is not MISSING}
+
+
+def _text(value: Any) -> str:
+    """Return an option's value as the command line takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_text, value))
+    return str(getattr(value, "name", value))
 
 
 def configured(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.config.levels import noise_levels
 from bench.config.methods import methods as known_methods
 from bench.config.names import nearest_hint
-from bench.config.overrides import override
+from bench.config.overrides import override, user_path
 from bench.config.run import RunConfig, list_presets, load_preset, validate, with_radii
 from bench.errors import UsageError, shown
 from bench.methods import registry
@@ -167,7 +167,10 @@ def load(folder: Path | str) -> Results:
     """
     if not isinstance(folder, str | os.PathLike):
         raise UsageError(f"folder is {shown(folder)}, expected the path of a run")
-    return Results(read_run(Path(folder).expanduser()))
+    try:
+        return Results(read_run(user_path(os.fspath(folder))))
+    except ValueError as error:
+        raise UsageError(f"folder: {error}") from error
 
 
 def run(preset: Path | str = "mnist5k", *, observer: Observer | None = None, **options: Any) -> Results:

@@ -93,7 +93,7 @@ def open_method(config: RunConfig, note: Callable[[str], None] = lambda text: No
         held = ", ".join(f"{level:g}" for level in levels)
         raise CheckpointError(
             f"no {one.file_name} for {config.dataset}: {one.method} is there at sigma {held}; "
-            f"train this one with `{one.training_command}`"
+            f"train this one with `{one.training_command()}`"
         )
     one.required(config.allow)
     size = choose_batch_sizes(setup, [one])[one.method]

@@ -112,6 +112,8 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
             quick = filled(quick, batch_size)
         return explained(quick, classifier)
 
+    if setup.config.compile != "none" and setup.config.protocol.estimation == "sequential":
+        batch_size = min(batch_size, LARGEST_FILLED)
     return smoothed_of(
         built,
         prepared,

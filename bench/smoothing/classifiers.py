@@ -123,9 +123,9 @@ def in_eval_mode(module: Module) -> Module:
 
 @contextlib.contextmanager
 def modes_kept(model: object) -> Iterator[None]:
-    """Give a module, and each module inside, its training or eval mode back at the end of the block."""
+    """Give a module, and each module inside, its training or eval mode back at the end of the block, if it has one."""
     parts = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [(part, part.training) for part in parts]
+    modes = [(part, part.training) for part in parts if hasattr(part, "training")]
     try:
         yield
     finally:

@@ -70,9 +70,8 @@ def count_classes(
             x[None],
             sigma=sigma,
             draws=[draws],
-            batch_size=batch_size,
+            sizes=_growing(batch_size),
             num_classes=num_classes,
-            grows=True,
         )
         return _finite(_count_until(stop, batches, num_classes), draws, sigma)
 
@@ -106,7 +105,12 @@ def count_group(
     counts = torch.zeros(len(draws) * columns, dtype=torch.int64, device=images.device)
     start = 0
     for labels in predicted_classes(
-        classifier, images, sigma=sigma, draws=draws, batch_size=batch_size, num_classes=num_classes
+        classifier,
+        images,
+        sigma=sigma,
+        draws=draws,
+        sizes=itertools.repeat(batch_size),
+        num_classes=num_classes,
     ):
         cells = labels + columns * _owners(start, len(labels), draws, images.device)
         counts.scatter_add_(0, cells, torch.ones_like(cells))
@@ -123,17 +127,15 @@ def predicted_classes(
     *,
     sigma: float,
     draws: Sequence[Draws],
-    batch_size: int,
+    sizes: Iterator[int],
     num_classes: int,
-    grows: bool = False,
 ) -> Iterator[Tensor]:
     """Yield the predicted classes (B,) of each batch, num_classes where a logit is NaN or infinite.
 
     The samples of the first image come first, then those of the second, and so on.
 
-    Args, Raises: as in `count_group`; call it under inference mode. `grows`: batches begin with a block and double.
+    Args, Raises: as in `count_group`, with the size of each batch; call it under inference mode.
     """
-    sizes = _batch_sizes(batch_size, grows)
     if draws_at_once(images.device):
         yield from _predicted_at_once(classifier, images, sigma, draws, sizes, num_classes)
         return
@@ -211,9 +213,9 @@ def _predicted_at_once(
         start += size
 
 
-def _batch_sizes(batch_size: int, grows: bool) -> Iterator[int]:
-    """Yield the size of each batch for ever."""
-    size = min(NOISE_BLOCK, batch_size) if grows else batch_size
+def _growing(batch_size: int) -> Iterator[int]:
+    """Yield sizes of batches: a block, then twice the last up to batch_size, for ever."""
+    size = min(NOISE_BLOCK, batch_size)
     while True:
         yield size
         size = min(2 * size, batch_size)

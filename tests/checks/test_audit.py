@@ -215,7 +215,7 @@ def test_precisions_that_the_device_lacks_are_named(tmp_path):
     assert pd.read_csv(tmp_path / "audit" / "precision.csv")["variant"].tolist() == ["float32", "bfloat16"]
 
 
-def test_precisions_of_a_compiled_run_are_compared_without_compiling(tmp_path):
+def test_a_compiled_run_is_audited_without_compiling_but_for_that_variant(tmp_path):
     rebuilt = known(tmp_path, by_brightness)
     setup = dataclasses.replace(
         rebuilt.setup, config=dataclasses.replace(CONFIG, compile="default", precision="bfloat16")

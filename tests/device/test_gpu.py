@@ -1,5 +1,6 @@
 """What only a GPU can show: each test is that of a fault which could not be seen without one. `pytest -m gpu`."""
 
+import itertools
 from contextlib import contextmanager
 
 import pytest
@@ -105,7 +106,7 @@ def test_no_batch_waits_for_the_device(gpu, name):
                     images,
                     sigma=0.5,
                     draws=draws,
-                    batch_size=50,
+                    sizes=itertools.repeat(50),
                     num_classes=smoothed.num_classes,
                 )
             )

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from baselines.parts.own import GivenDenoiser
+from baselines.purifiers.denoised import DenoisedClassifier
 from bench.config.run import RunConfig
 from bench.device.precision import at_precision, compiled, full_precision, layout, many_programs, tf32
 from bench.errors import ModelError, UsageError
@@ -91,6 +93,20 @@ def test_the_networks_of_a_chain_are_compiled_without_the_chain():
     quick = compiled(module, "default", compiler)
     assert torch.equal(quick(*given), plain)
     assert calls == [12, 3]
+
+
+@pytest.mark.parametrize("is_module", [True, False])
+def test_a_given_denoiser_is_compiled_where_it_is_a_module(is_module):
+    class Identity(nn.Module):
+        def forward(self, x, sigma, keys):
+            return x
+
+    made, asked = Identity(), []
+    given = GivenDenoiser("mine", made if is_module else lambda x, sigma, keys: x)
+    pair = DenoisedClassifier(given, MODEL)
+    compiled(pair, "default", lambda function, **how: asked.append(function.__self__) or function)
+    assert asked == [made, MODEL] if is_module else [MODEL]
+    del MODEL.forward
 
 
 def test_an_error_of_a_compiled_network_is_told_from_its_own():

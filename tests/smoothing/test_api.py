@@ -72,6 +72,19 @@ def test_a_module_keeps_the_mode_that_it_and_its_parts_had(is_training):
     assert certificates[0] == certificates[1]  # without dropout
 
 
+def test_a_module_without_a_mode_is_certified_all_the_same():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = linear()
+            del self.training
+
+        def forward(self, x):
+            return self.inner(x)
+
+    assert bench.certify(Frozen(), IMAGE, sigma=0.25, n=100).predict == 1
+
+
 def test_modules_that_messages_name_are_there_without_an_import():
     command = "import bench; print(bench.types.Protocol().n, bench.errors.UsageError.__name__)"
     told = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout

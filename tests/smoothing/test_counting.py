@@ -1,6 +1,7 @@
 """What a method sees of the certifier: its noise, its keys, its batches; and how the classes are counted."""
 
 import dataclasses
+import itertools
 import math
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def test_no_batch_reads_a_value_of_the_device(monkeypatch):
         images,
         sigma=0.5,
         draws=[draws(index=index) for index in range(4)],
-        batch_size=250,
+        sizes=itertools.repeat(250),
         num_classes=4,
     )
     assert [len(labels) for labels in batches] == [250] * 4 + [200]

@@ -65,8 +65,8 @@ class NoiseLevel(Real):
 class UserPath(click.Path):
     """The path of a file or folder; "~" at its beginning is a home folder."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(path_type=Path, **settings)
+    def __init__(self, *, exists: bool = False, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, exists=exists, dir_okay=dir_okay)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""

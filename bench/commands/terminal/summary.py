@@ -80,7 +80,8 @@ def _counts(rows: pd.DataFrame) -> str:
 def _table(comparison: Comparison, entries: dict[str, MethodEntry]) -> str:
     radii = [radius for radius in FEWEST_RADII if radius in comparison.radii]
     headers = ["Method", *(f"r = {radius:g}" for radius in radii), "Training", "s per image"]
-    headers += [] if _spread(comparison) else ["Speed"]
+    has_speed = not _spread(comparison)
+    headers += ["Speed"] if has_speed else []
     lines = [headers, ["---", *["---:"] * (len(headers) - 1)]]
     for label in comparison.labels:
         shares = [comparison.best_at(label, radius) for radius in radii]
@@ -93,8 +94,8 @@ def _table(comparison: Comparison, entries: dict[str, MethodEntry]) -> str:
                 _linked(label, entries[label]),
                 *cells,
                 _training(comparison, label),
-                *_cost(comparison, label),
-            ][: len(headers)]
+                *_cost(comparison, label)[: 2 if has_speed else 1],
+            ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
