@@ -91,9 +91,11 @@ def test_files_of_the_wrong_kind_are_refused(tmp_path, refused, command, content
     assert message in refused(*(part.replace("FILE", str(path)) for part in command.split()))
 
 
-@pytest.mark.parametrize("source", ["", "/", "none"])
-def test_curves_of_no_file_are_refused(refused, source):
-    assert "No curves at" in refused("curves", source)
+@pytest.mark.parametrize(
+    ("source", "message"), [("", "the path is empty"), ("/", "No curves at"), ("none", "No curves at")]
+)
+def test_curves_of_no_file_are_refused(refused, source, message):
+    assert message in refused("curves", source)
 
 
 @pytest.mark.parametrize(
