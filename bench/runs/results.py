@@ -168,9 +168,10 @@ def load(folder: Path | str) -> Results:
     if not isinstance(folder, str | os.PathLike):
         raise UsageError(f"folder is {shown(folder)}, expected the path of a run")
     try:
-        return Results(read_run(user_path(os.fspath(folder))))
+        path = user_path(os.fspath(folder))
     except ValueError as error:
         raise UsageError(f"folder: {error}") from error
+    return Results(read_run(path))
 
 
 def run(preset: Path | str = "mnist5k", *, observer: Observer | None = None, **options: Any) -> Results:
