@@ -14,7 +14,7 @@ from baselines import dds
 from baselines.purifiers.denoised import DenoisedClassifier
 from baselines.sizes import FAMILIES
 from bench.errors import UsageError
-from bench.smoothing.philox import signed
+from bench.smoothing.philox import SPLITMIX_STEP, signed, splitmix64
 from bench.training.architectures import Architecture, Chains
 from bench.training.recipes import IN_USE
 from bench.types import Checkpoint
@@ -87,19 +87,7 @@ def chain_keys(keys: Tensor | None, chain: int) -> Tensor | None:
     """
     if keys is None or chain == 0:
         return keys
-    mixed = keys + signed(chain * SPLITMIX[0] % 2**64)
-    for shift, factor in ((30, SPLITMIX[1]), (27, SPLITMIX[2])):
-        mixed = (mixed ^ _shifted(mixed, shift)) * signed(factor)
-    return mixed ^ _shifted(mixed, 31)
-
-
-SPLITMIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-"""Increment and factors of splitmix64 (Steele, Lea and Flood 2014)."""
-
-
-def _shifted(values: Tensor, bits: int) -> Tensor:
-    """Return int64 values shifted right as if they had no sign."""
-    return values >> bits & (1 << 64 - bits) - 1
+    return splitmix64(keys + signed(chain * SPLITMIX_STEP % 2**64))
 
 
 class Voting(dds.DiffusionPurifier[Config]):

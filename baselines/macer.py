@@ -75,6 +75,8 @@ class MacerObjective(classifier.NoisyObjective):
 def classification_loss(copies: list[Tensor], labels: Tensor) -> Tensor:
     """Return the mean over the batch of -log of the label's mean probability (arXiv 2001.02378, Algorithm 1).
 
+    Deviation: the released program adds 1e-10 to that probability.
+
     Args:
         copies: k tensors of logits (B,K), one per noisy copy.
     """

@@ -83,11 +83,11 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except OSError as error:  # a full disk or a read-only folder, wherever it is met
-        is_continued = sys.argv[1:2] in ([name] for name in CONTINUED)
-        kept = "; everything certified is kept, repeat the command to continue" if is_continued else ""
-        _fail(f"{error}{kept}", 1)
+        _fail(f"{error}{_kept()}", 1)
     except (click.Abort, KeyboardInterrupt):  # before RuntimeError, which Abort is
-        _fail("interrupted; everything certified is kept, repeat the command to continue", 130)
+        _fail(f"interrupted{_kept()}", 130)
+    except SystemExit:  # no command calls it
+        _fail(f"the code of a model has called sys.exit: remove that call{_kept()}", 1)
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -97,6 +97,13 @@ def main() -> None:
             1,
         )
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _kept() -> str:
+    """Return how the command goes on after its end, where it does."""
+    if sys.argv[1:2] not in ([name] for name in CONTINUED):
+        return ""
+    return "; everything certified is kept, repeat the command to continue"
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

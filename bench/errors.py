@@ -70,6 +70,10 @@ class RecordsError(BenchError):
     """A records file that cannot be read, written or continued."""
 
 
+class BusyError(RecordsError):
+    """A file that another process writes to."""
+
+
 class ProtocolError(BenchError):
     """Runs or records made under different protocols, which must not be compared or mixed."""
 

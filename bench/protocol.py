@@ -31,6 +31,9 @@ LEAST_ALPHA = 1e-20
 LARGEST_RADIUS = 1e9
 """Largest radius of a table, in pixel units: far beyond any two images."""
 
+LEAST_RADIUS = 1e-9
+"""Smallest radius of a table but 0, in pixel units: far below the precision of any."""
+
 UNSEEN = "unseen"
 """Stands for the digest of a classifier's weights where neither a tensor nor an array is found in it."""
 

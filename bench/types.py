@@ -10,56 +10,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.protocol import (
     ABSTAIN as ABSTAIN,
-)
-from bench.protocol import (
     LARGEST_RADIUS as LARGEST_RADIUS,
-)
-from bench.protocol import (
     LARGEST_SIGMA as LARGEST_SIGMA,
-)
-from bench.protocol import (
     LEAST_ALPHA as LEAST_ALPHA,
-)
-from bench.protocol import (
+    LEAST_RADIUS as LEAST_RADIUS,
     NOISE_VERSION as NOISE_VERSION,
-)
-from bench.protocol import (
     SCHEMA_VERSION as SCHEMA_VERSION,
-)
-from bench.protocol import (
     UNSEEN as UNSEEN,
-)
-from bench.protocol import (
     Bound as Bound,
-)
-from bench.protocol import (
     Certificate as Certificate,
-)
-from bench.protocol import (
     CostRecord as CostRecord,
-)
-from bench.protocol import (
     Estimation as Estimation,
-)
-from bench.protocol import (
     PartBound as PartBound,
-)
-from bench.protocol import (
     Protocol as Protocol,
-)
-from bench.protocol import (
     Record as Record,
-)
-from bench.protocol import (
     Role as Role,
-)
-from bench.protocol import (
     Run as Run,
-)
-from bench.protocol import (
     RunEstimation as RunEstimation,
-)
-from bench.protocol import (
     RunHeader as RunHeader,
 )
 

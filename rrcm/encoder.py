@@ -18,6 +18,9 @@ from bench.smoothing.sigma import c_in
 
 NORM_EPS = 1e-5
 
+EXTRA_TOKENS = 2
+"""Tokens of the encoder that are no patches: class and time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
@@ -130,7 +133,7 @@ class Encoder(nn.Module):
             )
         self.config = config
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 2 + config.num_patches, config.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, EXTRA_TOKENS + config.num_patches, config.embed_dim))
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(Block(config.embed_dim, config.num_heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
@@ -152,17 +155,28 @@ class Encoder(nn.Module):
             t: (B,) times, equal to the noise's standard deviation in model units, > 0.
             layernorm: whether the last LayerNorm is applied.
         """
+        h = self.tokens(x_t, t)[:, 0]
+        return self.norm(h) if layernorm else h
+
+    def tokens(self, x_t: Tensor, t: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Return the tokens (B,2+V,D) after the last block: class, time, and V patches; `x_t` and `t` as in `forward`.
+
+        Args:
+            visible: (B,V) the patches that are seen; None: all, in order.
+        """
         patches = self.patch_embed(c_in(t).view(-1, 1, 1, 1).to(x_t) * x_t)
         time = time_embedding(t, self.config.embed_dim).to(patches)[:, None]
         tokens = torch.cat([self.cls_token.expand(len(x_t), -1, -1).to(patches), time, patches], dim=1)
         tokens = tokens + self.pos_embed
+        if visible is not None:
+            places = visible[:, :, None].expand(-1, -1, self.config.embed_dim)
+            tokens = torch.cat([tokens[:, :EXTRA_TOKENS], tokens[:, EXTRA_TOKENS:].gather(1, places)], dim=1)
         for block in self.blocks:
             if self.config.checkpoint_blocks and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False, preserve_rng_state=False)
             else:
                 tokens = block(tokens)
-        h = tokens[:, 0]
-        return self.norm(h) if layernorm else h
+        return tokens
 
     def project(self, h: Tensor) -> Tensor:
         """Return projections (B, output_dim) of representations h (B,D)."""

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.smoothing.sigma import c_in, nearest_time, sigma_to_model, to_model_units
+from bench.smoothing.sigma import nearest_time, sigma_to_model, to_model_units
 from bench.training.batches import Batch
 from bench.training.loop import FORWARDS_WITH_GRADIENT
 from bench.types import Task
-from rrcm.encoder import Block, Encoder, EncoderConfig, time_embedding
+from rrcm.encoder import EXTRA_TOKENS, Block, Encoder, EncoderConfig
 from rrcm.schedule import FINE_TUNING_SCALES
 from rrcm.views import plain_view
 
@@ -21,9 +21,6 @@ MASKED_SHARE = 0.75
 
 SIGMA = 0.25
 """Noise of the visible patches, in pixel units."""
-
-EXTRA_TOKENS = 2
-"""Tokens of the encoder that are no patches: class and time."""
 
 
 class Decoder(nn.Module):
@@ -58,25 +55,6 @@ class Decoder(nn.Module):
         whole = hidden.scatter(1, places, embedded[:, EXTRA_TOKENS:])
         sequence = torch.cat([embedded[:, :EXTRA_TOKENS], whole], dim=1) + self.pos_embed
         return self.predict(self.block(sequence)[:, EXTRA_TOKENS:])
-
-
-def visible_tokens(encoder: Encoder, x_t: Tensor, t: Tensor, visible: Tensor) -> Tensor:
-    """Return the encoder's tokens (B,2+V,D) after its last LayerNorm where it sees the patches `visible` (B,V) alone.
-
-    With all patches in order, token 0 is what the encoder's own forward pass returns.
-
-    Args:
-        x_t: (B,C,H,W) noisy images in model units; t: (B,) their times.
-    """
-    patches = encoder.patch_embed(c_in(t).view(-1, 1, 1, 1).to(x_t) * x_t)
-    patches = patches + encoder.pos_embed[:, EXTRA_TOKENS:]
-    seen = patches.gather(1, visible[:, :, None].expand(-1, -1, patches.shape[2]))
-    time = time_embedding(t, encoder.config.embed_dim).to(patches)[:, None]
-    first = torch.cat([encoder.cls_token.expand(len(x_t), -1, -1).to(patches), time], dim=1)
-    tokens = torch.cat([first + encoder.pos_embed[:, :EXTRA_TOKENS], seen], dim=1)
-    for block in encoder.blocks:
-        tokens = block(tokens)
-    return encoder.norm(tokens)
 
 
 def patches_of(x: Tensor, side: int) -> Tensor:
@@ -132,7 +110,7 @@ class MaskedObjective:
         order = torch.rand((len(x), encoder.config.num_patches), generator=generator, device=x.device)
         visible = order.argsort(dim=1)[:, : visible_count(encoder.config.num_patches)]
         t = x.new_full((len(x),), nearest_time(SIGMA, FINE_TUNING_SCALES))
-        tokens = visible_tokens(encoder, x + sigma_to_model(SIGMA) * noise, t, visible)
+        tokens = encoder.norm(encoder.tokens(x + sigma_to_model(SIGMA) * noise, t, visible))
         predicted = self.decoder(tokens, visible).float()
         return (predicted - patches_of(x, encoder.config.patch_size)).square().mean()
 

@@ -77,10 +77,11 @@ class Recipe(loop.Recipe):
     curriculum: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a loss without terms, and two losses.
+        """Refuse a loss without terms, two losses, and images without another to contrast them with.
 
         Raises:
-            UsageError: contrastive and consistency are both off and masked is too, or masked is on beside one of them.
+            UsageError: contrastive and consistency are both off and masked is too, or masked is on beside one of them,
+                or a batch of one image without masked.
         """
         if self.masked == (self.contrastive or self.consistency):
             raise UsageError(
@@ -89,6 +90,10 @@ class Recipe(loop.Recipe):
                 if not self.masked
                 else "pretrain_masked is true beside pretrain_contrastive or pretrain_consistency, expected one loss: "
                 "set pretraining=masked"
+            )
+        if self.batch_size == 1 and not self.masked:
+            raise UsageError(
+                "pretrain_batch_size is 1, expected 2 or more: each image is contrasted with the others"
             )
 
     @property

@@ -18,8 +18,7 @@ from baselines.parts.names import HUB, TRANSFORMERS, is_function
 from baselines.parts.openai_flags import LABELS, PRESETS, check_flags, complete_flags, parse_flags
 from baselines.parts.readings import Reading
 from bench.errors import CheckpointError, UsageError
-from bench.smoothing.classifiers import open_module
-from bench.smoothing.classifiers import open_part as open_part_of
+from bench.smoothing.classifiers import open_module, open_part as open_part_of
 from bench.training.checkpoints import first_line, load_metadata, load_state, load_weights
 from bench.training.released import Fed, Part
 from bench.types import Backbone, Checkpoint, Task

@@ -17,8 +17,7 @@ from bench.smoothing.classifiers import in_eval_mode
 from bench.smoothing.sigma import sigma_to_model, to_model_units, to_pixel_units
 from bench.training.checkpoints import load_weights
 from bench.training.released import load_with_arch
-from bench.types import Backbone, Task
-from bench.types import Denoiser as Denoises
+from bench.types import Backbone, Denoiser as Denoises, Task
 
 SUFFIX = ".safetensors"
 

@@ -192,6 +192,11 @@ class DenoiserObjective(Supervised[DenoiserT], Generic[DenoiserT, ConfigT]):
         self.config, self.classifier = config, classifier
         self.images, self.labels = job.held_out()
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What chooses among its weights; see `bench.training.loop.Objective`."""
+        return {"classifier": digest(self.classifier.state_dict())}
+
     def score(self, average: nn.Module) -> float | None:
         """Return the held-out radius of the averaged denoiser with the classifier; None where none are held out."""
         return denoised_radius(average, self.classifier, self.images, self.labels)

@@ -19,7 +19,7 @@ from baselines.purifiers.denoised import (
     stage_name,
     train_classifier,
 )
-from bench.errors import CheckpointError
+from bench.errors import CheckpointError, UnfinishedError
 from bench.smoothing.noise import seeded_initialisation
 from bench.training.checkpoints import (
     check_configuration,
@@ -141,6 +141,9 @@ class Purifier(Generic[AnyConfig]):
         """Train the classifier on clean images, then the denoiser, or what is fine-tuned; see `_finetune`.
 
         Both are our own parts, and the denoiser is scored in one call, so that one checkpoint serves every mixture.
+
+        Raises:
+            UnfinishedError: `job.max_seconds` ended the training of the classifier, by which the denoiser is chosen.
         """
         if config.finetune:
             self._finetune(config, job)
@@ -151,6 +154,9 @@ class Purifier(Generic[AnyConfig]):
         classifier = train_classifier(
             pair.classifier, config.backbone, config, config.classifier_max_steps, job
         )
+        if not classifier.is_complete:
+            stage = stage_name("dds_classifier", config.backbone)
+            raise UnfinishedError(stage, classifier.steps, config.classifier_max_steps)
         objective = self.objective(config, pair.denoiser, classifier.network, job)
         fitted = fit(stage_name(self.stage, config.backbone), objective, config, job)
         described = {key: getattr(config, option) for key, option in self.STORED_AS.items()}

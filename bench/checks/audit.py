@@ -83,18 +83,16 @@ def attack_records(
         )
 
 
-def chance_of_violations(attacked: Sequence[Attacked], alpha: float, made: int | None = None) -> float:
+def chance_of_violations(attacked: Sequence[Attacked], alpha: float, made: int) -> float:
     """Return the probability of that many violations, or more, if every certificate is sound.
 
     A violation needs a wrong certificate or a wrong PREDICT, each with probability alpha at most. A certificate's holds
     before it is known whether the image is certified: those that abstained count as well.
 
     Args:
-        made: certificates among which all that are certified were attacked; None: only those that were attacked.
+        made: certificates among which all that are certified were attacked.
     """
     violations = sum(one.is_violation for one in attacked)
-    if made is None:
-        return binomial_upper_tail(violations, len(attacked), min(1.0, 2 * alpha))
     return binomial_upper_tail(violations, made + len(attacked), alpha)
 
 

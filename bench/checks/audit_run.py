@@ -144,7 +144,8 @@ def audit_attacks(rebuilt: Rebuilt, scope: Scope, settings: Attack, seed: int, a
         every = [tuple(log.of(records, subject).values()) for records, subject in rows]
     held = [(records, attacked) for (records, _), attacked in zip(rows, every, strict=True) if attacked]
     findings = [
-        finding(attacked, header.alpha, _made(records, attacked), len(held)) for records, attacked in held
+        finding(attacked, header.alpha, made=_made(records, attacked), together=len(held))
+        for records, attacked in held
     ]
     commands = tuple(dict.fromkeys(one.command for attacked in every for one in attacked))
     table = findings_table(findings, commands)
@@ -243,9 +244,7 @@ def _findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     )
 
 
-def finding(
-    attacked: Sequence[Attacked], alpha: float, made: int | None = None, together: int = 1
-) -> Finding:
+def finding(attacked: Sequence[Attacked], alpha: float, *, made: int, together: int) -> Finding:
     """Return the counts of one method at one sigma, with the images that were violated.
 
     Args:

@@ -13,7 +13,8 @@ from bench.config.run import RunConfig
 from bench.errors import UsageError
 from bench.runs.single import open_method
 from bench.smoothing.certifier import Smoothed
-from bench.smoothing.counting import Draws, check_shape
+from bench.smoothing.classifiers import check_shape
+from bench.smoothing.counting import Draws
 from bench.smoothing.stats import clopper_pearson_lower, radius
 from bench.types import ABSTAIN, Protocol
 

@@ -15,6 +15,7 @@ from scipy import optimize, special, stats
 from torch import Tensor
 
 from bench.smoothing.certifier import Smoothed
+from bench.smoothing.philox import SPLITMIX_STEP, shifted, signed, splitmix64
 from bench.types import Classifier
 
 SHAPE = (1, 4, 4)
@@ -130,15 +131,7 @@ TAIL_PAIRS = math.ceil(-math.log(TAIL_SHARE) * math.exp(TAIL**2 / 2) / 8) * 8
 
 def uniform_of(keys: Tensor) -> Tensor:
     """Return float64 values in [0,1), one per int64 key, that look independent (the mixer of splitmix64)."""
-    mixed = keys * -7046029254386353131
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
-        mixed = (mixed ^ _shifted(mixed, shift)) * factor
-    return _shifted(mixed ^ _shifted(mixed, 31), 11).double() / 2.0**53
-
-
-def _shifted(values: Tensor, bits: int) -> Tensor:
-    """Return int64 values shifted right as if they had no sign."""
-    return (values >> bits) & ((1 << (64 - bits)) - 1)
+    return shifted(splitmix64(keys * signed(SPLITMIX_STEP)), 11).double() / 2.0**53
 
 
 def _image() -> Tensor:

@@ -15,7 +15,7 @@ from bench.commands.terminal.kinds import NoiseLevel, Real, UserPath, Whole
 from bench.config.names import DATASETS, nearest_hint
 from bench.config.numbers import number
 from bench.errors import RecordsError, UsageError, shown, typed
-from bench.types import LARGEST_RADIUS, Protocol
+from bench.types import LARGEST_RADIUS, LEAST_RADIUS, Protocol
 
 CHOSEN = "Default: steps up to the largest radius that n samples can certify."
 
@@ -120,20 +120,20 @@ def export_log(run: Path, method: str, sigma: float, digits: int | None, out: Pa
             raise RecordsError(
                 f"{out} cannot be written: {out.parent} is no folder; make it, or give another --out"
             )
-        if out.is_dir() or _holds_records(out):
+        if out.is_dir() or (out.is_file() and _begins(out, b"{")):
             raise RecordsError(
                 f"{out} is {'a folder' if out.is_dir() else 'a run'}: give another file as --out"
             )
+        if out.is_file() and out.stat().st_size and not _begins(out, b"idx\t"):
+            raise RecordsError(f"{out} exists and is no log: give another file as --out, or delete it")
         replace_file(out, text)
         say(f"{out}")
 
 
-def _holds_records(path: Path) -> bool:
-    """Return whether a file begins as the records of a run do."""
-    if not path.is_file():
-        return False
+def _begins(path: Path, start: bytes) -> bool:
+    """Return whether a file begins with some bytes."""
     with path.open("rb") as file:
-        return file.read(1) == b"{"
+        return file.read(len(start)) == start
 
 
 @command(name="check-log", short_help="Check whether a published log fits its claim")
@@ -234,7 +234,7 @@ def parse_radii(text: str) -> tuple[float, ...]:
     """Return radii given as numbers with commas between them.
 
     Raises:
-        UsageError: one of them is no number >= 0.
+        UsageError: one of them is no number >= 0, or too small or large for a table.
     """
     try:
         radii = tuple(map(number, text.split(",")))
@@ -243,6 +243,8 @@ def parse_radii(text: str) -> tuple[float, ...]:
     if min(radii) < 0 or max(radii) > LARGEST_RADIUS:
         most = "" if max(radii) <= LARGEST_RADIUS else f", at most {LARGEST_RADIUS:g}"
         raise UsageError(f"--radii is {text!r}, expected numbers >= 0{most}")
+    if any(0 < radius < LEAST_RADIUS for radius in radii):
+        raise UsageError(f"--radii is {text!r}, expected numbers of 0, or at least {LEAST_RADIUS:g}")
     return radii
 
 

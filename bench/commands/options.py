@@ -147,9 +147,7 @@ ENGINE_OPTIONS = shared_options(
         help="Number of processes (default: one per core or GPU) or Ray workers (default: as many as fit now).",
     ),
     click.option("--address", metavar="auto|HOST:PORT", help="Running Ray cluster. Default: start one here."),
-    click.option(
-        "--cpus-per-worker", type=Real(0), default=1.0, show_default=True, help="CPUs per Ray worker."
-    ),
+    click.option("--cpus-per-worker", type=Real(0), help="CPUs per Ray worker. Default: 1."),
     click.option("--gpus-per-worker", type=Real(0), help="GPUs per Ray worker. Default: 1 on a GPU, else 0."),
 )
 
@@ -164,7 +162,7 @@ def check_engine(
     engine: str,
     workers: int | None,
     address: str | None,
-    cpus_per_worker: float,
+    cpus_per_worker: float | None,
     gpus_per_worker: float | None,
 ) -> None:
     """Return nothing where ENGINE_OPTIONS fit together.
@@ -176,6 +174,11 @@ def check_engine(
         raise UsageError(f"--workers is {workers}, but --engine is local: only processes and ray take it")
     if address is not None and engine != "ray":
         raise UsageError(f"--address is {address}, but --engine is {engine}: only ray takes it")
+    for option, value in (("cpus", cpus_per_worker), ("gpus", gpus_per_worker)):
+        if value is not None and engine != "ray":
+            raise UsageError(
+                f"--{option}-per-worker is {value:g}, but --engine is {engine}: only ray takes it"
+            )
     if engine == "ray" and ":" in config.device:
         raise UsageError(f"--device is {config.device}, but Ray gives each worker its GPUs: --device cuda")
     if engine == "ray" and cpus_per_worker == gpus_per_worker == 0:
@@ -208,6 +211,8 @@ def make_engine(config: RunConfig, **options: Any) -> Engine:
     from bench.device.hardware import resolve_device
     from bench.runs.engines.ray import RayEngine
 
+    if options["cpus_per_worker"] is None:
+        options["cpus_per_worker"] = 1.0
     if options["gpus_per_worker"] is None:
         options["gpus_per_worker"] = 1.0 if resolve_device(config.device).type == "cuda" else 0.0
         check_engine(config, engine=engine, **options)

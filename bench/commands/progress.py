@@ -77,13 +77,11 @@ class Bars:
         done: int,
         total: int,
         detail: str | tuple[str, ...] = (),
-        left: float | None = None,
     ) -> None:
         """Show that `done` of `total` steps of something are done; its line is added where there is none.
 
         Args:
             detail: what else is known of it, the most important first.
-            left: seconds left, where they are known; None: by the mean of the steps so far.
         """
         now = self._clock()
         name, parts = plain(name), (detail,) if isinstance(detail, str) else detail
@@ -92,7 +90,7 @@ class Bars:
         )
         if done != task.done:
             task.updated = now
-        task.done, task.total, task.left = done, total, left
+        task.done, task.total = done, total
         task.detail = tuple(map(plain, filter(None, parts)))
         self._tasks[name] = task
         if done >= total and name != ALL:

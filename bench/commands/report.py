@@ -31,6 +31,16 @@ LABEL_OPTIONS = shared_options(
 )
 
 
+def check_folder_of(out: Path | None) -> None:
+    """Return nothing for a folder that can be written to, before anything is computed.
+
+    Raises:
+        UsageError: it is a file.
+    """
+    if out is not None and out.is_file():
+        raise UsageError(f"--out is {out}, a file: give a folder")
+
+
 @command(short_help="Tables, figures and page from the records of runs")
 @click.argument("runs", nargs=-1, required=True, type=UserPath())
 @LABEL_OPTIONS
@@ -63,6 +73,7 @@ def report(
 ) -> None:
     """Write tables and figures from the records of one run, or of several runs in one comparison."""
     has_page, as_json = flags["html"], flags["as_json"]
+    check_folder_of(out)
     if out is None and len(runs) > 1:
         raise UsageError("several runs need --out DIR, the folder for their common tables and figures")
     from bench.commands.printing import report_runs
@@ -137,6 +148,7 @@ def compare(
     check_comparable(read, tuple(filter(None, split_names(allow))))
     if all_pairs and against is not None:
         raise UsageError("--all-pairs and --against are two ways to compare: give one of them")
+    check_folder_of(out)
     comparison = compare_read(restricted(read, methods, sigmas), read_labels(labels, dataset_label))
     tables, written, nothing = compare_all(comparison, has_all=all_pairs, against=against, out=out)
     pairs = pairs_of(comparison, has_all=all_pairs) if against is None else ()

@@ -63,7 +63,8 @@ RUN_OPTIONS = shared_options(
 @click.option(
     "--subset",
     metavar="SUBSET",
-    help="Images to certify: standard, balanced or file:PATH with one test index per line.",
+    help="Images to certify: standard (the published ones), balanced, file:PATH with one test index per line, or auto: "
+    "standard where the data set has it, else balanced.",
     shell_complete=completes("auto|standard|balanced|file:"),
 )
 @click.option("--limit", "--max", "limit", metavar="INT", help="Number of images, counted along the subset.")

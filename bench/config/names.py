@@ -104,7 +104,7 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     near = difflib.get_close_matches(
-        name[:LONGEST], names, n=1
+        str(name)[:LONGEST], names, n=1
     )  # whose time grows with the square of the length
     return f"did you mean {near[0]!r}?" if near else f"valid: {', '.join(names)}"
 

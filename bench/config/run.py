@@ -30,7 +30,7 @@ from bench.config.overrides import override
 from bench.config.radii import chosen_radii, reached
 from bench.config.texts import read_text
 from bench.errors import UsageError, clipped, shown
-from bench.types import LARGEST_RADIUS, Compilation, Precision, Protocol, RunEstimation
+from bench.types import LARGEST_RADIUS, LEAST_RADIUS, Compilation, Precision, Protocol, RunEstimation
 
 ALL_METHODS = "all"
 """Stands in `methods` for every known method."""
@@ -279,6 +279,8 @@ def _check_numbers(config: RunConfig) -> None:
         raise UsageError(f"radii holds {config.radii[-1]:g}, expected each at most {LARGEST_RADIUS:g}")
     if config.radii[0] < 0.0 or list(config.radii) != sorted(config.radii):
         raise UsageError(f"radii is {_join(config.radii)}, expected ascending values, each >= 0")
+    if tiny := [one for one in config.radii if 0 < one < LEAST_RADIUS]:
+        raise UsageError(f"radii holds {tiny[0]:g}, expected each 0, or at least {LEAST_RADIUS:g}")
 
 
 def _check_data_options(config: RunConfig) -> None:

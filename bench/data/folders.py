@@ -219,6 +219,10 @@ def _common_side(root: Path | None, files: Sequence[Path]) -> int:
     return next(iter(sizes))[0]
 
 
+SPLIT_LIKE = frozenset(("train", "training", "test", "testing", "val", "valid", "validation"))
+"""Names of folders, in small letters, that hold a split, whatever its spelling."""
+
+
 def _split_folders(name: str, split: str, root: Path | None) -> dict[str, Path]:
     """Return split -> the folder whose subfolders are its classes, for `split` and another that is there."""
     if root is None:
@@ -239,6 +243,11 @@ def _split_folders(name: str, split: str, root: Path | None) -> dict[str, Path]:
     if test is not None:
         found["test"] = test
     elif name == "folder" and not found:
+        if split_like := [one for one in _class_names(root) if one.casefold() in SPLIT_LIKE]:
+            raise DataError(
+                f"{root / split_like[0]} is named like a split, not a class: call the folders of the splits train and "
+                "test"
+            )
         found["test"] = root
     if split not in found:
         wanted = "train" if split == "train" else " or ".join(folder.name for folder in tests)

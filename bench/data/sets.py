@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import hashlib
 import math
 import os
 import zlib
@@ -37,7 +36,8 @@ from bench.config.run import RunConfig
 from bench.data.folders import StoredImages, load_tree
 from bench.data.hub import hub_folder, is_on_hub
 from bench.data.parquet import is_parquet, load_parquet
-from bench.errors import DataError, shown
+from bench.data.subsets import rank
+from bench.errors import DataError, UsageError, shown
 from bench.types import Split, Task
 
 SplitName = Literal["train", "test"]
@@ -92,7 +92,7 @@ def task_of(config: RunConfig) -> Task | None:
         return None
 
 
-class PixelTensor:
+class PixelTensor(StoredImages):
     """Images in memory, kept as bytes and given out as float32 in [0,1].
 
     Args:
@@ -112,10 +112,6 @@ class PixelTensor:
 
     def __len__(self) -> int:
         return len(self.pixels)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """Return image `index`, (C, H, W) float32 in [0,1]."""
-        return self.pixels[index].float() / 255
 
     def bytes_at(self, index: int) -> Tensor:
         """Return image `index`, (C, H, W) uint8."""
@@ -179,16 +175,38 @@ def batch(split: Split, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor
 
     Args:
         split: any split, also one whose images are a user's own `Indexed`.
-        indices: (B,) positions, B >= 1.
+        indices: (B,) positions, B >= 1, from 0 on.
 
     Raises:
         DataError: an image file that cannot be read.
+        UsageError: other indices.
     """
-    positions = torch.as_tensor(indices, dtype=torch.int64)
+    positions = _positions(indices, len(split.labels))
     labels = torch.tensor([split.labels[index] for index in positions.tolist()])
-    if isinstance(split.images, PixelTensor | StoredImages):
+    if isinstance(split.images, StoredImages):
         return split.images.batch(positions), labels
     return torch.stack([split.images[index] for index in positions.tolist()]), labels
+
+
+def _positions(indices: Sequence[int] | Tensor, size: int) -> Tensor:
+    """Return positions (B,) int64 in a split of that many images.
+
+    Raises:
+        UsageError: they are no whole numbers of it, such as a mask.
+    """
+    try:
+        given = torch.as_tensor(indices)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"indices are {shown(indices)}, expected a list of positions") from error
+    if given.ndim != 1 or not len(given) or given.is_floating_point() or given.is_complex():
+        raise UsageError(f"indices are {shown(indices)}, expected whole numbers, one or more in a row")
+    if given.dtype == torch.bool:
+        raise UsageError("indices are a mask, expected positions: give mask.nonzero()[:, 0]")
+    if int(given.min()) < 0 or int(given.max()) >= size:
+        raise UsageError(
+            f"indices reach from {int(given.min())} to {int(given.max())}, expected 0 to {size - 1}"
+        )
+    return given.to(torch.int64)
 
 
 def _pixel_split(
@@ -225,15 +243,11 @@ def _mnist5k(split: SplitName) -> Split:
     """
     images, labels = _mnist5k_arrays()
     classes = [[i for i, label in enumerate(labels) if label == digit] for digit in range(10)]
-    shuffled = [sorted(members, key=_mnist5k_rank) for members in classes]
+    shuffled = [sorted(members, key=lambda position: rank("mnist5k", position)) for members in classes]
     part = slice(None, MNIST5K_TEST_PER_CLASS) if split == "test" else slice(MNIST5K_TEST_PER_CLASS, None)
     order = [index for turn in zip(*(members[part] for members in shuffled), strict=True) for index in turn]
     task = Task(dataset="mnist5k", channels=1, image_size=28, num_classes=10)
     return _pixel_split(task, split, images[order], [labels[index] for index in order], DIGITS)
-
-
-def _mnist5k_rank(position: int) -> bytes:
-    return hashlib.blake2b(f"mnist5k/{position}".encode(), digest_size=8).digest()
 
 
 def _idx_set(name: str, split: SplitName, root: Path, download: bool) -> Split:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.config.names import STANDARD_STRIDE, resolve_subset
+from bench.config.overrides import user_path
 from bench.config.texts import read_text
-from bench.errors import DataError, shown
+from bench.errors import DataError, UsageError, shown
 from bench.types import Split
 
 MOST_DIGITS = 18
@@ -71,7 +72,7 @@ def held_out(split: Split, fraction: float, seed: int) -> tuple[tuple[int, ...],
                 "more to hold one out; add images"
             )
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        ordered = sorted(members, key=lambda index: _rank("held-out", seed, index))
+        ordered = sorted(members, key=lambda index: rank("held-out", seed, index))
         chosen.update(ordered[:count])
     kept = tuple(index for index in range(len(split.labels)) if index not in chosen)
     return kept, tuple(sorted(chosen))
@@ -94,11 +95,14 @@ def certified_subset(
         limit: images to take after those (all where there are fewer), >= 1; None: all.
 
     Raises:
-        UsageError: an unknown subset, or "standard" for a set without one.
+        UsageError: an unknown subset, "standard" for a set without one, or a skip or limit out of range.
         DataError: a training split, a skip past the end, or a file that is unreadable or holds a wrong index.
     """
     if split.name != "test":
         raise DataError(f"certified images come from the test split, got the {split.name} split; load 'test'")
+    for option, value, least in (("skip", skip, 0), ("limit", 1 if limit is None else limit, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(f"{option} is {shown(value)}, expected a whole number of {least} or more")
     indices = _whole_subset(split, resolve_subset(split.task.dataset, subset))
     if skip >= len(indices):
         raise DataError(
@@ -112,18 +116,18 @@ def _whole_subset(split: Split, subset: str) -> tuple[int, ...]:
         return tuple(range(0, len(split.labels), STANDARD_STRIDE[split.task.dataset]))
     if subset == "balanced":
         return _balanced(split)
-    return _read_indices(Path(subset.removeprefix("file:")), len(split.labels))
+    return _read_indices(user_path(subset.removeprefix("file:")), len(split.labels))
 
 
 def _balanced(split: Split) -> tuple[int, ...]:
     name = split.task.dataset
     classes = [
-        sorted(members, key=lambda index: _rank("balanced", name, "image", index))
+        sorted(members, key=lambda index: rank("balanced", name, "image", index))
         for members in _by_class(split.labels, split.task.num_classes)
     ]
     # Shuffled classes: a prefix shorter than the number of classes is no run of neighbours in the alphabet.
     classes = [
-        classes[k] for k in sorted(range(len(classes)), key=lambda k: _rank("balanced", name, "class", k))
+        classes[k] for k in sorted(range(len(classes)), key=lambda k: rank("balanced", name, "class", k))
     ]
     longest = max(map(len, classes))
     return tuple(members[turn] for turn in range(longest) for members in classes if turn < len(members))
@@ -136,7 +140,7 @@ def _by_class(labels: Sequence[int], num_classes: int) -> list[list[int]]:
     return members
 
 
-def _rank(*parts: object) -> bytes:
+def rank(*parts: object) -> bytes:
     """Return 8 pseudo-random bytes that depend on the parts alone; sorting by them is a fixed shuffle."""
     return hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
 

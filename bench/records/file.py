@@ -110,7 +110,10 @@ def _require_extendable(path: Path, whole: RunHeader, old: RunHeader, new: RunHe
     if set(old.indices) <= set(new.indices):  # more images may be added
         now["indices"] = old.indices
     elif set(new.indices) < set(old.indices):
-        raise ProtocolError(_fewer_images(path, old, new))
+        raise ProtocolError(
+            f"{path} was made under another indices (then and now: {difference(old.indices, new.indices)}): give "
+            f"another --out, or raise --limit, so that the run's {len(old.indices)} images are among this command's"
+        )
     require_alike(path, RUN.remedy, *known_images(before, now))
     if twice := alike({*old.sigmas, *new.sigmas}):
         raise ProtocolError(
@@ -280,13 +283,18 @@ def _extended(whole: RunHeader, old: RunHeader, new: RunHeader) -> RunHeader:
     radii = _radii(whole, new, sigmas)
     same = (set(methods), sigmas, new.indices) == (set(whole.methods), whole.sigmas, whole.indices)
     if same and old == whole and radii == old.radii:
-        return old
+        measured = (
+            {"cost_repetitions": new.config["cost_repetitions"]} if "cost_repetitions" in new.config else {}
+        )
+        return dataclasses.replace(old, config=old.config | measured)
+    of_all = f" --methods {typed(','.join(methods))}" if {*methods} - {*new.methods} else ""
+    of_all += f" --sigmas {','.join(map('{:g}'.format, sigmas))}" if {*sigmas} - {*new.sigmas} else ""
     of_others = {**old.options, **new.options}
     options = {name: value for name, value in of_others.items() if name not in old.methods}
     options |= {name: value for name, value in old.options.items() if name in old.methods}
     return dataclasses.replace(
         old,
-        command=new.command,
+        command=new.command + of_all,
         methods=methods,
         sigmas=sigmas,
         radii=radii,
@@ -316,15 +324,12 @@ def _rested_on(header: RunHeader, other: RunHeader) -> dict[str, Any]:
     for method in sorted({*header.methods} & {*other.methods}):
         found[f"configuration of {method}"] = header.options.get(method, {})
     for key in sorted(header.checkpoints.keys() & other.checkpoints.keys()):
-        found[f"the checkpoint of {key}"] = header.checkpoints[key]
+        weights = header.weights.get(key, "")
+        if (
+            weights != other.weights.get(key) or len(weights) != 64
+        ):  # the same ones, trained again, are no others
+            found[f"the checkpoint of {key}"] = header.checkpoints[key]
     return found
-
-
-def _fewer_images(path: Path, old: RunHeader, new: RunHeader) -> str:
-    return (
-        f"{path} was made under another indices (then and now: {difference(old.indices, new.indices)}): give another "
-        f"--out, or raise --limit, so that the {len(old.indices)} images of the run are among this command's"
-    )
 
 
 def _identity(record: Record) -> tuple[str, float, int]:
@@ -347,12 +352,14 @@ def _run(
     fault_of = record_fault(header, repairs=repairs)
     # A stop between the costs of two methods has them all measured again, in the same rounds.
     costs: dict[tuple[str, float], CostRecord] = {}
-    is_strange = strangers(lines.records, header)
-    doubtful = np.flatnonzero(is_strange | ~proven(lines.records, header, repairs=repairs))
+    records = lines.records
+    composed = {records.names[code] for code in np.unique(records.methods[records.is_composed]).tolist()}
+    is_strange = strangers(records, header)
+    doubtful = np.flatnonzero(is_strange | ~proven(records, header, repairs=repairs))
     for place, row, item in lines.some(doubtful):
         where = f"{path}, line {place + 2}"
         if isinstance(item, CostRecord):
-            if (fault := cost_fault(item, header)) is not None:
+            if (fault := cost_fault(item, header, is_composed=item.method in composed)) is not None:
                 raise RecordsError(f"{where}: {fault}: remove the line to measure it again")
             costs[item.method, item.sigma] = item
         elif is_strange[row]:

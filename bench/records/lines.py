@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, Self
 
 from bench.config.texts import check_ordinary
-from bench.errors import ProtocolError, RecordsError
+from bench.errors import BusyError, ProtocolError, RecordsError
 from bench.records.codec import Codec, HeaderT, ItemT, is_json
 from bench.records.disk import append_whole, check_no_link, open_to_write, replace_file
 
@@ -284,6 +284,24 @@ def _check_length(bytes_of_line: int) -> None:
         raise OSError(f"a line is longer than {LONGEST:,} bytes")
 
 
+@contextlib.contextmanager
+def alone(path: Path, instead: str) -> Iterator[None]:
+    """Hold the lock of a file, of any kind, in the block; where the system or the folder has no locks, nothing is held.
+
+    Raises:
+        BusyError: another process holds it; the message tells to wait, or `instead`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        try:
+            held.callback(os.close, _lock(path, instead))
+        except BusyError:
+            raise
+        except (RecordsError, OSError):
+            pass
+        yield
+
+
 def _lock(path: Path, instead: str) -> int:
     """Return a descriptor that holds a file's lock until it is closed, also by a crash."""
     try:
@@ -301,7 +319,7 @@ def _lock(path: Path, instead: str) -> int:
         except BlockingIOError as error:
             held_by = os.read(descriptor, 20).strip()
             holder = held_by.decode() if held_by.isdigit() else "unknown"
-            raise RecordsError(
+            raise BusyError(
                 f"another process (pid {holder}) writes to {path}: wait for it, or {instead}"
             ) from error
         except OSError as error:

@@ -294,7 +294,9 @@ def _read_row(line: str, names: Sequence[str], where: str) -> LogRow:
             seconds=parse_seconds(cells["time"]) if "time" in cells else None,
         )
     except (ValueError, ArithmeticError) as error:
-        raise RecordsError(f"{where} is no row of a log ({clipped(str(error))}): {shown(line)}") from error
+        raise RecordsError(
+            f"{where} is no row of a log ({clipped(str(error))}), {shown(line)}: correct or remove the line"
+        ) from error
     is_class = 0 <= row.label < MOST_CLASSES and ABSTAIN <= row.predict < MOST_CLASSES
     is_image = 0 <= (row.index or 0) < MOST_IMAGES
     if not is_class or not is_image or row.radius < 0.0 or (row.predict == ABSTAIN and row.radius > 0.0):

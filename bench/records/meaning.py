@@ -18,12 +18,16 @@ from bench.types import (
     ABSTAIN,
     LARGEST_RADIUS,
     LEAST_ALPHA,
+    LEAST_RADIUS,
     CostRecord,
     PartBound,
     Protocol,
     Record,
     RunHeader,
 )
+
+LONGEST_SECONDS = 1e10
+"""Longest time that one certificate may have taken: centuries."""
 
 ROUNDING = 1e-10
 """Share of a radius, or of sigma, by which libraries of another version may round it otherwise."""
@@ -76,6 +80,8 @@ def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
     are_radii = all(0 <= one < math.inf for one in radii) and list(radii) == sorted(radii)
     yield "radii", radii, are_radii, "ascending finite numbers, each 0 or more"
     yield "radii", radii, radii[-1] <= LARGEST_RADIUS, f"each {LARGEST_RADIUS:g} or less"
+    are_large = all(one == 0 or one >= LEAST_RADIUS for one in radii)
+    yield "radii", radii, are_large, f"each 0, or {LEAST_RADIUS:g} or more"
     yield "image_shape", header.image_shape, min(header.image_shape) >= 1, "three numbers, each 1 or more"
     sizes = header.batch_sizes
     has_sizes = is_log or sizes.keys() >= set(header.methods)
@@ -86,29 +92,38 @@ def _demands(header: RunHeader) -> Iterable[tuple[str, object, bool, str]]:
     yield "config.options", options, is_table, "options by method"
     yield "logs", header.logs, all(map(_is_log, header.logs.values())), "a file and notes for each log"
     took = [pair for one in header.training.values() for pair in one.items()]
-    yield "training", took, all(map(_is_count, took)), "counts from 0 to 2**53, and seconds"
+    yield "training", took, all(map(_is_count, took)), "counts from 0 to 2**53, seconds and a sigma"
 
 
 def _is_count(pair: tuple[str, int | float]) -> bool:
     name, value = pair
-    return 0 <= value <= 2**53 and (isinstance(value, int) or name == "seconds")
+    return 0 <= value <= 2**53 and (isinstance(value, int) or name in ("seconds", "sigma"))
 
 
 def _is_log(value: object) -> bool:
-    notes = value.get("notes") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(value.get("file"), str):
+        return False
+    notes = value.get("notes")
     return isinstance(notes, list) and all(isinstance(note, str) for note in notes)
 
 
-def cost_fault(cost: CostRecord, header: RunHeader) -> str | None:
-    """Return which field of a cost is wrong, and why; None where all are right."""
+def cost_fault(cost: CostRecord, header: RunHeader, *, is_composed: bool = False) -> str | None:
+    """Return which field of a cost is wrong, and why; None where all are right.
+
+    Args:
+        is_composed: the method has composed certificates, which may ask for other than n0 + n samples.
+    """
     if cost.method not in header.methods or cost.sigma not in header.sigmas:
         return f"the cost of {clipped(cost.method)} at sigma {cost.sigma:g} is not part of this run"
-    for name in ("batch_size", "samples_per_repetition", "samples_per_certificate"):
-        if getattr(cost, name) < 1:
-            return f"{name} is {getattr(cost, name)}, expected 1 or more"
-    for name in ("parameters", "peak_memory_bytes"):
-        if (getattr(cost, name) or 0) < 0:
-            return f"{name} is {getattr(cost, name)}, expected 0 or more"
+    least = {"batch_size": 1, "samples_per_repetition": 1, "samples_per_certificate": 1}
+    for name in (*least, "parameters", "peak_memory_bytes"):
+        if not least.get(name, 0) <= (getattr(cost, name) or 0) <= 2**53:
+            return (
+                f"{name} is {getattr(cost, name)}, expected {least.get(name, 0)} or more, and not above 2**53"
+            )
+    asked = header.n0 + header.n
+    if cost.samples_per_certificate != asked and not is_composed:
+        return f"samples_per_certificate is {cost.samples_per_certificate}, expected n0 + n = {asked}"
     seconds = cost.repetition_seconds
     if not seconds or not all(0 < one < math.inf for one in seconds):
         return f"repetition_seconds is {shown(seconds)}, expected finite numbers above 0"
@@ -139,8 +154,8 @@ def record_fault(header: RunHeader, *, repairs: bool = False) -> Fault:
             return f"predict is {record.predict}, expected {ABSTAIN} to {classes - 1}"
         if record.clean is not None and not 0 <= record.clean < classes:
             return f"clean is {record.clean}, expected 0 to {classes - 1}"
-        if not 0.0 <= record.seconds < math.inf:
-            return f"seconds is {record.seconds}, expected a finite number, 0 or more"
+        if not 0.0 <= record.seconds <= LONGEST_SECONDS:
+            return f"seconds is {record.seconds}, expected a number from 0 to {LONGEST_SECONDS:g}"
         if record.bounds or record.certified_sigma is not None:
             return of_bounds(record)
         if record.counts_selection:

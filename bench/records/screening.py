@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.records.columns import Columns, Counts, Flags, Floats, Ints
-from bench.records.meaning import ROUNDING, classes_of, is_hopeless
+from bench.records.meaning import LONGEST_SECONDS, ROUNDING, classes_of, is_hopeless
 from bench.smoothing.estimation import certified_radius
 from bench.smoothing.stats import upper_tails
 from bench.types import ABSTAIN, RunHeader
@@ -93,7 +93,7 @@ def _is_plain(records: Columns, classes: int) -> Flags:
         & (records.predict < classes)
         & (~records.has_clean | ((records.clean >= 0) & (records.clean < classes)))
         & (records.seconds >= 0)
-        & (records.seconds < np.inf)
+        & (records.seconds <= LONGEST_SECONDS)
         & ~records.is_composed
         & np.isnan(records.certified_sigma)
         & np.isnan(records.uniform)

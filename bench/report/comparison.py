@@ -12,13 +12,13 @@ from bench.config.labels import DISPLAYED, Labels
 from bench.errors import ProtocolError, RecordsError
 from bench.records.columns import Columns, columns_of
 from bench.report.doubts import (
+    cautions_of,
     composed_certificates,
     decided_radii,
     denied_alpha,
     identical_counts,
     impossible_radii,
     log_notes,
-    stopped_trainings,
     trained_weights,
     unfinished,
     unlike_labels,
@@ -264,11 +264,12 @@ def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
             "nothing to compare: the runs hold no certified image; continue one with `bench run`"
         )
     radii, left_out = decided_radii(runs)
+    cautions = cautions_of(runs, names)
     notes = [
         *left_out,
         *log_notes(runs, names),
         *unfinished(runs, names, entries),
-        *stopped_trainings(runs, names),
+        *cautions,
         *unseen_weights(runs, names),
     ]
     kept: list[Entry] = []
@@ -281,7 +282,7 @@ def compare(runs: Sequence[Run], chosen: Labels = DISPLAYED) -> Comparison:
         entries=tuple(kept),
         best=tuple(_best_candidates(entries, notes)),
         everything=tuple(entries),
-        cautions=tuple(stopped_trainings(runs, names)),
+        cautions=cautions,
         costs=tuple(cost for number, run in enumerate(runs) for cost in _costs(run, number, names)),
         radii=radii,
         notes=(*identical_counts(kept), *composed_certificates(kept), *notes),

@@ -136,6 +136,11 @@ def decided_radii(runs: Sequence[Run]) -> tuple[tuple[float, ...], list[str]]:
     return tuple(sorted(kept)), [sentence]
 
 
+def cautions_of(runs: Sequence[Run], names: Names) -> tuple[str, ...]:
+    """Return a sentence on each kind of checkpoint whose rows do not say what their method can do."""
+    return (*stopped_trainings(runs, names), *other_noise(runs, names))
+
+
 def stopped_trainings(runs: Sequence[Run], names: Names) -> list[str]:
     """Return one sentence, or none, on checkpoints that were certified before their training had ended."""
     stopped = [
@@ -148,6 +153,17 @@ def stopped_trainings(runs: Sequence[Run], names: Names) -> list[str]:
     return [
         f"Training stopped before its end: {', '.join(stopped)}; such a row does not say what its method can do."
     ]
+
+
+def other_noise(runs: Sequence[Run], names: Names) -> list[str]:
+    """Return one sentence, or none, on checkpoints that were trained at another noise level than they are used at."""
+    others = [
+        f"{_row(key, number, names)} (trained at {took['sigma']:g})"
+        for number, run in enumerate(runs)
+        for key, took in run.header.training.items()
+        if "sigma" in took
+    ]
+    return [f"Trained at another noise level: {', '.join(others)}."] if others else []
 
 
 def unseen_weights(runs: Sequence[Run], names: Names) -> list[str]:

@@ -28,12 +28,14 @@ class LowerBounds:
 
     Attributes:
         tails: of the images whose label selection chose, ascending; every other image has a bound of 0.
+        radii: certified by each, in pixel units, 0 where the bound is 1/2 or less; those of equal tails ascend.
         images: all images.
         has_uncertified: False where bounds below 1/2 are unknown: sequential estimation stops before it has one, and a
             published log holds no counts. Then tails are at most 1/2.
     """
 
     tails: tuple[float, ...]
+    radii: tuple[float, ...]
     images: int
     has_uncertified: bool
 
@@ -52,14 +54,19 @@ def lower_bounds(entry: Entry) -> LowerBounds:
     Composed certificates have none: no one p_A makes them.
     """
     if entry.is_composed:
-        return LowerBounds(tails=(), images=len(entry.records), has_uncertified=False)
+        return LowerBounds(tails=(), radii=(), images=len(entry.records), has_uncertified=False)
     has_uncertified = not entry.header.stops_early and entry.has_counts
-    radii = entry.certified.radii
-    tails = special.ndtr(-radii[radii >= 0] / entry.sigma)
+    radii = entry.certified.radii[entry.certified.radii >= 0]
+    tails = special.ndtr(-radii / entry.sigma)
     if has_uncertified:
-        tails = np.concatenate([tails, _uncertified(entry)])
+        others = _uncertified(entry)
+        tails, radii = np.concatenate([tails, others]), np.concatenate([radii, np.zeros(len(others))])
+    order = np.lexsort((radii, tails))
     return LowerBounds(
-        tails=tuple(np.sort(tails).tolist()), images=len(entry.records), has_uncertified=has_uncertified
+        tails=tuple(tails[order].tolist()),
+        radii=tuple(radii[order].tolist()),
+        images=len(entry.records),
+        has_uncertified=has_uncertified,
     )
 
 

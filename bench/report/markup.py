@@ -6,8 +6,8 @@ The command line renders the same structure with rich, `bench.report.tables.late
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from decimal import ROUND_DOWN, Decimal
+from dataclasses import dataclass, replace
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
 from typing import TYPE_CHECKING
 
 from bench.config.numbers import number
@@ -80,6 +80,14 @@ class Table:
     holds_words: bool = False
     details: tuple[str, ...] = ()
 
+    def columns(self, places: Sequence[int]) -> Table:
+        """Return the table of some of the columns, in that order."""
+        blocks = tuple(
+            replace(block, rows=tuple(tuple(row[place] for place in places) for row in block.rows))
+            for block in self.blocks
+        )
+        return replace(self, headers=tuple(self.headers[place] for place in places), blocks=blocks)
+
 
 def blocks_of(
     frame: pd.DataFrame,
@@ -137,12 +145,26 @@ def _is_number(text: str) -> bool:
 
 def format_radius(radius: float, decimals: int) -> str:
     """Return a radius with `decimals` decimals, rounded down: it never exceeds the certified one."""
-    return str(Decimal(repr(float(radius))).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_DOWN))
+    return str(Decimal(repr(float(radius) + 0.0)).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_DOWN))
 
 
 def format_percent(share: float) -> str:
     """Return a share in [0,1] as a percentage with one decimal, rounded to nearest."""
     return f"{100 * share:.1f}"
+
+
+def format_at_most(share: float) -> str:
+    """Return a share in [0,1] as a percentage with one decimal, rounded up: what is said to be at most that, is."""
+    return _percent(share, ROUND_UP)
+
+
+def format_at_least(share: float) -> str:
+    """Return a share in [0,1] as a percentage with one decimal, rounded down: a lower bound stays one."""
+    return _percent(share, ROUND_DOWN)
+
+
+def _percent(share: float, rounding: str) -> str:
+    return str((100 * Decimal(repr(float(share)))).quantize(Decimal("0.1"), rounding=rounding))
 
 
 def format_significant(value: float) -> str:

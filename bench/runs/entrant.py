@@ -128,7 +128,10 @@ class Entrant:
             CheckpointError: one of them cannot be read, or tells no number.
         """
         found = {name: took for name, path in self.files().items() if (took := told(path))}
-        whole = {} if parameters is None else {"parameters": parameters}
+        whole: dict[str, int | float] = {} if parameters is None else {"parameters": parameters}
+        at = None if self.checkpoint is None else _trained_at(self.checkpoint)
+        if at is not None and at != self.sigma:
+            whole["sigma"] = at
         return found | ({self.key: found.get(self.key, {}) | whole} if whole else {})
 
     def build(self) -> Classifier:
@@ -251,6 +254,20 @@ def _other_options(path: Path, expected: Mapping[str, Any]) -> str:
     return "; ".join(found[:SHOWN]) + more
 
 
+def _trained_at(path: Path) -> float | None:
+    """Return the noise level that a checkpoint says it was trained at; None where it says none.
+
+    Raises:
+        CheckpointError: what it says is no number.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    sigma = load_metadata(path).get("config", {}).get("sigma")
+    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, int | float)):
+        raise CheckpointError(f"{path} says sigma {shown(sigma)}, expected a number: import it anew")
+    return sigma
+
+
 def _check_declared(path: Path, entrant: Entrant, note: Callable[[str], None]) -> None:
     """Refuse a file that says it is another method's; note one that says another sigma.
 
@@ -258,15 +275,12 @@ def _check_declared(path: Path, entrant: Entrant, note: Callable[[str], None]) -
     """
     if path.suffix != ".safetensors":
         return
-    declared = load_metadata(path).get("config", {})
-    method, sigma = declared.get("method"), declared.get("sigma")
+    method, sigma = load_metadata(path).get("config", {}).get("method"), _trained_at(path)
     is_of_zoo = path.name == entrant.file_name and path.name.startswith(str(method))
     if method not in (None, entrant.method) and not is_of_zoo:
         made_by = clipped(str(method))
         raise CheckpointError(
             f"{path} was made by {made_by}: give it as {made_by}.checkpoint, not {entrant.method}'s"
         )
-    if sigma is not None and (isinstance(sigma, bool) or not isinstance(sigma, int | float)):
-        raise CheckpointError(f"{path} says sigma {shown(sigma)}, expected a number: import it anew")
     if sigma not in (None, entrant.sigma):
         note(f"{path} was trained at sigma {sigma:g} and is used at {entrant.sigma:g}.")

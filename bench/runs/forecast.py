@@ -15,7 +15,7 @@ from scipy import special
 
 from bench.device.timing import instruments
 from bench.methods import registry
-from bench.report.markup import Block, Table, format_percent, format_radius, format_significant
+from bench.report.markup import Block, Table, format_at_most, format_radius, format_significant
 from bench.runs.entrant import Entrant
 from bench.runs.progress import Estimate
 from bench.runs.workbench import Entrants, Setup, certify_images, group_size, smoothed
@@ -312,7 +312,7 @@ def protocol_sentences(
         + ", ".join(f"{format_radius(largest * sigma, 2)} at σ = {sigma:g}" for sigma in sigmas)
         + ".",
         f"n needed for a radius of {radius:g}: {', '.join(needed)}.",
-        f"{images:,} images give a 95% interval of at most {format_percent(interval_width(images))} percentage "
+        f"{images:,} images give a 95% interval of at most {format_at_most(interval_width(images))} percentage "
         "points from end to end.",
     ]
 

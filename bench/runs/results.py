@@ -17,8 +17,7 @@ from bench.config.names import nearest_hint
 from bench.config.overrides import override, user_path
 from bench.config.run import RunConfig, list_presets, load_preset, validate, with_radii
 from bench.errors import UsageError, shown
-from bench.methods import registry
-from bench.methods import zoo as zoos
+from bench.methods import registry, zoo as zoos
 from bench.records.file import read_run
 from bench.report.comparison import Comparison, compare
 from bench.runs import runner, single
@@ -48,8 +47,17 @@ class Picture:
         return f"Picture({self.name!r}, {len(self.png):,} bytes); save(path) writes it"
 
     def save(self, path: Path | str) -> None:
-        """Write the PNG file."""
-        Path(path).write_bytes(self.png)
+        """Write the PNG file.
+
+        Raises:
+            UsageError: a name that ends in another way; `bench report` writes PDF.
+        """
+        file = user_path(path)
+        if file.suffix.lower() != ".png":
+            raise UsageError(
+                f"{file} is no name of a PNG file: end it in .png; `bench report RUN` writes PDF"
+            )
+        file.write_bytes(self.png)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +74,11 @@ class Results:
     def comparison(self) -> Comparison:
         """The run as tables and figures see it."""
         return compare([self.run])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before the numbers, such as images that are not certified yet; a sentence each."""
+        return (*self.comparison.warnings, *self.comparison.notes) if self.run.records else ()
 
     def certified_accuracy(self) -> pd.DataFrame:
         """Return certified accuracy, one row per method, sigma and radius; the columns are those of the CSV file."""
@@ -110,7 +123,7 @@ class Results:
             for sigma in self.comparison.sigmas
             if {(first, sigma), (second, sigma)} <= at.keys()
         ]
-        return paired_frame(self.comparison, pairs)
+        return paired_frame(self.comparison, pairs).drop(columns=["first_label", "second_label"])
 
     def figure(self, name: str = "certified_accuracy") -> Picture:
         """Return a figure by the name of its file in the folder of a run, such as "envelope".
@@ -143,6 +156,7 @@ class Results:
         return (
             f"Results of {self.run.folder}: {', '.join(header.methods)} at sigma {sigmas} on "
             f"{len(header.indices)} images of {header.dataset}, n = {header.n:,}"
+            + "".join(f"\n{sentence}" for sentence in self.warnings)
         )
 
 
@@ -187,6 +201,8 @@ def run(preset: Path | str = "mnist5k", *, observer: Observer | None = None, **o
         BenchError: as `bench.runs.runner.run`.
     """
     preset = os.fspath(preset)
+    if observer is not None and not hasattr(observer, "note"):
+        raise UsageError(f"observer is {shown(observer)}, expected an Observer, such as ProgressLines(print)")
     if isinstance(sigmas := options.get("sigmas"), str):
         options = options | {"sigmas": tuple(noise_levels(sigmas))}
     config = _configured(load_preset(preset), options)
@@ -198,7 +214,13 @@ def run(preset: Path | str = "mnist5k", *, observer: Observer | None = None, **o
 
 
 def load_model(
-    name: str, *, sigma: float, dataset: str = "mnist5k", zoo: Path | str | None = None
+    name: str,
+    *,
+    sigma: float,
+    dataset: str = "mnist5k",
+    zoo: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    image_size: int | None = None,
 ) -> Classifier:
     """Return a trained method as a classifier for `certify`, `predict` and `certify_many`.
 
@@ -207,15 +229,19 @@ def load_model(
         sigma: noise level that it was trained for, in pixel units.
         dataset: data set that it was trained on.
         zoo: folder of checkpoints; None: ./zoo, then those of the package.
+        data_dir, image_size: of the data set, whose test images tell what the model must fit; see `bench.load_data`.
 
     Raises:
         CheckpointError: there is no such checkpoint; the message says how to train it.
-        UsageError: the zoo is no folder.
+        DataError: the test images are not there.
+        UsageError: an unknown method or data set, a sigma that is no noise level, or the zoo is no folder.
     """
     presets = {one.name for one in list_presets()}
     config = load_preset(dataset) if dataset in presets else RunConfig(dataset=dataset)
     changes = {"methods": (name,), "sigmas": (sigma,), "device": "cpu", "limit": 1}
-    config = _configured(config, changes if zoo is None else changes | {"zoo": zoo})
+    places = {"zoo": zoo, "data_dir": data_dir, "image_size": image_size}
+    given = {option: value for option, value in places.items() if value is not None}
+    config = _configured(config, changes | given)
     zoos.check(None if zoo is None else config.zoo)
     opened = single.open_method(config).smoothed
     if isinstance(opened, Composed):

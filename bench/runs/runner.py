@@ -5,7 +5,7 @@ The runner prints nothing; it tells an Observer what happens. Repeating a run do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -78,8 +78,9 @@ def run(
         observer.note(
             f"limit is {config.limit}, and there are {len(setup.indices)} images: all are certified"
         )
-    if slow := why_slow(setup.device):
-        setup.note(slow)
+    for doubt in (why_slow(setup.device), *_doubts(setup)):
+        if doubt:
+            setup.note(doubt)
     entrants = enter_all(setup)
     for one in entrants.values():
         one.finished(config.allow)
@@ -117,6 +118,20 @@ def run(
         if measures:
             _measure_once(setup, entrants, records, observer)
         return records.run.header, folder
+
+
+def _doubts(setup: Setup) -> Iterator[str]:
+    """Yield a sentence on each setting that is rarely meant."""
+    if setup.config.alpha > 0.5:
+        yield (
+            f"alpha is {setup.config.alpha:g}, the probability that a certificate is wrong: 95% confidence is 0.05"
+        )
+    names = setup.split.class_names
+    if all(name.isdecimal() for name in names) and list(names) != sorted(names, key=int):
+        yield (
+            f"classes are numbered in the order of their names as texts, {', '.join(names[:4])}, ...: output 1 of a "
+            f"model stands for class {names[1]}"
+        )
 
 
 def check_begun(setup: Setup, folder: Path, shard: Shard | None) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bench.device.timing import Work
 from bench.smoothing.certifier import Smoothed
-from bench.smoothing.counting import check_shape, classes_of, draws_at_once
+from bench.smoothing.classifiers import check_shape
+from bench.smoothing.counting import classes_of, draws_at_once
 from bench.smoothing.noise import NOISE_BLOCK, Series, noise_block, noisy_samples, sample_keys
 
 

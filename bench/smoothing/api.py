@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from bench.errors import ModelError
 from bench.smoothing.certifier import Smoothed, smoothed_of
-from bench.smoothing.classifiers import as_classifier, from_module, modes_kept
-from bench.smoothing.counting import check_images, check_shape, checked_sigma, not_a_tensor
+from bench.smoothing.classifiers import as_classifier, check_shape, from_module, modes_kept, not_a_tensor
+from bench.smoothing.counting import check_images, checked_sigma
 from bench.types import Certificate, Classifier, Protocol
 
 __all__ = ["certify", "from_module", "predict"]

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from bench.errors import CheckpointError, UsageError, clipped
+from bench.errors import CheckpointError, ModelError, UsageError, clipped
 from bench.smoothing.noise import seeded_initialisation
 from bench.types import Classifier
 
@@ -359,3 +360,29 @@ def _innermost(made: Any) -> Any:
 
 def _short(error: Exception) -> str:
     return clipped(" ".join(str(error).split()) or type(error).__name__, SHOWN)
+
+
+def not_a_tensor(logits: object, shape: str) -> str:
+    """Return what is wrong with logits that are not a torch tensor of the shape."""
+    if hasattr(logits, "__array__"):
+        remedy = "wrap an array in torch.from_numpy"
+    elif isinstance(logits, tuple | list):
+        remedy = "return its logits, such as output[0]"
+    else:
+        remedy = "return its logits" + ("" if logits is None else ", such as output.logits")
+    kind = type(logits).__name__
+    return f"the classifier must return logits of shape {shape} as a torch tensor, got {kind}: {remedy}"
+
+
+def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
+    """Raise ModelError where the logits do not have shape (samples, num_classes), or are no real numbers."""
+    if not isinstance(logits, Tensor):
+        raise ModelError(not_a_tensor(logits, f"({samples}, {num_classes})"))
+    if (shape := tuple(logits.shape)) != (samples, num_classes):
+        raise ModelError(
+            f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
+            f"sample and one column per class, got {shape}: use a model of these classes"
+        )
+    if logits.dtype == torch.bool or logits.is_complex() or logits.layout != torch.strided:
+        kind = f"{logits.dtype}, {logits.layout}"
+        raise ModelError(f"the classifier must return dense real numbers, got {kind}: return its logits")

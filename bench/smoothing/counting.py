@@ -16,7 +16,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from bench.errors import DataError, ModelError, NumericalError, UsageError, shown
+from bench.errors import DataError, NumericalError, UsageError, shown
+from bench.smoothing.classifiers import check_shape
 from bench.smoothing.noise import NOISE_BLOCK, Series, Stage, noise_block, noisy_samples, sample_keys
 from bench.types import LARGEST_SIGMA, Classifier
 
@@ -301,31 +302,6 @@ def _joined(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.cat([noise for noise, _ in pieces]), torch.cat([keys for _, keys in pieces])
 
 
-def not_a_tensor(logits: object, shape: str) -> str:
-    """Return what is wrong with logits that are not a torch tensor of the shape."""
-    if hasattr(logits, "__array__"):
-        remedy = "wrap an array in torch.from_numpy"
-    elif isinstance(logits, tuple | list):
-        remedy = "return its logits, such as output[0]"
-    else:
-        remedy = "return its logits" + ("" if logits is None else ", such as output.logits")
-    kind = type(logits).__name__
-    return f"the classifier must return logits of shape {shape} as a torch tensor, got {kind}: {remedy}"
-
-
-def check_shape(logits: Tensor, samples: int, num_classes: int) -> None:
-    """Raise ModelError where the logits do not have shape (samples, num_classes), or are no real numbers."""
-    if not isinstance(logits, Tensor):
-        raise ModelError(not_a_tensor(logits, f"({samples}, {num_classes})"))
-    if (shape := tuple(logits.shape)) != (samples, num_classes):
-        raise ModelError(
-            f"the classifier must return logits of shape ({samples}, {num_classes}), one row per "
-            f"sample and one column per class, got {shape}: use a model of these classes"
-        )
-    if logits.dtype == torch.bool or logits.is_complex():
-        raise ModelError(f"the classifier must return real numbers, got {logits.dtype}: return its logits")
-
-
 def check_images(images: Sequence[Tensor]) -> None:
     """Return nothing for images that can be certified; their values are asked of a device once for all.
 
@@ -345,11 +321,14 @@ def _check_form(x: Tensor) -> None:
             f"an image must be a torch tensor (C, H, W), got {type(x).__name__}: torch.from_numpy makes one of an array"
         )
     if x.ndim != 3 or x.dtype != torch.float32 or x.numel() == 0:
-        types = {torch.float32: "", torch.uint8: ": give image.float() / 255"}
+        shapes = {2: ": give image[None]", 4: ": give one image of the batch, such as images[0]"}
+        types = {torch.float32: shapes.get(x.ndim, ""), torch.uint8: ": give image.float() / 255"}
         remedy = types.get(x.dtype, ": give image.float()")
-        if x.ndim == 4 and x.dtype == torch.float32:
-            remedy = ": give one image of the batch, such as images[0]"
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}{remedy}")
+    if x.shape[2] in (1, 3, 4) and min(x.shape[:2]) > 4:
+        raise DataError(
+            f"an image must be (C, H, W), got shape {tuple(x.shape)}: give image.permute(2, 0, 1)"
+        )
     if x.layout != torch.strided or x.device.type == "meta":
         raise DataError(f"an image must be a dense tensor with values, got {x.layout} on {x.device.type}")
 

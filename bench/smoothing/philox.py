@@ -59,6 +59,22 @@ def signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
+def splitmix64(words: Tensor) -> Tensor:
+    """Return int64 words mixed as by splitmix64's finaliser (Steele, Lea and Flood 2014), which is one to one."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ shifted(words, shift)) * signed(factor)
+    return words ^ shifted(words, 31)
+
+
+SPLITMIX_STEP = 0x9E3779B97F4A7C15
+"""The increment of splitmix64."""
+
+
+def shifted(words: Tensor, bits: int) -> Tensor:
+    """Return int64 words shifted right as if they had no sign."""
+    return words >> bits & (1 << 64 - bits) - 1
+
+
 def _multiply(word: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     """Return the high and low words of a 128-bit product, from four products of halves; int64 wraps."""
     low, high = word & _LOW, _upper(word)

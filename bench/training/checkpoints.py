@@ -194,8 +194,11 @@ def unfinished(path: Path) -> str | None:
     return f"{' and '.join(f'{one:,}' for one in steps)}{of} steps"
 
 
-def load_torch_file(path: Path) -> Any:
+def load_torch_file(path: Path, *, checks_sums: bool = False) -> Any:
     """Return what a file written by `torch.save` holds: tensors and plain values; no code in it is run.
+
+    Args:
+        checks_sums: of the parts of the file, which other programs need not write.
 
     Raises:
         CheckpointError: the file is missing, cut off, of another kind, or holds other Python objects.
@@ -205,7 +208,7 @@ def load_torch_file(path: Path) -> Any:
     other = _other_kind(path)
     if other:
         raise CheckpointError(f"{path} is {other}, expected a file written by torch.save.")
-    _check_unpacked(path)
+    _check_unpacked(path, checks_sums=checks_sums)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -230,15 +233,18 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} is cut off or damaged ({first_line(error)}): fetch it again.")
 
 
-def _check_unpacked(path: Path) -> None:
+def _check_unpacked(path: Path, *, checks_sums: bool) -> None:
     """Refuse a zip archive that would unpack to much more than it is: torch stores its parts as they are."""
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
+            changed = archive.testzip() if checks_sums else None
     except (zipfile.BadZipFile, *DAMAGE) as error:
         raise _damaged(path, error) from error
+    if changed is not None:
+        raise _damaged(path, ValueError(f"{changed} does not match its checksum"))
     unpacked, size = sum(part.file_size for part in parts), path.stat().st_size
     pickled = max((part.file_size for part in parts if part.filename.endswith(".pkl")), default=0)
     if unpacked > 2 * size + MOST_PICKLED or pickled > MOST_PICKLED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bench.device.precision import layout, tf32, training_arithmetic
 from bench.errors import CheckpointError, NumericalError, UsageError
 from bench.records.disk import replacing
+from bench.records.lines import alone
 from bench.training import curves, processes
 from bench.training.batches import Batch, Loader, Progress, TrainingJob
 from bench.training.checkpoints import load_torch_file
@@ -122,10 +123,14 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
         NumericalError: the loss or its gradient was not finite too often; the message names the step.
         CheckpointError: the saved state is of another training: its seed, recipe, images or first weights (job.again
             puts this one in its place).
+        BusyError: another process trains this stage in the same workspace.
         UsageError: precision tf32 without a CUDA device.
     """
     prepare = getattr(objective, "prepare", None)
-    with closing(Loader(job, recipe.batch_size, prepare=prepare)) as loader:
+    others = (
+        alone(job.workspace / f"{stage}.pt", "give another --zoo") if processes.is_first() else nullcontext()
+    )
+    with others, closing(Loader(job, recipe.batch_size, prepare=prepare)) as loader:
         run = _Fit(stage, objective, recipe, job, loader)
         run.resume()
         is_over = run.is_over()
@@ -140,9 +145,7 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
                 run.evaluate()
                 run.save()
                 is_over = is_over or run.is_over()
-            elif (
-                is_over
-            ):  # the time is up between two looks: one more for what is returned, which resuming undoes
+            elif is_over:  # time is up between two looks: one more for what is returned, undone on resuming
                 run.save()
                 run.evaluate()
             elif job.checkpoint_every is not None and run.step % job.checkpoint_every == 0:
@@ -296,9 +299,13 @@ class _Fit:
         return self.step * self.loader.size
 
     def save(self) -> None:
-        if not processes.is_first():
-            return
-        state = {
+        if processes.is_first():
+            self.state_path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.state_path) as file:
+                torch.save(self._state(), file)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "origin": self.origin,
             "step": self.step,
             "stale": self.stale,
@@ -313,21 +320,20 @@ class _Fit:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        self.state_path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.state_path) as file:
-            torch.save(state, file)
 
     def resume(self) -> None:
         self._load_state()
         if processes.is_first():
-            curves.keep_until(self.curves_path, self.step)
+            # A look at a step that was saved between two looks is one that the end of the time asked for.
+            curves.keep_until(self.curves_path, self.step - 1 if self.losses else self.step)
 
     def _load_state(self) -> None:
         if not self.state_path.exists():
             return
         try:
-            state = load_torch_file(self.state_path)
-            problem = difference(state, self.origin)
+            state = load_torch_file(self.state_path, checks_sums=True)
+            lacking = sorted(self._state().keys() - state.keys()) if isinstance(state, dict) else []
+            problem = difference(state, self.origin) or (f"it lacks {lacking[0]}" if lacking else "")
         except CheckpointError as error:
             problem = str(error)
         if self.job.again and (problem or self._ends(state["step"], state["stale"])):

@@ -13,7 +13,7 @@ from baselines.networks.diffusion import Chain
 from baselines.networks.resnet import ResNet
 from baselines.parts.own import load_denoiser
 from baselines.purifiers.denoised import FinetuningObjective
-from bench.errors import CheckpointError, ModelError, UsageError
+from bench.errors import CheckpointError, ModelError, UnfinishedError, UsageError
 from bench.methods import registry
 from bench.smoothing.sigma import to_pixel_units
 from bench.training.batches import Loader
@@ -220,11 +220,19 @@ def test_a_file_of_ours_that_tells_no_size_is_refused_in_one_sentence(tmp_path, 
 
 def test_fine_tuning_goes_on_from_a_finished_training_alone_and_not_from_that_of_another_denoiser(tmp_path):
     config, work = configured(finetune="true", max_steps=4), job(tmp_path)
-    cut = replace(work, max_seconds=0.0)
+    with pytest.raises(UnfinishedError, match="time of dds_classifier is up at step 0 of"):
+        dds.METHOD.train(config, replace(work, max_seconds=0.0))
+    now = [0.0]
+    late = replace(
+        work,
+        max_seconds=5.0,
+        clock=lambda: now[0],
+        report=lambda progress: now.__setitem__(0, 9.0 * (progress.stage == "dds_denoiser")),
+    )
     with pytest.raises(
         CheckpointError, match=r"dds\.safetensors is of a training that was stopped after .* repeat the"
     ):
-        dds.METHOD.train(config, cut)
+        dds.METHOD.train(config, late)
     dds.METHOD.train(config, work)
     name = dds.METHOD.checkpoint_name(config)
     assert load_checkpoint(work.folder / name)[1]["training"]["is_complete"]

@@ -56,6 +56,14 @@ def test_one_step_on_a_linear_classifier_has_a_closed_form():
     torch.testing.assert_close((point - x).flatten(), 0.2 * direction / direction.norm())
 
 
+def test_images_that_the_network_is_sure_of_are_attacked_too():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 2, bias=True))
+    network[1].bias.data = torch.tensor([70.0, 0.0])
+    x, labels = torch.full((1, 1, 8, 8), 0.5), torch.tensor([0])
+    point = attack(network, (x, labels), noise(count=1), epsilon=0.2, steps=1)
+    assert float((point - x).norm()) == pytest.approx(0.2, rel=1e-4)
+
+
 def test_smoothed_loss_is_of_the_mean_probability():
     x, labels = images()
     network = linear()

@@ -181,8 +181,8 @@ def test_inflated_radii_are_flagged_with_their_images(tmp_path):
 def test_chance_is_the_binomial_tail_of_the_violations(predicts):
     values = {"method": "rrcm", "sigma": 0.5, "index": 0, "certified": 1, "radius": 0.5, "distance": 0.4}
     attacked = [Attacked(**values, predict=predict, has_gradients=True) for predict in predicts]
-    expected = oracles.binomial_at_least(predicts.count(0), 3, 0.002)
-    assert chance_of_violations(attacked, 0.001) == pytest.approx(expected, rel=1e-9)
+    expected = oracles.binomial_at_least(predicts.count(0), 6, 0.001)
+    assert chance_of_violations(attacked, 0.001, 3) == pytest.approx(expected, rel=1e-9)
 
 
 def test_batch_size_changes_nothing_for_a_classifier_of_single_samples(tmp_path):
@@ -268,18 +268,18 @@ def test_a_log_that_another_audit_writes_is_waited_for_and_not_deleted(tmp_path)
 def test_a_certificate_that_abstained_had_its_chance_to_be_wrong_too():
     """Certified are few of many: as many wrong ones as alpha allows of all flag nothing."""
     attacked = [_one(index, 1 if index < 24 else 0) for index in range(34)]
-    assert chance_of_violations(attacked, 0.05) < 1e-12
+    assert chance_of_violations(attacked, 0.05, 34) < 1e-12
     chance = chance_of_violations(attacked, 0.05, made=500)
     assert chance == pytest.approx(stats.binom.sf(23, 534, 0.05), rel=1e-9)
-    assert not finding(attacked, 0.05, 500).is_flagged
+    assert not finding(attacked, 0.05, made=500, together=1).is_flagged
 
 
 def test_the_rows_of_an_audit_share_its_rate_of_false_alarms():
     attacked = [_one(index, int(index < 3)) for index in range(40)]
-    alone = finding(attacked, 0.0002)
+    alone = finding(attacked, 0.0002, made=40, together=1)
     assert 1e-7 < alone.chance < 1e-6
     assert alone.is_flagged
-    assert not finding(attacked, 0.0002, None, 21).is_flagged
+    assert not finding(attacked, 0.0002, made=40, together=21).is_flagged
 
 
 def _one(index, predict):

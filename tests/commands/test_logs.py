@@ -41,3 +41,22 @@ def test_the_command_that_shows_a_log_can_be_typed_as_it_is_printed(tmp_path, mo
     (tmp_path / "a.tsv").write_text(f"{HEADER}0\t3\t3\t0.1\t1\t1\n")
     assert bench(monkeypatch, "import-log", "a.tsv", "--sigma", 0.25, *IMPORT, "--out", "my run") == 0
     assert capsys.readouterr().out.endswith("see them with: bench report 'my run'\n")
+
+
+def test_a_log_is_not_written_over_what_is_no_log(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path, make_run(methods=("rrcm",), sigmas=(0.25,), images=2))
+    (tmp_path / "kept.txt").write_text("precious")
+    order = ("export-log", tmp_path, "--method", "rrcm", "--sigma", 0.25, "--out")
+    assert bench(monkeypatch, *order, tmp_path / "kept.txt") == 1
+    assert "exists and is no log: give another file as --out" in capsys.readouterr().err
+    assert (tmp_path / "kept.txt").read_text() == "precious"
+    for _ in range(2):
+        assert bench(monkeypatch, *order, tmp_path / "log.tsv") == 0
+
+
+@pytest.mark.parametrize("radii", ["1e-29,0.25", "0,1e-300"])
+def test_radii_far_below_any_precision_are_refused(tmp_path, monkeypatch, capsys, radii):
+    (tmp_path / "a.tsv").write_text(f"{HEADER}0\t3\t3\t0.1\t1\t1\n")
+    order = ("import-log", tmp_path / "a.tsv", "--sigma", 0.25, *IMPORT, "--out", tmp_path / "run")
+    assert bench(monkeypatch, *order, "--radii", radii) == 2
+    assert "at least 1e-09" in capsys.readouterr().err

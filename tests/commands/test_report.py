@@ -82,3 +82,13 @@ def test_names_of_ones_own_change_the_tables_of_a_run_and_nothing_else(root, mon
     assert (root / "run" / "records.jsonl").read_bytes() == before
     assert bench(monkeypatch, "run", *command, "--label", "rrcm=Ours", "--shard", "1/2") == 2
     assert "a shard has none: give it to `bench merge`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_file_in_place_of_a_folder_is_named(tmp_path, monkeypatch, capsys, command):
+    write_run(tmp_path, hostile_run())
+    (tmp_path / "kept.txt").write_text("precious")
+    assert bench(monkeypatch, command, tmp_path, "--out", tmp_path / "kept.txt") == 2
+    assert "kept.txt, a file: give a folder" in capsys.readouterr().err
+    assert bench(monkeypatch, command, tmp_path / "kept.txt", "--out", tmp_path / "out") == 1
+    assert "kept.txt is no file of records: give the folder of a run" in capsys.readouterr().err

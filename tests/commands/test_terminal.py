@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,9 @@ from bench.commands.terminal.help import completes
 from bench.commands.terminal.lines import Task, line
 from bench.commands.terminal.machine import json_value
 from bench.commands.terminal.tables import fitted, lines, notes_of
-from bench.report.markup import Block, Cell, Table
+from bench.records.file import write_run
+from bench.report.markup import Block, Cell, Table, format_at_least, format_at_most, format_percent
+from tests.support.fake_runs import make_run
 from tests.support.tiny import bench
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +146,17 @@ def test_verdicts_are_words_with_all_radii_that_differ(tmp_path, monkeypatch, ca
     assert "x faster than DDS. Its accuracy: " in shown
 
 
+@pytest.mark.parametrize("is_steady", [True, False])
+def test_a_speed_of_unsteady_repetitions_is_said_not_to_be_quoted(tmp_path, monkeypatch, capsys, is_steady):
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
+    seconds = (1.0, 1.01, 1.02) if is_steady else (1.0, 1.2, 1.4)
+    write_run(tmp_path, replace(run, costs=[replace(one, repetition_seconds=seconds) for one in run.costs]))
+    assert bench(monkeypatch, "compare", tmp_path) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "x faster than DDS" in shown or "x slower than DDS" in shown
+    assert ("Speeds rest on repetitions with quartiles up to" in shown) != is_steady
+
+
 def test_costs_are_json_in_every_mode(tmp_path, monkeypatch, capsys):
     fixed = ROOT / "tests" / "records" / "old"
     assert bench(monkeypatch, "cost", "--run", fixed, "--out", tmp_path, "--json") == 0
@@ -228,3 +242,12 @@ def test_no_command_prints_the_help_line_by_line(monkeypatch, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("Usage: ")
     assert any(line.strip().startswith("run ") for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("share", "low", "near", "high"),
+    [(2 / 3, 66.6, 66.7, 66.7), (0.5, 50, 50, 50), (0.08943, 8.9, 8.9, 9.0)],
+)
+def test_a_bound_is_rounded_to_its_safe_side(share, low, near, high):
+    made = (format_at_least(share), format_percent(share), format_at_most(share))
+    assert made == tuple(f"{value:.1f}" for value in (low, near, high))

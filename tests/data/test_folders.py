@@ -312,3 +312,11 @@ def test_an_image_of_another_size_is_refused_where_no_size_was_asked_for(tree: P
         8,
         8,
     )
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing"), ("ant", "VALID")])
+def test_folders_named_like_splits_are_no_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        two_classes(tmp_path / name, grey(1))
+    with pytest.raises(DataError, match="is named like a split, not a class: call the folders of the splits"):
+        load("folder", "test", data_dir=tmp_path)

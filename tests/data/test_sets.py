@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.config.names import FIRST_LABELS
 from bench.data import sets
 from bench.data.sets import PixelTensor, batch, load
-from bench.errors import DataError
+from bench.errors import DataError, UsageError
 from bench.types import Split, Task
 
 
@@ -316,3 +316,20 @@ def test_an_unknown_name_gives_the_nearest() -> None:
 def test_a_split_that_is_none_is_refused_not_taken_for_the_other(name: str, split: Any) -> None:
     with pytest.raises(DataError, match=f"unknown split {split!r}; expected 'train' or 'test'"):
         load(name, split)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([-1], "reach from -1 to -1, expected 0 to 999"),
+        ([0, 1000], "reach from 0 to 1000, expected 0 to 999"),
+        ([1.7], r"are \[1.7\], expected whole numbers"),
+        ([], r"are \[\], expected whole numbers, one or more"),
+        (3, "are 3, expected whole numbers, one or more in a row"),
+        (slice(0, 3), "expected a list of positions"),
+        (torch.tensor([True, False]), r"are a mask, expected positions: give mask.nonzero\(\)\[:, 0\]"),
+    ],
+)
+def test_indices_that_are_no_positions_are_refused(indices: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        batch(load("mnist5k", "test"), indices)

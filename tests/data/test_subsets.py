@@ -174,3 +174,9 @@ def test_training_never_sees_the_test_split_nor_the_certifier_the_train_split() 
 def test_more_images_held_out_than_there_are_is_named_as_a_count() -> None:
     with pytest.raises(DataError, match=r"--held-out is 4000, and there are 4000 training images"):
         training_parts(load("mnist5k", "train"), 0, 4000)
+
+
+@pytest.mark.parametrize("given", [{"skip": -1}, {"limit": 0}, {"limit": -2}, {"limit": 2.0}, {"skip": True}])
+def test_a_subset_has_whole_numbers_of_images(given: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="expected a whole number of"):
+        certified_subset(load("mnist5k", "test"), **given)

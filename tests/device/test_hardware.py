@@ -26,7 +26,7 @@ def two_gpus(monkeypatch):
 
 
 def engine(device, name="processes", **options):
-    options = {"workers": None, "address": None, "cpus_per_worker": 1.0, "gpus_per_worker": None} | options
+    options = {"workers": None, "address": None, "cpus_per_worker": None, "gpus_per_worker": None} | options
     return make_engine(RunConfig(device=device), engine=name, **options)
 
 
@@ -138,7 +138,7 @@ def test_memory_of_others_is_what_this_process_does_not_hold(two_gpus, monkeypat
 def on_cpu(monkeypatch, cores, gibibytes, **config):
     monkeypatch.setattr("bench.commands.options.cores", lambda: cores)
     monkeypatch.setattr("bench.commands.options.available_memory", lambda: gibibytes * 2**30)
-    options = {"workers": None, "address": None, "cpus_per_worker": 1.0, "gpus_per_worker": None}
+    options = {"workers": None, "address": None, "cpus_per_worker": None, "gpus_per_worker": None}
     return make_engine(RunConfig(device="cpu", **{"methods": ("a",)} | config), engine="auto", **options)
 
 

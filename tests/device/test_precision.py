@@ -15,7 +15,7 @@ from bench.device.precision import at_precision, compiled, full_precision, layou
 from bench.errors import ModelError, UsageError
 from bench.methods import registry
 from bench.runs.workbench import prepare
-from bench.smoothing.counting import check_shape
+from bench.smoothing.classifiers import check_shape
 from bench.types import Task
 
 X = torch.rand((4, 1, 4, 4), generator=torch.Generator().manual_seed(0))
@@ -221,7 +221,7 @@ def test_logits_of_a_graph_are_not_overwritten_by_the_next_replay():
 @pytest.mark.parametrize("kind", [torch.bool, torch.complex64])
 def test_logits_that_are_no_real_numbers_are_left_for_the_certifier_to_refuse(kind):
     classify = at_precision(lambda x, sigma, keys=None: x.flatten(1).to(kind), "cpu", "float32")
-    with pytest.raises(ModelError, match=f"must return real numbers, got {kind}"):
+    with pytest.raises(ModelError, match=f"must return dense real numbers, got {kind}"):
         check_shape(classify(torch.ones(2, 1, 1, 3), 0.5), 2, 3)
 
 

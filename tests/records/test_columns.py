@@ -7,8 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bench.errors import RecordsError
 from bench.records import lines
@@ -130,9 +129,11 @@ def one_by_one(content, path):
     first, *others = content.splitlines(keepends=True)
     header = RUN.decode_header(first, path)
     fault_of, seen = record_fault(header), set()
-    for number, item in enumerate(Codec.decode_all(RUN, [others], path), 2):
+    items = Codec.decode_all(RUN, [others], path)
+    composed = {item.method for item in items if not isinstance(item, CostRecord) and item.bounds}
+    for number, item in enumerate(items, 2):
         if isinstance(item, CostRecord):
-            if (fault := cost_fault(item, header)) is not None:
+            if (fault := cost_fault(item, header, is_composed=item.method in composed)) is not None:
                 return f"line {number}: {fault}"
             continue
         key = item.method, item.sigma, item.index

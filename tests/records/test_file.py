@@ -342,7 +342,8 @@ def test_methods_sigmas_and_images_are_added_to_a_run(tmp_path):
         file.append(record(method="gaussian", sigma=1.0, index=999))
     run = read_run(tmp_path)
     assert run.header.sigmas == (*HEADER.sigmas, 1.0)
-    assert (run.header.indices[-1], run.header.radii, run.header.command) == (999, (0.5,), "second")
+    all_of_it = f"second --methods {','.join(run.header.methods)} --sigmas 0.25,0.5,1"
+    assert (run.header.indices[-1], run.header.radii, run.header.command) == (999, (0.5,), all_of_it)
     assert run.header.checkpoints == {**HEADER.checkpoints, "gaussian/1": "new"}
     assert run.header.batch_sizes == {**batch_sizes, **HEADER.batch_sizes}
     assert [each.method for each in run.records] == [*(one.method for one in ALL), "gaussian"]

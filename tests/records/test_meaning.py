@@ -34,7 +34,8 @@ SKIPPED = {"counts_estimation": (), "samples": 100, "label": 0, "radius": 0.0}
         ({"label": 99}, "label is 99, expected 0 to 1"),
         ({"label": -1}, "label is -1, expected 0 to 1"),
         ({"samples": 5000}, "samples is 5000, but its counts add up to 1100"),
-        ({"seconds": -0.1}, "seconds is -0.1, expected a finite number, 0 or more"),
+        ({"seconds": -0.1}, "seconds is -0.1, expected a number from 0 to 1e"),
+        ({"seconds": 1.7e308}, r"seconds is 1.7e\+308, expected a number from 0 to 1e"),
         ({"uniform": 0.5}, "uniform is 0.5, expected None"),
         ({"counts_selection": [[1, 99]]}, "counts_selection adds up to 99, expected n0, 100"),
         (
@@ -228,6 +229,8 @@ def test_no_changed_digit_is_believed(tmp_path):
         ({"config": {"options": [1]}}, r"config.options is \[1\], expected options by method"),
         ({"config": {"options": {"rrcm": 3}}}, "config.options is .*, expected options by method"),
         ({"config": {"drawn_n": 5}}, "drawn_n is 5, expected more than n, 1000"),
+        ({"radii": [0.0, 1e-29]}, r"radii is \(0.0, 1e-29\), expected each 0, or 1e-09 or more"),
+        ({"config": {"logs": {"rrcm/0.5": {"notes": []}}}}, "logs is .*, expected a file and notes"),
         ({"config": {"logs": {"rrcm/0.5": {}}}}, "logs is .*, expected a file and notes for each log"),
     ],
 )  # fmt: skip
@@ -252,6 +255,8 @@ def test_a_header_that_no_run_can_have_is_refused_by_its_field(
         ({"samples_per_repetition": 0}, "samples_per_repetition is 0, expected 1 or more"),
         ({"batch_size": -1}, "batch_size is -1, expected 1 or more"),
         ({"parameters": -1}, "parameters is -1, expected 0 or more"),
+        ({"peak_memory_bytes": 2**62}, r"peak_memory_bytes is 46\d+, expected .* not above 2\*\*53"),
+        ({"samples_per_certificate": 1}, r"samples_per_certificate is 1, expected n0 \+ n = 1100"),
     ],
 )
 def test_a_cost_that_cannot_be_true_is_refused(tmp_path, changes, message):

@@ -7,6 +7,7 @@ import pytest
 from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError
 from bench.records.file import RecordsFile, read_run
+from bench.types import UNSEEN
 from tests.records.test_file import COST, HEADER, UNSURE, record, write
 
 
@@ -66,3 +67,22 @@ def test_what_a_method_is_made_of_may_change_until_its_first_certificate(tmp_pat
     )
     with pytest.raises(ProtocolError, match=r"dds.*now.*then"):
         write(tmp_path, header=first)
+
+
+def test_a_checkpoint_trained_again_to_the_same_weights_is_no_other_one(tmp_path):
+    key = f"{HEADER.methods[0]}/{HEADER.sigmas[0]:g}"
+    header = dataclasses.replace(HEADER, checkpoints={key: "first"}, weights={key: 64 * "a"})
+    write(tmp_path, record(method=HEADER.methods[0], sigma=HEADER.sigmas[0]), header=header)
+    again = dataclasses.replace(header, checkpoints={key: "second"})
+    write(tmp_path, header=again)
+    for weights in (64 * "b", UNSEEN):
+        other = dataclasses.replace(again, weights={key: weights})
+        with pytest.raises(ProtocolError, match="another the checkpoint of"):
+            write(tmp_path, header=other)
+
+
+def test_costs_that_are_asked_for_later_are_those_that_a_run_lacks(tmp_path):
+    header = dataclasses.replace(HEADER, config={"cost_repetitions": 0})
+    write(tmp_path, record(), header=header)
+    write(tmp_path, header=dataclasses.replace(header, config={"cost_repetitions": 2}))
+    assert read_run(tmp_path).header.config["cost_repetitions"] == 2

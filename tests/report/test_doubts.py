@@ -61,3 +61,13 @@ def test_a_radius_that_its_rounding_alone_lifts_above_the_largest_is_not_warned_
     for close, expected in ((round(largest, 3), 0), (round(largest, 3) + 0.001, 1)):
         rounded = replace(run, records=(replace(run.records[0], radius=close, **bare),))
         assert len(compare([rounded]).warnings) == expected
+
+
+def test_a_checkpoint_of_another_noise_level_is_named_with_every_table(tmp_path):
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
+    used = replace(run, header=replace(run.header, training={"rrcm/0.5": {"sigma": 1.0}}))
+    write_tables(compare([used]), tmp_path)
+    for name in ("certified_accuracy", "cost", "p_lower"):
+        assert "Trained at another noise level: rRCM at sigma 0.5 (trained at 1)." in (
+            (tmp_path / f"{name}.md").read_text()
+        )

@@ -121,3 +121,9 @@ def test_a_drawn_line_is_the_share_and_ends_at_the_largest_bound():
                 drawn = y[np.searchsorted(x, bound)]
                 assert drawn == pytest.approx(100 * bounds.at_least(bound).value)
             assert panel.get_xlim()[1] > x[-1]
+
+
+def test_the_radii_are_the_certified_ones_to_the_last_bit():
+    run = make_run(methods=["rrcm"], sigmas=[0.12, 0.5])
+    certified = {one.radius for one in run.records if one.is_correct}
+    assert set(lower_bounds_frame(compare([run]))["radius"]) - {0.0} == certified - {0.0}

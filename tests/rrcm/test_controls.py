@@ -15,9 +15,9 @@ from bench.training.checkpoints import load_checkpoint
 from bench.training.provenance import work as work_of
 from bench.training.recipes import Recipe
 from bench.types import Task
-from rrcm import finetune, masked, model, presets, pretrain
+from rrcm import finetune, model, presets, pretrain
 from rrcm.encoder import Encoder
-from rrcm.masked import MaskedObjective, patches_of, visible_tokens
+from rrcm.masked import MaskedObjective, patches_of
 from tests.support.tiny import OPTIONS, TASK, job
 
 
@@ -54,6 +54,8 @@ def test_options_that_contradict_the_kind_are_refused(tmp_path):
         model.train(configured("none", pretrain_steps=3), job(tmp_path))
     with pytest.raises(UsageError, match="pretrain_masked is true beside pretrain_contrastive"):
         configured(pretrain_masked="true")
+    with pytest.raises(UsageError, match="pretrain_batch_size is 1, expected 2 or more"):
+        configured(pretrain_batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +91,11 @@ def test_seeing_all_patches_is_the_encoders_own_forward_pass():
     encoder = Encoder(configured().sizes)
     x, t = torch.rand(3, 1, 8, 8), torch.full((3,), 0.7)
     everything = torch.arange(4).expand(3, -1)
-    torch.testing.assert_close(visible_tokens(encoder, x, t, everything)[:, 0], encoder(x, t))
-    hidden = visible_tokens(encoder, x, t, everything[:, :1])
+    torch.testing.assert_close(encoder.tokens(x, t, everything), encoder.tokens(x, t))
+    hidden = encoder.tokens(x, t, everything[:, :1])
     changed = x.clone()
     changed[:, :, 4:, 4:] = 0  # the last patch, which is not seen
-    assert torch.equal(visible_tokens(encoder, changed, t, everything[:, :1]), hidden)
+    assert torch.equal(encoder.tokens(changed, t, everything[:, :1]), hidden)
 
 
 def test_patches_are_those_of_the_projection():
@@ -104,11 +106,27 @@ def test_patches_are_those_of_the_projection():
     torch.testing.assert_close(found, expected)
 
 
+def test_blocks_computed_again_in_the_backward_pass_change_nothing_but_the_calls(tmp_path):
+    gradients, calls = [], []
+    for again in (False, True):
+        torch.manual_seed(0)
+        objective = MaskedObjective(
+            Encoder(replace(configured("masked").sizes, checkpoint_blocks=again)), TASK
+        )
+        counted = []
+        objective.network.blocks[0].register_forward_pre_hook(lambda *_, counted=counted: counted.append(1))
+        objective.loss(Loader(job(tmp_path), 8).batch(0)).backward()
+        calls.append(len(counted))
+        gradients.append([one.grad for one in objective.network.blocks.parameters()])
+    assert calls == [1, 2]
+    assert all(map(torch.equal, *gradients))
+
+
 def test_a_quarter_of_the_patches_is_seen_and_everything_is_trained(tmp_path, monkeypatch):
     torch.manual_seed(0)
     objective, seen = MaskedObjective(Encoder(configured("masked").sizes), TASK), []
-    real = masked.visible_tokens
-    monkeypatch.setattr(masked, "visible_tokens", lambda *args: seen.append(args[3]) or real(*args))
+    real = objective.network.tokens
+    monkeypatch.setattr(objective.network, "tokens", lambda *args: seen.append(args[2]) or real(*args))
     objective.loss(Loader(job(tmp_path), 8).batch(0)).backward()
     assert [one.shape for one in seen] == [(8, 1)]
     trained = [one for group in objective.parameter_groups(0.1) for one in group["params"]]

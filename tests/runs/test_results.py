@@ -1,5 +1,6 @@
 """Runs from Python: DataFrames of what is on the disk, trained models in one line, many images certified."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ from torch import nn
 
 import bench
 from bench.config.run import load_preset
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, CheckpointError, UsageError
+from bench.records.file import write_run
 from bench.runs import results as results_of
 from bench.types import Protocol
 from tests.support.dual_smoothing import DualSmoothing
+from tests.support.fake_runs import make_run
+from tests.support.tiny import image_tree
 
 ROOT = Path(__file__).parents[2]
 
@@ -171,3 +175,34 @@ def test_a_trained_model_is_float32_whatever_torch_s_default_is(method):
         assert counts() == expected
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_a_picture_is_saved_as_what_it_is(results, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture = results.figure("sigmas")
+    picture.save("~/a.png")
+    assert (tmp_path / "a.png").read_bytes() == picture.png
+    with pytest.raises(UsageError, match=r"fig.pdf is no name of a PNG file: .* writes PDF"):
+        picture.save(tmp_path / "fig.pdf")
+
+
+def test_what_a_reader_must_know_first_is_said_with_the_results(tmp_path):
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
+    write_run(tmp_path, replace(run, records=run.records[:-3]))
+    found = bench.load(tmp_path)
+    assert any("Unfinished" in sentence for sentence in found.warnings)
+    assert found.warnings[0] in repr(found)
+    assert not list(found.compare("rrcm", "dds").filter(like="label"))
+
+
+def test_an_observer_is_one():
+    with pytest.raises(UsageError, match=r"observer is .*, expected an Observer, such as ProgressLines"):
+        bench.run(observer=print)
+
+
+def test_a_model_of_ones_own_folder_of_images_is_loaded_from_its_zoo(tmp_path):
+    image_tree(tmp_path / "data")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        bench.load_model(
+            "gaussian", sigma=0.5, dataset="folder", data_dir=tmp_path / "data", image_size=8, zoo=tmp_path
+        )

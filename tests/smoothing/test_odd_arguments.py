@@ -154,3 +154,17 @@ def test_a_batch_given_as_one_image_is_told_how_to_give_one():
         DataError, match=r"got shape \(2, 1, 8, 8\), torch.float32: give one image of the batch"
     ):
         bench.certify(logits, torch.rand(2, 1, 8, 8), sigma=0.5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"), [((8, 9, 3), r"give image.permute\(2, 0, 1\)"), ((8, 9), r"give image\[None\]")]
+)
+def test_an_image_whose_channels_are_not_first_is_refused(shape, remedy):
+    with pytest.raises(DataError, match=remedy):
+        bench.certify(logits, torch.rand(shape), sigma=0.5)
+    assert bench.certify(logits, torch.rand(8, 1, 1), sigma=0.5, n0=10, n=10)
+
+
+def test_sparse_logits_are_named():
+    with pytest.raises(ModelError, match=r"must return dense real numbers, got .*sparse"):
+        bench.certify(lambda *given: logits(*given).to_sparse(), IMAGE, sigma=0.5)

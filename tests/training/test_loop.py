@@ -108,7 +108,7 @@ def test_state_is_saved_between_looks_where_asked(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit("stage", Objective(work), recipe, dataclasses.replace(work, report=stopped_at(5)))
     assert torch.load(work.workspace / "stage.pt", weights_only=True)["step"] == 3
-    assert {path.name for path in work.workspace.iterdir()} == {"stage.pt"}
+    assert {path.name for path in work.workspace.iterdir()} == {"stage.pt", ".lock-stage"}
 
 
 @pytest.mark.parametrize("limit", [{"max_steps": 3}, {"patience": 0}])
@@ -175,6 +175,7 @@ def test_calls_that_each_run_out_of_time_end_in_the_training_of_one_call(tmp_pat
     calls = [fit("stage", Rising(work), RECIPE, work) for _ in range(4)]
     assert [provenance(work, call)["is_complete"] for call in calls] == [False, False, False, True]
     assert torch.equal(weights(calls[-1]), weights(expected))
+    assert without_seconds(work) == without_seconds(apart)
 
 
 def test_looks_when_the_time_is_up_choose_no_weights_of_the_training(tmp_path):

@@ -29,7 +29,7 @@ from bench.checks.doctor.trials import (
     not_collapsed,
 )
 from bench.errors import CheckpointError, NumericalError
-from bench.smoothing.counting import check_shape
+from bench.smoothing.classifiers import check_shape
 from bench.types import Classifier
 
 LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,18 +48,14 @@ def choose_images(split: Split, *, seed: int, count: int = IMAGES) -> Images:
         DataError: as in `subsets.held_out` and `data.batch`.
     """
     _, held_out = subsets.training_parts(split, seed)
-    ordered = sorted(held_out, key=lambda index: _rank(seed, "image", index))
+    ordered = sorted(held_out, key=lambda index: subsets.rank("doctor", seed, "image", index))
     turns: dict[int, int] = {}
     keyed = []
     for index in ordered:
         label = split.labels[index]
         turns[label] = turns.get(label, 0) + 1
-        keyed.append((turns[label], _rank(seed, "class", label), index))
+        keyed.append((turns[label], subsets.rank("doctor", seed, "class", label), index))
     chosen = [index for _, _, index in sorted(keyed)[:count]]
     x, labels = sets.batch(split, chosen)
     noise = keyed_noise(torch.tensor(chosen), seed, tuple(x.shape[1:]), torch.device("cpu"))
     return Images(x=x, labels=labels.numpy(), noise=noise, class_names=split.class_names)
-
-
-def _rank(seed: int, kind: str, number: int) -> bytes:
-    return hashlib.blake2b(f"doctor/{seed}/{kind}/{number}".encode(), digest_size=8).digest()

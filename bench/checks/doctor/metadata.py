@@ -16,8 +16,7 @@ from bench.config.names import is_plug_in, nearest_hint
 from bench.errors import CheckpointError, UsageError, clipped, shown
 from bench.methods import importing, registry
 from bench.smoothing.api import explained
-from bench.smoothing.classifiers import PixelsAlone, from_module, opened
-from bench.smoothing.counting import check_shape
+from bench.smoothing.classifiers import PixelsAlone, check_shape, from_module, opened
 from bench.training.checkpoints import load_checkpoint
 from bench.training.released import DenoiserReading, Fed
 from bench.types import Checkpoint, Classifier, Task

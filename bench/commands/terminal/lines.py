@@ -23,7 +23,6 @@ class Task:
         began: reading of the clock when its first step of this command was under way.
         updated: reading of the clock when its last step was done.
         detail: parts that are left out, the last first, where the line is too narrow.
-        left: seconds left, where they are known better than by the mean of the steps so far.
     """
 
     name: str
@@ -33,15 +32,14 @@ class Task:
     began: float
     updated: float
     detail: tuple[str, ...] = ()
-    left: float | None = None
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the seconds left at a reading of the clock; None before the first step is done."""
+        """Return the seconds left at a reading of the clock, by the mean; None before the first step is done."""
         made = self.done - self.before
-        if self.left is None and made <= 0:
+        if made <= 0:
             return None
-        by_mean = (self.updated - self.began) * (self.total - self.done) / max(made, 1)
-        return max(0.0, (by_mean if self.left is None else self.left) - (now - self.updated))
+        by_mean = (self.updated - self.began) * (self.total - self.done) / made
+        return max(0.0, by_mean - (now - self.updated))
 
 
 def clock_time(seconds: float) -> str:

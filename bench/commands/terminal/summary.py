@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.commands.terminal.verdicts import speed_of, spread_of
 from bench.config.methods import MethodEntry, described
 
 if TYPE_CHECKING:
@@ -39,12 +40,11 @@ def summary(folder: Path) -> str:
 
 def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
     """Yield a sentence on each studied method beside each other one, over all sigmas and radii, then what it is."""
-    from bench.commands.terminal.verdicts import speed_of
     from bench.report.tables.paired import paired_frame, pairs_of
 
     frame = paired_frame(comparison, pairs_of(comparison))
     names = {entry.label: entry.row for entry in comparison.everything}
-    is_valid = not _spread(comparison)
+    is_valid = not spread_of(comparison)
     for one in studied:
         for other in (label for label in comparison.labels if label != one):
             signs = {(one, other): 1, (other, one): -1}
@@ -80,7 +80,7 @@ def _counts(rows: pd.DataFrame) -> str:
 def _table(comparison: Comparison, entries: dict[str, MethodEntry]) -> str:
     radii = [radius for radius in FEWEST_RADII if radius in comparison.radii]
     headers = ["Method", *(f"r = {radius:g}" for radius in radii), "Training", "s per image"]
-    has_speed = not _spread(comparison)
+    has_speed = not spread_of(comparison)
     headers += ["Speed"] if has_speed else []
     lines = [headers, ["---", *["---:"] * (len(headers) - 1)]]
     for label in comparison.labels:
@@ -138,9 +138,9 @@ def _note(comparison: Comparison) -> str:
     costs = {f"{one.cost.device}, σ = {one.sigma:g}" for one in comparison.costs}
     where = "; ".join(sorted(costs))
     relative = f"speed relative to {comparison.name_of(REFERENCE)}"
-    spread = _spread(comparison)
+    spread = spread_of(comparison)
     timed = (
-        f" Time of {header.n0 + header.n:,} samples: {where}{spread}; no {relative} is given."
+        f" Time of {header.n0 + header.n:,} samples: {where}; {spread}; no {relative} is given."
         if spread
         else f" Time of {header.n0 + header.n:,} samples, {relative}: {where}."
     )
@@ -157,18 +157,3 @@ def _samples(header: RunHeader) -> str:
     if header.estimation == "fixed":
         return f"n = {header.n:,}"
     return f"at most n = {header.n:,} ({header.estimation} estimation)"
-
-
-def _spread(comparison: Comparison) -> str:
-    """Return how far repetitions lie apart where that is more than `bench cost` accepts, else ""."""
-    from bench.cost.summary import MAX_SPREAD
-    from bench.report.rates import seconds_per_certificate
-
-    times = [seconds_per_certificate(one.cost) for one in comparison.costs]
-    widest = max(((time.third - time.first) / time.median for time in times), default=0.0)
-    if widest <= MAX_SPREAD:
-        return ""
-    return (
-        f"; its quartiles lie up to {math.ceil(100 * widest - 1e-6)}% apart, which is not VALID (`bench cost`: at most "
-        f"{100 * MAX_SPREAD:.0f}%)"
-    )

@@ -52,7 +52,7 @@ def fitted(table: Table, width: int, *, has_intervals: bool) -> tuple[list[Table
         if parts[-1] and _total([needed[one] for one in (0, *parts[-1], position)]) > width:
             parts.append([])
         parts[-1].append(position)
-    return [_columns(table, (0, *part)) for part in parts], False
+    return [table.columns((0, *part)) for part in parts], False
 
 
 def notes_of(tables: Sequence[Table], *, has_intervals: bool) -> list[str]:
@@ -159,12 +159,3 @@ def _foldable(needed: list[int], width: int) -> list[int]:
 
 def _total(columns: Sequence[int]) -> int:
     return sum(columns) + GAP * max(0, len(columns) - 1)
-
-
-def _columns(table: Table, chosen: Sequence[int]) -> Table:
-    """Return a table of some of the columns."""
-    blocks = tuple(
-        replace(block, rows=tuple(tuple(row[one] for one in chosen) for row in block.rows))
-        for block in table.blocks
-    )
-    return replace(table, headers=tuple(table.headers[one] for one in chosen), blocks=blocks)

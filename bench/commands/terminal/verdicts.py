@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,9 @@ def sentences(comparison: Comparison, frame: pd.DataFrame, pairs: Sequence[tuple
         f"Accuracy is certified accuracy on the same images; significant: exact paired test, p < 0.05 after Holm's "
         f"correction for {tests} test{'s' * (tests > 1)}."
     )
+    if any(map(speed_of, [comparison] * len(frame), frame["first"], frame["second"])):
+        spread = spread_of(comparison)
+        found += [f"Speeds rest on repetitions with {spread}: do not quote them."] if spread else []
     return found
 
 
@@ -66,6 +70,21 @@ def _difference(rows: pd.DataFrame) -> str:
         radii = ", ".join(f"{radius:g}" for radius in chosen["radius"])
         parts.append(f"{word} by {' to '.join(span)} points at r = {radii}, significant")
     return " and ".join(parts)
+
+
+def spread_of(comparison: Comparison) -> str:
+    """Return how far repetitions of a cost lie apart where that is more than `bench cost` accepts, else ""."""
+    from bench.cost.summary import MAX_SPREAD
+    from bench.report.rates import seconds_per_certificate
+
+    times = [seconds_per_certificate(one.cost) for one in comparison.costs]
+    widest = max(((time.third - time.first) / time.median for time in times), default=0.0)
+    if widest <= MAX_SPREAD:
+        return ""
+    return (
+        f"quartiles up to {math.ceil(100 * widest - 1e-6)}% apart, which is not VALID (`bench cost`: at most "
+        f"{100 * MAX_SPREAD:.0f}%)"
+    )
 
 
 def speed_of(comparison: Comparison, first: str, second: str) -> str:

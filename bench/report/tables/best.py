@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.comparison import Comparison
-from bench.report.markup import Block, Row, Table, format_percent, format_significant
+from bench.report.markup import Block, Row, Table, format_at_most, format_percent, format_significant
 from bench.report.metrics import Share
 from bench.report.rates import seconds_per_certificate
 from bench.report.tables.accuracy import LEADING, UNREACHABLE, accuracy_cell, radius_headers
@@ -78,12 +78,12 @@ def _caption(comparison: Comparison, reached: pd.DataFrame, has_clean: bool) -> 
     sigmas = ", ".join(f"{sigma:g}" for sigma in sorted({one.sigma for one in comparison.best}))
     protocols = {f"n = {run.header.n:,}, α = {run.header.alpha:g}": None for run in comparison.runs}
     below, above = reached["accuracy"] - reached["low"], reached["high"] - reached["accuracy"]
-    widest = 100 * max(below.max(), above.max()) if len(reached) else 0.0
+    widest = max(below.max(), above.max()) if len(reached) else 0.0
     clean = "; in parentheses the clean accuracy of the classifier with that σ" if has_clean else ""
     return (
         f"Certified accuracy (%) on {comparison.dataset} at L2 radius, best over σ of {sigmas}{clean}. "
         f"{len(comparison.best[0].records):,} images, {' or '.join(protocols)}; 95% intervals reach at most "
-        f"{widest:.1f} points to either side."
+        f"{format_at_most(widest)} points to either side."
     )
 
 

@@ -168,7 +168,7 @@ def _cost_columns(measured: MeasuredCost) -> dict[str, Any]:
 
 
 def _latency_columns(records: Columns) -> dict[str, float]:
-    seconds = np.where(records.seconds == 0, np.nan, records.seconds)
+    seconds = records.seconds if records.seconds.any() else np.full(len(records), np.nan)
     percentiles = np.percentile(seconds, _PERCENTILES).tolist()
     return {"certificates": len(seconds), "seconds_mean": float(seconds.mean())} | {
         f"seconds_p{percentile}": value for percentile, value in zip(_PERCENTILES, percentiles, strict=True)

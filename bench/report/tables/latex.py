@@ -206,18 +206,10 @@ def _parts(table: Table) -> list[Table]:
     """Return the table with its columns divided so that each part fits the text, the first column in each."""
     parts: list[list[int]] = [[0]]
     for place in range(1, len(table.headers)):
-        if len(parts[-1]) > 1 and _width(_columns(table, [*parts[-1], place])) > WIDE:
+        if len(parts[-1]) > 1 and _width(table.columns([*parts[-1], place])) > WIDE:
             parts.append([0])
         parts[-1].append(place)
-    return [_columns(table, places) for places in parts]
-
-
-def _columns(table: Table, places: Sequence[int]) -> Table:
-    blocks = tuple(
-        replace(block, rows=tuple(tuple(row[place] for place in places) for row in block.rows))
-        for block in table.blocks
-    )
-    return replace(table, headers=tuple(table.headers[place] for place in places), blocks=blocks)
+    return [table.columns(places) for places in parts]
 
 
 def _pages(table: Table, room: float) -> Iterator[Table]:

@@ -21,7 +21,7 @@ def lower_bounds_frame(comparison: Comparison) -> pd.DataFrame:
     """Return the distribution, one row per (sigma, label, value of the bound), descending, unrounded.
 
     Columns: label, run, method, sigma, images, p_lower (the bound), tail (1 - p_lower at full precision), radius
-    (certified by it, L2, pixel units; 0 where p_lower <= 1/2), images_at_least (how many images have at least this
+    (the certified one, L2, pixel units; 0 where p_lower <= 1/2), images_at_least (how many images have at least this
     bound), share (of all images). Images that selection gave another class than their label have a bound of 0 and no
     row; bounds below 1/2 have none where they are unknown (`bench.report.lower_bounds.LowerBounds`).
     """
@@ -33,13 +33,13 @@ def lower_bounds_frame(comparison: Comparison) -> pd.DataFrame:
 def _part(entry: Entry) -> pd.DataFrame:
     """Return the rows of one entry."""
     bounds = entry.lower_bounds
-    tails = np.unique(bounds.tails)
+    tails, places = np.unique(bounds.tails, return_index=True)
     counts = np.searchsorted(bounds.tails, tails, side="right")
     names = {"label": entry.label, "run": entry.run, "method": entry.method, "sigma": entry.sigma}
     return pd.DataFrame(
         names
         | {"images": bounds.images, "p_lower": 1 - tails, "tail": tails}
-        | {"radius": np.where(tails < 0.5, -entry.sigma * special.ndtri(tails), 0.0)}
+        | {"radius": np.array(bounds.radii)[places]}
         | {"images_at_least": counts, "share": counts / bounds.images}
     )
 

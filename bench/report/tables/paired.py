@@ -9,7 +9,16 @@ from typing import Any
 import pandas as pd
 
 from bench.report.comparison import Comparison, Entry
-from bench.report.markup import Cell, Row, Table, blocks_of, format_percent, format_radius, signed
+from bench.report.markup import (
+    Cell,
+    Row,
+    Table,
+    blocks_of,
+    format_at_least,
+    format_percent,
+    format_radius,
+    signed,
+)
 from bench.report.metrics import assured_accuracy
 from bench.report.paired import PairedDifference, paired_differences
 from bench.report.tables.accuracy import ABOUT_ACR, SIGNIFICANT, radius_headers
@@ -134,7 +143,7 @@ def assured_table(frame: pd.DataFrame, warnings: Sequence[str] = ()) -> Table:
             *warnings,
             *([] if frame["is_reachable"].all() else [BEYOND]),
             "Each certificate is wrong with probability alpha at most; the number that may be wrong together is "
-            "taken off (arXiv 1902.02918, appendix, with the exact binomial quantile).",
+            "taken off (arXiv 1902.02918, appendix, with the exact binomial quantile). Rounded down.",
         ),
     )
 
@@ -221,7 +230,7 @@ def _assured_rows(part: pd.DataFrame) -> Iterable[Row]:
         yield (
             str(label),
             *(
-                format_percent(row["assured_accuracy"]) if row["is_reachable"] else "–"
+                format_at_least(row["assured_accuracy"]) if row["is_reachable"] else "–"
                 for _, row in rows.iterrows()
             ),
         )

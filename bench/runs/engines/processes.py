@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from bench.device.children import portable, without_interrupts
+from bench.device.children import end_with_parent, portable, without_interrupts
 from bench.device.heap import keep_memory
 from bench.runs.engines.base import Job, Loader, Worker
 from bench.runs.engines.dispatch import Event, dispatch
@@ -121,6 +121,7 @@ def _seeing(gpu: str | None) -> Iterator[None]:
 
 def _serve(connection: Connection, load: Loader, threads: int) -> None:
     """Do jobs until the run has ended, which closes the connection."""
+    end_with_parent()
     keep_memory()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read where torch is imported later
     if "torch" in sys.modules:  # what was sent here has imported it
