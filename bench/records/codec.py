@@ -94,8 +94,6 @@ class Codec(Generic[HeaderT, ItemT]):
                 of another type.
         """
         where = f"{path}, line 1"
-        if b'"kind"' not in line and path.suffix != ".jsonl":
-            raise RecordsError(f"{path} is no file of records: give the folder of a run")
         try:
             values = msgspec.json.decode(line)
             if isinstance(values, dict):

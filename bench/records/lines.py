@@ -167,7 +167,10 @@ def read_lines(path: Path, codec: Codec[HeaderT, ItemT]) -> Contents[HeaderT, It
         with open(path, "rb") as file, collector_paused():
             lines = _WholeLines(file)
             blocks = iter(lines)
-            if not (first := next(blocks, [])):
+            first = next(blocks, [])
+            if path.suffix != ".jsonl" and not (first and b'"kind"' in first[0]):
+                raise RecordsError(f"{path} is no file of records: give the folder of a run")
+            if not first:
                 raise RecordsError(f"{path} has no header line: delete it, or give another folder")
             header = codec.decode_header(first[0], path)
             items = codec.decode_all(itertools.chain([first[1:]], blocks), path)

@@ -6,6 +6,7 @@ from bench.records.file import write_run
 from bench.report.comparison import Comparison
 from bench.report.page import pictures
 from bench.report.page.write import FILE_NAME
+from tests.support.fake_runs import make_run
 from tests.support.page_runs import hostile_run, picture_split
 from tests.support.tiny import arguments, bench
 
@@ -86,7 +87,7 @@ def test_names_of_ones_own_change_the_tables_of_a_run_and_nothing_else(root, mon
 
 @pytest.mark.parametrize("command", ["report", "compare"])
 def test_a_file_in_place_of_a_folder_is_named(tmp_path, monkeypatch, capsys, command):
-    write_run(tmp_path, hostile_run())
+    write_run(tmp_path, make_run(methods=["rrcm", "dds"], images=2))
     (tmp_path / "kept.txt").write_text("precious")
     assert bench(monkeypatch, command, tmp_path, "--out", tmp_path / "kept.txt") == 2
     assert "kept.txt, a file: give a folder" in capsys.readouterr().err

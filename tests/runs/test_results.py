@@ -202,7 +202,7 @@ def test_an_observer_is_one():
 
 def test_a_model_of_ones_own_folder_of_images_is_loaded_from_its_zoo(tmp_path):
     image_tree(tmp_path / "data")
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no gaussian_sigma_0.5.safetensors for folder: train it"):
         bench.load_model(
             "gaussian", sigma=0.5, dataset="folder", data_dir=tmp_path / "data", image_size=8, zoo=tmp_path
         )
