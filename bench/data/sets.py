@@ -151,11 +151,17 @@ def load(
         raise DataError(f"unknown data set {name!r}; {nearest_hint(name, DATASETS)}")
     if split not in ("train", "test"):
         raise DataError(f"unknown split {shown(split)}; expected 'train' or 'test'")
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise DataError(f"data_dir is {shown(data_dir)}, expected the path of a folder")
     if data_dir is not None and not is_on_hub(data_dir):
         try:
             data_dir = user_path(data_dir)
         except ValueError as error:
             raise DataError(f"data_dir: {error}") from error
+    if image_size is not None and name not in ("folder", "imagenet"):
+        raise DataError(
+            f"image_size is {image_size}, but {name} has its own; only 'folder' and 'imagenet' take it"
+        )
     if name == "mnist5k":
         return _mnist5k(split)
     if data_dir is not None and (is_on_hub(data_dir) or (not download and is_parquet(name, Path(data_dir)))):

@@ -60,6 +60,11 @@ def test_a_home_folder_of_nobody_is_refused(home, monkeypatch, capsys):
     assert "'~nobody-of-this-name/x' names no user's home folder." in capsys.readouterr().err
 
 
+def test_a_checkpoint_below_the_home_folder_is_looked_for_there(home, monkeypatch, capsys):
+    assert bench(monkeypatch, "doctor", "--checkpoint=~/x.pt") == 1
+    assert f"{home}/x.pt" in capsys.readouterr().err
+
+
 def test_every_path_of_every_command_is_read_so():
     paths = [one for name in cli.commands.values() for one in name.params if isinstance(one.type, click.Path)]
     assert len(paths) > 20

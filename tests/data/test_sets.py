@@ -319,6 +319,19 @@ def test_a_split_that_is_none_is_refused_not_taken_for_the_other(name: str, spli
 
 
 @pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"image_size": 8}, "image_size is 8, but mnist has its own"),
+        ({"data_dir": 7}, "data_dir is 7, expected the path of a folder"),
+        ({"data_dir": "~/absent"}, "mnist was not found whole in /.*/absent"),
+    ],
+)
+def test_what_a_data_set_does_not_take_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load("mnist", "test", **given)
+
+
+@pytest.mark.parametrize(
     ("indices", "message"),
     [
         ([-1], "reach from -1 to -1, expected 0 to 999"),

@@ -13,6 +13,7 @@ from torch import nn
 from bench.checks.doctor.scalings import Scaling, from_mean_and_deviation, named
 from bench.config.code import check_typed, named_code
 from bench.config.names import is_plug_in, nearest_hint
+from bench.config.overrides import user_path
 from bench.errors import CheckpointError, UsageError, clipped, shown
 from bench.methods import importing, registry
 from bench.smoothing.api import explained
@@ -80,7 +81,7 @@ def open_checkpoint(source: str, request: Request) -> Subject:
         CheckpointError: the file is missing, damaged, holds more than tensors, or does not fit the data set.
         UsageError: nothing tells what made the file, the file alone names code, or a plug-in that cannot be imported.
     """
-    path = Path(source)
+    path = user_path(source)
     if is_plug_in(source) and not path.exists():
         return _plug_in(source, request)
     if path.is_dir() and (subject := _part(path, request, NOT_TOLD)) is not None:
