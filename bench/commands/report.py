@@ -13,7 +13,7 @@ from bench.commands.terminal.help import command
 from bench.commands.terminal.kinds import UserPath
 from bench.commands.terminal.machine import JSON_OPTION
 from bench.config.names import split_names
-from bench.errors import UsageError, clipped
+from bench.errors import RecordsError, UsageError, clipped
 
 _SUMMARY = re.compile(r"(<!-- summary: (\S+) -->\n).*?(<!-- end of summary -->)", re.DOTALL)
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -35,10 +35,10 @@ def check_folder_of(out: Path | None) -> None:
     """Return nothing for a folder that can be written to, before anything is computed.
 
     Raises:
-        UsageError: it is a file.
+        RecordsError: it is a file.
     """
     if out is not None and out.is_file():
-        raise UsageError(f"--out is {out}, a file: give a folder")
+        raise RecordsError(f"File exists: {str(out)!r}, where a folder is needed: give another --out")
 
 
 @command(short_help="Tables, figures and page from the records of runs")

@@ -12,13 +12,10 @@ from bench.cost.records import CostRun, MethodSize, OfPair, Repetition, StageSpl
 from bench.device.batching import GAIN
 from bench.device.hardware import peak_flops
 from bench.device.power import THROTTLING
-from bench.report.rates import REFERENCE, Quartiles, quartiles
+from bench.report.rates import MAX_SPREAD, REFERENCE, Quartiles, quartiles
 
 MIN_REPETITIONS = 10
 """Repetitions that a valid measurement has at least; chains have CHAIN_REPETITIONS."""
-
-MAX_SPREAD = 0.05
-"""Difference of the quartiles over the median, at most."""
 
 MAX_IMAGE_ERROR = 0.05
 """How far the time of a whole image may lie from that which follows from throughput, as a share of it."""

@@ -13,6 +13,9 @@ from bench.types import CostRecord
 REFERENCE = "dds"
 """Method whose throughput the others' is divided by: diffusion denoised smoothing."""
 
+MAX_SPREAD = 0.05
+"""Difference of the quartiles of VALID timings over their median, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quartiles:

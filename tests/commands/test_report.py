@@ -89,7 +89,7 @@ def test_names_of_ones_own_change_the_tables_of_a_run_and_nothing_else(root, mon
 def test_a_file_in_place_of_a_folder_is_named(tmp_path, monkeypatch, capsys, command):
     write_run(tmp_path, make_run(methods=["rrcm", "dds"], images=2))
     (tmp_path / "kept.txt").write_text("precious")
-    assert bench(monkeypatch, command, tmp_path, "--out", tmp_path / "kept.txt") == 2
-    assert "kept.txt, a file: give a folder" in capsys.readouterr().err
+    assert bench(monkeypatch, command, tmp_path, "--out", tmp_path / "kept.txt") == 1
+    assert "kept.txt', where a folder is needed: give another --out" in capsys.readouterr().err
     assert bench(monkeypatch, command, tmp_path / "kept.txt", "--out", tmp_path / "out") == 1
     assert "kept.txt is no file of records: give the folder of a run" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.report.markup import format_percent
-from bench.report.rates import REFERENCE
+from bench.report.rates import MAX_SPREAD, REFERENCE, seconds_per_certificate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,9 +74,6 @@ def _difference(rows: pd.DataFrame) -> str:
 
 def spread_of(comparison: Comparison) -> str:
     """Return how far repetitions of a cost lie apart where that is more than `bench cost` accepts, else ""."""
-    from bench.cost.summary import MAX_SPREAD
-    from bench.report.rates import seconds_per_certificate
-
     times = [seconds_per_certificate(one.cost) for one in comparison.costs]
     widest = max(((time.third - time.first) / time.median for time in times), default=0.0)
     if widest <= MAX_SPREAD:
