@@ -70,7 +70,8 @@ class TestPresets:
 
     def test_full_differs_in_images_methods_and_estimation_only(self) -> None:
         full, default = load_preset("mnist5k-full"), load_preset("mnist5k")
-        methods = ("rrcm", "gaussian", "consistency", "smoothadv", "macer", "dds", "consistency-model")
+        others = ("consistency", "smoothadv", "macer", "dds", "consistency-model", "densepure")
+        methods = ("rrcm", "gaussian", *others)
         assert full == dataclasses.replace(
             default, preset="mnist5k-full", limit=500, methods=methods, estimation="sequential"
         )
