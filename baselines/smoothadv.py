@@ -89,7 +89,7 @@ def attack(
     """Return images that raise the smoothed classifier's loss: projected gradient ascent (arXiv 1906.04584, Eq. 6).
 
     Each step goes 2 epsilon / steps along the normalised gradient; the result lies within L2 distance epsilon, and in
-    [0,1] as in the released program. Deviation: where the gradient is 0 an image stays, and does not go at random.
+    [0,1] as in the released program. Deviation: where the gradient is 0 an image stays, and is not moved at random.
 
     Args:
         network: noisy pixels -> logits.
@@ -102,9 +102,7 @@ def attack(
         moving = point.detach().requires_grad_(True)
         loss = smoothed_loss(network, moving + noise, labels).sum()
         gradient = torch.autograd.grad(loss, moving)[0]
-        # A network that is sure has a gradient far below 1e-12; only where it is 0 has it no direction.
-        smallest = torch.finfo(gradient.dtype).tiny
-        point = _project(point + 2 * epsilon / steps * gradient / _norm(gradient, smallest), x, epsilon)
+        point = _project(point + 2 * epsilon / steps * _direction(gradient), x, epsilon)
     return point
 
 
@@ -119,12 +117,24 @@ def smoothed_loss(network: nn.Module, x_noisy: Tensor, labels: Tensor) -> Tensor
 def _project(point: Tensor, x: Tensor, epsilon: float) -> Tensor:
     """Return the point pulled into [0,1], then into the ball around x, which keeps it in [0,1]."""
     offset = point.clamp(0, 1) - x
-    return x + offset * (epsilon / _norm(offset, 1e-12)).clamp_max(1.0)
+    return x + offset * (epsilon / _norm(offset)).clamp_max(1.0)
 
 
-def _norm(x: Tensor, smallest: float) -> Tensor:
-    """Return the L2 norm of each image, or `smallest` where that is larger, (B,1,1,1)."""
-    return x.flatten(1).norm(dim=1).clamp_min(smallest).view(-1, 1, 1, 1)
+def _direction(gradient: Tensor) -> Tensor:
+    """Return the gradient (B,C,H,W) of each image at L2 norm 1; zeros where it is 0.
+
+    A network that is sure of an image has a gradient whose square is no float32: it is scaled up first, and nothing
+    changes where the norm is 1e-12 or more.
+    """
+    is_small = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1) < 1e-12
+    largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
+    gradient = torch.where(is_small, gradient / largest, gradient)
+    return gradient / _norm(gradient)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Return the L2 norm of each image, at least 1e-12, (B,1,1,1)."""
+    return x.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
 METHOD = NoisyMethod(

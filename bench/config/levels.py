@@ -57,6 +57,12 @@ def alike(sigmas: Collection[float]) -> tuple[float, float] | None:
     return None
 
 
+def shortest(sigma: float) -> str:
+    """Return a noise level in as few digits as are read back as the same number."""
+    text = f"{sigma:g}"
+    return text if float(text) == sigma else repr(sigma)
+
+
 def check_alpha(alpha: float) -> None:
     """Return nothing for a failure probability that certificates may have.
 

@@ -243,10 +243,11 @@ def _split_folders(name: str, split: str, root: Path | None) -> dict[str, Path]:
     if test is not None:
         found["test"] = test
     elif name == "folder" and not found:
-        if split_like := [one for one in _class_names(root) if one.casefold() in SPLIT_LIKE]:
+        names = sorted(entry.name for entry in root.iterdir() if entry.name.casefold() in SPLIT_LIKE)
+        if len(names) > 1:
             raise DataError(
-                f"{root / split_like[0]} is named like a split, not a class: call the folders of the splits train and "
-                "test"
+                f"{root} holds {names[0]} and {names[1]}, which are named like splits, not classes: call the folders "
+                "of the splits train and test"
             )
         found["test"] = root
     if split not in found:

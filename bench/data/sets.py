@@ -92,7 +92,7 @@ def task_of(config: RunConfig) -> Task | None:
         return None
 
 
-class PixelTensor(StoredImages):
+class PixelTensor:
     """Images in memory, kept as bytes and given out as float32 in [0,1].
 
     Args:
@@ -112,6 +112,10 @@ class PixelTensor(StoredImages):
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return image `index`, (C, H, W) float32 in [0,1]."""
+        return self.pixels[index].float() / 255
 
     def bytes_at(self, index: int) -> Tensor:
         """Return image `index`, (C, H, W) uint8."""
@@ -189,7 +193,7 @@ def batch(split: Split, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor
     """
     positions = _positions(indices, len(split.labels))
     labels = torch.tensor([split.labels[index] for index in positions.tolist()])
-    if isinstance(split.images, StoredImages):
+    if isinstance(split.images, PixelTensor | StoredImages):
         return split.images.batch(positions), labels
     return torch.stack([split.images[index] for index in positions.tolist()]), labels
 

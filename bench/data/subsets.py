@@ -116,7 +116,11 @@ def _whole_subset(split: Split, subset: str) -> tuple[int, ...]:
         return tuple(range(0, len(split.labels), STANDARD_STRIDE[split.task.dataset]))
     if subset == "balanced":
         return _balanced(split)
-    return _read_indices(user_path(subset.removeprefix("file:")), len(split.labels))
+    try:
+        file = user_path(subset.removeprefix("file:"))
+    except ValueError as error:
+        raise UsageError(f"subset: {error}") from error
+    return _read_indices(file, len(split.labels))
 
 
 def _balanced(split: Split) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.config.levels import alike
+from bench.config.levels import alike, shortest
 from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError, RecordsError, UsageError, clipped, typed
 from bench.records.codec import RUN, RunLines
@@ -274,21 +274,23 @@ def _extended(whole: RunHeader, old: RunHeader, new: RunHeader) -> RunHeader:
     """Return the old header with the methods, sigmas and images that the new one adds, and the radii of `_radii`.
 
     Args:
-        whole: the header in the file.
-        old: what of it is in use.
-        new: of this command.
+        whole, old, new: the header in the file, what of it is in use, and that of this command.
     """
     methods = (*new.methods, *(name for name in old.methods if name not in new.methods))
     sigmas = tuple(sorted({*old.sigmas, *new.sigmas}))
     radii = _radii(whole, new, sigmas)
+    # A file that was trained again to the same weights may differ in all else.
+    of_files = {name: getattr(old, name) | getattr(new, name) for name in ("checkpoints", "training")}
     same = (set(methods), sigmas, new.indices) == (set(whole.methods), whole.sigmas, whole.indices)
     if same and old == whole and radii == old.radii:
-        measured = (
-            {"cost_repetitions": new.config["cost_repetitions"]} if "cost_repetitions" in new.config else {}
-        )
-        return dataclasses.replace(old, config=old.config | measured)
-    of_all = f" --methods {typed(','.join(methods))}" if {*methods} - {*new.methods} else ""
-    of_all += f" --sigmas {','.join(map('{:g}'.format, sigmas))}" if {*sigmas} - {*new.sigmas} else ""
+        measured = {name: new.config[name] for name in ("cost_repetitions",) if name in new.config}
+        of_files = {name: {key: of[key] for key in getattr(old, name)} for name, of in of_files.items()}
+        return dataclasses.replace(old, **of_files, config=old.config | measured)
+    lacking = [name for name in methods if name not in new.methods]
+    of_all = f" --methods {typed(','.join(methods))}" if lacking else ""
+    of_all += f" --sigmas {','.join(map(shortest, sigmas))}" if {*sigmas} - {*new.sigmas} else ""
+    if not new.command.startswith("bench run") or any(map(old.options.get, lacking)):
+        of_all = ""
     of_others = {**old.options, **new.options}
     options = {name: value for name, value in of_others.items() if name not in old.methods}
     options |= {name: value for name, value in old.options.items() if name in old.methods}
@@ -299,10 +301,9 @@ def _extended(whole: RunHeader, old: RunHeader, new: RunHeader) -> RunHeader:
         sigmas=sigmas,
         radii=radii,
         indices=new.indices,
-        checkpoints=new.checkpoints | old.checkpoints,
+        **of_files,
         weights=new.weights | old.weights,
         unfinished=new.unfinished | old.unfinished,
-        training=new.training | old.training,
         batch_sizes=new.batch_sizes | old.batch_sizes,
         config=new.config | {"methods": list(methods), "sigmas": list(sigmas), "options": options},
         logs=old.logs | new.logs,

@@ -294,9 +294,9 @@ def alone(path: Path, instead: str) -> Iterator[None]:
     Raises:
         BusyError: another process holds it; the message tells to wait, or `instead`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             held.callback(os.close, _lock(path, instead))
         except BusyError:
             raise

@@ -137,7 +137,7 @@ def decided_radii(runs: Sequence[Run]) -> tuple[tuple[float, ...], list[str]]:
 
 
 def cautions_of(runs: Sequence[Run], names: Names) -> tuple[str, ...]:
-    """Return a sentence on each kind of checkpoint whose rows do not say what their method can do."""
+    """Return a sentence on each kind of checkpoint whose rows do not show what their method can do."""
     return (*stopped_trainings(runs, names), *other_noise(runs, names))
 
 

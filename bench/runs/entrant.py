@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from bench.config.levels import shortest
 from bench.config.names import Allowance
 from bench.config.run import RunConfig, list_presets, load_preset
 from bench.errors import CheckpointError, clipped, shown
@@ -176,9 +177,8 @@ _OF_TRAINING = ("data_dir", "download", "image_size", "geometry", "seed", "zoo")
 def _training_command(config: RunConfig, entrant: Entrant) -> str:
     """Return the `bench train` that makes the checkpoint which an entrant of a configuration lacks."""
     method, known = entrant.method, {one.name for one in list_presets()}
-    short, sigma = f"{entrant.sigma:g}", entrant.sigma
-    sigma_text = short if float(short) == sigma else repr(sigma)
-    words = ["bench", "train", method, "--dataset", config.dataset, "--sigma", sigma_text]
+    sigma = entrant.sigma
+    words = ["bench", "train", method, "--dataset", config.dataset, "--sigma", shortest(sigma)]
     preset = config.dataset  # which `bench train` takes by itself
     if config.preset in known and load_preset(config.preset).dataset == config.dataset:
         preset = config.preset
@@ -255,10 +255,10 @@ def _other_options(path: Path, expected: Mapping[str, Any]) -> str:
 
 
 def _trained_at(path: Path) -> float | None:
-    """Return the noise level that a checkpoint says it was trained at; None where it says none.
+    """Return the noise level of training in a checkpoint's metadata; None where there is none.
 
     Raises:
-        CheckpointError: what it says is no number.
+        CheckpointError: it is no number.
     """
     if path.suffix != ".safetensors":
         return None

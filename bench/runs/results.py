@@ -16,7 +16,7 @@ from bench.config.methods import methods as known_methods
 from bench.config.names import nearest_hint
 from bench.config.overrides import override, user_path
 from bench.config.run import RunConfig, list_presets, load_preset, validate, with_radii
-from bench.errors import UsageError, shown
+from bench.errors import BenchError, UsageError, shown
 from bench.methods import registry, zoo as zoos
 from bench.records.file import read_run
 from bench.report.comparison import Comparison, compare
@@ -50,9 +50,12 @@ class Picture:
         """Write the PNG file.
 
         Raises:
-            UsageError: a name that ends in another way; `bench report` writes PDF.
+            UsageError: no path, or a name that ends in another way; `bench report` writes PDF.
         """
-        file = user_path(path)
+        try:
+            file = user_path(path)
+        except ValueError as error:
+            raise UsageError(f"path: {error}") from error
         if file.suffix.lower() != ".png":
             raise UsageError(
                 f"{file} is no name of a PNG file: end it in .png; `bench report RUN` writes PDF"
@@ -78,7 +81,10 @@ class Results:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before the numbers, such as images that are not certified yet; a sentence each."""
-        return (*self.comparison.warnings, *self.comparison.notes) if self.run.records else ()
+        try:
+            return (*self.comparison.warnings, *self.comparison.notes) if self.run.records else ()
+        except BenchError as error:  # of methods that have no image in common yet
+            return (f"{error}.",)
 
     def certified_accuracy(self) -> pd.DataFrame:
         """Return certified accuracy, one row per method, sigma and radius; the columns are those of the CSV file."""
@@ -123,7 +129,9 @@ class Results:
             for sigma in self.comparison.sigmas
             if {(first, sigma), (second, sigma)} <= at.keys()
         ]
-        return paired_frame(self.comparison, pairs).drop(columns=["first_label", "second_label"])
+        return paired_frame(self.comparison, pairs).drop(
+            columns=["first_label", "second_label"], errors="ignore"
+        )
 
     def figure(self, name: str = "certified_accuracy") -> Picture:
         """Return a figure by the name of its file in the folder of a run, such as "envelope".

@@ -325,7 +325,7 @@ def _check_form(x: Tensor) -> None:
         types = {torch.float32: shapes.get(x.ndim, ""), torch.uint8: ": give image.float() / 255"}
         remedy = types.get(x.dtype, ": give image.float()")
         raise DataError(f"an image must be (C, H, W) float32, got shape {tuple(x.shape)}, {x.dtype}{remedy}")
-    if x.shape[2] in (1, 3, 4) and min(x.shape[:2]) > 4:
+    if x.shape[2] in (3, 4) and min(x.shape[:2]) > 4:
         raise DataError(
             f"an image must be (C, H, W), got shape {tuple(x.shape)}: give image.permute(2, 0, 1)"
         )

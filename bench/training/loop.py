@@ -123,7 +123,7 @@ def fit(stage: str, objective: Objective, recipe: Recipe, job: TrainingJob) -> F
         NumericalError: the loss or its gradient was not finite too often; the message names the step.
         CheckpointError: the saved state is of another training: its seed, recipe, images or first weights (job.again
             puts this one in its place).
-        BusyError: another process trains this stage in the same workspace.
+        BusyError: another process trains this stage in the same workspace (raised in the first process).
         UsageError: precision tf32 without a CUDA device.
     """
     prepare = getattr(objective, "prepare", None)
@@ -330,18 +330,19 @@ class _Fit:
     def _load_state(self) -> None:
         if not self.state_path.exists():
             return
+        remedy = "repeat the command that it is of"
         try:
             state = load_torch_file(self.state_path, checks_sums=True)
             lacking = sorted(self._state().keys() - state.keys()) if isinstance(state, dict) else []
             problem = difference(state, self.origin) or (f"it lacks {lacking[0]}" if lacking else "")
         except CheckpointError as error:
-            problem = str(error)
+            problem, remedy = str(error), "delete it"
         if self.job.again and (problem or self._ends(state["step"], state["stale"])):
             return  # of another training, or of one that has ended: this one takes its place
         if problem:
             raise CheckpointError(
-                f"{self.state_path} does not continue this training ({problem.rstrip('.')}): repeat the command that "
-                "it is of, add --again to put this training in its place, or give another --zoo."
+                f"{self.state_path} does not continue this training ({problem.rstrip('.')}): {remedy}, add --again to "
+                "put this training in its place, or give another --zoo."
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

@@ -1,12 +1,13 @@
 """Paths that are given to commands: "~" is the home folder, and an empty path is refused."""
 
 import shlex
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
-from bench.cli import cli
+from bench.cli import cli, main
 from bench.commands.terminal.kinds import UserPath
 from bench.records.file import write_run
 from tests.support.fake_runs import make_run
@@ -63,6 +64,21 @@ def test_a_home_folder_of_nobody_is_refused(home, monkeypatch, capsys):
 def test_a_checkpoint_below_the_home_folder_is_looked_for_there(home, monkeypatch, capsys):
     assert bench(monkeypatch, "doctor", "--checkpoint=~/x.pt") == 1
     assert f"{home}/x.pt" in capsys.readouterr().err
+    assert bench(monkeypatch, "doctor", "--checkpoint=~nobody-of-this-name/x.pt") == 2
+    assert "names no user's home folder" in capsys.readouterr().err
+
+
+def test_a_shell_completes_a_word(monkeypatch, capsys):
+    for name, value in (
+        ("_BENCH_COMPLETE", "bash_complete"),
+        ("COMP_WORDS", "bench stat"),
+        ("COMP_CWORD", "1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr()) == (0, ("plain,status\n", ""))
 
 
 def test_every_path_of_every_command_is_read_so():

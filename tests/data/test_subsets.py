@@ -180,3 +180,8 @@ def test_more_images_held_out_than_there_are_is_named_as_a_count() -> None:
 def test_a_subset_has_whole_numbers_of_images(given: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="expected a whole number of"):
         certified_subset(load("mnist5k", "test"), **given)
+
+
+def test_a_subset_in_the_home_folder_of_nobody_is_refused() -> None:
+    with pytest.raises(UsageError, match="names no user's home folder"):
+        certified_subset(load("mnist5k", "test"), "file:~nobody-of-this-name/x")

@@ -336,13 +336,13 @@ def test_methods_sigmas_and_images_are_added_to_a_run(tmp_path):
         "radii": (0.5,),
     }
     batch_sizes = {"gaussian": 3, "rrcm": 4}
-    header = dataclasses.replace(HEADER, **more, command="second", batch_sizes=batch_sizes)
+    header = dataclasses.replace(HEADER, **more, command="bench run 2", batch_sizes=batch_sizes)
     with RecordsFile.create_or_resume(tmp_path, header) as file:
         assert file.run.header.methods == ("gaussian", *HEADER.methods)
         file.append(record(method="gaussian", sigma=1.0, index=999))
     run = read_run(tmp_path)
     assert run.header.sigmas == (*HEADER.sigmas, 1.0)
-    all_of_it = f"second --methods {','.join(run.header.methods)} --sigmas 0.25,0.5,1"
+    all_of_it = f"bench run 2 --methods {','.join(run.header.methods)} --sigmas 0.25,0.5,1"
     assert (run.header.indices[-1], run.header.radii, run.header.command) == (999, (0.5,), all_of_it)
     assert run.header.checkpoints == {**HEADER.checkpoints, "gaussian/1": "new"}
     assert run.header.batch_sizes == {**batch_sizes, **HEADER.batch_sizes}

@@ -75,8 +75,9 @@ def test_a_checkpoint_trained_again_to_the_same_weights_is_no_other_one(tmp_path
     write(tmp_path, record(method=HEADER.methods[0], sigma=HEADER.sigmas[0]), header=header)
     again = dataclasses.replace(header, checkpoints={key: "second"})
     write(tmp_path, header=again)
+    assert read_run(tmp_path).header.checkpoints == {key: "second"}
     for weights in (64 * "b", UNSEEN):
-        other = dataclasses.replace(again, weights={key: weights})
+        other = dataclasses.replace(again, weights={key: weights}, checkpoints={key: "third"})
         with pytest.raises(ProtocolError, match="another the checkpoint of"):
             write(tmp_path, header=other)
 
@@ -86,3 +87,23 @@ def test_costs_that_are_asked_for_later_are_those_that_a_run_lacks(tmp_path):
     write(tmp_path, record(), header=header)
     write(tmp_path, header=dataclasses.replace(header, config={"cost_repetitions": 2}))
     assert read_run(tmp_path).header.config["cost_repetitions"] == 2
+
+
+def test_a_command_that_finishes_the_run_is_kept_only_where_it_can_be_typed(tmp_path):
+    def header(name, command, sigma=0.5, **options):
+        made = dataclasses.replace(HEADER, methods=(name,), sigmas=(sigma,), command=command)
+        return dataclasses.replace(made, config={"options": options})
+
+    def command_after(folder, first, second):
+        write(tmp_path / folder, record(method="rrcm", sigma=first.sigmas[0], **UNSURE), header=first)
+        write(tmp_path / folder, header=second)
+        return read_run(tmp_path / folder).header.command
+
+    plain = header("rrcm", "bench run --methods rrcm")
+    then = header("dds", "bench run --methods dds", 0.25)
+    assert command_after("plain", plain, then) == f"{then.command} --methods dds,rrcm --sigmas 0.25,0.5"
+    assert command_after("python", plain, header("dds", "bench.run('dds')")) == "bench.run('dds')"
+    given = header("rrcm", "bench run --methods rrcm", rrcm={"votes": 1})
+    assert command_after("options", given, then) == then.command
+    odd = dataclasses.replace(plain, sigmas=(0.123456789,))
+    assert command_after("digits", odd, then).endswith("--sigmas 0.123456789,0.25")

@@ -206,3 +206,12 @@ def test_a_model_of_ones_own_folder_of_images_is_loaded_from_its_zoo(tmp_path):
         bench.load_model(
             "gaussian", sigma=0.5, dataset="folder", data_dir=tmp_path / "data", image_size=8, zoo=tmp_path
         )
+
+
+def test_methods_without_a_common_image_are_said_and_not_raised(tmp_path):
+    run = make_run(methods=["rrcm", "dds"], sigmas=[0.5])
+    halves = [one for one in run.records if (one.method == "rrcm") == (one.index < 200)]
+    write_run(tmp_path, replace(run, records=halves))
+    assert "no image was certified by all of rRCM, DDS" in repr(bench.load(tmp_path))
+    write_run(tmp_path / "one", replace(run, records=[one for one in run.records if one.method == "dds"]))
+    assert bench.load(tmp_path / "one").compare("rrcm", "dds").empty

@@ -1,4 +1,4 @@
-"""The saved state of a training: damaged, of an older version, and of two trainings at once."""
+"""The saved state of a training: damaged, of an older version, and of two training runs at once."""
 
 import dataclasses
 import subprocess

@@ -81,7 +81,10 @@ def open_checkpoint(source: str, request: Request) -> Subject:
         CheckpointError: the file is missing, damaged, holds more than tensors, or does not fit the data set.
         UsageError: nothing tells what made the file, the file alone names code, or a plug-in that cannot be imported.
     """
-    path = user_path(source)
+    try:
+        path = user_path(source)
+    except ValueError as error:
+        raise UsageError(f"--checkpoint: {error}") from error
     if is_plug_in(source) and not path.exists():
         return _plug_in(source, request)
     if path.is_dir() and (subject := _part(path, request, NOT_TOLD)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from bench.report.markup import format_percent
@@ -51,7 +51,7 @@ def sentences(comparison: Comparison, frame: pd.DataFrame, pairs: Sequence[tuple
         f"correction for {tests} test{'s' * (tests > 1)}."
     )
     if any(map(speed_of, [comparison] * len(frame), frame["first"], frame["second"])):
-        spread = spread_of(comparison)
+        spread = spread_of(comparison, {*frame["first"], *frame["second"]})
         found += [f"Speeds rest on repetitions with {spread}: do not quote them."] if spread else []
     return found
 
@@ -72,9 +72,10 @@ def _difference(rows: pd.DataFrame) -> str:
     return " and ".join(parts)
 
 
-def spread_of(comparison: Comparison) -> str:
+def spread_of(comparison: Comparison, rows: Collection[str] | None = None) -> str:
     """Return how far repetitions of a cost lie apart where that is more than `bench cost` accepts, else ""."""
-    times = [seconds_per_certificate(one.cost) for one in comparison.costs]
+    costs = [one for one in comparison.costs if rows is None or one.row in rows]
+    times = [seconds_per_certificate(one.cost) for one in costs]
     widest = max(((time.third - time.first) / time.median for time in times), default=0.0)
     if widest <= MAX_SPREAD:
         return ""
