@@ -40,9 +40,12 @@ def summary(folder: Path) -> str:
 
 def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
     """Yield a sentence on each studied method beside each other one, over all sigmas and radii, then what it is."""
-    from bench.report.tables.paired import paired_frame, pairs_of
+    from bench.report.markup import format_at_most
+    from bench.report.tables.paired import SIGNIFICANT, paired_frame, pairs_of
 
     frame = paired_frame(comparison, pairs_of(comparison))
+    found = frame[frame["p_holm"] < SIGNIFICANT]
+    sides = [*(found["high"] - found["difference"]), *(found["difference"] - found["low"])]
     names = {entry.label: entry.row for entry in comparison.everything}
     is_valid = not spread_of(comparison)
     for one in studied:
@@ -57,7 +60,8 @@ def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
             yield f"{one} beside {other}: {f'{speed}; ' if speed else ''}{counts}."
     yield (
         f"Cells: σ and r. Higher, lower: certified accuracy differs significantly (exact paired test, p < 0.05 after "
-        f"Holm's correction for {len(frame)} tests)."
+        f"Holm's correction for {len(frame)} tests; 95% intervals of these differences within "
+        f"{format_at_most(max(sides, default=0.0))} points)."
     )
 
 
@@ -147,9 +151,9 @@ def _note(comparison: Comparison) -> str:
     sigmas = ", ".join(f"{sigma:g}" for sigma in header.sigmas)
     return (
         f"Certified accuracy (%) at ℓ2 radius r: {len(header.indices)} images of {comparison.dataset}, "
-        f"{_samples(header)}, α = {header.alpha:g}, best σ of {sigmas}, chosen on these images; 95% intervals within "
-        f"{math.ceil(1000 * max(sides) - 1e-6) / 10:.1f} points. Each model was trained once. Training: forward passes "
-        f"for all σ, a gradient counted as two more.{timed if costs else ''}"
+        f"{_samples(header)}, α = {header.alpha:g}, best σ of {sigmas}, chosen on these images; 95% intervals of "
+        f"the accuracies within {math.ceil(1000 * max(sides) - 1e-6) / 10:.1f} points. Each model was "
+        f"trained once. Training: forward passes for all σ, a gradient counted as two more.{timed if costs else ''}"
     )
 
 
