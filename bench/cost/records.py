@@ -161,9 +161,8 @@ class Failure(OfPair):
 
     @property
     def may_pass(self) -> bool:
-        """True where another call tries again: others (may) have held the memory, or the compiler lacked something."""
-        others = self.memory_of_others
-        is_crowded = self.reason == OUT_OF_MEMORY and (others is None or others > CROWDED_BYTES)
+        """True where another call tries again: others held the memory, or the compiler lacked something."""
+        is_crowded = self.reason == OUT_OF_MEMORY and (self.memory_of_others or 0) > CROWDED_BYTES
         return is_crowded or self.reason.startswith(NOT_COMPILED)
 
 

@@ -141,7 +141,9 @@ def test_lower_bounds():
 def test_seconds_of_certificates(records):
     run = make_run(methods=["a"], sigmas=[SIGMA], with_costs=False)
     frame = cost_frame(compare([dataclasses.replace(run, records=records)]))
-    seconds = [one.seconds or math.nan for one in sorted(records, key=lambda one: one.index)]
+    seconds = [one.seconds for one in sorted(records, key=lambda one: one.index)]
+    if not any(seconds):
+        seconds = [math.nan]  # a log without times
     assert frame["seconds_mean"][0] == pytest.approx(np.mean(seconds), nan_ok=True, abs=0)
     assert frame["seconds_p90"][0] == pytest.approx(np.percentile(seconds, 90), nan_ok=True, abs=0)
 
