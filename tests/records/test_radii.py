@@ -8,7 +8,7 @@ from bench.config.radii import chosen_radii
 from bench.errors import ProtocolError
 from bench.records.file import RecordsFile, read_run
 from bench.types import UNSEEN
-from tests.records.test_file import COST, HEADER, UNSURE, record, write
+from tests.records.test_file import ALL, COST, HEADER, UNSURE, record, write
 
 
 def test_radii_that_nobody_named_give_way_to_those_of_a_run_and_grow_with_its_sigmas(tmp_path):
@@ -84,7 +84,7 @@ def test_a_checkpoint_trained_again_to_the_same_weights_is_no_other_one(tmp_path
 
 def test_costs_that_are_asked_for_later_are_those_that_a_run_lacks(tmp_path):
     header = dataclasses.replace(HEADER, config={"cost_repetitions": 0})
-    write(tmp_path, record(), header=header)
+    write(tmp_path, *ALL, header=header)
     write(tmp_path, header=dataclasses.replace(header, config={"cost_repetitions": 2}))
     assert read_run(tmp_path).header.config["cost_repetitions"] == 2
 

@@ -199,6 +199,7 @@ def test_looks_when_the_time_is_up_choose_no_weights_of_the_training(tmp_path):
     assert (first.steps, first.score) == (3, 0.9)
     whole = fit("stage", Scored(work), RECIPE, work)
     assert (whole.score, expected.score) == (0.6, 0.6)
+    assert without_seconds(work) == without_seconds(apart)
     assert torch.equal(weights(whole), weights(expected))
 
 
