@@ -27,7 +27,7 @@ LN_2 = math.log(2.0)
 RADIANS = 2 * math.pi / 2.0**53
 """One step of v, as an angle."""
 
-_PI = Decimal("3.14159265358979323846264338327950288")
+PI = Decimal("3.14159265358979323846264338327950288")
 MANTISSA, ONE = (1 << 52) - 1, 1023 << 52
 _CHUNK = 8192
 """Pairs that are computed at once on a CPU, so that all that is between stays in its cache."""
@@ -50,7 +50,7 @@ def tables() -> Tables:
     with localcontext(Context(prec=30)):
         middles = [1 + (i + 0.5) / 2**LOG_BITS for i in range(2**LOG_BITS)]
         inverse = [1 / middle for middle in middles]
-        turns = list(_turns(2**TURN_BITS))
+        turns = list(rotations(Decimal(0), 2 * PI / 2**TURN_BITS, 2**TURN_BITS))
         return Tables(
             inverse=np.array(inverse),
             log=np.array([float(-Decimal(one).ln()) for one in inverse]),
@@ -59,20 +59,25 @@ def tables() -> Tables:
         )
 
 
-def _turns(count: int) -> Iterator[tuple[Decimal, Decimal]]:
-    """Yield the cosine and sine of each multiple of a turn's part, by one rotation after the other."""
-    angle = 2 * _PI / count
+def rotations(start: Decimal, step: Decimal, count: int) -> Iterator[tuple[Decimal, Decimal]]:
+    """Yield the cosine and sine of start, start + step, ..., one rotation after the other, in the context's precision.
+
+    Args:
+        start, step: angles below 0.1, for which the series of both functions have more terms than 30 digits need.
+    """
+    cosine, sine = _cosine_and_sine(start)
+    along, across = _cosine_and_sine(step)
+    for _ in range(count):
+        yield cosine, sine
+        cosine, sine = cosine * along - sine * across, sine * along + cosine * across
+
+
+def _cosine_and_sine(angle: Decimal) -> tuple[Decimal, Decimal]:
     terms = [Decimal(1)]
     for power in range(1, 20):
         terms.append(terms[-1] * angle / power)
-    step = (
-        sum(term * (-1) ** i for i, term in enumerate(terms[0::2])),
-        sum(term * (-1) ** i for i, term in enumerate(terms[1::2])),
-    )
-    cosine, sine = Decimal(1), Decimal(0)
-    for _ in range(count):
-        yield cosine, sine
-        cosine, sine = cosine * step[0] - sine * step[1], sine * step[0] + cosine * step[1]
+    cosine = sum((term * (-1) ** i for i, term in enumerate(terms[0::2])), Decimal(0))
+    return cosine, sum((term * (-1) ** i for i, term in enumerate(terms[1::2])), Decimal(0))
 
 
 def draw(words: Callable[[int], NDArray[np.uint64]], count: int) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 """Units and schedules: closed forms."""
 
+import hashlib
 import math
+from decimal import Context, Decimal, localcontext
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from bench.smoothing.sigma import (
     c_in,
     cosine_alphas_cumprod,
     karras_grid,
+    linear_alphas_cumprod,
     nearest_time,
     sigma_to_model,
     timestep_of_sigma,
@@ -60,6 +63,36 @@ def test_cosine_schedule_is_the_squared_cosine_until_betas_are_clipped():
     at = [math.cos((t / 4000 + 0.008) / 1.008 * math.pi / 2) ** 2 for t in (0, 1, 2000, 3900)]
     assert abar[[0, 1999, 3899]].tolist() == pytest.approx([at[1] / at[0], at[2] / at[0], at[3] / at[0]])
     assert (1 - abar[1:] / abar[:-1]).max() <= 0.999 + 1e-12
+
+
+def squared_cosine(angle):
+    """Return cos^2 a = (1 + cos 2a) / 2 by the cosine's series, in the precision of the context."""
+    term, total, power = Decimal(1), Decimal(2), 0
+    while abs(term) > Decimal(10) ** -45:
+        power += 2
+        term *= -((2 * angle) ** 2) / (power * (power - 1))
+        total += term
+    return total / 2
+
+
+def test_the_cosine_schedule_is_rounded_once():
+    pi = Decimal("3.14159265358979323846264338327950288419716939937510")
+    with localcontext(Context(prec=48)):
+        step = pi / 2 / 1000 / Decimal("1.008")
+        exact = [squared_cosine((t + 8) * step) for t in range(0, 981, 7)]
+        expected = [float(one / exact[0]) for one in exact[1:]]
+    assert cosine_alphas_cumprod(1000)[6:980:7].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("schedule", "digest"),
+    [
+        (cosine_alphas_cumprod, "7020932ea3580b84"),
+        (linear_alphas_cumprod, "781933865cefafac"),
+    ],
+)
+def test_schedules_have_the_same_bits_on_every_machine(schedule, digest):
+    assert hashlib.sha256(schedule(1000).numpy().tobytes()).hexdigest()[:16] == digest
 
 
 def test_timestep_is_the_first_that_reaches_the_noise():
