@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from bench.device.batching import filled
-from bench.device.bfloat16 import prepare_for_bfloat16
-from bench.device.precision import at_precision
+from bench.device.precision import at_precision, make_ready
 from bench.device.timing import Instruments, Work
 from bench.runs.stream import Stream
 from bench.smoothing.certifier import Smoothed
@@ -30,8 +29,7 @@ def random_stream(
 ) -> Stream:
     """Return the stream of a module; its images, of shape (C,H,W), are uniform noise from a fixed seed."""
     device = next(module.parameters()).device
-    if precision == "bfloat16":
-        prepare_for_bfloat16(module, num_classes)
+    make_ready(module, device.type, precision, num_classes)
     generator = torch.Generator().manual_seed(0)
     smoothed = Smoothed(
         classifier=at_precision(module, device.type, precision),

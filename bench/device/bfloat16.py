@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from bench.device.linear import OneDNNLinear
+
 COPIES = ("weight_bfloat16", "bias_bfloat16")
 """Names of the buffers that hold what autocast would make of a layer's weight and bias."""
 
@@ -52,7 +54,7 @@ class _Head(nn.Linear):
 
 _CAST: dict[type[nn.Module], type[nn.Module]] = {
     kind: type(f"CastOnce{kind.__name__}", (CastOnce, kind), {})
-    for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    for kind in (nn.Linear, OneDNNLinear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 }
 
 
@@ -70,7 +72,7 @@ def prepare_for_bfloat16(module: nn.Module, num_classes: int) -> None:
         num_classes: columns of the logits.
     """
     for layer in module.modules():
-        if type(layer) is nn.Linear and layer.out_features == num_classes:
+        if type(layer) in (nn.Linear, OneDNNLinear) and layer.out_features == num_classes:
             layer.__class__ = _Head
         elif _owns_weights(layer) and layer.weight.dtype == torch.float32:
             for name, own in list(layer.named_parameters(recurse=False)):

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.device.host import cpu_info
+from bench.device.linear import computed_by
 from bench.device.power import driver_version
 from bench.errors import UsageError
 
@@ -73,7 +75,8 @@ def device_name(device: torch.device) -> str:
     if device.type != "cpu":
         return device.type
     threads = torch.get_num_threads()
-    return f"{_cpu_model()}, {threads} thread{'s' * (threads > 1)}"
+    model = cpu_info("model name") or platform.processor() or platform.machine()
+    return f"{model}, {threads} thread{'s' * (threads > 1)}"
 
 
 PEAKS: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -105,7 +108,7 @@ def peak_flops(device: str, precision: str) -> float | None:
 def describe(device: torch.device) -> dict[str, Any]:
     """Return device, cores, memory in bytes, system and Python version, as JSON values.
 
-    A GPU's memory, driver and libraries are added.
+    A GPU's memory, driver and libraries are added; of a CPU, what computes linear layers.
     """
     described = {
         "device": device_name(device),
@@ -114,6 +117,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+    if device.type == "cpu":
+        return described | {"linear_layers": computed_by()}
     return described | _describe_gpu(device) if device.type == "cuda" else described
 
 
@@ -141,14 +146,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def git_revision() -> str:

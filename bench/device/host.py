@@ -39,6 +39,12 @@ def available_memory(cgroup: Path = CGROUP) -> int:
     return max(0, min(free, int(limit) - int(used) + cached))
 
 
+def cpu_info(field: str) -> str:
+    """Return what Linux says of the first processor in a field such as "model name", "" where there is none."""
+    lines = (line.split(":", 1) for line in _stated(Path("/proc/cpuinfo")).splitlines() if ":" in line)
+    return next((value.strip() for name, value in lines if name.strip() == field), "")
+
+
 def _stated(path: Path) -> str:
     """Return what a file of the system contains, "" where there is none."""
     try:

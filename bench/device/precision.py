@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.device.batching import is_out_of_memory
+from bench.device.bfloat16 import prepare_for_bfloat16
+from bench.device.linear import use_onednn
 from bench.errors import UsageError
 from bench.types import Classifier, Compilation, Precision
 
@@ -38,11 +40,24 @@ class NotCompiledError(UsageError):
 _MODES = {"default": None, "cuda-graphs": "reduce-overhead"}
 
 
+def make_ready(module: nn.Module, device_type: str, precision: Precision, num_classes: int) -> None:
+    """Make a network ready for `at_precision`, in place, before it is compiled.
+
+    Args:
+        module: on its device, in its memory format, in eval mode; its weights must not change afterwards.
+        num_classes: columns of the logits.
+    """
+    if device_type == "cpu":
+        use_onednn(module)
+    if precision == "bfloat16":
+        prepare_for_bfloat16(module, num_classes)
+
+
 def at_precision(classifier: Classifier, device_type: str, precision: Precision) -> Classifier:
     """Return the classifier at a precision; its logits are float32, or what is finer, as they come.
 
     float32 means float32: torch by itself lets convolutions use TF32 on CUDA. tf32 allows it for convolutions and
-    matrix products, bfloat16 is autocast; see `bench.device.bfloat16` for what makes networks ready for it.
+    matrix products, bfloat16 is autocast; `make_ready` prepares networks for it.
     """
 
     def classify(x_noisy: Tensor, sigma: float, keys: Tensor | None = None) -> Tensor:

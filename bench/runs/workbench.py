@@ -18,8 +18,7 @@ from bench.data import subsets
 from bench.data.sets import load_split
 from bench.device import hardware
 from bench.device.batching import filled, halving, measured_batch_size
-from bench.device.bfloat16 import prepare_for_bfloat16
-from bench.device.precision import at_precision, compiled, layout
+from bench.device.precision import at_precision, compiled, layout, make_ready
 from bench.device.timing import instruments
 from bench.errors import CheckpointError, ModelError, NumericalError, UsageError
 from bench.methods.weights import fingerprint
@@ -104,8 +103,8 @@ def smoothed(setup: Setup, one: Entrant, batch_size: int, weights: str | None = 
         in_eval_mode(built.to(setup.device, memory_format=wanted))  # type: ignore[call-overload]
 
     def prepared(classifier: Classifier) -> Classifier:
-        if precision == "bfloat16" and isinstance(classifier, nn.Module):
-            prepare_for_bfloat16(classifier, setup.split.task.num_classes)
+        if isinstance(classifier, nn.Module):
+            make_ready(classifier, setup.device.type, precision, setup.split.task.num_classes)
         quick = compiled(classifier, setup.config.compile)
         quick = halving(at_precision(quick, setup.device.type, precision))
         if setup.config.compile != "none":
