@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,7 @@ def cost(**given: Any) -> None:
     certified accuracy, at every radius of the table. --certifier measures the overhead of the certifier itself, for
     trained methods.
     """
+    started = time.perf_counter()  # importing torch is part of the call
     mode, folder = _mode(click.get_current_context()), given["folder"]
     if mode == "certifier":
         _certifier(_run_config(given, _OF_RUNS), given["repetitions"], given["reference"], folder)
@@ -100,7 +102,7 @@ def cost(**given: Any) -> None:
             raise UsageError("--report needs --out DIR, the folder of the records")
         _report(folder)
     else:
-        _measure(_request(given), given["max_seconds"])
+        _measure(_request(given), given["max_seconds"], started)
 
 
 _OF_ALL = ("as_json", "is_quiet")
@@ -192,10 +194,7 @@ def _request(given: Mapping[str, Any]) -> Request:
     return Request(config=config, command=command_line(), sigma=sigma, **options)
 
 
-def _measure(request: Request, max_seconds: float | None) -> None:
-    import time
-
-    started = time.perf_counter()  # importing torch is part of the call
+def _measure(request: Request, max_seconds: float | None, started: float) -> None:
     from bench.commands.printing import duration
     from bench.commands.progress import Bars
     from bench.cost.request import opened
@@ -299,8 +298,11 @@ def _certifier(config: RunConfig, repetitions: int, reference: Precision | None,
     from bench.cost import certifier
     from bench.device.hardware import device_name
     from bench.runs.workbench import prepare
+    from bench.smoothing.noise import why_slow
 
     setup = prepare(config)
+    if slow := why_slow(setup.device):
+        _note(slow)
     measured = (certifier.certifier_cost(setup, method, repetitions, reference) for method in config.methods)
     costs = list(track(measured, "certifier", len(config.methods), is_shown=not _flag("is_quiet")))
     device = device_name(setup.device)

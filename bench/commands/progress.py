@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import Console
@@ -147,25 +147,28 @@ def training_detail(progress: TrainingProgress) -> tuple[str, ...]:
 
 @dataclass(kw_only=True)
 class _Counter:
-    """What a run has done for one method at one sigma, or in all; seconds and samples are this command's."""
+    """What a run has done for one method at one sigma, or in all; the throughput is this command's."""
 
     total: int = 0
     done: int = 0
     certified: int = 0
-    seconds: float = 0.0
-    samples: int = 0
+    throughput: Throughput = field(default_factory=Throughput)
 
     def add(self, record: Record) -> None:
         """Count one record."""
         self.done += 1
         self.certified += record.is_correct
-        self.seconds += record.seconds
-        self.samples += record.samples
+        self.throughput.add(record)
+
+    @property
+    def rate(self) -> tuple[str, ...]:
+        """Samples per second of all workers together, () where there are too few records to tell."""
+        rate = self.throughput.samples_per_second
+        return () if rate is None else (f"{rate:,.0f} samples/s",)
 
     def detail(self) -> tuple[str, ...]:
-        """Return samples per second of computing, and images certified."""
-        rate = (f"{self.samples / self.seconds:,.0f} samples/s",) if self.samples and self.seconds else ()
-        return (*rate, f"{self.certified} certified") if self.done else ()
+        """Return samples per second, and images certified."""
+        return (*self.rate, f"{self.certified} certified") if self.done else ()
 
 
 class RunBars(Bars, Observer):
@@ -178,7 +181,6 @@ class RunBars(Bars, Observer):
         self._config = config
         self._all = _Counter()
         self._counters: dict[tuple[str, float], _Counter] = {}
-        self._throughput = Throughput()
 
     def note(self, text: str) -> None:
         """Print a sentence above the lines."""
@@ -201,7 +203,6 @@ class RunBars(Bars, Observer):
         """Advance the lines by one image."""
         self._all.add(record)
         self._counters[record.method, record.sigma].add(record)
-        self._throughput.add(record)
         self._show(record.method, record.sigma)
         self._show_all()
 
@@ -215,9 +216,7 @@ class RunBars(Bars, Observer):
         self.show(name, done=counter.done, total=counter.total, detail=counter.detail())
 
     def _show_all(self) -> None:
-        rate = self._throughput.samples_per_second
-        detail = "" if rate is None else f"{rate:,.0f} samples/s"
-        self.show(ALL, done=self._all.done, total=self._all.total, detail=detail)
+        self.show(ALL, done=self._all.done, total=self._all.total, detail=self._all.rate)
 
 
 def estimate_lines(config: RunConfig, estimate: Estimate) -> list[str]:

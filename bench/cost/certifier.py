@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.config.names import ANY_CHECKPOINT
 from bench.cost.work import certificate
 from bench.device import hardware
+from bench.device.batching import filled
 from bench.device.timing import Work, instruments, measure
 from bench.errors import UsageError
 from bench.report.markup import Block, Row, Table, format_percent, format_significant
@@ -107,11 +108,10 @@ def certifier_cost(
         other = first_image_stream(replace(setup, config=plain), one)
     together = group_size(setup, size)
     samples = together * (config.n0 + config.n)
+    is_filled = config.compile != "none"
     works = {
-        FORWARD: forward_pass(stream, samples, size),
-        CERTIFIER: certificate(
-            stream, config.protocol, size, images=together, is_filled=config.compile != "none"
-        ),
+        FORWARD: forward_pass(stream, samples, size, is_filled=is_filled),
+        CERTIFIER: certificate(stream, config.protocol, size, images=together, is_filled=is_filled),
         REFERENCE: plain_loop(other, samples, size),
     }
     meters = instruments(setup.device)
@@ -138,14 +138,19 @@ def flops_of(stream: Stream) -> int:
     return counter.get_total_flops()
 
 
-def forward_pass(stream: Stream, samples: int, batch_size: int) -> Work:
-    """Return the network alone, on a ready-made noisy batch, as often as a certificate needs it."""
+def forward_pass(stream: Stream, samples: int, batch_size: int, *, is_filled: bool = False) -> Work:
+    """Return the network alone, on a ready-made noisy batch, as often as a certificate needs it.
+
+    Args:
+        is_filled: as in `certificate`.
+    """
     smoothed, (x_noisy, keys) = stream.smoothed, stream.noisy_batch(0, batch_size)
+    classifier = filled(smoothed.classifier, batch_size) if is_filled else smoothed.classifier
 
     @torch.inference_mode()
     def forward() -> Tensor:
         for size in _batch_sizes(samples, batch_size):
-            logits = smoothed.classifier(x_noisy[:size], smoothed.sigma, keys[:size])
+            logits = classifier(x_noisy[:size], smoothed.sigma, keys[:size])
         return logits
 
     return Work(batch=forward, size=samples)

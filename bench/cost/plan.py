@@ -25,8 +25,9 @@ CHAIN_REPETITIONS = 3
 WHOLE_IMAGE_SECONDS = 60.0
 """A method that certifies an image faster than this is checked on whole ones, for so long at most."""
 
-WHOLE_BATCHES = 60
-"""Batches that the whole images fill, about: both stages end with a batch that is not full, which must weigh little."""
+WHOLE_BATCHES, WHOLE_LEAST_SECONDS = 60, 1.0
+"""Batches that the whole images fill, about, and the least time that they take, about: both stages end with a batch
+that is not full, which must weigh little, and a short time is a doubtful one."""
 
 FIRST_CALLS_SECONDS = 5.0
 """Whole images that take less are certified once untimed: a first call at a size chooses algorithms."""
@@ -365,7 +366,8 @@ def checked(plan: Plan, method: str, setting: str, run: CostRun) -> tuple[int, i
     """Return how many images are certified together as a check, and the samples n0 + n of each.
 
     The samples are the most of `plan.n` of which an image takes under WHOLE_IMAGE_SECONDS, and the images as many as
-    fill WHOLE_BATCHES within that time. None where no image is that fast, and for chains.
+    fill WHOLE_BATCHES, and take WHOLE_LEAST_SECONDS, within that time. None where no image is that fast, and for
+    chains.
     """
     size = fastest_batch_size(run, method, setting)
     if size is None or plan.architectures[method].calls > 1:
@@ -375,7 +377,8 @@ def checked(plan: Plan, method: str, setting: str, run: CostRun) -> tuple[int, i
     if not fitting:
         return None
     samples = max(fitting)
-    images = min(math.ceil(WHOLE_BATCHES * size / samples), int(WHOLE_IMAGE_SECONDS * rate / samples))
+    enough = max(WHOLE_BATCHES * size, WHOLE_LEAST_SECONDS * rate)
+    images = min(math.ceil(enough / samples), int(WHOLE_IMAGE_SECONDS * rate / samples))
     return max(1, images), samples
 
 

@@ -17,6 +17,9 @@ OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "alloc_failed",  # of cuBLAS and cuDNN
+    "cublas_status_not_initialized",  # where no memory is left to begin with
+    "cudnn_status_not_initialized",
+    "invalid configuration argument",  # more blocks than a launch may have
     "allocation_failed",  # of cuDNN 9
     "unable to find an engine",  # cuDNN, where none has room for its workspace
     "less than int_max elements",

@@ -176,8 +176,9 @@ def warm_up(setup: Setup, smoothed: Smoothed) -> None:
         instruments(setup.device).synchronize()
 
 
-GROUP_BATCHES, GROUP_MOST = 4, 64
-"""Batches that images certified together fill, about, and how many images that may be: what a crash can lose."""
+GROUP_BATCHES, FILLED_BATCHES, GROUP_MOST = 4, 32, 64
+"""Batches that images certified together fill, about, more where each stage's last one is filled up for a compiled
+network; and how many images that may be: what a crash can lose."""
 
 
 def group_size(setup: Setup, batch_size: int) -> int:
@@ -187,7 +188,8 @@ def group_size(setup: Setup, batch_size: int) -> int:
     """
     if setup.device.type == "cpu":
         return 1
-    return max(1, min(GROUP_MOST, GROUP_BATCHES * batch_size // setup.config.n))
+    batches = GROUP_BATCHES if setup.config.compile == "none" else FILLED_BATCHES
+    return max(1, min(GROUP_MOST, batches * batch_size // setup.config.n))
 
 
 def certify_images(setup: Setup, method: str, smoothed: Smoothed, indices: Sequence[int]) -> list[Record]:

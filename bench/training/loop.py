@@ -383,18 +383,18 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the average's parameters towards the network's (average = decay average + (1 - decay) network).
 
-    Buffers, such as batch-norm statistics, are copied.
+    Buffers, such as batch-norm statistics, are copied, those of one type in one operation.
     """
     move_parameters(average, network, 1 - decay)
-    if buffers := list(network.buffers()):
-        torch._foreach_copy_(list(average.buffers()), buffers)
+    for dtype in {one.dtype for one in network.buffers()}:
+        kept, copied = ([one for one in held.buffers() if one.dtype == dtype] for held in (average, network))
+        torch._foreach_copy_(kept, copied)
 
 
 @torch.no_grad()
 def move_parameters(kept: nn.Module, towards: nn.Module, rate: float) -> None:
     """Move a module's parameters by a share of the way to another's, all in one operation."""
-    values: list[Tensor] = list(towards.parameters())
-    moved: list[Tensor] = list(kept.parameters())
+    moved, values = tuple(kept.parameters()), tuple(towards.parameters())
     assert len(values) == len(moved)
     if values:
         torch._foreach_lerp_(moved, values, rate)

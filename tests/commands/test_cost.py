@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import time
 
 import pytest
 
@@ -150,3 +151,14 @@ def test_energies_that_are_not_read_end_a_call_in_words(measured, tmp_path, monk
     options = (*SMALL, "--repetitions", "1", "--batch-sizes", "1,8", "--device", "cpu", "--out", folder)
     assert bench(monkeypatch, "cost", *options) == 0
     assert "The energy of 2 settings was not read" in "".join(capsys.readouterr())
+
+
+def test_the_limit_of_time_counts_from_before_torch_is_imported(monkeypatch):
+    moments = []
+    monkeypatch.setattr("bench.commands.cost._request", lambda given: moments.append(time.perf_counter()))
+    monkeypatch.setattr(
+        "bench.commands.cost._measure", lambda request, limit, started: moments.append(started)
+    )
+    assert bench(monkeypatch, "cost") == 0
+    asked, started = moments
+    assert started < asked

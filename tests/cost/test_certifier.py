@@ -124,3 +124,16 @@ def test_a_repetition_has_as_many_images_as_a_run_certifies_together(commands, t
     assert bench(monkeypatch, "cost", "--certifier", *options) == 0
     assert pd.read_csv(tmp_path / "out" / "certifier.csv").iloc[0]["samples"] == 3 * (10 + 50)
     assert sizes[0]["images"] == 3
+
+
+def test_a_network_compiled_for_one_size_sees_it_alone_in_the_forward_pass_too():
+    seen = []
+
+    def classify(x_noisy, sigma, keys=None):
+        seen.append(len(x_noisy))
+        return x_noisy.flatten(1)[:, :2]
+
+    for is_filled, expected in ((True, {4}), (False, {4, 2})):
+        seen.clear()
+        forward_pass(stream(classify), 10, 4, is_filled=is_filled).batch()
+        assert set(seen) == expected

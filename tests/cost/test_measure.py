@@ -227,6 +227,12 @@ def test_whole_images_fill_batches_far_larger_than_one_of_them(machine):
     assert machine.run.images[0].images > 50
 
 
+def test_whole_images_take_a_second_however_fast_they_are(machine):
+    machine.measure(plan(machine.method("a", 2**-20), batch_sizes=(16,), n0=100, n=(1000,)))
+    (image,) = machine.run.images
+    assert 1.0 <= image.seconds < 1.01
+
+
 def test_throttling_is_noted_with_the_repetition(machine):
     hot = Load(
         watts=1.0, temperature=90.0, clock_mhz=900.0, throttling=("hardware slowdown",), other_processes=2

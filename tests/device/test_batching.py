@@ -90,6 +90,9 @@ def test_another_error_of_a_trial_is_raised():
         "GET was unable to find an engine to execute this computation",
         "Expected canUse32BitIndexMath(input) && numel less than INT_MAX elements",
         "integer out of range",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        "CUDA error: invalid configuration argument",
     ],
 )
 def test_what_devices_say_of_a_batch_that_is_too_large_is_known(message):

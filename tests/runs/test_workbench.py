@@ -33,6 +33,17 @@ def test_a_compiled_network_sees_full_batches_alone(monkeypatch, compile, expect
     assert set(sizes) == expected
 
 
+def test_images_are_certified_together_until_the_batches_that_are_filled_up_weigh_little():
+    """On meta tensors, which stand for those of any device that is no CPU."""
+    for compile, expected in (("none", 32), ("default", 64)):
+        setup = SimpleNamespace(config=RunConfig(n=1000, compile=compile), device=torch.device("meta"))
+        assert workbench.group_size(setup, 8192) == expected
+        assert workbench.group_size(setup, 32) == 1
+    assert (
+        workbench.group_size(setup, 512) == 16
+    )  # selection fills 4 batches, of which the last is half empty
+
+
 def test_an_accelerator_classifies_a_full_batch_before_its_first_certificate():
     """On meta tensors, which stand for those of any device that is no CPU."""
     for device, expected in (("meta", [64]), ("cpu", [])):

@@ -10,8 +10,9 @@ import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.errors import ModelError, NumericalError
+from bench.errors import DataError, ModelError, NumericalError
 from bench.smoothing import counting
 from bench.smoothing.counting import count_classes, count_group
 from bench.smoothing.noise import NOISE_BLOCK, noise_block, sample_keys
@@ -294,3 +295,24 @@ def test_an_image_that_may_end_early_is_classified_little_beyond_its_end(monkeyp
     assert sum(counts) == min(128 * math.ceil(enough / 128), 10_000)
     assert sum(sizes) <= min(2 * sum(counts) + 128, 10_000)
     assert sizes[:4] == [128, 256, 512, 1024][: len(sizes)]
+
+
+class Operations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_values_of_many_images_are_looked_at_in_one_operation_and_waited_for_once():
+    images = [torch.rand(3, 8, 8) for _ in range(30)]
+    with Operations() as seen:
+        counting.check_images(images)
+    assert (seen.names.count("aminmax"), len(seen.names) < 10) == (1, True)
+    counting.check_images([torch.rand(1, 4, 4), torch.rand(1, 5, 5)])
+    for wrong in (torch.full((3, 8, 8), 1.5), torch.full((3, 8, 8), -0.1), torch.full((3, 8, 8), torch.nan)):
+        with pytest.raises(DataError):
+            counting.check_images([*images, wrong])

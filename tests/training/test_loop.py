@@ -317,6 +317,18 @@ def test_the_average_moves_all_parameters_as_one_by_one_and_takes_over_buffers()
     )
 
 
+def test_buffers_of_one_type_are_copied_at_once(monkeypatch):
+    """On CUDA a list of several types is copied one by one."""
+    average, network = (nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3)) for _ in range(2))
+    copied = []
+    whole = torch._foreach_copy_
+    monkeypatch.setattr(
+        torch, "_foreach_copy_", lambda kept, values: copied.append(values) or whole(kept, values)
+    )
+    update_average(average, network, 0.9)
+    assert sorted((len(values), len({one.dtype for one in values})) for values in copied) == [(2, 1), (4, 1)]
+
+
 def test_tf32_without_a_gpu_is_refused(tmp_path):
     work = job(tmp_path)
     with pytest.raises(UsageError, match="precision tf32 needs a CUDA device, this one is cpu: use float32"):
