@@ -27,7 +27,7 @@ class OneDNNLinear(nn.Linear):
         weight = self.weight
         is_plain = type(x) is Tensor and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
         is_changed = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-        if not is_plain or is_changed or torch.is_grad_enabled() or not x.numel():
+        if not is_plain or is_changed or torch.is_grad_enabled():
             return super().forward(x)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, self.bias, "none", [], "")
         return product
