@@ -318,7 +318,7 @@ def _extremes(images: Sequence[Tensor]) -> list[list[float]]:
     """Return the lowest and the highest value of each image: images of one shape in a single operation."""
     if len({(x.shape, x.device) for x in images}) == 1:
         return torch.stack(torch.stack(list(images)).flatten(1).aminmax(dim=1), 1).tolist()
-    return [torch.stack(x.aminmax()).tolist() for x in images]
+    return torch.stack([torch.stack(x.aminmax()) for x in images]).tolist() if images else []
 
 
 def _check_form(x: Tensor) -> None:

@@ -81,9 +81,8 @@ def cosine_alphas_cumprod(steps: int) -> Tensor:
 
 def linear_alphas_cumprod(steps: int) -> Tensor:
     """Return abar_1 ... abar_T, (steps,) float64, of betas 0.1/T to 20/T (arXiv 2006.11239, Section 4, for any T)."""
-    betas = np.linspace(
-        0.1 / steps, 20 / steps, steps
-    )  # a product and a sum, which all processors round alike
+    # Products and sums alone, which all processors round alike.
+    betas = np.linspace(0.1 / steps, 20 / steps, steps)
     return torch.from_numpy(np.cumprod(1 - betas))
 
 

@@ -21,7 +21,7 @@ def test_a_speed_is_a_verdict_only_where_repetitions_agree(tmp_path, spread):
     )
     write_run(tmp_path, replace(run, costs=costs))
     text = summary(tmp_path)
-    assert ("- rRCM beside DDS: 4.0x faster; higher in" in text) == (spread == 0)
+    assert ("- rRCM beside DDS: 4.0 times as fast; higher in" in text) == (spread == 0)
     assert ("| Speed |" in text) == ("| 4.0x |" in text) == (spread == 0)
     assert ("; quartiles up to 19% apart, which is not VALID" in text) == (spread > 0)  # 18.2%, and no less
 

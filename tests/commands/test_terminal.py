@@ -143,7 +143,7 @@ def test_verdicts_are_words_with_all_radii_that_differ(tmp_path, monkeypatch, ca
             assert len(told) == 0 or f"{word} by {points} points at r = {radii}, significant" in shown
         if (rows["p_holm"] >= 0.05).all():
             assert f"{sigma:g}" in shown.rpartition("no significant difference at σ = ")[2]
-    assert "x faster than DDS. Its accuracy: " in shown
+    assert "times as fast as DDS. Its accuracy: " in shown
 
 
 @pytest.mark.parametrize("is_steady", [True, False])
@@ -153,7 +153,7 @@ def test_a_speed_of_unsteady_repetitions_is_said_not_to_be_quoted(tmp_path, monk
     write_run(tmp_path, replace(run, costs=[replace(one, repetition_seconds=seconds) for one in run.costs]))
     assert bench(monkeypatch, "compare", tmp_path) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "x faster than DDS" in shown or "x slower than DDS" in shown
+    assert "times as fast as DDS" in shown or "times as long as DDS" in shown
     assert ("Speeds rest on repetitions with quartiles up to" in shown) != is_steady
 
 

@@ -126,6 +126,18 @@ def test_a_repetition_has_as_many_images_as_a_run_certifies_together(commands, t
     assert sizes[0]["images"] == 3
 
 
+def test_the_forward_pass_is_filled_up_as_the_certifier_is(commands, tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.runs.workbench.compiled", lambda classifier, how: classifier)
+    told = []
+    whole = certifier.forward_pass
+    monkeypatch.setattr(
+        certifier, "forward_pass", lambda *given, **options: told.append(options) or whole(*given, **options)
+    )
+    options = (*commands, "--repetitions", "1", "--out", tmp_path / "out", "--compile", "default")
+    assert bench(monkeypatch, "cost", "--certifier", *options) == 0
+    assert told == [{"is_filled": True}]
+
+
 def test_a_network_compiled_for_one_size_sees_it_alone_in_the_forward_pass_too():
     seen = []
 

@@ -1,6 +1,7 @@
 """Linear layers by oneDNN: the same function, in float32 without gradients alone, and the processor chooses."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,15 +9,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.config.run import RunConfig
 from bench.cost.work import random_stream
 from bench.data.sets import load_split
-from bench.device import linear
+from bench.device import hardware, linear
 from bench.device.linear import OneDNNLinear, use_onednn
-from bench.device.precision import at_precision, make_ready
+from bench.device.precision import make_ready
 from bench.methods.weights import fingerprint
 from bench.runs.entrant import enter
 from bench.runs.workbench import Setup, smoothed
 from tests.device.test_bfloat16 import NO_HEAD, network, ran
 
-pytestmark = pytest.mark.skipif(not linear.is_there(), reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +49,7 @@ def test_it_is_the_same_function_and_follows_its_weights(shape, bias):
         module.weight.data.neg_()
 
 
-def test_a_row_does_not_depend_on_the_others():
+def test_a_row_of_a_batch_does_not_depend_on_the_others():
     module, x = layer(), torch.randn(300, 48)
     with torch.inference_mode():
         assert torch.equal(module(x)[40:102], module(x[40:102]))
@@ -80,6 +83,84 @@ def test_gradients_other_types_and_other_devices_are_torchs():
     assert calls(layer().to("meta"), x.to("meta")) == 0
     module(x).sum().backward()
     assert module.weight.grad is not None
+
+
+def odd_layers():
+    """Yield what oneDNN's operation would compute wrongly, or refuse."""
+    column = layer()
+    column.bias = nn.Parameter(torch.randn(20, 3)[:, 1])
+    yield column, torch.randn(4, 48)
+    expanded = layer()
+    expanded.bias = nn.Parameter(torch.zeros(1).expand(20))
+    yield expanded, torch.randn(4, 48)
+    broadcast = layer()
+    broadcast.bias = nn.Parameter(torch.ones(1))
+    yield broadcast, torch.randn(4, 48)
+    empty = nn.Sequential(nn.Linear(0, 20))
+    use_onednn(empty)
+    yield empty[0], torch.zeros(4, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+@pytest.mark.parametrize("number", range(4))
+def test_layers_that_onednn_would_compute_otherwise_are_torchs(number):
+    module, x = list(odd_layers())[number]
+    with torch.inference_mode():
+        assert torch.equal(module(x), torchs(module, x))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script")
+def test_forward_derivatives_are_torchs():
+    module, x, tangent = layer(), torch.randn(4, 48), torch.randn(4, 48)
+    with torch.no_grad():
+        _, found = torch.func.jvp(module, (x,), (tangent,))
+        torch.testing.assert_close(found, tangent @ module.weight.t())
+
+
+def test_compiled_networks_and_derived_layers_are_torchs():
+    class Mine(nn.Linear):
+        pass
+
+    network = nn.Sequential(Mine(48, 48), nn.Linear(48, 20)).eval()
+    use_onednn(network)
+    assert [type(part) for part in network] == [Mine, OneDNNLinear]
+    seen = []
+
+    def backend(graph, inputs):
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    with torch.inference_mode():
+        torch.compile(network, backend=backend)(torch.randn(4, 48))
+    assert len(seen) > 2
+    assert not any("mkldnn" in name for name in seen)
+
+
+class Products(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts linear layers that torch computes."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket in (torch.ops.aten.addmm, torch.ops.aten.mm)
+        return func(*args, **(kwargs or {}))
+
+
+def test_timms_beit_leaves_no_linear_layer_to_torch():
+    sizes = {"img_size": 32, "embed_dim": 48, "depth": 1, "num_heads": 2, "num_classes": 4}
+    network, x = timm.create_model("beit_base_patch16_224", **sizes).eval(), torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = network(x)
+        use_onednn(network)
+        with Products() as counted:
+            found = network(x)
+    assert counted.count == 0
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_error_of_another_shape_is_torchs():
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        layer()(torch.randn(4, 47))
 
 
 def test_operations_are_counted_as_ever():
@@ -131,11 +212,7 @@ def test_the_processor_chooses(monkeypatch, maker, width, expected):
     monkeypatch.undo()
     monkeypatch.setattr(linear, "cpu_info", lambda field: maker)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
-    assert linear.is_faster.__wrapped__() is (expected and torch.backends.mkl.is_available())
-
-
-def test_at_precision_alone_changes_no_network():
-    one, module = network("rrcm-b")
-    ran(one, module, "float32")
-    assert at_precision(module, "cpu", "float32") is not module
-    assert not any(type(part) is OneDNNLinear for part in module.modules())
+    found = linear.is_faster.__wrapped__()
+    assert found is (expected and torch.backends.mkl.is_available())
+    monkeypatch.setattr(linear, "is_faster", lambda: found)
+    assert hardware.describe(torch.device("cpu"))["linear_layers"] == ("oneDNN" if found else "torch")

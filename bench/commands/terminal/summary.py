@@ -55,7 +55,8 @@ def _verdicts(comparison: Comparison, studied: Sequence[str]) -> Iterator[str]:
                 [pair in signs for pair in zip(frame["first_label"], frame["second_label"], strict=True)]
             ]
             sign = rows["first_label"].map({one: 1, other: -1})
-            speed = speed_of(comparison, names[one], names[other]).removesuffix(" than") if is_valid else ""
+            speed = speed_of(comparison, names[one], names[other]) if is_valid else ""
+            speed = speed.removeprefix("is ").removesuffix(" as")
             counts = _counts(rows.assign(difference=sign * rows["difference"]))
             yield f"{one} beside {other}: {f'{speed}; ' if speed else ''}{counts}."
     yield (
@@ -116,7 +117,11 @@ def _cost(comparison: Comparison, label: str) -> tuple[str, str]:
 
     for one in comparison.costs:
         if one.label == label:
-            speed = "–" if one.speedup is None else f"{one.speedup.median:.1f}x"
+            speed = (
+                "–"
+                if one.speedup is None
+                else f"{one.speedup.median:{'.1f' if one.speedup.median >= 1 else '.2g'}}x"
+            )
             return format_significant(seconds_per_certificate(one.cost).median), speed
     return "–", "–"
 

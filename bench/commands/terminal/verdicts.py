@@ -42,7 +42,7 @@ def sentences(comparison: Comparison, frame: pd.DataFrame, pairs: Sequence[tuple
         parts = [f"at σ = {sigma} {difference}" for sigma, difference in told.items() if difference]
         if alike := [sigma for sigma, difference in told.items() if not difference]:
             parts.append(f"no significant difference at σ = {', '.join(alike)}")
-        who = f"{names[first]} is {speed} {names[second]}. Its" if speed else f"{names[first]}'s"
+        who = f"{names[first]} {speed} {names[second]}. Its" if speed else f"{names[first]}'s"
         against = "" if speed else f" compared with {names[second]}'s"
         found.append(f"{who} accuracy{against}: {'; '.join(parts)}.")
     tests = len(frame)
@@ -86,11 +86,14 @@ def spread_of(comparison: Comparison, rows: Collection[str] | None = None) -> st
 
 
 def speed_of(comparison: Comparison, first: str, second: str) -> str:
-    """Return how much faster or slower one is than the reference of the same run, "" where it was not measured."""
+    """Return how fast one is beside the reference of the same run, up to "as", "" where it was not measured."""
     for one in comparison.costs:
         references = {row.row for row in comparison.costs if (row.method, row.run) == (REFERENCE, one.run)}
         if one.row == first and one.speedup is not None and second in references - {first}:
             ratio = one.speedup.median
-            word, shown = ("faster", ratio) if ratio >= 1 else ("slower", 1 / ratio)
-            return f"{shown:.1f}x {word} than"
+            return (
+                f"is {ratio:.1f} times as fast as"
+                if ratio >= 1
+                else f"takes {1 / ratio:.1f} times as long as"
+            )
     return ""
