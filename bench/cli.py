@@ -92,6 +92,13 @@ def main() -> None:
             raise
         _fail(f"the code of a model has called sys.exit: remove that call{_kept()}", 1)
     except (RuntimeError, MemoryError) as error:
+        ended = (
+            error.__context__
+        )  # a signal that torch met while it wrote a file, which it then could not close
+        if isinstance(ended, KeyboardInterrupt):
+            _fail(f"interrupted{_kept()}", 130)
+        if isinstance(ended, TerminatedError):
+            _fail(str(ended), 143)
         if not _is_out_of_memory(error):
             raise
         _fail(

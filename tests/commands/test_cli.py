@@ -1,14 +1,17 @@
 """The commands as a user types them, on the smallest real data: outputs, exit codes, one line per mistake."""
 
+import io
 import shutil
 from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from bench.checks import selftest
 from bench.commands.terminal.status import status_of
+from bench.errors import TerminatedError
 from bench.records.file import read_run
 from bench.runs import train as runs_train
 from bench.smoothing.noise import image_uniform
@@ -221,3 +224,26 @@ def test_help_lists_what_users_need_alone(monkeypatch, capsys):
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert {"run", "report", "list"} <= {*listed}
     assert "readme" not in listed
+
+
+@pytest.mark.parametrize(
+    ("signalled", "code", "line"),
+    [(KeyboardInterrupt, 130, "bench: interrupted"), (TerminatedError, 143, "bench: terminated")],
+)
+def test_a_signal_in_the_midst_of_a_file_of_torchs_is_a_signal(monkeypatch, capsys, signalled, code, line):
+    class Interrupted(io.BytesIO):
+        writes = 0
+
+        def write(self, data):
+            self.writes += 1
+            if self.writes == 3:  # torch fails to close the file then, and says so instead
+                raise signalled
+            return super().write(data)
+
+    def save(standalone_mode):
+        torch.save({"weight": torch.ones(3)}, Interrupted())
+
+    monkeypatch.setattr("bench.cli.cli.main", save)
+    assert bench(monkeypatch, "train") == code
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(line)
