@@ -92,9 +92,8 @@ def main() -> None:
             raise
         _fail(f"the code of a model has called sys.exit: remove that call{_kept()}", 1)
     except (RuntimeError, MemoryError) as error:
-        ended = (
-            error.__context__
-        )  # a signal that torch met while it wrote a file, which it then could not close
+        # A signal that torch met while it wrote a file, which it then could not close.
+        ended = error.__context__
         if isinstance(ended, KeyboardInterrupt):
             _fail(f"interrupted{_kept()}", 130)
         if isinstance(ended, TerminatedError):

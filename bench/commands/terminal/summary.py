@@ -117,11 +117,8 @@ def _cost(comparison: Comparison, label: str) -> tuple[str, str]:
 
     for one in comparison.costs:
         if one.label == label:
-            speed = (
-                "–"
-                if one.speedup is None
-                else f"{one.speedup.median:{'.1f' if one.speedup.median >= 1 else '.2g'}}x"
-            )
+            ratio = None if one.speedup is None else one.speedup.median
+            speed = "–" if ratio is None else f"{ratio:{'.1f' if ratio >= 1 else '.2g'}}x"
             return format_significant(seconds_per_certificate(one.cost).median), speed
     return "–", "–"
 

@@ -91,9 +91,6 @@ def speed_of(comparison: Comparison, first: str, second: str) -> str:
         references = {row.row for row in comparison.costs if (row.method, row.run) == (REFERENCE, one.run)}
         if one.row == first and one.speedup is not None and second in references - {first}:
             ratio = one.speedup.median
-            return (
-                f"is {ratio:.1f} times as fast as"
-                if ratio >= 1
-                else f"takes {1 / ratio:.1f} times as long as"
-            )
+            fast, slow = f"is {ratio:.1f} times as fast as", f"takes {1 / ratio:.1f} times as long as"
+            return fast if ratio >= 1 else slow
     return ""
