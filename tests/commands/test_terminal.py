@@ -13,13 +13,15 @@ from rich.cells import cell_len
 
 from bench.commands import progress
 from bench.commands.printing import duration
-from bench.commands.progress import Bars
+from bench.commands.progress import Bars, _Counter
 from bench.commands.terminal.help import completes
 from bench.commands.terminal.lines import Task, line
 from bench.commands.terminal.machine import json_value
 from bench.commands.terminal.tables import fitted, lines, notes_of
 from bench.records.file import write_run
 from bench.report.markup import Block, Cell, Table, format_at_least, format_at_most, format_percent
+from bench.runs.progress import Throughput
+from tests.records.test_file import record
 from tests.support.fake_runs import make_run
 from tests.support.tiny import bench
 
@@ -251,3 +253,12 @@ def test_no_command_prints_the_help_line_by_line(monkeypatch, capsys):
 def test_a_bound_is_rounded_to_its_safe_side(share, low, near, high):
     made = (format_at_least(share), format_percent(share), format_at_most(share))
     assert made == tuple(f"{value:.1f}" for value in (low, near, high))
+
+
+def test_the_samples_per_second_of_a_curve_are_those_of_all_workers():
+    """Two workers bring 1,100 samples every 5 s between them, each after 10 s of work."""
+    moments = iter((0.0, 5.0, 10.0))
+    counter = _Counter(total=3, throughput=Throughput(clock=lambda: next(moments)))
+    for index in range(3):
+        counter.add(replace(record(index), seconds=10.0))
+    assert counter.detail()[0] == "220 samples/s"

@@ -64,7 +64,7 @@ class Calls(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.count += func.overloadpacket is torch.ops.mkldnn._linear_pointwise
-        self.torchs += func.overloadpacket in (torch.ops.aten.addmm, torch.ops.aten.mm)
+        self.torchs += func.overloadpacket in (torch.ops.aten.linear, torch.ops.aten.addmm, torch.ops.aten.mm)
         return func(*args, **(kwargs or {}))
 
 
